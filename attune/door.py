@@ -1,0 +1,171 @@
+"""The row rules at the door: the one place where a row becomes an event, for imports and HTTP alike.
+
+A row is a mapping with the fields of an event; times are microseconds since the epoch already.
+``admit`` turns a row into an event or raises DataContractError naming the field and the cure.
+``admit_all`` does so for many, and gives back what it turned away with the reason: no row is lost.
+"""
+
+import math
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from attune.clock import DAY, MINUTE, Clock, to_iso
+from attune.errors import DataContractError
+from attune.events import AnyEvent, Feedback, Interaction, Item, User
+from attune.kinds import KINDS, RETRACT
+
+Row = Mapping[str, Any]
+
+ID_LIMIT = 256
+FUTURE_LIMIT = 5 * MINUTE
+"""How far ahead of the clock an event may lie before it is turned away."""
+
+EARLIEST = -200 * 365 * DAY
+ATTRIBUTES_LIMIT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that was turned away; ``row_number`` counts from 0 within the call."""
+
+    row_number: int
+    row: Row
+    field: str | None
+    reason: str
+
+
+def new_event_id() -> str:
+    """An id for an event that came without one."""
+    return uuid.uuid4().hex
+
+
+def admit(type_name: str, row: Row, clock: Clock) -> AnyEvent:
+    """The event that ``row`` describes; ``type_name`` is interaction, feedback, item or user.
+
+    Raises DataContractError when a rule is broken: absent or malformed ids, an absent, malformed or future
+    time, an unknown kind, a value outside its kind's range, a take-back that names nothing.
+    """
+    common = {
+        "event_id": _identifier(row, "event_id") if row.get("event_id") is not None else new_event_id(),
+        "event_timestamp": _timestamp(row, clock),
+    }
+    if type_name == "interaction":
+        return Interaction(**common, **_behaviour(row))
+    if type_name == "feedback":
+        return Feedback(**common, **_behaviour(row), slate_id=_identifier(row, "slate_id"))
+    if type_name == "item":
+        return Item(**common, item_id=_identifier(row, "item_id"), attributes=_attributes(row))
+    if type_name == "user":
+        return User(**common, user_id=_identifier(row, "user_id"), attributes=_attributes(row))
+    raise DataContractError(f"type: {type_name!r} is not one of interaction, feedback, item, user", "type")
+
+
+def admit_all(type_name: str, rows: Iterable[Row], clock: Clock) -> tuple[list[AnyEvent], list[Rejected]]:
+    """Admit row by row: (the events in the rows' order, the rows that were turned away with their reasons)."""
+    admitted: list[AnyEvent] = []
+    rejected: list[Rejected] = []
+    for number, row in enumerate(rows):
+        try:
+            admitted.append(admit(type_name, row, clock))
+        except DataContractError as error:
+            rejected.append(Rejected(number, row, error.field, str(error)))
+    return admitted, rejected
+
+
+def _identifier(row: Row, field: str) -> str:
+    raw = row.get(field)
+    if raw is None or raw == "":
+        raise DataContractError(f"{field}: absent; every row needs one", field)
+    if not isinstance(raw, str):
+        raise DataContractError(f"{field}: {raw!r} is not text", field)
+    if len(raw) > ID_LIMIT:
+        raise DataContractError(f"{field}: {len(raw)} characters; at most {ID_LIMIT} are allowed", field)
+    if not raw.isprintable() or raw != raw.strip():
+        raise DataContractError(f"{field}: {raw!r} has control characters or blanks around it", field)
+    return raw
+
+
+def _timestamp(row: Row, clock: Clock) -> int:
+    field = "event_timestamp"
+    raw = row.get(field)
+    if raw is None:
+        raise DataContractError(f"{field}: absent; every row needs the time at which it happened", field)
+    if not isinstance(raw, int) or isinstance(raw, bool):
+        raise DataContractError(f"{field}: {raw!r} is not a time", field)
+    if raw > clock() + FUTURE_LIMIT:
+        raise DataContractError(f"{field}: {_readable(raw)} lies in the future; check the clock and the unit", field)
+    if raw < EARLIEST:
+        raise DataContractError(f"{field}: {_readable(raw)} lies too far in the past; check the unit", field)
+    return raw
+
+
+def _readable(micros: int) -> str:
+    try:
+        return to_iso(micros)
+    except (ValueError, OverflowError, OSError):
+        return f"{micros} microseconds"
+
+
+def _behaviour(row: Row) -> dict[str, Any]:
+    kind, value = _kind_and_value(row)
+    retracts = _identifier(row, "retracts") if kind == RETRACT else None
+    if kind != RETRACT and row.get("retracts") is not None:
+        raise DataContractError(f"retracts: only an event of kind {RETRACT!r} takes another back", "retracts")
+    return {
+        "user_id": _identifier(row, "user_id"),
+        "item_id": _identifier(row, "item_id"),
+        "kind": kind,
+        "value": value,
+        "retracts": retracts,
+    }
+
+
+def _kind_and_value(row: Row) -> tuple[str, float | None]:
+    name = row.get("kind")
+    kind = KINDS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise DataContractError(f"kind: {name!r} is unknown{_nearest(name)}; known are {', '.join(KINDS)}", "kind")
+    raw = row.get("value")
+    if raw is None:
+        if kind.needs_value:
+            raise DataContractError(f"value: absent; {kind.name!r} is {kind.meaning}", "value")
+        return kind.name, None
+    if not isinstance(raw, int | float) or isinstance(raw, bool) or not math.isfinite(raw):
+        raise DataContractError(f"value: {raw!r} is not a finite number", "value")
+    if not kind.low <= raw <= kind.high:
+        raise DataContractError(
+            f"value: {raw!r} is outside {kind.low:g} to {kind.high:g}; {kind.name!r} is {kind.meaning}", "value"
+        )
+    return kind.name, float(raw)
+
+
+def _nearest(name: object) -> str:
+    close = get_close_matches(str(name), KINDS, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _attributes(row: Row) -> dict[str, Any]:
+    raw = row.get("attributes")
+    if raw is None:
+        return {}
+    if not isinstance(raw, Mapping):
+        raise DataContractError(f"attributes: {type(raw).__name__} is not a mapping of names to values", "attributes")
+    if len(raw) > ATTRIBUTES_LIMIT:
+        raise DataContractError(f"attributes: {len(raw)} of them; at most {ATTRIBUTES_LIMIT} are allowed", "attributes")
+    for name, value in raw.items():
+        if not isinstance(name, str) or not _plain(value):
+            raise DataContractError(
+                f"attributes: {name!r} is neither text, number, truth value nor a list of them", "attributes"
+            )
+    return dict(raw)
+
+
+def _plain(value: object) -> bool:
+    if isinstance(value, list):
+        return all(not isinstance(part, list) and _plain(part) for part in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, str | int | bool)

@@ -1,0 +1,63 @@
+"""Every error that attune raises on purpose.
+
+    AttuneError
+    ├── ConfigError            a setting or a command-line argument is wrong
+    ├── DataContractError      a row, a file or a batch breaks its contract
+    ├── EventLogError          the event log could not take or give events
+    │   └── LogBusy            another writer holds the log; nothing was written
+    ├── FeatureStoreError      the feature store could not be read or written
+    └── ModelError             a model could not be built, loaded or promoted
+        ├── BundleError        a bundle on disk is incomplete, altered or of another format
+        ├── NoChampion         nothing has been promoted yet
+        └── PromotionConflict  somebody else promoted first, or the lease was lost
+
+A message says what was wrong, where, and what to do. Adapters wrap a library's exception with ``from``.
+A failed gate is a value, not an exception.
+"""
+
+
+class AttuneError(Exception):
+    """The root of the tree: ``except AttuneError`` catches what attune can explain."""
+
+
+class ConfigError(AttuneError):
+    """A setting or a command-line argument is wrong."""
+
+
+class DataContractError(AttuneError):
+    """A row, a file or a batch breaks its contract.
+
+    ``field`` names the column or HTTP field at fault, or is None when the whole is at fault.
+    """
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class EventLogError(AttuneError):
+    """The event log could not take or give events; what was not acknowledged was not written."""
+
+
+class LogBusy(EventLogError):
+    """Another writer holds the log; nothing was written and the same call may be made again."""
+
+
+class FeatureStoreError(AttuneError):
+    """The feature store could not be read or written."""
+
+
+class ModelError(AttuneError):
+    """A model could not be built, loaded or promoted."""
+
+
+class BundleError(ModelError):
+    """A bundle on disk is incomplete, altered or of another format."""
+
+
+class NoChampion(ModelError):
+    """Nothing has been promoted yet."""
+
+
+class PromotionConflict(ModelError):
+    """Somebody else promoted first, or the lease was lost; read the table again."""

@@ -1,0 +1,116 @@
+"""The facts: what users did, what they were shown, and what is known of items and users.
+
+Each event has an ``event_id`` (exactly once in the log) and an ``event_timestamp`` (microseconds, UTC:
+when it happened). When it was logged, and at which position, is the log's own knowledge: see ``Logged``.
+Objects are built by ``attune.door`` from rows that passed its rules, and trusted from there on.
+"""
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from attune.kinds import reward
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """What every event has."""
+
+    event_id: str
+    event_timestamp: int
+
+    def digest(self) -> bytes:
+        """16 bytes over the content, the id left out: equal for a repeat, other for another content."""
+        return hashlib.blake2b(CONTENT.encode(msgspec.structs.replace(self, event_id="")), digest_size=16).digest()
+
+
+class Behaviour(Event, frozen=True, kw_only=True):
+    """A user did something with an item; ``value`` is what the kind says it is (stars, seconds, a share).
+
+    ``retracts`` names the event that a ``retract`` takes back, and is None for every other kind.
+    """
+
+    user_id: str
+    item_id: str
+    kind: str
+    value: float | None = None
+    retracts: str | None = None
+
+    @property
+    def reward(self) -> float:
+        """What the event is worth by the reward table, in [0, 1]."""
+        return reward(self.kind, self.value)
+
+
+class Interaction(Behaviour, frozen=True, kw_only=True, tag="interaction"):
+    """Behaviour outside slates (or from before there were any)."""
+
+
+class Feedback(Behaviour, frozen=True, kw_only=True, tag="feedback"):
+    """The reaction to an item of a slate."""
+
+    slate_id: str
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """One position of a slate.
+
+    ``propensity`` is the probability with which the policy put this item here, given the items above it.
+    """
+
+    item_id: str
+    score: float
+    propensity: float
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """One item that the policy could have drawn from, with its score before the draw."""
+
+    item_id: str
+    score: float
+
+
+class Slate(Event, frozen=True, kw_only=True, tag="slate"):
+    """What a user was shown and everything needed to judge it later; its ``event_id`` is the slate id.
+
+    ``state_position`` is the log position up to which the user's state was known when it was made;
+    ``policy`` holds the policy's name and parameters; ``served_by`` says who answered (champion, popularity).
+    """
+
+    user_id: str
+    model_version: str
+    served_by: str
+    policy: dict[str, Any]
+    shown: list[Shown]
+    candidates: list[Candidate]
+    context: dict[str, Any]
+    state_position: int
+
+
+class Item(Event, frozen=True, kw_only=True, tag="item"):
+    """What is known of an item from now on; a later event replaces all its attributes."""
+
+    item_id: str
+    attributes: dict[str, Any]
+
+
+class User(Event, frozen=True, kw_only=True, tag="user"):
+    """What is known of a user from now on; a later event replaces all the attributes."""
+
+    user_id: str
+    attributes: dict[str, Any]
+
+
+AnyEvent = Interaction | Feedback | Slate | Item | User
+
+
+class Logged(msgspec.Struct, frozen=True):
+    """An event as the log holds it: ``position`` orders all events, ``logged_at`` is in microseconds."""
+
+    position: int
+    logged_at: int
+    event: AnyEvent
+
+
+CONTENT = msgspec.json.Encoder(order="deterministic")
+"""Encodes equal contents to equal bytes."""

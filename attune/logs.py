@@ -1,0 +1,16 @@
+"""Logging, set up once per process by its entry point."""
+
+import logging
+from pathlib import Path
+
+
+def set_up(level: int = logging.INFO, file: Path | None = None) -> None:
+    """Send log records to ``file``, or to standard error when none is given."""
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(
+        level=level,
+        filename=file,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        force=True,
+    )

@@ -1,0 +1,38 @@
+"""The items that a model knows: their ids in a fixed order, their attributes and statistics as tensors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """N items; an item's index is its place in ``item_ids``.
+
+    ``genres`` and ``years`` are attributes (an empty tuple, None when unknown), ``titles`` may be empty strings.
+    ``stats_NF`` holds the ``attune.columns.ITEM_STATS`` as of the end of the training window, float32, NaN when
+    the item had none.
+    """
+
+    item_ids: tuple[str, ...]
+    titles: tuple[str, ...]
+    genres: tuple[tuple[str, ...], ...]
+    years: tuple[float | None, ...]
+    stats_NF: np.ndarray
+    index: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.item_ids), len(self.titles), len(self.genres), len(self.years), len(self.stats_NF)}
+        if len(lengths) != 1:
+            raise ValueError(f"columns of unequal length: {sorted(lengths)}")
+        object.__setattr__(self, "index", {item_id: place for place, item_id in enumerate(self.item_ids)})
+        if len(self.index) != len(self.item_ids):
+            raise ValueError("an item id stands twice in the catalogue")
+
+    def __len__(self) -> int:
+        return len(self.item_ids)
+
+    def places(self, item_ids: Sequence[str]) -> np.ndarray:
+        """The indices of the ids, int64; -1 for an id that the catalogue does not hold."""
+        return np.fromiter((self.index.get(item_id, -1) for item_id in item_ids), np.int64, len(item_ids))

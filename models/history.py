@@ -1,0 +1,57 @@
+"""What a recommender sees of its users: a batch of histories as arrays.
+
+Serving builds it from the folded state, training and evaluation from the training set's frame; a test holds
+both to the same arrays for the same events.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from attune.kinds import KINDS
+
+KIND_INDEX: dict[str, int] = {name: place for place, name in enumerate(KINDS, start=1)}
+"""Kinds as small integers, 0 is padding. The order is part of the bundle format: append only."""
+
+HISTORY_LIMIT = 200
+"""The longest history that any recommender is given: the state holds no more."""
+
+
+@dataclass(frozen=True)
+class HistoryBatch:
+    """B users' latest events, oldest first, padded on the left to L places.
+
+    ``items_BL``   int64, catalogue index + 1; 0 is padding. Items that the catalogue lacks and events that were
+                   taken back are left out.
+    ``kinds_BL``   int64, see ``KIND_INDEX``.
+    ``rewards_BL`` float32 in [0, 1] by the reward table; 0.5 at padding.
+    ``times_BL``   int64, microseconds; 0 at padding.
+    ``item_stats_BLF`` float32, ``attune.columns.ITEM_STATS`` of the event's item (as of the event in training,
+                   as of the bundle elsewhere), NaN when unknown.
+    ``user_stats_BF`` float32, ``attune.columns.USER_STATS``, NaN when unknown.
+    ``now_B``      int64, microseconds: the time of the request.
+    """
+
+    items_BL: np.ndarray
+    kinds_BL: np.ndarray
+    rewards_BL: np.ndarray
+    times_BL: np.ndarray
+    item_stats_BLF: np.ndarray
+    user_stats_BF: np.ndarray
+    now_B: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.items_BL)
+
+    def rows(self, start: int, stop: int) -> "HistoryBatch":
+        """The users from ``start`` up to ``stop``, as a batch of their own."""
+        part = slice(start, stop)
+        return HistoryBatch(
+            self.items_BL[part],
+            self.kinds_BL[part],
+            self.rewards_BL[part],
+            self.times_BL[part],
+            self.item_stats_BLF[part],
+            self.user_stats_BF[part],
+            self.now_B[part],
+        )
