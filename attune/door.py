@@ -48,7 +48,7 @@ def admit(type_name: str, row: Row, clock: Clock) -> AnyEvent:
     Raises DataContractError when a rule is broken: absent or malformed ids, an absent, malformed or future
     time, an unknown kind, a value outside its kind's range, a take-back that names nothing.
     """
-    common = {
+    common: dict[str, Any] = {
         "event_id": _identifier(row, "event_id") if row.get("event_id") is not None else new_event_id(),
         "event_timestamp": _timestamp(row, clock),
     }
