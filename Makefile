@@ -1,0 +1,30 @@
+# Two commands to know: `make demo` and `make test`. Each sets up what it needs.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# No tool of ours phones home.
+export DO_NOT_TRACK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export MLFLOW_DISABLE_TELEMETRY := true
+export GX_ANALYTICS_ENABLED := false
+
+.PHONY: install demo test test-long lint
+
+install:
+	@$(PYTHON) infra/install.py $(VENV)
+
+demo: install  ## the whole loop on real data, in five minutes
+	@ATTUNE_DIE_WITH_PARENT=1 exec $(BIN)/attune demo
+
+test: install  ## every test that a change must pass
+	@$(BIN)/python -m pytest -q -m "not long"
+
+test-long: install  ## kill loops, statistics, large profiles; minutes each
+	@$(BIN)/python -m pytest -q -m long --timeout 1800
+
+lint: install  ## ruff, mypy, import-linter
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports

@@ -1,0 +1,58 @@
+"""What every test gets: an empty home folder that must stay empty, and no telemetry.
+
+The environment is set before any library of ours is imported, and the child processes inherit it.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GX_ANALYTICS_ENABLED": "false",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "OMP_NUM_THREADS": "2",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+HOME = pytest.StashKey[Path]()
+SCRATCH = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    home = Path(tempfile.mkdtemp(prefix="attune-home-"))
+    scratch = Path(tempfile.mkdtemp(prefix="attune-scratch-"))
+    os.environ.update(QUIET, HOME=str(home))
+    for name in ("PREFECT_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"):
+        os.environ[name] = str(scratch / name.lower())
+    os.environ["MPLCONFIGDIR"] = str(scratch / "matplotlib")
+    for name in [name for name in os.environ if name.startswith("ATTUNE_") and name != "ATTUNE_TEST_DATA"]:
+        del os.environ[name]
+    config.stash[HOME], config.stash[SCRATCH] = home, scratch
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    left = sorted(str(path) for path in session.config.stash[HOME].rglob("*"))
+    if left and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if left:
+        sys.stderr.write(f"\nthe tests wrote to the home folder: {left[:10]}\n")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    for key in (HOME, SCRATCH):
+        shutil.rmtree(config.stash[key], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def private_data() -> Path:
+    """The folder with data sets that cannot be in the repository (ml-1m, ml-100k, ...)."""
+    folder = Path(os.environ.get("ATTUNE_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("no private data sets here; ATTUNE_TEST_DATA names their folder")
+    return folder
