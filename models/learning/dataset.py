@@ -1,0 +1,302 @@
+"""The training set as arrays, and the questions asked of it: who was shown what moment, knowing what.
+
+A training set is a folder (see ``TrainingSet.load``); the folder is the interface between the floors, so nothing
+here imports ``features``. Events of one user at one timestamp are one group: they are answered together, from
+the events strictly before their moment.
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from attune.columns import ITEM_STATS, USER_STATS, Columns
+from attune.errors import DataContractError
+from attune.kinds import KINDS
+from models.catalogue import Catalogue
+from models.history import HISTORY_LIMIT, KIND_INDEX, HistoryBatch
+
+EVENT_COLUMNS = (
+    Columns.POSITION,
+    Columns.USER_ID,
+    Columns.ITEM_ID,
+    Columns.KIND,
+    Columns.REWARD,
+    Columns.EVENT_TIMESTAMP,
+    *USER_STATS,
+    *ITEM_STATS,
+)
+_MARKS_SEEN = np.array([False, *(kind.marks_seen for kind in KINDS.values())])
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of unequal length: row ``i`` is ``values[offsets[i]:offsets[i + 1]]``."""
+
+    offsets: np.ndarray
+    values: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def row(self, place: int) -> np.ndarray:
+        """The values of one row."""
+        return self.values[self.offsets[place] : self.offsets[place + 1]]
+
+    def row_of_value(self) -> np.ndarray:
+        """For every value the row that it stands in, int64."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """E events in the order (event_timestamp, position), as columns, with the catalogue that they refer to.
+
+    ``users`` are places in ``user_ids``, ``items`` places in ``catalogue``, ``kinds`` as in ``KIND_INDEX``,
+    ``rewards`` in [0, 1], ``times`` in microseconds; the statistics are those known before the event, NaN if none.
+    """
+
+    positions: np.ndarray
+    users: np.ndarray
+    items: np.ndarray
+    kinds: np.ndarray
+    rewards: np.ndarray
+    times: np.ndarray
+    user_stats_EF: np.ndarray
+    item_stats_EF: np.ndarray
+    user_ids: np.ndarray
+    catalogue: Catalogue
+    window: dict[str, Any]
+    by_user: np.ndarray = field(init=False, repr=False, compare=False)
+    """Rows in the order (user, time, position)."""
+    _moments: np.ndarray = field(init=False, repr=False, compare=False)
+    _keys: np.ndarray = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_user = np.lexsort((self.positions, self.times, self.users))
+        moments = np.unique(self.times)
+        object.__setattr__(self, "by_user", by_user)
+        object.__setattr__(self, "_moments", moments)
+        object.__setattr__(self, "_keys", self._key(self.users, self.times)[by_user])
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @staticmethod
+    def load(folder: Path) -> "TrainingSet":
+        """Read ``events.parquet``, ``items.parquet`` and ``window.json``.
+
+        Raises DataContractError when a file is missing or a column is.
+        """
+        try:
+            events = pd.read_parquet(folder / "events.parquet")
+            items = pd.read_parquet(folder / "items.parquet")
+            window = json.loads((folder / "window.json").read_text())
+        except (OSError, ValueError) as error:
+            raise DataContractError(f"{folder} is no training set: {error}; build it again") from error
+        return TrainingSet.from_frames(events, items, window)
+
+    @staticmethod
+    def from_frames(events: pd.DataFrame, items: pd.DataFrame, window: dict[str, Any]) -> "TrainingSet":
+        """The same from frames with the columns of ``events.parquet`` and ``items.parquet``.
+
+        Raises DataContractError when a column is missing, there is no event, or one names an item that ``items`` lacks.
+        """
+        if not len(events):
+            raise DataContractError("a training set without events: import some, or choose a later position")
+        missing = [name for name in EVENT_COLUMNS if name not in events.columns]
+        if missing:
+            raise DataContractError(f"the events of a training set lack the columns {missing}", missing[0])
+        events = events.sort_values([Columns.EVENT_TIMESTAMP, Columns.POSITION], kind="stable")
+        catalogue = catalogue_of(items)
+        places = pd.Index(catalogue.item_ids).get_indexer(events[Columns.ITEM_ID].astype(str))
+        if (places < 0).any():
+            unknown = events[Columns.ITEM_ID].iloc[int(np.argmin(places))]
+            raise DataContractError(f"item {unknown!r} has events but no row in items.parquet", Columns.ITEM_ID)
+        users, user_ids = pd.factorize(events[Columns.USER_ID].astype(str), sort=True)
+        return TrainingSet(
+            positions=events[Columns.POSITION].to_numpy(np.int64),
+            users=users.astype(np.int64),
+            items=places.astype(np.int64),
+            kinds=events[Columns.KIND].map(KIND_INDEX).to_numpy(np.int64),
+            rewards=events[Columns.REWARD].to_numpy(np.float32),
+            times=events[Columns.EVENT_TIMESTAMP].to_numpy(np.int64),
+            user_stats_EF=events[list(USER_STATS)].to_numpy(np.float32),
+            item_stats_EF=events[list(ITEM_STATS)].to_numpy(np.float32),
+            user_ids=np.asarray(user_ids, dtype=object),
+            catalogue=catalogue,
+            window=window,
+        )
+
+    def select(self, rows: np.ndarray) -> "TrainingSet":
+        """The events of ``rows`` (a mask or ascending places), users and catalogue unchanged."""
+        return replace(
+            self,
+            positions=self.positions[rows],
+            users=self.users[rows],
+            items=self.items[rows],
+            kinds=self.kinds[rows],
+            rewards=self.rewards[rows],
+            times=self.times[rows],
+            user_stats_EF=self.user_stats_EF[rows],
+            item_stats_EF=self.item_stats_EF[rows],
+        )
+
+    def upto(self, position: int) -> "TrainingSet":
+        """The events up to a log position, and the catalogue's statistics as they were known then.
+
+        Where events are cut off, an item's statistics become those of its latest event that is left (known
+        before that event), so that nothing of what came later is in them.
+        """
+        keep = self.positions <= position
+        if keep.all():
+            return self
+        left = self.select(keep)
+        stats_NF = np.full_like(self.catalogue.stats_NF, np.nan)
+        stats_NF[left.items] = left.item_stats_EF  # rows are in the order of time: the latest one stays
+        return replace(left, catalogue=replace(self.catalogue, stats_NF=stats_NF))
+
+    def known_before(self, users: np.ndarray, moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For each query the range in ``by_user`` of the user's events strictly before the moment."""
+        start = np.searchsorted(self._keys, self._key(users, np.full(len(users), np.iinfo(np.int64).min)))
+        return start, np.searchsorted(self._keys, self._key(users, moments))
+
+    def _key(self, users: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """One integer that sorts like (user, time); for a moment between events, the place before the next."""
+        return users * (len(self._moments) + 1) + np.searchsorted(self._moments, times)
+
+
+def catalogue_of(items: pd.DataFrame) -> Catalogue:
+    """The catalogue from the columns of ``items.parquet``; absent attributes are empty."""
+    rows = len(items)
+    titles = items[Columns.TITLE] if Columns.TITLE in items else pd.Series([None] * rows)
+    years = items[Columns.YEAR] if Columns.YEAR in items else pd.Series([None] * rows)
+    genres = items[Columns.GENRES] if Columns.GENRES in items else pd.Series([None] * rows)
+    stats = items.reindex(columns=list(ITEM_STATS)).to_numpy(np.float32)
+    return Catalogue(
+        item_ids=tuple(items[Columns.ITEM_ID].astype(str)),
+        titles=tuple("" if pd.isna(title) else str(title) for title in titles),
+        genres=tuple(() if names is None or np.ndim(names) == 0 else tuple(map(str, names)) for names in genres),
+        years=tuple(None if pd.isna(year) else float(year) for year in pd.to_numeric(years, errors="coerce")),
+        stats_NF=stats,
+    )
+
+
+@dataclass(frozen=True)
+class Groups:
+    """G questions in the order of time: what did this user do at this moment?
+
+    ``users``, ``moments`` and ``user_stats_GF`` have a row per group; ``rows`` holds the places of the group's
+    events in the training set, so ``training_set.items[groups.rows.values]`` are the targets.
+    """
+
+    users: np.ndarray
+    moments: np.ndarray
+    user_stats_GF: np.ndarray
+    rows: Ragged
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def select(self, places: np.ndarray) -> "Groups":
+        """The groups at ``places`` (int64), in that order."""
+        lengths = np.diff(self.rows.offsets)[places]
+        taken = _ranges(self.rows.offsets[places], lengths)
+        rows = Ragged(_offsets(lengths), self.rows.values[taken])
+        return Groups(self.users[places], self.moments[places], self.user_stats_GF[places], rows)
+
+
+def groups(training_set: TrainingSet, after: int, upto: int) -> Groups:
+    """The events at positions in (after, upto] by (user, event_timestamp), groups in the order of time.
+
+    The statistics of a group's user are those of its first event: known before the moment.
+    """
+    events = np.flatnonzero((training_set.positions > after) & (training_set.positions <= upto))
+    users, times = training_set.users[events], training_set.times[events]
+    order = np.lexsort((training_set.positions[events], users, times))
+    events, users, times = events[order], users[order], times[order]
+    first = np.ones(len(events), bool)
+    first[1:] = (users[1:] != users[:-1]) | (times[1:] != times[:-1])
+    starts = np.flatnonzero(first)
+    rows = Ragged(np.append(starts, len(events)), events)
+    return Groups(users[starts], times[starts], training_set.user_stats_EF[events[starts]], rows)
+
+
+def histories(
+    training_set: TrainingSet,
+    asked: Groups,
+    limit: int = HISTORY_LIMIT,
+    catalogue: Catalogue | None = None,
+    stats_of_events: bool = False,
+) -> HistoryBatch:
+    """What was known of each group's user strictly before its moment: the latest ``limit`` events.
+
+    ``catalogue`` is the one that the item indices refer to (by default the training set's); events of items that
+    it lacks are left out. ``stats_of_events`` gives each event the item statistics of its own time, as training
+    does; otherwise they are the catalogue's, as in serving. The batch is as long as its longest history, at least 1.
+    """
+    starts, ends = training_set.known_before(asked.users, asked.moments)
+    lengths = np.minimum(ends - starts, limit)
+    length = max(int(lengths.max(initial=0)), 1)
+    place_BL = ends[:, None] - length + np.arange(length)
+    known_BL = np.arange(length) >= length - lengths[:, None]
+    row_BL = training_set.by_user[np.where(known_BL, place_BL, 0)]
+    if catalogue is not None and catalogue is not training_set.catalogue:
+        places = catalogue.places(training_set.catalogue.item_ids)
+        known_BL = known_BL & (places[training_set.items[row_BL]] >= 0)
+        order_BL = np.argsort(known_BL, axis=1, kind="stable")
+        row_BL, known_BL = np.take_along_axis(row_BL, order_BL, 1), np.take_along_axis(known_BL, order_BL, 1)
+    else:
+        catalogue, places = training_set.catalogue, np.arange(len(training_set.catalogue))
+    return _gather(training_set, asked, row_BL, known_BL, catalogue, places, stats_of_events)
+
+
+def _gather(
+    training_set: TrainingSet,
+    asked: Groups,
+    row_BL: np.ndarray,
+    known_BL: np.ndarray,
+    catalogue: Catalogue,
+    places: np.ndarray,
+    stats_of_events: bool,
+) -> HistoryBatch:
+    """The arrays of a batch from the rows of its events; ``places`` maps the training set's items."""
+    item_BL = places[training_set.items[row_BL]]
+    stats_BLF = training_set.item_stats_EF[row_BL] if stats_of_events else catalogue.stats_NF[item_BL]
+    return HistoryBatch(
+        items_BL=np.where(known_BL, item_BL + 1, 0),
+        kinds_BL=np.where(known_BL, training_set.kinds[row_BL], 0),
+        rewards_BL=np.where(known_BL, training_set.rewards[row_BL], np.float32(0.5)).astype(np.float32),
+        times_BL=np.where(known_BL, training_set.times[row_BL], 0),
+        item_stats_BLF=np.where(known_BL[..., None], stats_BLF, np.float32(np.nan)).astype(np.float32),
+        user_stats_BF=asked.user_stats_GF.astype(np.float32),
+        now_B=asked.moments,
+    )
+
+
+def seen(training_set: TrainingSet, asked: Groups, catalogue: Catalogue | None = None) -> Ragged:
+    """For each group the items that its user had seen strictly before the moment (an item may stand twice).
+
+    Indices refer to ``catalogue`` (by default the training set's); items that it lacks are left out.
+    """
+    starts, ends = training_set.known_before(asked.users, asked.moments)
+    rows = training_set.by_user[_ranges(starts, ends - starts)]
+    asked_by = np.repeat(np.arange(len(asked)), ends - starts)
+    items = training_set.items[rows]
+    if catalogue is not None and catalogue is not training_set.catalogue:
+        items = catalogue.places(training_set.catalogue.item_ids)[items]
+    keep = _MARKS_SEEN[training_set.kinds[rows]] & (items >= 0)
+    return Ragged(_offsets(np.bincount(asked_by[keep], minlength=len(asked))), items[keep])
+
+
+def _offsets(lengths: np.ndarray) -> np.ndarray:
+    return np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+
+
+def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The integers of all the ranges [start, start + length), one after another."""
+    offsets = _offsets(lengths)
+    return np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
