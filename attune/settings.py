@@ -19,8 +19,8 @@ class Settings(BaseSettings):
 
     var: Path = Field(Path("var"), description="The folder that holds everything attune writes.")
     database_url: str = Field("", description="Event log and promotions; empty: SQLite under `var/log`.")
-    mlflow_url: str = Field("http://127.0.0.1:5000", description="The MLflow tracking server and registry.")
-    prefect_url: str = Field("http://127.0.0.1:4200/api", description="The Prefect API that flows report to.")
+    mlflow_url: str = Field("", description="The MLflow server; empty: commands start one on `var/mlflow`.")
+    prefect_url: str = Field("", description="The Prefect API; empty: commands start a server on `var/prefect`.")
     serving_host: str = Field("127.0.0.1", description="The address that the endpoint listens on.")
     serving_port: int = Field(8000, ge=0, le=65535, description="The port that the endpoint listens on.")
     endpoint: str = Field("default", description="The serving endpoint whose champion is meant.")
@@ -50,6 +50,21 @@ class Settings(BaseSettings):
     def bundles_folder(self) -> Path:
         """Bundles in work and bundles downloaded from the registry."""
         return self.var / "bundles"
+
+    @property
+    def training_folder(self) -> Path:
+        """Training sets, one folder each."""
+        return self.var / "training"
+
+    @property
+    def validation_folder(self) -> Path:
+        """The verdicts of validated batches."""
+        return self.var / "validation"
+
+    @property
+    def logs_folder(self) -> Path:
+        """What the servers and commands print."""
+        return self.var / "logs"
 
     @property
     def docs_folder(self) -> Path:

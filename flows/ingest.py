@@ -1,0 +1,23 @@
+"""The log's new events go to the lake."""
+
+from dataclasses import asdict
+from typing import Any
+
+from prefect import flow, task
+
+from attune.settings import Settings
+from flows import rooms
+
+
+@task
+def move_to_lake() -> dict[str, Any]:
+    """Copy what lies after the lake's watermark; copying again adds nothing."""
+    settings = Settings()
+    with rooms.event_log(settings) as log:
+        return asdict(rooms.lake(settings).ingest(log))
+
+
+@flow(name="ingest")
+def ingest() -> dict[str, Any]:
+    """Bring the lake up to the log's head. Returns the positions and rows that were moved."""
+    return move_to_lake()

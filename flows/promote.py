@@ -1,0 +1,84 @@
+"""A version is held against the gates; if all hold it becomes champion, under the endpoint's lease."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+
+from attune.promotions import Lease, Promotions
+from attune.settings import Settings
+from flows import rooms
+from flows.train import build_training_set
+from models.evaluation import judging
+
+LEASE_SECONDS = 900.0
+
+
+def holder() -> str:
+    """Who holds the lease: the machine and the process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+@task
+def reconcile(table: Promotions) -> list[str]:
+    """Put MLflow's aliases back to what the promotions table says; returns what had to be corrected."""
+    settings = Settings()
+    return rooms.registry(settings).project(table.champion(settings.endpoint))
+
+
+@task
+def fetch_contenders(table: Promotions, version: str | None) -> dict[str, Any]:
+    """The challenger, the champion and the first anchor on disk (the latter two None at the first promotion)."""
+    settings = Settings()
+    registry = rooms.registry(settings)
+    challenger = version or registry.challenger()
+    champion, anchor = table.champion(settings.endpoint), table.first(settings.endpoint)
+    fetched = {"champion": champion, "anchor": anchor}
+    return {
+        "version": challenger,
+        "challenger": registry.download(challenger, settings.bundles_folder),
+        **{
+            name: registry.download(promotion.version, settings.bundles_folder) if promotion else None
+            for name, promotion in fetched.items()
+        },
+    }
+
+
+@task
+def judge(contenders: dict[str, Any], folder: Path, accept_undecided: bool) -> judging.Judgement:
+    """Measure the contenders on what came after the challenger's training, and hold them against the gates."""
+    return judging.judge_folders(
+        contenders["challenger"], contenders["champion"], contenders["anchor"], folder, accept_undecided
+    )
+
+
+@task
+def record(version: str, judgement: judging.Judgement) -> None:
+    """Write every gate on the version in MLflow and into the run's page."""
+    rooms.registry(Settings()).record_gates(version, judgement)
+    create_markdown_artifact(key="gates", markdown=judgement.markdown())
+
+
+@task
+def append(table: Promotions, lease: Lease, version: str, judgement: judging.Judgement) -> None:
+    """Append the row that makes the version champion; MLflow's aliases follow it."""
+    settings = Settings()
+    promotion = table.append(lease, version, "promote", judgement.summary(), holder())
+    rooms.registry(settings).project(promotion)
+
+
+@flow(name="promote")
+def promote(version: str | None = None, upto: int | None = None, accept_undecided: bool = False) -> dict[str, Any]:
+    """Judge a version (the challenger by default) and promote it if it is accepted. A refusal is a result."""
+    settings = Settings()
+    with rooms.promotions(settings) as table, table.lease(settings.endpoint, holder(), LEASE_SECONDS) as lease:
+        corrected = reconcile(table)
+        contenders = fetch_contenders(table, version)
+        judgement = judge(contenders, build_training_set(upto), accept_undecided)
+        record(contenders["version"], judgement)
+        if judgement.accepted:
+            append(table, lease, contenders["version"], judgement)
+    return {"version": contenders["version"], "corrected": corrected, **judgement.as_dict()}

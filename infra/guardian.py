@@ -1,0 +1,65 @@
+"""Runs one command in a group of its own and ends that group when whoever started it is gone.
+
+    python -m infra.guardian COMMAND [ARGUMENT ...]      with a pipe as standard input
+
+The pipe's other end is held by the starter: closing it, or dying in any way, ends the group: TERM first, KILL
+after ten seconds. The exit status is the command's own. Standard library only, so that one costs little.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+
+PATIENCE_SECONDS = 10.0
+"""From TERM to KILL."""
+
+TICK_SECONDS = 0.1
+
+
+def main() -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The group's own TERM reaches the command; the guardian stays to see it end.
+    signal.signal(signal.SIGTERM, lambda *_: os.close(0))
+    child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)
+    while child.poll() is None and not starter_is_gone():
+        pass
+    end_group(child)
+    return child.returncode
+
+
+def starter_is_gone() -> bool:
+    """Wait one tick for the pipe's end of file; True once it came."""
+    try:
+        readable, _, _ = select.select([0], [], [], TICK_SECONDS)
+        return bool(readable) and os.read(0, 1) == b""
+    except (OSError, ValueError):
+        return True
+
+
+def end_group(child: subprocess.Popen[bytes]) -> None:
+    """TERM the child's group, wait for all its members, KILL what is left."""
+    signal_group(child.pid, signal.SIGTERM)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        child.poll()
+        if not signal_group(child.pid, 0):
+            break
+        time.sleep(TICK_SECONDS)
+    signal_group(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def signal_group(group: int, number: int) -> bool:
+    """Send a signal to the group; False when nobody is left in it."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+        return True
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

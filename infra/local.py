@@ -1,0 +1,148 @@
+"""The platform's servers on one machine, for as long as a command needs them.
+
+``Stack`` starts what is asked for on free ports, points this process and its children at it, and stops it.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+
+from attune import event_log
+from attune.errors import AttuneError
+from attune.settings import Settings
+from infra.children import Child, Children, check_port, free_port, wait_until
+from mlflow_server import command as mlflow_command
+
+HOST = "127.0.0.1"
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "GX_ANALYTICS_ENABLED": "false",
+    "FEAST_USAGE": "false",
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_ROOT_LEVEL": "WARNING",
+    "PREFECT_CLI_PROMPT": "false",
+    **mlflow_command.ENVIRONMENT,
+}
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """What the tools must be told so that all they write lies under ``var`` and none of them phones home."""
+    var = settings.var.resolve()
+    told = {
+        **QUIET,
+        "ATTUNE_VAR": str(var),
+        "ATTUNE_DATABASE_URL": settings.database_url,
+        "ATTUNE_MLFLOW_URL": settings.mlflow_url,
+        "ATTUNE_PREFECT_URL": settings.prefect_url,
+        "ATTUNE_SERVING_HOST": settings.serving_host,
+        "ATTUNE_SERVING_PORT": str(settings.serving_port),
+        "ATTUNE_ENDPOINT": settings.endpoint,
+        "PREFECT_HOME": str(var / "prefect"),
+        "MPLCONFIGDIR": str(var / "cache" / "matplotlib"),
+        **{f"XDG_{name}_HOME": str(var / "cache" / name.lower()) for name in ("CONFIG", "CACHE", "DATA")},
+        "XDG_RUNTIME_DIR": str(var / "cache" / "runtime"),
+    }
+    if settings.prefect_url:
+        told["PREFECT_API_URL"] = settings.prefect_url
+    if settings.mlflow_url:
+        told["MLFLOW_TRACKING_URI"] = settings.mlflow_url
+    return told
+
+
+@dataclass
+class Stack:
+    """Servers under one ``var``; a context manager that stops on leaving whatever it started.
+
+    ``settings`` grow addresses as servers start; read them from here, not from the settings given.
+    """
+
+    settings: Settings
+    children: Children = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.children = Children(self.settings.logs_folder)
+
+    def __enter__(self) -> "Stack":
+        self.settings.var.mkdir(parents=True, exist_ok=True)
+        event_log.prepare(self.settings.log_url)
+        self._tell({})
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.children.stop()
+
+    def start_batch_servers(self, prefect: bool = True) -> None:
+        """MLflow and (unless told not to) Prefect, where the settings name none; returns when they answer."""
+        waiting = [self._start_prefect() if prefect else None, self._start_mlflow()]
+        for child, url in filter(None, waiting):
+            wait_until(lambda url=url: answers(url), child)  # type: ignore[misc]
+
+    def start_endpoint(self) -> Child:
+        """The state keeper and the endpoint; returns at once: see ``wait_for_endpoint``."""
+        host, port = self.settings.serving_host, self.settings.serving_port
+        if port:
+            check_port(host, port, "the endpoint", "ATTUNE_SERVING_PORT")
+        else:
+            self._tell({"serving_port": free_port()})
+        self.children.start("keeper", [sys.executable, "-m", "features.state_keeper"])
+        return self.children.start("endpoint", [sys.executable, "-m", "serving.app"])
+
+    def wait_for_endpoint(self, child: Child) -> str:
+        """The endpoint's address, once it is ready."""
+        wait_until(lambda: answers(f"{self.endpoint_url}/readyz"), child)
+        return self.endpoint_url
+
+    @property
+    def endpoint_url(self) -> str:
+        return f"http://{self.settings.serving_host}:{self.settings.serving_port}"
+
+    def _start_prefect(self) -> tuple[Child, str] | None:
+        if self.settings.prefect_url:
+            return None
+        port = free_port()
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
+        child = self.children.start("prefect", command)
+        self._tell({"prefect_url": f"http://{HOST}:{port}/api"})
+        return child, f"{self.settings.prefect_url}/health"
+
+    def _start_mlflow(self) -> tuple[Child, str] | None:
+        if self.settings.mlflow_url:
+            return None
+        folder, port = self.settings.var / "mlflow", free_port()
+        mlflow_command.prepare(folder)
+        child = self.children.start("mlflow", mlflow_command.command(folder, HOST, port))
+        self._tell({"mlflow_url": f"http://{HOST}:{port}"})
+        return child, f"{self.settings.mlflow_url}/health"
+
+    def _tell(self, addresses: Mapping[str, object]) -> None:
+        """Take new addresses into the settings and into the environment that libraries and children read."""
+        self.settings = self.settings.model_copy(update=dict(addresses))
+        os.environ.update(environment(self.settings))
+
+
+def answers(url: str) -> bool:
+    """Whether a GET is answered with success."""
+    try:
+        return httpx.get(url, timeout=2.0).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def move_aside(folder: Path) -> Path | None:
+    """Rename an existing folder to the first free ``<name>.<number>`` beside it; None when there was none."""
+    if not folder.exists():
+        return None
+    for number in range(1, 10_000):
+        target = folder.with_name(f"{folder.name}.{number}")
+        if not target.exists():
+            folder.rename(target)
+            return target
+    raise AttuneError(f"{folder.parent} holds ten thousand old runs of {folder.name}; remove some")

@@ -1,0 +1,101 @@
+"""No process outlives its starter: stopped, interrupted or killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from attune.errors import AttuneError, ConfigError
+from infra.children import Children, check_port, free_port, wait_until
+
+FAMILY = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); {}"
+STARTER = """
+import sys, time
+from pathlib import Path
+from infra.children import Children, ending_on_signals
+with ending_on_signals():
+    children = Children(Path(sys.argv[1]))
+    try:
+        children.start("family", [sys.executable, "-c", sys.argv[2], sys.argv[1]])
+        time.sleep(600)
+    finally:
+        children.stop()
+"""
+
+
+def members(marker: str) -> list[psutil.Process]:
+    """Processes whose environment carries the marker: children, grandchildren and guardians."""
+    found = []
+    for one in psutil.process_iter():
+        try:
+            if one.environ().get("ATTUNE_FAMILY") == marker and one.status() != psutil.STATUS_ZOMBIE:
+                found.append(one)
+        except psutil.Error:
+            continue
+    return found
+
+
+def eventually(condition, seconds: float = 20.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("background", [False, True])
+def test_nothing_outlives_the_starter(tmp_path: Path, number: int, background: bool) -> None:
+    marker = f"{tmp_path}-{number}"
+
+    def ignore_interrupts() -> None:  # what a shell does to a background job
+        if background:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    starter = subprocess.Popen(
+        [sys.executable, "-c", STARTER, str(tmp_path), FAMILY.format("time.sleep(600)")],
+        env={**os.environ, "ATTUNE_FAMILY": marker},
+        preexec_fn=ignore_interrupts,
+        stderr=subprocess.DEVNULL,
+    )
+    assert eventually(lambda: len(members(marker)) == 4)  # starter, guardian, child, grandchild
+    os.kill(starter.pid, number)
+    starter.wait(20)
+    assert eventually(lambda: not members(marker)), members(marker)
+
+
+def test_a_child_that_ignores_term_is_killed(tmp_path: Path) -> None:
+    children = Children(tmp_path)
+    deaf = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+    )
+    child = children.start("deaf", [sys.executable, "-c", deaf], {"ATTUNE_FAMILY": str(tmp_path)})
+    assert eventually(lambda: "deaf" in child.log.read_text())
+    children.stop()
+    assert not members(str(tmp_path))
+
+
+def test_the_dead_are_reported_with_their_last_words(tmp_path: Path) -> None:
+    children = Children(tmp_path)
+    child = children.start("short", [sys.executable, "-c", "raise SystemExit('no such luck')"])
+    with pytest.raises(AttuneError, match="no such luck"):
+        wait_until(lambda: False, child, seconds=20)
+    children.stop()
+
+
+def test_a_taken_port_is_named_with_the_setting() -> None:
+    import socket
+
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"port {port} .* is taken.*ATTUNE_SERVING_PORT"):
+            check_port("127.0.0.1", port, "the endpoint", "ATTUNE_SERVING_PORT")
+    check_port("127.0.0.1", free_port(), "the endpoint", "ATTUNE_SERVING_PORT")
