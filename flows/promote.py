@@ -7,6 +7,7 @@ from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
 
 from attune.promotions import Lease, Promotions
 from attune.settings import Settings
@@ -22,14 +23,14 @@ def holder() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-@task
+@task(cache_policy=NO_CACHE)
 def reconcile(table: Promotions) -> list[str]:
     """Put MLflow's aliases back to what the promotions table says; returns what had to be corrected."""
     settings = Settings()
     return rooms.registry(settings).project(table.champion(settings.endpoint))
 
 
-@task
+@task(cache_policy=NO_CACHE)
 def fetch_contenders(table: Promotions, version: str | None) -> dict[str, Any]:
     """The challenger, the champion and the first anchor on disk (the latter two None at the first promotion)."""
     settings = Settings()
@@ -47,7 +48,7 @@ def fetch_contenders(table: Promotions, version: str | None) -> dict[str, Any]:
     }
 
 
-@task
+@task(cache_policy=NO_CACHE)
 def judge(contenders: dict[str, Any], folder: Path, accept_undecided: bool) -> judging.Judgement:
     """Measure the contenders on what came after the challenger's training, and hold them against the gates."""
     return judging.judge_folders(
@@ -55,14 +56,14 @@ def judge(contenders: dict[str, Any], folder: Path, accept_undecided: bool) -> j
     )
 
 
-@task
+@task(cache_policy=NO_CACHE)
 def record(version: str, judgement: judging.Judgement) -> None:
     """Write every gate on the version in MLflow and into the run's page."""
     rooms.registry(Settings()).record_gates(version, judgement)
     create_markdown_artifact(key="gates", markdown=judgement.markdown())
 
 
-@task
+@task(cache_policy=NO_CACHE)
 def append(table: Promotions, lease: Lease, version: str, judgement: judging.Judgement) -> None:
     """Append the row that makes the version champion; MLflow's aliases follow it."""
     settings = Settings()

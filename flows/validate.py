@@ -4,6 +4,7 @@ from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
 
 from attune.clock import system_clock
 from attune.settings import Settings
@@ -30,7 +31,7 @@ def judge_batch(after: int, upto: int) -> Validation:
     return hold_against_suite(lake.events(after, upto), known, system_clock(), settings.docs_folder)
 
 
-@task
+@task(cache_policy=NO_CACHE)
 def record_verdict(after: int, upto: int, validation: Validation) -> dict[str, Any]:
     """Keep the verdict for training, and show the findings in the run's page."""
     findings = [("critical", one) for one in validation.failed] + [("warning", one) for one in validation.warnings]

@@ -54,16 +54,15 @@ def tabular(
     users_map: Annotated[str, typer.Option(help="Their columns: user_id=.. and any attribute=..")] = "",
     kind: Annotated[str | None, typer.Option(help="The kind of every row, when no column says it.")] = None,
     kinds: Annotated[str, typer.Option(help="Other names for kinds: addtocart=cart,transaction=purchase")] = "",
-    order: Annotated[
-        Order | None, typer.Option(help="Without timestamps: the rows stand in the order of time.")
-    ] = None,
+    order: Annotated[Order | None, typer.Option(help="Without timestamps: rows in the order of time.")] = None,
     scale: Annotated[str, typer.Option(help="The ratings' scale, when it is not 1,5: LOW,HIGH")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Anybody's tables. Rows that break a rule go to quarantine with the reason; importing again repeats nothing.
 
-    [bold]attune import tabular --interactions ratings.csv --map user_id=user,item_id=movie,event_timestamp=ts,value=stars
-    --kind rating --items movies.csv --items-map item_id=movie,title=name[/bold]
+    [bold]attune import tabular --interactions ratings.csv --kind rating
+    --map user_id=user,item_id=movie,event_timestamp=ts,value=stars
+    --items movies.csv --items-map item_id=movie,title=name[/bold]
     """
     from infra import commands
 
