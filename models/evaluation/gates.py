@@ -1,0 +1,171 @@
+"""Whether a challenger may take over: pure decisions over figures that somebody else measured.
+
+A gate is a value. Its verdict is ``pass``, ``fail``, ``undecided`` (too little evidence either way) or
+``not_applicable`` (nothing to compare with). A failed gate is a result, not an exception.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from models.evaluation.bootstrap import Interval
+
+Verdict = Literal["pass", "fail", "undecided", "not_applicable"]
+
+
+@dataclass(frozen=True)
+class GateLimits:
+    """Every limit, in one place; ``version`` is raised with any change, and recorded with each judgement."""
+
+    version: int = 1
+    metric: str = "ndcg@10"
+    """The figure that the quality gates compare, over all targets of the hold-out."""
+    popularity_gain: float = 0.0
+    """Absolute: the lower bound of the gain over popularity must be above it."""
+    champion_change: float = -0.02
+    """Relative: the lower bound of the change against the champion must not be below it."""
+    anchor_change: float = -0.02
+    """Relative: the same against the first model that was ever promoted, so that small losses cannot add up."""
+    coverage_floor: float = 0.005
+    """Absolute: the share of the catalogue that at least one top-10 list must show."""
+    coverage_share: float = 0.5
+    """Relative: the share of the champion's coverage that must be kept."""
+    latency_ratio: float = 25.0
+    """How many times the popularity pipeline's median answer time a model's may be, in the same run."""
+    parity: float = 1e-4
+    """The largest absolute difference between the golden scores and those of the loaded bundle."""
+    min_users: int = 300
+    min_events: int = 20_000
+    """Below either, a quality gate is undecided unless its whole interval lies on the wrong side."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One question with its answer; ``measured`` and ``limit`` are in the unit that ``note`` states."""
+
+    name: str
+    limit: float | None
+    measured: float | None
+    verdict: Verdict
+    note: str
+    low: float | None = None
+    high: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The gate as JSON holds it: infinities become null."""
+        found = {name: getattr(self, name) for name in ("name", "limit", "measured", "low", "high", "verdict", "note")}
+        return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in found.items()}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How much a comparison rests on."""
+
+    users: int
+    events: int
+
+    def enough(self, limits: GateLimits) -> bool:
+        """Whether a quality gate may decide on it."""
+        return self.users >= limits.min_users and self.events >= limits.min_events
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Where the training ended and the hold-out begins (log positions), and how many panel users were trained on."""
+
+    trained_upto: int
+    first_holdout: int
+    panel_users_trained: int
+
+
+def not_applicable(name: str, note: str) -> Gate:
+    """A gate with nothing to compare with."""
+    return Gate(name, None, None, "not_applicable", note)
+
+
+def beats_popularity(gain: Interval, evidence: Evidence, limits: GateLimits) -> Gate:
+    """The lower bound of the gain over popularity (absolute, paired, by user) is above its limit."""
+    holds = gain.low > limits.popularity_gain
+    lost = gain.high <= limits.popularity_gain
+    unit = f"gain in {limits.metric} over popularity"
+    return _quality("beats_popularity", limits.popularity_gain, gain, holds, lost, evidence, limits, unit)
+
+
+def not_worse_than_champion(change: Interval, evidence: Evidence, limits: GateLimits) -> Gate:
+    """The lower bound of the relative change against the champion is not below its limit."""
+    return _not_worse("not_worse_than_champion", "the champion", limits.champion_change, change, evidence, limits)
+
+
+def not_worse_than_anchor(change: Interval, evidence: Evidence, limits: GateLimits) -> Gate:
+    """The same against the first promoted model."""
+    return _not_worse("not_worse_than_anchor", "the first champion", limits.anchor_change, change, evidence, limits)
+
+
+def coverage(measured: float, of_champion: float | None, limits: GateLimits) -> Gate:
+    """The top-10 lists show enough of the catalogue: an absolute floor, and a share of what the champion shows."""
+    kept = 0.0 if of_champion is None else limits.coverage_share * of_champion
+    limit = max(limits.coverage_floor, kept)
+    note = "share of the catalogue in at least one top-10 list"
+    if of_champion is not None:
+        note += f"; the champion shows {of_champion:.4f}"
+    return Gate("coverage", limit, measured, "pass" if measured >= limit else "fail", note)
+
+
+def latency(model_ms: float, popularity_ms: float, limits: GateLimits) -> Gate:
+    """The median answer takes at most so many times the popularity pipeline's, both measured in one run."""
+    ratio = model_ms / max(popularity_ms, 1e-9)
+    note = f"times the popularity pipeline's median answer: {model_ms:.2f} ms against {popularity_ms:.2f} ms"
+    return Gate("latency", limits.latency_ratio, ratio, "pass" if ratio <= limits.latency_ratio else "fail", note)
+
+
+def parity(difference: float, limits: GateLimits) -> Gate:
+    """The loaded bundle scores the golden inputs as the trained model did."""
+    verdict: Verdict = "pass" if difference <= limits.parity else "fail"  # NaN fails
+    return Gate("parity", limits.parity, difference, verdict, "largest difference to the golden scores of the training")
+
+
+def lineage(found: Lineage) -> Gate:
+    """Nothing of the hold-out was trained on, and no user of the panel."""
+    note = f"last position trained on (the hold-out begins at {found.first_holdout})"
+    clean = found.trained_upto < found.first_holdout
+    if found.panel_users_trained:
+        note += f"; {found.panel_users_trained} users of the panel were trained on"
+        clean = False
+    return Gate("lineage", float(found.first_holdout - 1), float(found.trained_upto), "pass" if clean else "fail", note)
+
+
+def accepts(gates: Iterable[Gate], accept_undecided: bool) -> bool:
+    """Whether every gate holds; an undecided one only where the caller takes that risk. No gates accept nothing."""
+    verdicts = [gate.verdict for gate in gates]
+    refused = {"fail"} if accept_undecided else {"fail", "undecided"}
+    return "pass" in verdicts and not refused & set(verdicts)
+
+
+def _not_worse(name: str, other: str, limit: float, change: Interval, evidence: Evidence, limits: GateLimits) -> Gate:
+    unit = f"relative change in {limits.metric} against {other}"
+    return _quality(name, limit, change, change.low >= limit, change.high < limit, evidence, limits, unit)
+
+
+def _quality(
+    name: str,
+    limit: float,
+    found: Interval,
+    holds: bool,
+    lost: bool,
+    evidence: Evidence,
+    limits: GateLimits,
+    unit: str,
+) -> Gate:
+    """A gate on an interval: lost for certain fails always, the rest needs enough evidence."""
+    note = f"{unit}, 95 % interval by user [{found.low:.4f}, {found.high:.4f}]"
+    verdict: Verdict = "pass" if holds else "fail"
+    if lost:
+        verdict, note = "fail", f"{note}: the whole interval lies on the wrong side"
+    elif not evidence.enough(limits):
+        verdict = "undecided"
+        note += (
+            f"; {evidence.users} users and {evidence.events} events do not decide"
+            f" (at least {limits.min_users} and {limits.min_events})"
+        )
+    return Gate(name, limit, found.value, verdict, note, found.low, found.high)

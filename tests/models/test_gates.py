@@ -1,0 +1,91 @@
+"""The decisions, as properties of the figures that they are given."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.evaluation import gates
+from models.evaluation.bootstrap import Interval
+from models.evaluation.gates import Evidence, Gate, GateLimits, Lineage, accepts
+
+LIMITS = GateLimits()
+ENOUGH, LITTLE = Evidence(300, 20_000), Evidence(299, 1_000_000)
+FIGURE = st.floats(-1, 1)
+INTERVALS = st.tuples(FIGURE, FIGURE, FIGURE).map(sorted).map(lambda f: Interval(f[1], f[0], f[2]))
+VERDICTS = st.sampled_from(["pass", "fail", "undecided", "not_applicable"])
+COMPARISONS = [gates.not_worse_than_champion, gates.not_worse_than_anchor]
+
+
+@given(INTERVALS, st.sampled_from([ENOUGH, LITTLE, Evidence(10**6, 19_999)]))
+def test_beating_popularity(gain: Interval, evidence: Evidence) -> None:
+    verdict = gates.beats_popularity(gain, evidence, LIMITS).verdict
+    if gain.high <= 0:
+        assert verdict == "fail"
+    elif evidence is not ENOUGH:
+        assert verdict == "undecided"
+    else:
+        assert verdict == ("pass" if gain.low > 0 else "fail")
+
+
+@pytest.mark.parametrize("gate", COMPARISONS)
+@given(change=INTERVALS, evidence=st.sampled_from([ENOUGH, LITTLE]))
+def test_not_worse(gate, change: Interval, evidence: Evidence) -> None:
+    verdict = gate(change, evidence, LIMITS).verdict
+    if change.high < -0.02:
+        assert verdict == "fail"
+    elif evidence is LITTLE:
+        assert verdict == "undecided"
+    else:
+        assert verdict == ("pass" if change.low >= -0.02 else "fail")
+
+
+@given(INTERVALS, st.floats(0, 1))
+def test_a_better_challenger_never_gets_a_worse_verdict(change: Interval, lift: float) -> None:
+    order = ["fail", "undecided", "pass"]
+    better = Interval(change.value + lift, change.low + lift, change.high + lift)
+    for evidence in (ENOUGH, LITTLE):
+        before, after = (gates.not_worse_than_champion(found, evidence, LIMITS) for found in (change, better))
+        assert order.index(after.verdict) >= order.index(before.verdict)
+
+
+@pytest.mark.parametrize("gate", [gates.beats_popularity, *COMPARISONS])
+def test_an_infinite_interval_decides_nothing(gate) -> None:
+    found = gate(Interval(-0.5, -math.inf, math.inf), LITTLE, LIMITS)
+    assert found.verdict == "undecided"
+    assert found.to_json()["low"] is None
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+@given(st.floats(0, 1), st.none() | st.floats(0, 1))
+def test_coverage_keeps_a_floor_and_a_share_of_the_champions(measured: float, of_champion: float | None) -> None:
+    gate = gates.coverage(measured, of_champion, LIMITS)
+    wanted = measured >= 0.005 and (of_champion is None or measured >= 0.5 * of_champion)
+    assert (gate.verdict == "pass") == wanted
+
+
+def test_latency_is_a_ratio_of_the_same_run() -> None:
+    assert gates.latency(24.9, 1.0, LIMITS).verdict == "pass"
+    assert gates.latency(25.1, 1.0, LIMITS).verdict == "fail"
+
+
+def test_parity_has_a_tolerance_and_nan_is_no_parity() -> None:
+    verdicts = [gates.parity(difference, LIMITS).verdict for difference in (0.0, 1e-4, 2e-4, math.nan, math.inf)]
+    assert verdicts == ["pass", "pass", "fail", "fail", "fail"]
+
+
+def test_lineage() -> None:
+    assert gates.lineage(Lineage(99, 100, 0)).verdict == "pass"
+    assert gates.lineage(Lineage(100, 100, 0)).verdict == "fail"
+    panel = gates.lineage(Lineage(99, 100, 3))
+    assert panel.verdict == "fail"
+    assert "3 users of the panel" in panel.note
+
+
+@given(st.lists(VERDICTS, max_size=8), st.booleans())
+def test_acceptance(verdicts: list[gates.Verdict], accept_undecided: bool) -> None:
+    found = [Gate(str(place), None, None, verdict, "") for place, verdict in enumerate(verdicts)]
+    expected = "pass" in verdicts and "fail" not in verdicts and (accept_undecided or "undecided" not in verdicts)
+    assert accepts(found, accept_undecided) == expected
