@@ -17,19 +17,23 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ATTUNE_", extra="forbid", frozen=True)
 
-    var: Path = Field(Path("var"), description="The folder that holds everything attune writes.")
-    database_url: str = Field("", description="Event log and promotions; empty: SQLite under `var/log`.")
-    mlflow_url: str = Field("", description="The MLflow server; empty: commands start one on `var/mlflow`.")
-    prefect_url: str = Field("", description="The Prefect API; empty: commands start a server on `var/prefect`.")
-    serving_host: str = Field("127.0.0.1", description="The address that the endpoint listens on.")
-    serving_port: int = Field(8000, ge=0, le=65535, description="The port that the endpoint listens on.")
-    endpoint: str = Field("default", description="The serving endpoint whose champion is meant.")
-    slate_secret: SecretStr | None = Field(
-        None, description="The key that signs slate ids; empty: made once and kept in `var/slate.key`."
+    var: Path = Field(default=Path("var"), description="The folder that holds everything attune writes.")
+    database_url: str = Field(default="", description="Event log and promotions; empty: SQLite under `var/log`.")
+    mlflow_url: str = Field(default="", description="The MLflow server; empty: commands start one on `var/mlflow`.")
+    prefect_url: str = Field(
+        default="", description="The Prefect API; empty: commands start a server on `var/prefect`."
     )
-    champion_poll_seconds: float = Field(0.5, gt=0, description="How often serving looks for a new champion.")
-    keeper_poll_seconds: float = Field(0.2, gt=0, description="How often the state keeper looks for new events.")
-    lock_seconds: float = Field(10.0, gt=0, description="How long a writer waits for the event log's lock.")
+    serving_host: str = Field(default="127.0.0.1", description="The address that the endpoint listens on.")
+    serving_port: int = Field(default=8000, ge=0, le=65535, description="The port that the endpoint listens on.")
+    endpoint: str = Field(default="default", description="The serving endpoint whose champion is meant.")
+    slate_secret: SecretStr | None = Field(
+        default=None, description="The key that signs slate ids; empty: made once and kept in `var/slate.key`."
+    )
+    champion_poll_seconds: float = Field(default=0.5, gt=0, description="How often serving looks for a new champion.")
+    keeper_poll_seconds: float = Field(
+        default=0.2, gt=0, description="How often the state keeper looks for new events."
+    )
+    lock_seconds: float = Field(default=10.0, gt=0, description="How long a writer waits for the event log's lock.")
 
     @property
     def log_url(self) -> str:

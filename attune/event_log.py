@@ -1,0 +1,266 @@
+"""The event log: append-only, exactly once by ``event_id``, durable when acknowledged, in order.
+
+Positions are whole numbers from 1 upwards. A batch takes its range from a one-row head inside its own transaction
+(row lock on PostgreSQL, the write lock on SQLite), so a batch becomes visible only after all before it: **once a
+reader saw position p, nothing at or below p appears later.** A reader follows the log by asking for what lies after
+the last position that it saw. Gaps may exist.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, bindparam, desc, func, select, update
+
+from attune.clock import Clock, system_clock
+from attune.database import Database, upgrade
+from attune.door import Rejected
+from attune.event_rows import rejected_row, row_as_json, to_logged, to_row
+from attune.events import AnyEvent, Logged
+from attune.tables import IN_TAIL, events, log_head, quarantine
+
+LOOK_UP = 1_000
+"""Ids a statement when looking for what the log has already."""
+
+COLUMNS = tuple(column.name for column in events.columns)
+
+
+@dataclass(frozen=True)
+class Appended:
+    """What became of the events of one call; lists are aligned with, or name places in, the given sequence.
+
+    ``positions`` one an event: a repeat has the position of the original, a refused event has 0.
+    ``conflicts`` places of the events whose id the log (or the batch) has with other content: refused.
+    """
+
+    positions: list[int]
+    accepted: int
+    repeated: int
+    conflicts: list[int]
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A row that was turned away at the door; ``row`` is its content as JSON, ``stored_at`` in microseconds."""
+
+    id: int
+    source: str
+    type: str
+    row_number: int
+    field: str | None
+    reason: str
+    row: str
+    stored_at: int
+
+
+def prepare(url: str) -> None:
+    """Create or update the log's tables (and SQLite's folder); may be called again, by several processes at once.
+
+    Raises ConfigError for a URL that cannot be meant, EventLogError when the database cannot be reached.
+    """
+    upgrade(url)
+
+
+class EventLog:
+    """The log at ``url``; threads may share one, and processes may open as many as they like.
+
+    Every method may raise EventLogError. After any error of ``append`` the same call may be repeated: events
+    carry ids, so that nothing counts twice.
+    """
+
+    def __init__(self, url: str, clock: Clock = system_clock, lock_seconds: float = 10.0) -> None:
+        """Open the log; tables are made by ``prepare``, never here.
+
+        ``clock`` says when events are logged, ``lock_seconds`` how long a writer waits for another one.
+        Raises ConfigError for the URL, EventLogError when there is no log or its tables are of another version.
+        """
+        self._database = Database(url, lock_seconds)
+        self._clock = clock
+        self._database.check_schema()
+
+    def append(self, given: Sequence[AnyEvent]) -> Appended:
+        """Log the events in their order, in one transaction: on return they are durable and visible.
+
+        Raises LogBusy when another writer held the log for ``lock_seconds`` (nothing was written),
+        DataContractError when an event cannot be stored (nothing was written).
+        """
+        rows = [to_row(event) for event in given]
+        if not rows:
+            return Appended([], 0, 0, [])
+        with self._database.writing() as connection:
+            head = _locked_head(connection)
+            known = _known(connection, [row["event_id"] for row in rows])
+            fresh, appended = _place(rows, known, head)
+            if fresh:
+                logged_at = self._clock()
+                for row in fresh:
+                    row["logged_at"] = logged_at
+                connection.execute(events.insert(), fresh)
+                connection.execute(update(log_head).values(position=head + len(fresh)))
+        return appended
+
+    def head(self) -> int:
+        """The last visible position; 0 when the log is empty."""
+        with self._database.reading() as connection:
+            return connection.scalar(select(log_head.c.position)) or 0
+
+    def read(
+        self, after: int, limit: int, upto: int | None = None, types: Collection[str] | None = None
+    ) -> list[Logged]:
+        """At most ``limit`` events with ``after`` < position <= ``upto``, in the order of their positions."""
+        query = _between(select(events), after, upto, types).limit(limit)
+        with self._database.reading() as connection:
+            return [to_logged(row) for row in connection.execute(query)]
+
+    def read_columns(
+        self, after: int, upto: int | None, limit: int, types: Collection[str] | None = None
+    ) -> dict[str, list[Any]]:
+        """As ``read``, as one list a column of the table: for frames, without building an object an event.
+
+        ``digest`` is bytes, ``payload`` the whole event as JSON for slates, items and users, None for the others;
+        columns that a type has not are None.
+        """
+        query = _between(select(events), after, upto, types).limit(limit)
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        lists: Iterable[Any] = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
+        return {name: list(values) for name, values in zip(COLUMNS, lists, strict=True)}
+
+    def tail(self, user_id: str, after: int) -> list[Logged]:
+        """That user's interactions, feedback and attributes after a position, in order; no slates."""
+        query = select(events).where(events.c.user_id == user_id, events.c.position > after, IN_TAIL)
+        with self._database.reading() as connection:
+            return [to_logged(row) for row in connection.execute(query.order_by(events.c.position))]
+
+    def last_position(self, user_id: str) -> int:
+        """The position of the last event that ``tail`` would give for that user; 0 when there is none."""
+        query = select(func.max(events.c.position)).where(events.c.user_id == user_id, IN_TAIL)
+        with self._database.reading() as connection:
+            return connection.scalar(query) or 0
+
+    def slate(self, slate_id: str) -> Logged | None:
+        """The slate of that id, or None when it was not logged (yet)."""
+        query = select(events).where(events.c.event_id == slate_id, events.c.type == "slate")
+        with self._database.reading() as connection:
+            row = connection.execute(query).first()
+        return to_logged(row) if row else None
+
+    def contains(self, event_id: str) -> bool:
+        """Whether an event of that id, of any type, was logged."""
+        query = select(events.c.position).where(events.c.event_id == event_id)
+        with self._database.reading() as connection:
+            return connection.scalar(query) is not None
+
+    def counts(self) -> dict[str, int]:
+        """How many events of each type there are; reads the whole log."""
+        query = select(events.c.type, func.count().label("number")).group_by(events.c.type).order_by(events.c.type)
+        with self._database.reading() as connection:
+            return {row.type: row.number for row in connection.execute(query)}
+
+    def popular(self, limit: int) -> list[tuple[str, int]]:
+        """The items with most interactions and feedback, with their numbers; ties in the order of ids.
+
+        Reads the whole log: keep the answer.
+        """
+        number = func.count().label("number")
+        query = (
+            select(events.c.item_id, number)
+            .where(events.c.type.in_(("interaction", "feedback")))
+            .group_by(events.c.item_id)
+            .order_by(desc(number), events.c.item_id)
+            .limit(limit)
+        )
+        with self._database.reading() as connection:
+            return [(item_id, count) for item_id, count in connection.execute(query)]
+
+    def quarantine(self, type_name: str, source: str, rejected: Sequence[Rejected]) -> int:
+        """Keep rows that were turned away, each once a (source, type, content, occurrence); how many were new.
+
+        Equal rows are numbered within the call, so hand over all the rows of one source in one call: then the
+        same import again adds nothing, and two equal bad rows stay two. A request of its own is a source of its own.
+        """
+        occurrences: Counter[str] = Counter()
+        rows: dict[bytes, dict[str, Any]] = {}
+        for bad in rejected:
+            content = row_as_json(bad.row)
+            row = rejected_row(source, type_name, bad, occurrences[content])
+            occurrences[content] += 1
+            rows[row["digest"]] = row
+        if not rows:
+            return 0
+        with self._database.writing() as connection:
+            _locked_head(connection)
+            stored_at = self._clock()
+            fresh = [rows[digest] | {"stored_at": stored_at} for digest in _not_quarantined(connection, list(rows))]
+            if fresh:
+                connection.execute(quarantine.insert(), fresh)
+        return len(fresh)
+
+    def quarantined(self) -> int:
+        """How many rows lie in quarantine."""
+        with self._database.reading() as connection:
+            return connection.scalar(select(func.count()).select_from(quarantine)) or 0
+
+    def quarantine_rows(self, limit: int) -> list[Quarantined]:
+        """The ``limit`` rows that were turned away last, the latest first."""
+        query = select(*(quarantine.c[name] for name in Quarantined.__dataclass_fields__))
+        with self._database.reading() as connection:
+            rows = connection.execute(query.order_by(desc(quarantine.c.id)).limit(limit)).all()
+        return [Quarantined(*row) for row in rows]
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._database.close()
+
+
+def _locked_head(connection: Connection) -> int:
+    """The head, held until the transaction ends; on SQLite the transaction holds the write lock already."""
+    return connection.execute(select(log_head.c.position).with_for_update()).scalar_one()
+
+
+def _known(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[bytes, int]]:
+    """Digest and position of those ids that the log has."""
+    known: dict[str, tuple[bytes, int]] = {}
+    query = select(events.c.event_id, events.c.digest, events.c.position).where(
+        events.c.event_id.in_(bindparam("ids", expanding=True))
+    )
+    for start in range(0, len(ids), LOOK_UP):
+        for event_id, digest, position in connection.execute(query, {"ids": ids[start : start + LOOK_UP]}):
+            known[event_id] = (digest, position)
+    return known
+
+
+def _place(
+    rows: list[dict[str, Any]], known: dict[str, tuple[bytes, int]], head: int
+) -> tuple[list[dict[str, Any]], Appended]:
+    """Give positions after ``head`` to the rows that are new (those are returned); ``known`` learns them."""
+    fresh: list[dict[str, Any]] = []
+    positions: list[int] = []
+    conflicts: list[int] = []
+    for place, row in enumerate(rows):
+        digest, position = known.setdefault(row["event_id"], (row["digest"], head + len(fresh) + 1))
+        if position == head + len(fresh) + 1:
+            row["position"] = position
+            fresh.append(row)
+        elif digest != row["digest"]:
+            conflicts.append(place)
+            position = 0
+        positions.append(position)
+    return fresh, Appended(positions, len(fresh), len(rows) - len(fresh) - len(conflicts), conflicts)
+
+
+def _not_quarantined(connection: Connection, digests: Sequence[bytes]) -> list[bytes]:
+    """Those digests that the quarantine has not, in their order."""
+    found: set[bytes] = set()
+    query = select(quarantine.c.digest).where(quarantine.c.digest.in_(bindparam("digests", expanding=True)))
+    for start in range(0, len(digests), LOOK_UP):
+        found.update(connection.scalars(query, {"digests": digests[start : start + LOOK_UP]}))
+    return [digest for digest in digests if digest not in found]
+
+
+def _between(query: Select, after: int, upto: int | None, types: Collection[str] | None) -> Select:
+    query = query.where(events.c.position > after).order_by(events.c.position)
+    if upto is not None:
+        query = query.where(events.c.position <= upto)
+    return query if types is None else query.where(events.c.type.in_(sorted(types)))

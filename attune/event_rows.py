@@ -1,0 +1,143 @@
+"""Between events and the rows that the log keeps of them.
+
+Behaviour lies in columns of its own. Slates, items and users keep their whole content as JSON in ``payload``
+beside the columns they are looked up by. What is read back equals what was given.
+"""
+
+import json
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from attune.door import Rejected
+from attune.errors import DataContractError, EventLogError
+from attune.events import CONTENT, AnyEvent, Behaviour, Feedback, Interaction, Item, Logged, Slate, User
+
+TYPES: dict[type, str] = {Interaction: "interaction", Feedback: "feedback", Slate: "slate", Item: "item", User: "user"}
+
+DECODERS: dict[str, msgspec.json.Decoder] = {
+    TYPES[struct]: msgspec.json.Decoder(struct) for struct in (Slate, Item, User)
+}
+
+
+def to_row(event: AnyEvent) -> dict[str, Any]:
+    """The columns of an event, its position and the time of logging left out.
+
+    Raises DataContractError for content that could not be read back: text that is not Unicode, a slate's score
+    that is not finite, an object that JSON does not know.
+    """
+    try:
+        if isinstance(event, Behaviour):
+            return _behaviour_row(event)
+        return _payload_row(event)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise DataContractError(f"event {event.event_id!r} cannot be stored: {error}") from error
+
+
+def to_logged(row: Any) -> Logged:
+    """The event that a row of the table ``events`` holds (any object with the columns as attributes)."""
+    return Logged(row.position, row.logged_at, _event(row))
+
+
+def rejected_row(source: str, type_name: str, rejected: Rejected, occurrence: int) -> dict[str, Any]:
+    """A quarantine row; its digest is over source, type, content and occurrence: equal when it comes again."""
+    content = row_as_json(rejected.row)
+    identity = json.dumps([source, type_name, content, occurrence])
+    return {
+        "digest": blake2b(identity.encode(), digest_size=16).digest(),
+        "source": source,
+        "type": type_name,
+        "row_number": rejected.row_number,
+        "field": rejected.field,
+        "reason": storable(rejected.reason),
+        "row": content,
+    }
+
+
+def row_as_json(row: Mapping[str, Any]) -> str:
+    """Any row as ASCII JSON, keys sorted; what JSON does not know stands there as its ``repr``. Never raises."""
+    return json.dumps({storable(str(name)): _told(value) for name, value in row.items()}, sort_keys=True)
+
+
+def storable(words: str) -> str:
+    """The text with whatever a database refuses (lone surrogates, NUL) written as an escape."""
+    return words.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
+
+
+def _told(value: object) -> object:
+    try:
+        json.dumps(value)
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        try:
+            return repr(value)
+        except (ValueError, RecursionError):
+            return f"<{type(value).__name__}>"
+    return value
+
+
+def _behaviour_row(event: Behaviour) -> dict[str, Any]:
+    return {
+        "type": TYPES[type(event)],
+        "event_id": event.event_id,
+        "digest": event.digest(),
+        "user_id": event.user_id,
+        "item_id": event.item_id,
+        "kind": event.kind,
+        "value": event.value,
+        "slate_id": event.slate_id if isinstance(event, Feedback) else None,
+        "retracts": event.retracts,
+        "event_timestamp": event.event_timestamp,
+        "payload": None,
+    }
+
+
+def _payload_row(event: Slate | Item | User) -> dict[str, Any]:
+    name = TYPES[type(event)]
+    payload = CONTENT.encode(event)
+    DECODERS[name].decode(payload)
+    return {
+        "type": name,
+        "event_id": event.event_id,
+        "digest": event.digest(),
+        "user_id": None if isinstance(event, Item) else event.user_id,
+        "item_id": event.item_id if isinstance(event, Item) else None,
+        "kind": None,
+        "value": None,
+        "slate_id": None,
+        "retracts": None,
+        "event_timestamp": event.event_timestamp,
+        "payload": payload.decode(),
+    }
+
+
+def _event(row: Any) -> AnyEvent:
+    if row.type == "interaction":
+        return Interaction(
+            event_id=row.event_id,
+            event_timestamp=row.event_timestamp,
+            user_id=row.user_id,
+            item_id=row.item_id,
+            kind=row.kind,
+            value=row.value,
+            retracts=row.retracts,
+        )
+    if row.type == "feedback":
+        return Feedback(
+            event_id=row.event_id,
+            event_timestamp=row.event_timestamp,
+            user_id=row.user_id,
+            item_id=row.item_id,
+            kind=row.kind,
+            value=row.value,
+            retracts=row.retracts,
+            slate_id=row.slate_id,
+        )
+    try:
+        event: AnyEvent = DECODERS[row.type].decode(row.payload)
+    except (KeyError, msgspec.MsgspecError) as error:
+        raise EventLogError(
+            f"position {row.position} holds a {row.type!r} that this version cannot read: {error}; update attune"
+        ) from error
+    return event

@@ -1,0 +1,98 @@
+"""The tables of the event log and of the promotions, once, for SQLite and PostgreSQL alike.
+
+``attune/migrations`` creates them; a test holds the migrated schema to these definitions.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
+
+SCHEMA_VERSION = "0001"
+"""The newest migration: what this code reads and writes."""
+
+metadata = MetaData()
+
+WHOLE = BigInteger().with_variant(Integer(), "sqlite")
+"""64 bits on both (SQLite's INTEGER is 64 bits wide, and as a primary key it is the row id itself)."""
+
+WORDS = Text().with_variant(Text(collation="C"), "postgresql")
+"""Text ordered by its bytes on both."""
+
+IN_TAIL = text("type IN ('interaction', 'feedback', 'user')")
+"""The events that make up a user's state. Literal, since a partial index serves only its very condition."""
+
+events = Table(
+    "events",
+    metadata,
+    Column("position", WHOLE, primary_key=True, autoincrement=False),
+    Column("logged_at", WHOLE, nullable=False),
+    Column("type", WORDS, nullable=False),
+    Column("event_id", WORDS, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("user_id", WORDS),
+    Column("item_id", WORDS),
+    Column("kind", WORDS),
+    Column("value", Double),
+    Column("slate_id", WORDS),
+    Column("retracts", WORDS),
+    Column("event_timestamp", WHOLE, nullable=False),
+    Column("payload", Text),
+    Index("events_by_id", "event_id", unique=True),
+    Index("events_tail", "user_id", "position", sqlite_where=IN_TAIL, postgresql_where=IN_TAIL),
+)
+
+log_head = Table(
+    "log_head",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1", name="log_head_one_row"), primary_key=True, autoincrement=False),
+    Column("position", WHOLE, nullable=False),
+)
+"""One row: the last position given out. Whoever appends holds it until the commit."""
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("id", WHOLE, primary_key=True, autoincrement=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("source", WORDS, nullable=False),
+    Column("type", WORDS, nullable=False),
+    Column("row_number", WHOLE, nullable=False),
+    Column("field", WORDS),
+    Column("reason", Text, nullable=False),
+    Column("row", Text, nullable=False),
+    Column("stored_at", WHOLE, nullable=False),
+    Index("quarantine_by_digest", "digest", unique=True),
+)
+
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("endpoint", WORDS, primary_key=True),
+    Column("fence", WHOLE, primary_key=True, autoincrement=False),
+    Column("version", WORDS, nullable=False),
+    Column("previous", WORDS),
+    Column("action", WORDS, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", WHOLE, nullable=False),
+)
+
+leases = Table(
+    "promotion_leases",
+    metadata,
+    Column("endpoint", WORDS, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("fence", WHOLE, nullable=False),
+    Column("expires_at", WHOLE, nullable=False),
+)
+"""One row an endpoint; it stays when a lease ends, so that fences only grow."""

@@ -1,0 +1,169 @@
+"""One user's state: pure, and the same code batch and online.
+
+The state is a function of the *set* of the user's events with positions up to ``state.position``: however they were
+batched, and in whatever order a batch lists them, the state is the same. Every part of it is bounded, and each bound
+keeps what is largest by a key that never falls, so that a part left out can never be missed later:
+
+- ``recent``: the ``RECENT_LIMIT`` events latest by (event_timestamp, position). A late event takes its place by its
+  own time. A ``retract`` marks the event that it names, if that one was logged before it and lies in the window; the
+  marked event keeps place, kind, value and time. A ``retract`` takes no place of its own.
+- ``seen``: the ``SEEN_LIMIT`` items whose last event (of a kind that marks seen) has the largest position. Taking an
+  event back does not unsee its item.
+- ``counts``: events by (day, kind) of the ``DAYS_LIMIT`` latest days on which the user did anything, take-backs too.
+- ``attributes``: those of the latest ``User`` event by position.
+
+What the events of one user are: interactions, feedback and ``User`` events; slates and other users' are passed over.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+from attune.clock import DAY
+from attune.events import Behaviour, Logged, User
+from attune.kinds import KINDS, RETRACT
+
+RECENT_LIMIT = 200
+SEEN_LIMIT = 20_000
+DAYS_LIMIT = 64
+
+Placed = tuple[int, Behaviour]
+"""An event with its position."""
+
+SEEN_KINDS = frozenset(name for name, kind in KINDS.items() if kind.marks_seen)
+
+
+class Recent(NamedTuple):
+    """One event of the window; ``time`` is its event_timestamp in microseconds, ``retracted`` a tombstone's mark."""
+
+    event_id: str
+    item_id: str
+    kind: str
+    value: float | None
+    time: int
+    position: int
+    retracted: bool
+
+
+@dataclass(frozen=True)
+class UserState:
+    """What is known of one user from the events up to ``position`` (the last one's; 0: none yet).
+
+    ``recent`` ascends by (time, position), ``seen`` by the item's last position. ``counts`` maps (days since
+    1970-01-01 UTC, kind) to a number. ``events`` counts interactions and feedback, take-backs among them;
+    ``first_time`` and ``last_time`` are the earliest and latest event_timestamp of those that are no take-backs.
+    """
+
+    user_id: str
+    position: int = 0
+    recent: tuple[Recent, ...] = ()
+    seen: tuple[str, ...] = ()
+    counts: dict[tuple[int, str], int] = field(default_factory=dict)
+    events: int = 0
+    first_time: int | None = None
+    last_time: int | None = None
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a state holds. A state is only ever folded under the limits that it was begun with."""
+
+    recent: int = RECENT_LIMIT
+    seen: int = SEEN_LIMIT
+    days: int = DAYS_LIMIT
+
+
+LIMITS = Limits()
+
+BY_TIME = itemgetter(Recent._fields.index("time"), Recent._fields.index("position"))
+
+
+def empty(user_id: str) -> UserState:
+    """The state of a user of whom nothing is known."""
+    return UserState(user_id)
+
+
+def fold(state: UserState, logged: Iterable[Logged], limits: Limits = LIMITS) -> UserState:
+    """The state with the user's events among ``logged`` taken in; neither argument is changed.
+
+    Events at or below ``state.position`` are known already and passed over, so a batch may overlap with what was
+    folded before; it must not leave out an event of the user between two that it holds.
+    """
+    news = _news(state, logged)
+    if not news:
+        return state
+    behaviour: list[Placed] = [(one.position, one.event) for one in news if isinstance(one.event, Behaviour)]
+    attributes = [one.event.attributes for one in news if isinstance(one.event, User)]
+    times = [event.event_timestamp for _, event in behaviour if event.kind != RETRACT]
+    return UserState(
+        user_id=state.user_id,
+        position=news[-1].position,
+        recent=_recent(state.recent, behaviour, limits.recent),
+        seen=_seen(state.seen, behaviour, limits.seen),
+        counts=_counts(state.counts, behaviour, limits.days),
+        events=state.events + len(behaviour),
+        first_time=min((*times, *_given(state.first_time)), default=None),
+        last_time=max((*times, *_given(state.last_time)), default=None),
+        attributes=attributes[-1] if attributes else state.attributes,
+    )
+
+
+def _news(state: UserState, logged: Iterable[Logged]) -> list[Logged]:
+    """The events that this state does not know yet, by position, each once."""
+    found = {
+        one.position: one
+        for one in logged
+        if one.position > state.position
+        and isinstance(one.event, Behaviour | User)
+        and one.event.user_id == state.user_id
+    }
+    return [found[position] for position in sorted(found)]
+
+
+def _given(time: int | None) -> tuple[int, ...]:
+    return () if time is None else (time,)
+
+
+def _recent(before: tuple[Recent, ...], behaviour: list[Placed], limit: int) -> tuple[Recent, ...]:
+    window = list(before)
+    taken_back: dict[str, int] = {}
+    for position, event in behaviour:
+        if event.kind != RETRACT:
+            window.append(
+                Recent(event.event_id, event.item_id, event.kind, event.value, event.event_timestamp, position, False)
+            )
+        elif event.retracts is not None:
+            taken_back[event.retracts] = position
+    window.sort(key=BY_TIME)
+    kept = window[-limit:]
+    if taken_back:
+        kept = [
+            entry._replace(retracted=True) if taken_back.get(entry.event_id, 0) > entry.position else entry
+            for entry in kept
+        ]
+    return tuple(kept)
+
+
+def _seen(before: tuple[str, ...], behaviour: list[Placed], limit: int) -> tuple[str, ...]:
+    latest: dict[str, None] = {}
+    for _, event in reversed(behaviour):
+        if event.kind in SEEN_KINDS:
+            latest.setdefault(event.item_id)
+    if not latest:
+        return before
+    kept = [item for item in before if item not in latest]
+    return tuple((kept + list(reversed(latest)))[-limit:])
+
+
+def _counts(before: dict[tuple[int, str], int], behaviour: list[Placed], limit: int) -> dict[tuple[int, str], int]:
+    counts = dict(before)
+    for _, event in behaviour:
+        bucket = (event.event_timestamp // DAY, event.kind)
+        counts[bucket] = counts.get(bucket, 0) + 1
+    days = sorted({day for day, _ in counts})
+    if len(days) > limit:
+        oldest = days[-limit]
+        counts = {bucket: number for bucket, number in counts.items() if bucket[0] >= oldest}
+    return counts
