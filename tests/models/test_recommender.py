@@ -1,0 +1,156 @@
+"""The pipeline: the same events give the same arrays as in training, and one seed one slate."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attune.events import Interaction, Logged
+from attune.user_state import UserState, empty, fold
+from models.catalogue import Catalogue
+from models.contract import Recommender
+from models.history import HistoryBatch
+from models.learning.dataset import Groups, Ragged, histories, seen
+from models.ranking.policy import PlackettLuce
+from models.recommender import Request, histories_from_states, recommend
+
+ITEMS = tuple(f"i{place:02d}" for place in range(30))
+CATALOGUE = Catalogue(ITEMS, ("",) * 30, ((),) * 30, (None,) * 30, np.random.default_rng(0).random((30, 4), np.float32))
+NOW = 1_000
+POLICY = PlackettLuce(1.0, depth=20)
+
+
+@dataclass(frozen=True)
+class SmallBundle:
+    hybrid: Recommender
+    popularity: Recommender
+    policy: PlackettLuce = POLICY
+    catalogue: Catalogue = CATALOGUE
+
+
+def state_of(events: list[tuple[str, str, str, float | None, int]], retracted: tuple[int, ...] = ()) -> UserState:
+    """(user, item, kind, value, time) at positions 1.., then take-backs of the given positions."""
+    logged = [
+        Logged(p, 0, Interaction(event_id=f"e{p}", event_timestamp=t, user_id=u, item_id=i, kind=k, value=v))
+        for p, (u, i, k, v, t) in enumerate(events, start=1)
+    ]
+    for place, position in enumerate(retracted, start=len(events) + 1):
+        u, i, *_ = events[position - 1]
+        back = Interaction(
+            event_id=f"e{place}", event_timestamp=NOW, user_id=u, item_id=i, kind="retract", retracts=f"e{position}"
+        )
+        logged.append(Logged(place, 0, back))
+    return fold(empty(events[0][0] if events else "u"), logged)
+
+
+EVENT = st.tuples(
+    st.just("u"),
+    st.sampled_from((*ITEMS[:12], "unknown")),
+    st.sampled_from(["like", "dislike", "impression", "view"]),
+    st.none(),
+    st.integers(1, 40),
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(EVENT, min_size=2, max_size=40), st.data())
+def test_the_state_gives_the_arrays_of_training(make_training_set, events: list[tuple], data: st.DataObject) -> None:
+    retracted = tuple(sorted(data.draw(st.sets(st.integers(2, len(events))))))
+    state = state_of(events, retracted)
+    rows = [(p, *event) for p, event in enumerate(events, start=1) if p not in retracted]
+    training_set = make_training_set(rows)
+    user_stats_1F = np.array([[1.0, 0.5, np.nan, 2.0]], np.float32)
+    asked = Groups(np.zeros(1, np.int64), np.array([NOW]), user_stats_1F, Ragged(np.zeros(2, np.int64), np.zeros(0)))
+    expected = histories(training_set, asked, catalogue=CATALOGUE)
+    found = histories_from_states(CATALOGUE, [state], user_stats_1F, NOW)
+    length = found.items_BL.shape[1]
+    for name in vars(found):
+        left, right = getattr(found, name), getattr(expected, name)
+        if name.endswith(("BL", "BLF")):
+            assert (expected.items_BL[:, :-length] == 0).all()
+            right = right[:, -length:]
+        np.testing.assert_array_equal(left, right, name)
+        assert left.dtype == right.dtype
+    if not retracted:
+        known = set(CATALOGUE.places(state.seen).tolist()) - {-1}
+        assert known == set(seen(training_set, asked, CATALOGUE).values.tolist())
+
+
+def test_long_and_short_histories_share_a_batch_padded_on_the_left() -> None:
+    states = [
+        state_of([("a", "i00", "like", None, 1), ("a", "i01", "rating", 4.0, 2)]),
+        empty("b"),
+        state_of([("c", "i05", "dislike", None, 3)]),
+    ]
+    batch = histories_from_states(CATALOGUE, states, np.zeros((3, 4)), NOW)
+    assert batch.items_BL.tolist() == [[1, 2], [0, 0], [0, 6]]
+    assert batch.rewards_BL.tolist() == [[1.0, 0.75], [0.5, 0.5], [0.5, 0.0]]
+    assert np.isnan(batch.item_stats_BLF[1]).all()
+    assert (batch.item_stats_BLF[2, 1] == CATALOGUE.stats_NF[5]).all()
+
+
+@pytest.fixture
+def bundle(hashed, fixed_scores) -> SmallBundle:
+    return SmallBundle(hashed(30), fixed_scores(np.arange(30) / 10.0))
+
+
+HISTORY = [("u", "i03", "like", None, 1), ("u", "i07", "rating", 2.0, 2)]
+
+
+def test_one_seed_on_one_state_is_one_slate(bundle: SmallBundle) -> None:
+    slates = [recommend(bundle, state_of(HISTORY), None, Request(10, NOW, seed=seed)) for seed in (1, 1, 2)]
+    assert slates[0] == slates[1]
+    assert slates[0].shown != slates[2].shown
+
+
+def test_without_a_seed_the_answer_names_the_one_it_drew(bundle: SmallBundle) -> None:
+    slate = recommend(bundle, state_of(HISTORY), None, Request(10, NOW))
+    again = recommend(bundle, state_of(HISTORY), None, Request(10, NOW, seed=slate.policy["seed"]))
+    assert slate == again
+
+
+def test_seen_and_excluded_items_never_come_back_and_nothing_else_is_lost(bundle: SmallBundle) -> None:
+    slate = recommend(bundle, state_of(HISTORY), None, Request(30, NOW, exclude=("i01", "nowhere"), seed=0))
+    assert {one.item_id for one in slate.shown} == set(ITEMS) - {"i03", "i07", "i01"}
+    assert len(slate.shown) == 27
+    assert slate.served_by == "champion"
+
+
+def test_every_shown_item_is_a_candidate_with_its_score(bundle: SmallBundle) -> None:
+    slate = recommend(bundle, state_of(HISTORY), None, Request(10, NOW, seed=3, context={"page": "home"}))
+    scores = {one.item_id: one.score for one in slate.candidates}
+    assert len(slate.candidates) == 20
+    assert all(scores[one.item_id] == one.score for one in slate.shown)
+    assert [one.score for one in slate.candidates] == sorted(scores.values(), reverse=True)
+    assert slate.context == {"page": "home"}
+    assert slate.policy == {"name": "plackett-luce", "temperature": 1.0, "candidates": 20, "seed": 3}
+
+
+@pytest.mark.parametrize(
+    "state",
+    [empty("nobody"), state_of([("u", "elsewhere", "like", None, 1)]), state_of(HISTORY[:1], retracted=(1,))],
+    ids=["unknown user", "items that no model knows", "everything taken back"],
+)
+def test_without_usable_history_popularity_answers_and_says_so(bundle: SmallBundle, state: UserState) -> None:
+    slate = recommend(replace(bundle, policy=PlackettLuce(1e-3)), state, None, Request(3, NOW, seed=0))
+    assert slate.served_by == "popularity"
+    assert [one.item_id for one in slate.shown] == ["i29", "i28", "i27"]
+
+
+def test_an_exhausted_catalogue_gives_an_empty_slate(bundle: SmallBundle) -> None:
+    slate = recommend(bundle, state_of(HISTORY), None, Request(5, NOW, exclude=ITEMS, seed=0))
+    assert slate.shown == []
+    assert slate.candidates == []
+
+
+def test_the_pipeline_depends_on_the_history(bundle: SmallBundle) -> None:
+    other = [*HISTORY[:1], ("u", "i07", "rating", 4.0, 2), ("u", "i09", "like", None, 3)]
+    slates = [recommend(bundle, state_of(events), None, Request(10, NOW, seed=1)) for events in (HISTORY, other)]
+    assert slates[0].shown != slates[1].shown
+
+
+def test_a_batch_of_nobody() -> None:
+    batch: HistoryBatch = histories_from_states(CATALOGUE, [], np.zeros((0, 4)), NOW)
+    assert len(batch) == 0
