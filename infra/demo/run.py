@@ -1,0 +1,39 @@
+"""The whole loop, stage by stage, over real servers: what `attune demo` does."""
+
+from attune.errors import AttuneError
+from attune.settings import Settings
+from infra.children import Interrupted, ending_on_signals
+from infra.demo.report import Report
+from infra.demo.screen import Screen
+from infra.local import Stack, move_aside
+
+
+def run() -> int:
+    """Run the demo under ``var/demo``; returns the exit status.
+
+    Each demo starts from an empty folder, the run before is moved aside. All processes are ended on every way out.
+    """
+    screen, report = Screen(), Report()
+    folder = (Settings().var / "demo").resolve()
+    moved = move_aside(folder)
+    folder.mkdir(parents=True)
+    settings = Settings(var=folder, database_url="", mlflow_url="", prefect_url="", serving_port=0)
+    status = 1
+    with ending_on_signals():
+        try:
+            with Stack(settings) as stack:
+                from infra.demo.loop import Loop
+
+                Loop(stack, report, screen).run()
+            report.ok, status = True, 0
+        except AttuneError as error:
+            report.error = str(error)
+        except Interrupted as signal:
+            report.error, status = f"interrupted by {signal}", 128 + signal.number
+        except Exception as error:
+            report.error = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            report.write(folder / "report.json")
+            screen.summary(report, folder, moved)
+    return status
