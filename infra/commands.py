@@ -97,7 +97,8 @@ def serve() -> None:
         try:
             stack.start_batch_servers(prefect=False)
             child = stack.start_endpoint()
-            url = stack.wait_for_endpoint(child)
+            stack.wait()
+            url = stack.endpoint_url
             console.print(f"[bold]{url}[/] answers; its API is described at {url}/docs. Ctrl-C stops it.")
             while child.guardian.poll() is None:
                 time.sleep(0.5)
@@ -136,6 +137,7 @@ def _batch_servers(as_json: bool) -> Iterator[_Run]:
         try:
             with console.status("starting Prefect and MLflow"):
                 stack.start_batch_servers()
+                stack.wait()
             yield _Run(console)
         except Interrupted as signal:
             raise SystemExit(128 + signal.number) from None

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -63,6 +64,7 @@ class Stack:
 
     settings: Settings
     children: Children = field(init=False)
+    _pending: list[tuple[Child, str]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.children = Children(self.settings.logs_folder)
@@ -77,47 +79,48 @@ class Stack:
         self.children.stop()
 
     def start_batch_servers(self, prefect: bool = True) -> None:
-        """MLflow and (unless told not to) Prefect, where the settings name none; returns when they answer."""
-        waiting = [self._start_prefect() if prefect else None, self._start_mlflow()]
-        for child, url in filter(None, waiting):
-            wait_until(lambda url=url: answers(url), child)  # type: ignore[misc]
+        """MLflow and (unless told not to) Prefect, where the settings name none; returns at once, see ``wait``."""
+        if prefect and not self.settings.prefect_url:
+            self._start_prefect()
+        if not self.settings.mlflow_url:
+            self._start_mlflow()
 
     def start_endpoint(self) -> Child:
-        """The state keeper and the endpoint; returns at once: see ``wait_for_endpoint``."""
-        host, port = self.settings.serving_host, self.settings.serving_port
-        if port:
+        """The state keeper and the endpoint, after the servers that they ask; returns at once, see ``wait``."""
+        if self.settings.serving_port:
+            host, port = self.settings.serving_host, self.settings.serving_port
             check_port(host, port, "the endpoint", "ATTUNE_SERVING_PORT")
         else:
             self._tell({"serving_port": free_port()})
         self.children.start("keeper", [sys.executable, "-m", "features.state_keeper"])
-        return self.children.start("endpoint", [sys.executable, "-m", "serving.app"])
+        child = self.children.start("endpoint", [sys.executable, "-m", "serving.app"])
+        self._pending.append((child, f"{self.endpoint_url}/readyz"))
+        return child
 
-    def wait_for_endpoint(self, child: Child) -> str:
-        """The endpoint's address, once it is ready."""
-        wait_until(lambda: answers(f"{self.endpoint_url}/readyz"), child)
-        return self.endpoint_url
+    def wait(self) -> None:
+        """Wait until everything that was started answers; raises AttuneError with the last words of what does not."""
+        for child, url in self._pending:
+            wait_until(partial(answers, url), child)
+        self._pending.clear()
 
     @property
     def endpoint_url(self) -> str:
+        """Where the endpoint listens."""
         return f"http://{self.settings.serving_host}:{self.settings.serving_port}"
 
-    def _start_prefect(self) -> tuple[Child, str] | None:
-        if self.settings.prefect_url:
-            return None
+    def _start_prefect(self) -> None:
         port = free_port()
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port)]
         child = self.children.start("prefect", command)
         self._tell({"prefect_url": f"http://{HOST}:{port}/api"})
-        return child, f"{self.settings.prefect_url}/health"
+        self._pending.append((child, f"{self.settings.prefect_url}/health"))
 
-    def _start_mlflow(self) -> tuple[Child, str] | None:
-        if self.settings.mlflow_url:
-            return None
+    def _start_mlflow(self) -> None:
         folder, port = self.settings.var / "mlflow", free_port()
         mlflow_command.prepare(folder)
         child = self.children.start("mlflow", mlflow_command.command(folder, HOST, port))
         self._tell({"mlflow_url": f"http://{HOST}:{port}"})
-        return child, f"{self.settings.mlflow_url}/health"
+        self._pending.append((child, f"{self.settings.mlflow_url}/health"))
 
     def _tell(self, addresses: Mapping[str, object]) -> None:
         """Take new addresses into the settings and into the environment that libraries and children read."""

@@ -67,7 +67,7 @@ class Endpoint:
 
 
 def react(endpoint: Endpoint, user_id: str, control_id: str) -> dict[str, Any]:
-    """Like one item of the user's slate, dislike two others, and look at the next slate; the control user reacts to nothing.
+    """Like one item of the user's slate, dislike two others, look at the next slate; a control user reacts to nothing.
 
     ``effect_ms`` runs from sending the first reaction to holding the slate that knows all three.
     """

@@ -43,7 +43,7 @@ class World:
         return events
 
     def two_people(self) -> tuple[str, str]:
-        """Two people with the longest histories of 30 to 80 events before cut A, the latest to come: user and control."""
+        """User and control: the two latest people with 30 to 80 events before cut A."""
         before = self.rows.iloc[: self.cut_a].groupby(Columns.USER_ID)[Columns.EVENT_TIMESTAMP].agg(["size", "max"])
         fitting = before[before["size"].between(30, 80)].sort_values("max")
         return str(fitting.index[-1]), str(fitting.index[-2])
