@@ -24,15 +24,18 @@ def fetch_champion() -> tuple[str, Path]:
 
 
 @task
-def learn_on(champion: Path, folder: Path, seed: int, train_upto: int | None) -> Path:
+def learn_on(champion: Path, folder: Path, seed: int, hold_back: float) -> Path:
     """Fine-tune every part of the champion and save the bundle."""
-    return work.finetune_bundle(champion, folder, Settings().bundles_folder, seed, train_upto)
+    return work.finetune_bundle(champion, folder, Settings().bundles_folder, seed, hold_back)
 
 
 @flow(name="finetune")
-def finetune(seed: int = 0, train_upto: int | None = None, upto: int | None = None) -> dict[str, Any]:
-    """Fine-tune on the window from the champion's last position to ``train_upto``; later events are for the gates."""
+def finetune(seed: int = 0, upto: int | None = None, hold_back: float = 0.2) -> dict[str, Any]:
+    """Fine-tune on what came after the champion's training, up to a position (the lake's watermark by default).
+
+    The last ``hold_back`` share of those events is left to the gates; 0 when later events will judge.
+    """
     parent, champion = fetch_champion()
     folder = build_training_set(upto)
-    bundle = learn_on(champion, folder, seed, train_upto)
+    bundle = learn_on(champion, folder, seed, hold_back)
     return register_challenger(bundle, parent)

@@ -65,6 +65,7 @@ class Stack:
     settings: Settings
     children: Children = field(init=False)
     _pending: list[tuple[Child, str]] = field(init=False, default_factory=list)
+    _before: dict[str, str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.children = Children(self.settings.logs_folder)
@@ -72,11 +73,14 @@ class Stack:
     def __enter__(self) -> "Stack":
         self.settings.var.mkdir(parents=True, exist_ok=True)
         event_log.prepare(self.settings.log_url)
+        self._before = dict(os.environ)
         self._tell({})
         return self
 
     def __exit__(self, *error: object) -> None:
         self.children.stop()
+        os.environ.clear()
+        os.environ.update(self._before)
 
     def start_batch_servers(self, prefect: bool = True) -> None:
         """MLflow and (unless told not to) Prefect, where the settings name none; returns at once, see ``wait``."""
