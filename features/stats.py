@@ -1,0 +1,138 @@
+"""Statistics of users and items over time: one row per entity and finished bucket, stamped with the bucket's end.
+
+A row stamped B counts exactly the events with a time before B, so whoever joins at or after B sees the past alone.
+A take-back counts from its own time on: before it, the event stood. Impressions are not counted: being shown is
+nothing that a user did.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from attune.clock import DAY, HOUR
+from attune.columns import ITEM_STATS, USER_STATS, Columns
+from attune.kinds import KINDS, RETRACT, reward
+
+USER_WINDOW = 30 * DAY
+ITEM_WINDOW = 90 * DAY
+
+COUNTED = frozenset(name for name, kind in KINDS.items() if kind.marks_seen)
+
+
+def rewards(kinds: pd.Series, values: pd.Series) -> np.ndarray:
+    """The reward of each event by the reward table, float64 in [0, 1]; each distinct (kind, value) is asked once."""
+    frame = pd.DataFrame({"kind": kinds.to_numpy(), "value": values.to_numpy(np.float64)})
+    places = frame.groupby(["kind", "value"], sort=False, dropna=False).ngroup().to_numpy()
+    distinct = frame.drop_duplicates()
+    table = [
+        reward(kind, None if np.isnan(value) else float(value))
+        for kind, value in zip(distinct["kind"], distinct["value"], strict=True)
+    ]
+    return np.asarray(table, np.float64)[places] if len(frame) else np.empty(0, np.float64)
+
+
+def user_stats(events: pd.DataFrame, complete_before: int) -> pd.DataFrame:
+    """``USER_STATS`` per (user, hour with events), for the hours that ended by ``complete_before`` (microseconds).
+
+    ``events`` are behaviour: position, event_id, user_id, item_id, kind, value, retracts, event_timestamp (int64).
+    Gives user_id, event_timestamp (datetime64[us, UTC], the hour's end) and the features as float32.
+    """
+    return _stats(events, Columns.USER_ID, HOUR, USER_WINDOW, USER_STATS, complete_before)
+
+
+def item_stats(events: pd.DataFrame, complete_before: int) -> pd.DataFrame:
+    """``ITEM_STATS`` per (item, day with events), as ``user_stats`` does for users and hours."""
+    return _stats(events, Columns.ITEM_ID, DAY, ITEM_WINDOW, ITEM_STATS, complete_before)
+
+
+@dataclass(frozen=True)
+class _Deltas:
+    """Changes of the running sums, in the order of (entity, time)."""
+
+    entity: np.ndarray
+    time: np.ndarray
+    count: np.ndarray
+    reward: np.ndarray
+    recent: np.ndarray
+
+
+def _stats(
+    events: pd.DataFrame, id_column: str, bucket: int, window: int, names: tuple[str, ...], complete_before: int
+) -> pd.DataFrame:
+    counted = events[events[Columns.KIND].isin(COUNTED).to_numpy()]
+    codes, entities = pd.factorize(counted[id_column], sort=True)
+    times = counted[Columns.EVENT_TIMESTAMP].to_numpy(np.int64)
+    taken_back = _taken_back_at(counted, events)
+    deltas = _deltas(codes, times, taken_back, rewards(counted[Columns.KIND], counted[Columns.VALUE]), window)
+    touched = np.concatenate([times, taken_back[taken_back >= 0]]) if len(times) else times
+    owners = np.concatenate([codes, codes[taken_back >= 0]]) if len(times) else codes
+    ends = (touched // bucket + 1) * bucket
+    whole = ends <= complete_before
+    rows = pd.DataFrame({"entity": owners[whole], "end": ends[whole]}).drop_duplicates().sort_values(["entity", "end"])
+    firsts = pd.Series(times).groupby(codes).min().to_numpy(np.int64)
+    features = _features(deltas, firsts, rows["entity"].to_numpy(np.int64), rows["end"].to_numpy(np.int64))
+    stamps = pd.to_datetime(rows["end"].to_numpy(np.int64), unit="us", utc=True).as_unit("us")
+    frame = pd.DataFrame({id_column: np.asarray(entities, object)[rows["entity"]], Columns.EVENT_TIMESTAMP: stamps})
+    return frame.assign(**{name: column.astype(np.float32) for name, column in zip(names, features, strict=True)})
+
+
+def _taken_back_at(counted: pd.DataFrame, events: pd.DataFrame) -> np.ndarray:
+    """When its user took each counted event back, at a later position: int64 microseconds; -1 where it was not.
+
+    A take-back dated before its event counts from the event's own time on.
+    """
+    retracts = events[(events[Columns.KIND] == RETRACT).to_numpy()]
+    named = retracts.merge(
+        counted[[Columns.EVENT_ID, Columns.USER_ID, Columns.POSITION, Columns.EVENT_TIMESTAMP]],
+        left_on=[Columns.RETRACTS, Columns.USER_ID], right_on=[Columns.EVENT_ID, Columns.USER_ID],
+        suffixes=("", "_named"),
+    )  # fmt: skip
+    named = named[named[Columns.POSITION] > named[f"{Columns.POSITION}_named"]]
+    moment = named[[Columns.EVENT_TIMESTAMP, f"{Columns.EVENT_TIMESTAMP}_named"]].max(axis=1)
+    earliest = moment.groupby(named[Columns.RETRACTS]).min()
+    return counted[Columns.EVENT_ID].map(earliest).fillna(-1).to_numpy(np.int64)
+
+
+def _deltas(codes: np.ndarray, times: np.ndarray, taken_back: np.ndarray, worth: np.ndarray, window: int) -> _Deltas:
+    """An event adds itself at its time; it leaves all sums when taken back, else the window after ``window``."""
+    back = taken_back >= 0
+    leaves = np.where(back & (taken_back < times + window), taken_back, times + window)
+    ones, none = np.ones(len(times), np.int64), np.zeros(len(times), np.int64)
+    entity = np.concatenate([codes, codes[back], codes])
+    moment = np.concatenate([times, taken_back[back], leaves])
+    order = np.lexsort((moment, entity))
+    return _Deltas(
+        entity[order],
+        moment[order],
+        np.concatenate([ones, -ones[back], none])[order],
+        np.concatenate([worth, -worth[back], none])[order],
+        np.concatenate([ones, none[back], -ones])[order],
+    )
+
+
+def _features(deltas: _Deltas, firsts: np.ndarray, entity: np.ndarray, end: np.ndarray) -> list[np.ndarray]:
+    """Events, mean reward (NaN without events), events in the window, days since the first, at each (entity, end)."""
+    starts = np.searchsorted(deltas.entity, entity)
+    stops = _places_before(deltas, entity, end)
+    events = _sums(deltas.count, starts, stops)
+    total = _sums(deltas.reward, starts, stops)
+    mean = np.divide(total, events, out=np.full(len(events), np.nan), where=events > 0)
+    return [events, mean, _sums(deltas.recent, starts, stops), (end - firsts[entity]) / DAY]
+
+
+def _places_before(deltas: _Deltas, entity: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """For each query the place after the entity's last delta with a time strictly before ``end``."""
+    owners = np.concatenate([deltas.entity, entity])
+    moments = np.concatenate([deltas.time, end])
+    is_delta = np.concatenate([np.ones(len(deltas.time), np.int64), np.zeros(len(end), np.int64)])
+    order = np.lexsort((is_delta, moments, owners))
+    seen = np.cumsum(is_delta[order])
+    places = np.empty(len(order), np.int64)
+    places[order] = seen
+    return places[len(deltas.time) :]
+
+
+def _sums(changes: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+    running = np.concatenate([[0.0], np.cumsum(changes, dtype=np.float64)])
+    return running[stops] - running[starts]

@@ -1,0 +1,171 @@
+import csv
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
+
+from attune.clock import DAY, SECOND, Clock
+from attune.event_log import EventLog
+from attune.events import Interaction
+from features.importing import ImportReport, import_source, in_order
+from features.sources import movielens, tabular
+
+ROWS = [
+    ("u1", "i1", "4", "1000"),
+    ("u2", "i1", "2", "900"),
+    ("u1", "i1", "4", "1000"),
+    ("u1", "", "4", "1000"),
+    ("u1", "", "4", "1000"),
+    ("u3", "i2", "9", "1000"),
+    ("u3", "i2", "3", ""),
+    ("u3", "i2", "3", "yesterday"),
+    ("u3", "i2", "3", "99999999999"),
+    ("u3", "i3", "5", "1000"),
+]
+
+
+def write(path: Path, rows: list[tuple[str, ...]], header: tuple[str, ...] = ("u", "i", "r", "t")) -> Path:
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows([header, *rows])
+    return path
+
+
+def frames(path: Path) -> tabular.SourceFrames:
+    return tabular.read(path, mapping="user_id=u,item_id=i,value=r,event_timestamp=t", kind="rating")
+
+
+def adds_up(report: ImportReport) -> bool:
+    return all(
+        tally.rows_in == tally.accepted + tally.repeated + tally.quarantined
+        and sum(tally.reasons.values()) == tally.quarantined
+        for tally in (report, report.items, report.users)
+    )
+
+
+def test_every_row_is_accepted_or_quarantined_with_its_reason(log: EventLog, clock: Clock, tmp_path: Path) -> None:
+    report = import_source(log, frames(write(tmp_path / "a.csv", ROWS)), clock, "a")
+    assert (report.rows_in, report.accepted, report.repeated, report.quarantined) == (10, 4, 0, 6)
+    assert adds_up(report)
+    fields = {reason.split(":")[0] for reason in report.reasons}
+    assert fields == {"item_id", "value", "event_timestamp"}
+    assert any("future" in reason for reason in report.reasons)
+    assert any("'yesterday' is not a time" in reason for reason in report.reasons)
+    assert log.quarantined() == 6
+    times = [logged.event.event_timestamp for logged in log.read(0, 100)]
+    assert times == [900 * SECOND, 1000 * SECOND, 1000 * SECOND, 1000 * SECOND]
+
+
+def test_importing_again_repeats_everything_and_loses_nothing(log: EventLog, clock: Clock, tmp_path: Path) -> None:
+    source = frames(write(tmp_path / "a.csv", ROWS))
+    import_source(log, source, clock, "a")
+    again = import_source(log, source, clock, "a")
+    assert (again.accepted, again.repeated, again.quarantined) == (0, 4, 6)
+    assert adds_up(again)
+    assert log.head() == 4
+    assert log.quarantined() == 6
+
+
+def test_files_that_overlap_import_each_row_once(log: EventLog, clock: Clock, tmp_path: Path) -> None:
+    rows = [(f"u{n % 3}", f"i{n}", "4", str(1000 + n // 2)) for n in range(20)]
+    import_source(log, frames(write(tmp_path / "a.csv", rows[:12])), clock, "a")
+    report = import_source(log, frames(write(tmp_path / "b.csv", rows[6:])), clock, "b")
+    assert (report.accepted, report.repeated) == (8, 6)
+    assert log.head() == 20
+
+
+def test_slices_hold_the_ids_of_a_whole_import(log: EventLog, clock: Clock, tmp_path: Path) -> None:
+    rows = [("u1", "i1", "4", "1000")] * 5 + [("u2", "i2", "4", "999")] * 2
+    source = frames(write(tmp_path / "a.csv", rows))
+    first = import_source(log, source, clock, "a", upto=4)
+    rest = import_source(log, source, clock, "a", after=4)
+    whole = import_source(log, source, clock, "a")
+    assert (first.accepted, rest.accepted, whole.repeated) == (4, 3, 7)
+    assert [logged.event.event_id for logged in log.read(0, 100)] == in_order(source)["event_id"].tolist()
+
+
+CELLS = (["a", "b", ""], ["x", "y"], ["1", "7"], ["5", "", "6"])
+
+
+@profile(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.tuples(*(st.sampled_from(cells) for cells in CELLS)), min_size=1, max_size=12),
+    cut=st.integers(0, 12),
+)
+def test_any_rows_cut_anywhere_add_up(
+    log: EventLog, clock: Clock, tmp_path: Path, rows: list[tuple[str, ...]], cut: int
+) -> None:
+    source = frames(write(tmp_path / "h.csv", rows))
+    before = log.head()
+    parts = [import_source(log, source, clock, "h", upto=cut), import_source(log, source, clock, "h", after=cut)]
+    assert all(adds_up(part) for part in parts)
+    assert sum(part.rows_in for part in parts) == len(rows)
+    assert log.head() - before == sum(part.accepted for part in parts)
+
+
+def test_a_broken_line_is_quarantined_and_the_rest_imported(log: EventLog, clock: Clock, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("u,i,r,t\nu1,i1,4,1000\nu1,i2,4,1000,surplus\nu2,i3\nu2,i4,5,1001\n")
+    report = import_source(log, frames(path), clock, "a")
+    assert (report.rows_in, report.accepted, report.quarantined) == (4, 2, 2)
+    assert any("5 cells where the header names 4" in reason for reason in report.reasons)
+
+
+def test_items_and_users_come_along_and_repeat(log: EventLog, clock: Clock, tmp_path: Path) -> None:
+    write(tmp_path / "i.csv", [("i1", "One", "1999", "A|B"), ("i2", "", "", ""), ("", "x", "", "")],
+          ("item_id", "title", "year", "genres"))  # fmt: skip
+    write(tmp_path / "u.csv", [("u1", "31")], ("user_id", "age"))
+    write(tmp_path / "a.csv", [("u1", "i1", "4", "1000")], ("user_id", "item_id", "value", "event_timestamp"))
+    source = tabular.read(tmp_path / "a.csv", tmp_path / "i.csv", tmp_path / "u.csv", kind="rating")
+    report = import_source(log, source, clock, "a")
+    assert (report.items.rows_in, report.items.accepted, report.items.quarantined) == (3, 2, 1)
+    assert (report.users.accepted, report.accepted) == (1, 1)
+    again = import_source(log, source, clock, "a")
+    assert (again.items.repeated, again.users.repeated, again.repeated) == (2, 1, 1)
+    assert log.read(0, 1)[0].event.attributes == {"title": "One", "year": 1999, "genres": ["A", "B"]}
+
+
+def test_ids_alone_by_row_order(log: EventLog, clock: Clock, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", [("1", "5"), ("1", "5"), ("2", "6")], ("user_id", "item_id"))
+    report = import_source(log, tabular.read(path, kind="view", order="row"), clock, "a")
+    assert report.accepted == 3
+    assert [logged.event.event_timestamp for logged in log.read(0, 9)] == [0, SECOND, 2 * SECOND]
+
+
+def test_an_id_that_the_log_has_with_other_content_is_quarantined(log: EventLog, clock: Clock, tmp_path: Path) -> None:
+    source = frames(write(tmp_path / "a.csv", ROWS[:2]))
+    event_id = in_order(source)["event_id"][0]
+    log.append([other_content(event_id)])
+    report = import_source(log, source, clock, "a")
+    assert (report.accepted, report.quarantined) == (1, 1)
+    assert adds_up(report)
+
+
+def other_content(event_id: str) -> Interaction:
+    return Interaction(event_id=event_id, event_timestamp=DAY, user_id="z", item_id="z", kind="view")
+
+
+def test_the_whole_of_movielens_in_seconds(log: EventLog, clock: Clock) -> None:
+    source = movielens.read()
+    started = time.perf_counter()
+    report = import_source(log, source, clock, "movielens")
+    seconds = time.perf_counter() - started
+    assert (report.rows_in, report.accepted, report.quarantined) == (100_004, 100_004, 0)
+    assert (report.items.accepted, report.users.rows_in) == (9_066, 0)
+    assert log.head() == 109_070
+    assert seconds < 30
+
+
+def test_ml_100k_imports(log: EventLog, clock: Clock, private_data: Path) -> None:
+    folder = private_data / "ml-100k"
+    if not folder.is_dir():
+        pytest.skip("ml-100k is not in the folder of private data sets")
+    source = tabular.read(
+        folder / "interactions.csv.gz", folder / "items.csv.gz", folder / "users.csv.gz",
+        "value=rating,event_timestamp=timestamp", kind="rating",
+    )  # fmt: skip
+    report = import_source(log, source, clock, "ml-100k")
+    assert (report.accepted, report.items.accepted, report.users.accepted) == (100_000, 1_682, 943)
+    assert adds_up(report)
