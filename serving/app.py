@@ -1,0 +1,214 @@
+"""The endpoint: ``create_app`` builds it from its parts, ``python -m serving.app`` runs it."""
+
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import uvicorn
+from fastapi import FastAPI
+from pydantic import ValidationError
+
+from attune import logs
+from attune.clock import Clock, system_clock, to_iso
+from attune.errors import AttuneError, ConfigError
+from attune.event_log import EventLog
+from attune.promotions import Promotions
+from attune.settings import Settings
+from features.store import FeatureStore
+from models.recommender import POPULARITY
+from models.registry import Registry
+from serving import documentation, errors
+from serving.accepting import Accepting
+from serving.champion import ChampionWatch, Downloads
+from serving.lanes import Lane, Overloaded
+from serving.metrics import Measured, Metrics
+from serving.recommending import Recommending
+from serving.routes import hot_routes, steward_routes
+from serving.schemas import ModelAnswer
+from serving.slates import Signer, SlateWriter
+from serving.state import Snapshots, StateReader
+
+log = logging.getLogger(__name__)
+
+READERS = 4
+WRITERS = 4
+WAITING = 256
+READ_SECONDS = 5.0
+GRACE_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the endpoint stands on; tests hand over their own.
+
+    ``open_store`` is called when the first state is read, and again after the feature store failed.
+    """
+
+    event_log: EventLog
+    promotions: Promotions
+    downloads: Downloads
+    open_store: Callable[[], FeatureStore]
+    clock: Clock = system_clock
+
+
+@dataclass(frozen=True)
+class Rooms:
+    """What the app is made of, for those who look inside: ``app.state.rooms``."""
+
+    metrics: Metrics
+    watch: ChampionWatch
+    slates: SlateWriter
+    signer: Signer
+    reads: Lane
+    writes: Lane
+    model: Lane
+
+
+def open_parts(settings: Settings) -> Parts:
+    """The parts that the settings name; raises EventLogError or ConfigError with advice."""
+    return Parts(
+        event_log=EventLog(settings.log_url, lock_seconds=settings.lock_seconds),
+        promotions=Promotions(settings.log_url),
+        downloads=Registry(settings.mlflow_url),
+        open_store=lambda: FeatureStore(settings),
+    )
+
+
+def create_app(settings: Settings, parts: Parts) -> FastAPI:
+    """The application; its threads start and stop with its lifespan, the parts stay open."""
+    rooms = _furnish(settings, parts)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        rooms.slates.start()
+        rooms.watch.start()
+        yield
+        rooms.watch.close()
+        for lane in (rooms.model, rooms.writes, rooms.reads):
+            lane.close()
+        rooms.slates.close()
+
+    app = FastAPI(
+        title="attune",
+        description="Recommendations that reflect feedback at the very next request.",
+        version="1",
+        lifespan=lifespan,
+    )
+    app.state.rooms = rooms
+    app.add_middleware(Measured, metrics=rooms.metrics)
+    errors.install(app)
+    documentation.install(app)
+    states = StateReader(parts.event_log, Snapshots(parts.open_store), rooms.metrics)
+    recommending = Recommending(
+        rooms.watch, states, rooms.signer, rooms.slates, rooms.metrics, parts.clock, rooms.reads, rooms.model
+    )
+    accepting = Accepting(parts.event_log, rooms.signer, rooms.metrics, parts.clock, rooms.writes)
+    app.include_router(hot_routes(recommending, accepting))
+    app.include_router(
+        steward_routes(
+            lambda: _describe(settings.endpoint, rooms.watch), lambda: _missing(rooms, parts.event_log), rooms.metrics
+        )
+    )
+    return app
+
+
+def _furnish(settings: Settings, parts: Parts) -> Rooms:
+    metrics = Metrics()
+    return Rooms(
+        metrics=metrics,
+        watch=ChampionWatch(settings, parts.event_log, parts.promotions, parts.downloads, metrics, parts.clock),
+        slates=SlateWriter(parts.event_log, metrics),
+        signer=Signer(settings.slate_key()),
+        reads=Lane("reads", READERS, WAITING, READ_SECONDS),
+        writes=Lane("writes", WRITERS, WAITING, settings.lock_seconds + 1.0),
+        model=Lane("model", 1, WAITING, READ_SECONDS),
+    )
+
+
+async def _missing(rooms: Rooms, event_log: EventLog) -> str | None:
+    """What keeps the endpoint from being ready, or None."""
+    try:
+        await rooms.reads.run(event_log.head)
+    except (AttuneError, Overloaded) as error:
+        return f"the event log does not answer: {error}"
+    if rooms.watch.champion is None and rooms.watch.popular is None:
+        return "neither a model nor the popularity fallback is loaded yet"
+    return None
+
+
+def _describe(endpoint: str, watch: ChampionWatch) -> ModelAnswer:
+    champion = watch.champion
+    return ModelAnswer(
+        endpoint=endpoint,
+        served_by="champion" if champion else POPULARITY,
+        version=champion.version if champion else None,
+        previous=champion.promotion.previous if champion else None,
+        fence=champion.promotion.fence if champion else None,
+        promoted_at=to_iso(champion.promotion.at) if champion else None,
+        loaded_at=to_iso(champion.loaded_at) if champion else None,
+        items=len(champion.bundle.catalogue) if champion else None,
+        config=champion.bundle.config if champion else None,
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to the address; raises ConfigError naming the setting when the port is taken."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror}; stop the program that has the port, or set "
+            "ATTUNE_SERVING_PORT (0 takes any free one) and ATTUNE_SERVING_HOST"
+        ) from error
+    return bound
+
+
+def serve(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT: finish the requests at hand, drain the slates, close the parts."""
+    with listen(settings.serving_host, settings.serving_port) as bound:
+        started = time.monotonic()
+        parts = open_parts(settings)
+        host, port = bound.getsockname()[:2]
+        log.info("listening on http://%s:%s after %.1f s", host, port, time.monotonic() - started)
+        config = uvicorn.Config(
+            create_app(settings, parts),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        try:
+            uvicorn.Server(config).run(sockets=[bound])
+        finally:
+            parts.promotions.close()
+            parts.event_log.close()
+
+
+def _end(number: int, frame: Any) -> NoReturn:
+    raise SystemExit(0)
+
+
+def main() -> int:
+    """The process: settings from the environment; returns the exit code."""
+    logs.set_up()
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, _end)
+    try:
+        serve(Settings())
+    except (AttuneError, ValidationError) as error:
+        log.error("the endpoint cannot start: %s", error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""Follows the promotions table and holds the one model that answers.
+
+A watcher thread looks for a new champion off the request path. Its bundle is fetched, verified, compared with its
+golden outputs and warmed before one reference moves; a request captures the reference once, so no answer mixes
+versions. A bundle that fails leaves the old one in place.
+"""
+
+import logging
+import os
+import shutil
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from attune.clock import Clock
+from attune.columns import USER_STATS
+from attune.errors import AttuneError, BundleError, EventLogError
+from attune.event_log import EventLog
+from attune.promotions import Promotion, Promotions
+from attune.settings import Settings
+from attune.user_state import empty
+from models.bundle import Bundle
+from models.recommender import Request, recommend
+from serving.metrics import Metrics
+from serving.popular import Popular
+
+log = logging.getLogger(__name__)
+
+POPULAR_LIMIT = 1_000
+POPULAR_SECONDS = 5.0
+"""How often the popularity fallback is counted anew while no champion is loaded."""
+
+RETRY_LONGEST_SECONDS = 30.0
+HISTORY_LIMIT = 50
+
+
+class Downloads(Protocol):
+    """The part of ``models.registry.Registry`` that serving needs."""
+
+    def download(self, version: str, folder: Path) -> Path:
+        """Put the bundle of a version into the folder."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Champion:
+    """A loaded model: the promotion that made it champion, its bundle, when it took over (microseconds)."""
+
+    promotion: Promotion
+    bundle: Bundle
+    loaded_at: int
+
+    @property
+    def version(self) -> str:
+        """The registry's version."""
+        return self.promotion.version
+
+    def title(self, item_id: str) -> str | None:
+        """The item's title, None when it has none."""
+        catalogue = self.bundle.catalogue
+        return catalogue.titles[catalogue.index[item_id]] or None
+
+
+class ChampionWatch:
+    """``champion`` and ``popular`` are replaced whole, by the watcher alone; readers take them once a request."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        event_log: EventLog,
+        promotions: Promotions,
+        downloads: Downloads,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self.champion: Champion | None = None
+        self.popular: Popular | None = None
+        self._settings = settings
+        self._log = event_log
+        self._promotions = promotions
+        self._downloads = downloads
+        self._metrics = metrics
+        self._clock = clock
+        self._refused: tuple[int, int] = (-1, 0)  # fence of the promotion that could not be loaded, times tried
+        self._retry_at = 0.0
+        self._popular_at = 0.0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="attune-champion", daemon=True)
+        metrics.set_version(None)
+
+    def start(self) -> None:
+        """Start the watcher."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop the watcher."""
+        self._stopping.set()
+        self._thread.join(10.0)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.look()
+            except Exception:
+                log.exception("looking for a new champion failed; the one that answers stays")
+            self._stopping.wait(self._settings.champion_poll_seconds)
+
+    def look(self) -> None:
+        """One look at the promotions table: load and swap if another version was promoted."""
+        try:
+            promoted = self._promotions.champion(self._settings.endpoint)
+        except (EventLogError, AttuneError) as error:
+            log.warning("the promotions table cannot be read; the champion stays: %s", error)
+            return
+        if promoted is not None and not self._answers(promoted):
+            self._follow(promoted)
+        if self.champion is None:
+            self._count_popular()
+
+    def _answers(self, promoted: Promotion) -> bool:
+        champion = self.champion
+        if champion is None or champion.version != promoted.version:
+            return False
+        if champion.promotion.fence != promoted.fence:  # promoted again: the same bundle under a new decision
+            self.champion = Champion(promoted, champion.bundle, champion.loaded_at)
+        self._metrics.stale_champion.set(0)
+        return True
+
+    def _follow(self, promoted: Promotion) -> None:
+        fence, tries = self._refused
+        if promoted.fence == fence and time.monotonic() < self._retry_at:
+            return
+        try:
+            self._swap(promoted, self._bundle(promoted.version))
+            self._metrics.stale_champion.set(0)
+        except Exception as error:  # a bundle can be broken in any way; the endpoint goes on with the old one
+            tries = tries + 1 if promoted.fence == fence else 1
+            self._refused = (promoted.fence, tries)
+            pause = min(self._settings.champion_poll_seconds * 2**tries, RETRY_LONGEST_SECONDS)
+            self._retry_at = time.monotonic() + pause
+            self._metrics.refused_bundles.inc()
+            self._metrics.stale_champion.set(1)
+            log.error("version %s cannot be served, looking again in %.1f s: %s", promoted.version, pause, error)
+            if self.champion is None:
+                self._take_last_on_disk(promoted)
+
+    def _take_last_on_disk(self, promoted: Promotion) -> None:
+        """At a start without the registry: the latest earlier champion whose bundle lies on disk."""
+        for earlier in self._promotions.history(self._settings.endpoint, HISTORY_LIMIT):
+            folder = self._folder(earlier.version)
+            if earlier.version == promoted.version or not folder.is_dir():
+                continue
+            try:
+                self._swap(earlier, self._verified(folder))
+            except Exception as error:
+                log.warning("version %s on disk cannot be served either: %s", earlier.version, error)
+                continue
+            log.warning("version %s answers until version %s can be loaded", earlier.version, promoted.version)
+            return
+
+    def _bundle(self, version: str) -> Bundle:
+        folder = self._folder(version)
+        if folder.is_dir():
+            try:
+                return self._verified(folder)
+            except BundleError as error:
+                log.error("the bundle of version %s on disk is refused, fetching it anew: %s", version, error)
+        draft = folder.with_name(f".download-{version}-{os.getpid()}")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        self._downloads.download(version, draft)
+        bundle = self._verified(draft)
+        if folder.is_dir():
+            folder.rename(folder.with_name(f".refused-{version}-{self._clock()}"))
+        draft.rename(folder)
+        return bundle
+
+    def _folder(self, version: str) -> Path:
+        if not version or version.startswith(".") or Path(version).name != version:
+            raise BundleError(f"version {version!r} is not a name; promote a version of the registry")
+        return self._settings.bundles_folder / version
+
+    def _verified(self, folder: Path) -> Bundle:
+        bundle = Bundle.load(folder)
+        bundle.verify_golden()
+        unknown = np.full(len(USER_STATS), np.nan, np.float32)
+        recommend(bundle, empty("warm-up"), unknown, Request(k=10, seed=0, now=self._clock()))
+        return bundle
+
+    def _swap(self, promotion: Promotion, bundle: Bundle) -> None:
+        before = self.champion
+        self.champion = Champion(promotion, bundle, self._clock())
+        self._metrics.swaps.inc()
+        self._metrics.set_version(promotion.version)
+        log.info("version %s answers now, after %s", promotion.version, before.version if before else "popularity")
+
+    def _count_popular(self) -> None:
+        if time.monotonic() < self._popular_at and self.popular is not None:
+            return
+        try:
+            rows = self._log.popular(POPULAR_LIMIT)
+        except EventLogError as error:
+            log.warning("popularity cannot be counted: %s", error)
+            return
+        self.popular = Popular(rows)
+        self._popular_at = time.monotonic() + POPULAR_SECONDS

@@ -1,0 +1,146 @@
+"""The OpenAPI page, made from the same types that decode the bodies: what each route takes and answers."""
+
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+
+from serving import schemas
+
+REFERENCE = "#/components/schemas/{name}"
+
+_STRUCTS = (
+    schemas.RecommendRequest,
+    schemas.RecommendAnswer,
+    schemas.FeedbackRow,
+    schemas.FeedbackAnswer,
+    schemas.EventsDocumented,
+    schemas.EventsAnswer,
+    schemas.ModelAnswer,
+    schemas.ErrorAnswer,
+)
+
+_SLATE = "kXw1b0m3TkqU5p7y2Q9cVg.0fJm6mYw3bqj8vH1sZk2xA"
+_SHOWN = {"item_id": "318", "title": "The Shawshank Redemption", "position": 1, "score": 4.21, "propensity": 0.083}
+
+_EXAMPLES: dict[str, dict[str, Any]] = {
+    "RecommendRequest": {"user_id": "15", "k": 1, "exclude": ["1"], "seed": 7, "context": {"device": "phone"}},
+    "RecommendAnswer": {
+        "slate_id": _SLATE,
+        "user_id": "15",
+        "items": [_SHOWN],
+        "model_version": "3",
+        "served_by": "champion",
+        "state_position": 100_020,
+        "policy": {"name": "plackett-luce", "temperature": 0.2, "candidates": 100, "seed": 7},
+        "degraded": [],
+    },
+    "FeedbackRow": {"slate_id": _SLATE, "user_id": "15", "item_id": "318", "kind": "like"},
+    "FeedbackAnswer": {"event_id": "0b5e3a52f1c94d2c9a56d1a0f8f2c7aa", "position": 100_021, "status": "accepted"},
+    "EventsDocumented": {
+        "events": [
+            {
+                "user_id": "15",
+                "item_id": "47",
+                "kind": "rating",
+                "value": 4.5,
+                "event_timestamp": "2026-01-31T12:00:00Z",
+            }
+        ]
+    },
+    "EventsAnswer": {
+        "accepted": 1,
+        "repeated": 0,
+        "rejected": [],
+        "position": 100_022,
+        "event_ids": ["5d0c6f6e3d0b4b0f8a5c7a0f7f2b9d11"],
+    },
+    "ModelAnswer": {
+        "endpoint": "default",
+        "served_by": "champion",
+        "version": "3",
+        "previous": "2",
+        "fence": 5,
+        "promoted_at": "2026-01-31T11:58:00+00:00",
+        "loaded_at": "2026-01-31T11:58:01.250000+00:00",
+        "items": 9_066,
+        "config": {"format": "attune-bundle/1"},
+    },
+    "ErrorAnswer": {"error": {"message": "k: Expected `int` <= 100", "field": "k"}},
+}
+
+_WHAT: dict[str, dict[str, Any]] = {
+    "recommend": {
+        "summary": "A slate of items for a user, reflecting all that was acknowledged before",
+        "body": "RecommendRequest",
+        "answer": "RecommendAnswer",
+        "errors": {413: "The body is larger than 1 MiB.", 422: "A field is wrong.", 503: "Ask again in a moment."},
+    },
+    "feedback": {
+        "summary": "A reaction to an item of a slate; acknowledged once it is durable",
+        "body": "FeedbackRow",
+        "answer": "FeedbackAnswer",
+        "errors": {
+            409: "The event id is taken by other content.",
+            413: "The body is larger than 1 MiB.",
+            422: "A field is wrong; an invented slate is refused here.",
+            503: "The event log is busy: nothing was acknowledged, send the same event again.",
+        },
+    },
+    "events": {
+        "summary": "Behaviour outside slates, up to 1,000 rows; acknowledged once it is durable",
+        "body": "EventsDocumented",
+        "answer": "EventsAnswer",
+        "errors": {
+            409: "A single row whose event id is taken by other content.",
+            413: "The body is larger than 1 MiB.",
+            422: "The body or a single row is wrong.",
+            503: "The event log is busy: nothing was acknowledged, send the same events again.",
+        },
+    },
+    "model": {"summary": "What answers now", "answer": "ModelAnswer"},
+    "healthz": {"summary": "200 while the process lives"},
+    "readyz": {
+        "summary": "200 when the event log answers and a model, or the popularity fallback, is loaded",
+        "errors": {503: "What is missing."},
+    },
+    "metrics": {"summary": "Prometheus' text format", "media": "text/plain"},
+}
+
+
+def documented(name: str) -> dict[str, Any]:
+    """The keyword arguments that make FastAPI's route decorator document the route of that name."""
+    what = _WHAT[name]
+    media = what.get("media", "application/json")
+    answered = _content(what["answer"]) if "answer" in what else {"content": {media: {"schema": {}}}}
+    responses: dict[int | str, dict[str, Any]] = {200: {"description": "The answer.", **answered}}
+    for status, meaning in what.get("errors", {}).items():
+        responses[status] = {"description": meaning, **_content("ErrorAnswer")}
+    extra = {"requestBody": {"required": True, **_content(what["body"])}} if "body" in what else None
+    return {
+        "name": name,
+        "operation_id": name,
+        "summary": what["summary"],
+        "responses": responses,
+        "openapi_extra": extra,
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Add the types' schemas to the app's OpenAPI page."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        fresh = app.openapi_schema is None
+        page = generate()
+        if fresh:
+            _, components = msgspec.json.schema_components(_STRUCTS, ref_template=REFERENCE)
+            page.setdefault("components", {}).setdefault("schemas", {}).update(components)
+        return page
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _content(name: str) -> dict[str, Any]:
+    schema = {"$ref": REFERENCE.format(name=name)}
+    return {"content": {"application/json": {"schema": schema, "example": _EXAMPLES[name]}}}

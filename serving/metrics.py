@@ -1,0 +1,92 @@
+"""What /metrics tells Prometheus: one registry an app, so that two apps in one process do not mix."""
+
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class Metrics:
+    """Every metric of the endpoint, named ``attune_*``."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "attune_requests", "Answers by route and status.", ["route", "method", "status"], registry=registry
+        )
+        self.latency = Histogram(
+            "attune_request_seconds", "Time to answer, by route.", ["route"], registry=registry, buckets=BUCKETS
+        )
+        self.stages = Histogram(
+            "attune_stage_seconds", "Time in a stage of a request.", ["stage"], registry=registry, buckets=BUCKETS
+        )
+        self.served = Counter("attune_slates_served", "Slates by who answered.", ["served_by"], registry=registry)
+        self.fallbacks = Counter(
+            "attune_fallbacks", "Reads that failed and were done without, by source.", ["source"], registry=registry
+        )
+        self.tail = Histogram(
+            "attune_tail_events", "Events folded on top of the snapshot.", registry=registry,
+            buckets=(0, 1, 5, 20, 100, 500, 2_000, 10_000),
+        )  # fmt: skip
+        self.events = Counter(
+            "attune_events", "Events by type and what became of them.", ["type", "status"], registry=registry
+        )
+        self.feedback = Counter("attune_feedback", "Reactions that were accepted.", ["kind"], registry=registry)
+        self.quarantined = Counter(
+            "attune_quarantined", "Rows that were put into quarantine, by the field at fault.", ["field"],
+            registry=registry,
+        )  # fmt: skip
+        self.slates = Counter(
+            "attune_slates", "Slates for the log: written, retried, refused (queue full), lost.", ["status"],
+            registry=registry,
+        )  # fmt: skip
+        self.slate_queue = Gauge("attune_slate_queue", "Slates that wait for the log.", registry=registry)
+        self.swaps = Counter("attune_champion_swaps", "Champions that took over.", registry=registry)
+        self.refused_bundles = Counter(
+            "attune_champion_refused", "Champions that could not be loaded; the old one stayed.", registry=registry
+        )
+        self.stale_champion = Gauge(
+            "attune_champion_stale", "1 while another version than the promoted one answers.", registry=registry
+        )
+        self.version = Gauge(
+            "attune_model_version", "1 for the version that answers.", ["version", "served_by"], registry=registry
+        )
+
+    def set_version(self, version: str | None) -> None:
+        """Say which version answers; None: popularity."""
+        self.version.clear()
+        self.version.labels(version or "", "champion" if version else "popularity").set(1)
+
+    def exposition(self) -> bytes:
+        """The page in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class Measured:
+    """ASGI middleware: counts every answer and takes its time, by the route's own path."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+        started = time.perf_counter()
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        finally:
+            route = getattr(scope.get("route"), "path", "unknown")
+            self._metrics.requests.labels(route, scope["method"], str(status)).inc()
+            self._metrics.latency.labels(route).observe(time.perf_counter() - started)

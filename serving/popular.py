@@ -1,0 +1,49 @@
+"""What answers when no model does: the counts of the event log, in the shape of a bundle.
+
+It goes through the same pipeline as a champion, so its propensities are as exact and its slates as useful.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from attune.columns import ITEM_STATS
+from models.catalogue import Catalogue
+from models.history import HistoryBatch
+from models.ranking.policy import PlackettLuce
+
+POLICY = PlackettLuce(temperature=0.5, depth=100)
+"""Scores are log-counts: at 0.5 an item's chance grows with the square of its count."""
+
+
+class Popular:
+    """Items by number of behaviour events; ``hybrid`` and ``popularity`` are the same."""
+
+    name = "popularity"
+    policy = POLICY
+
+    def __init__(self, counts: Sequence[tuple[str, int]]) -> None:
+        """``counts`` pairs item ids with positive numbers."""
+        size = len(counts)
+        self.catalogue = Catalogue(
+            item_ids=tuple(item_id for item_id, _ in counts),
+            titles=("",) * size,
+            genres=((),) * size,
+            years=(None,) * size,
+            stats_NF=np.full((size, len(ITEM_STATS)), np.nan, np.float32),
+        )
+        self._scores_N = np.log(np.array([count for _, count in counts], np.float64)).astype(np.float32)
+
+    @property
+    def hybrid(self) -> "Popular":
+        """The recommender for users with a history."""
+        return self
+
+    @property
+    def popularity(self) -> "Popular":
+        """The recommender for users without."""
+        return self
+
+    def scores(self, batch: HistoryBatch) -> np.ndarray:
+        """The logarithm of every item's count, for every user: scores_BN, float32."""
+        return np.tile(self._scores_N, (len(batch), 1))

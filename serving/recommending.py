@@ -1,0 +1,113 @@
+"""One recommendation: capture the model, read the state, run the pipeline, queue the slate, answer."""
+
+import secrets
+import time
+from dataclasses import replace
+
+from attune.clock import Clock
+from attune.events import Shown, Slate
+from models.recommender import POPULARITY, Recommendation, Request, recommend
+from serving.champion import Champion, ChampionWatch
+from serving.lanes import Lane
+from serving.metrics import Metrics
+from serving.popular import Popular
+from serving.schemas import RecommendAnswer, RecommendRequest, ShownItem
+from serving.slates import Signer, SlateWriter
+from serving.state import Known, StateReader
+
+CANDIDATES_LIMIT = 200
+
+
+class Recommending:
+    """Answers requests for slates; ``reads`` and ``model`` are the lanes of the blocking parts."""
+
+    def __init__(
+        self,
+        watch: ChampionWatch,
+        states: StateReader,
+        signer: Signer,
+        slates: SlateWriter,
+        metrics: Metrics,
+        clock: Clock,
+        reads: Lane,
+        model: Lane,
+    ) -> None:
+        self._watch = watch
+        self._states = states
+        self._signer = signer
+        self._slates = slates
+        self._metrics = metrics
+        self._clock = clock
+        self._reads = reads
+        self._model = model
+
+    async def answer(self, asked: RecommendRequest) -> RecommendAnswer:
+        """The slate for one request."""
+        champion, popular = self._watch.champion, self._watch.popular
+        started = time.perf_counter()
+        known = await self._reads.run(self._states.read, asked.user_id)
+        read = time.perf_counter()
+        seed = secrets.randbits(53) if asked.seed is None else asked.seed
+        request = Request(k=asked.k, exclude=tuple(asked.exclude), seed=seed, now=self._clock(), context=asked.context)
+        result = await self._model.run(draw, champion, popular, known, request)
+        ranked = time.perf_counter()
+        answer = self._logged(asked, request, known, champion, result)
+        self._metrics.stages.labels("state").observe(read - started)
+        self._metrics.stages.labels("model").observe(ranked - read)
+        self._metrics.stages.labels("slate").observe(time.perf_counter() - ranked)
+        self._metrics.served.labels(answer.served_by).inc()
+        return answer
+
+    def _logged(
+        self,
+        asked: RecommendRequest,
+        request: Request,
+        known: Known,
+        champion: Champion | None,
+        result: Recommendation,
+    ) -> RecommendAnswer:
+        """Queue the slate for the log and say what was queued."""
+        version = champion.version if champion else None
+        slate = Slate(
+            event_id=self._signer.new_id(asked.user_id),
+            event_timestamp=request.now,
+            user_id=asked.user_id,
+            model_version=version or "",
+            served_by=result.served_by,
+            policy=result.policy,
+            shown=list(result.shown),
+            candidates=list(result.candidates[:CANDIDATES_LIMIT]),
+            context={"request": asked.context, "k": asked.k, "exclude": asked.exclude, "degraded": known.degraded},
+            state_position=known.state.position,
+        )
+        return RecommendAnswer(
+            slate_id=slate.event_id if self._slates.put(slate) else None,
+            user_id=asked.user_id,
+            items=_items(slate.shown, champion),
+            model_version=version,
+            served_by=result.served_by,
+            state_position=known.state.position,
+            policy=result.policy,
+            degraded=known.degraded,
+        )
+
+
+def draw(champion: Champion | None, popular: Popular | None, known: Known, request: Request) -> Recommendation:
+    """Run the pipeline on the champion, or on the counts when there is none. Pure; blocks for its CPU time."""
+    if champion is not None:
+        return recommend(champion.bundle, known.state, known.user_stats, request)
+    counted = recommend(popular or Popular([]), known.state, known.user_stats, request)
+    return replace(counted, served_by=POPULARITY)
+
+
+def _items(shown: list[Shown], champion: Champion | None) -> list[ShownItem]:
+    return [
+        ShownItem(
+            item_id=item.item_id,
+            title=champion.title(item.item_id) if champion else None,
+            position=position,
+            score=item.score,
+            propensity=item.propensity,
+        )
+        for position, item in enumerate(shown, start=1)
+    ]

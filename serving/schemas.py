@@ -1,0 +1,202 @@
+"""The HTTP API's requests and answers as types: they decode the bodies, encode the answers and document both.
+
+Decoding is strict: a wrong type, an absent or an unknown field is refused by name. Rows of events are the
+exception: they stay plain mappings until ``serving.rows`` takes each to the door, so that one bad row never
+costs its neighbours; ``FeedbackRow`` and ``EventRow`` list the fields that such a row may have.
+"""
+
+import re
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from attune.errors import DataContractError
+
+CONTEXT_BYTES = 16_384
+ROWS_LIMIT = 1_000
+
+Identifier = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=256,
+        pattern=r"^[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f])?$",
+        extra={"rule": "text of 1 to 256 characters without control characters or blanks around it"},
+    ),
+]
+Timestamp = Annotated[
+    str | None,
+    Meta(description="When it happened: ISO 8601 with a zone; the time of arrival if absent.", examples=[None]),
+]
+EventId = Annotated[
+    str | None,
+    Meta(description="Your own id: sending the same event again under it changes nothing. Made if absent."),
+]
+
+
+class RecommendRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Who asks, for how much, and under which conditions."""
+
+    user_id: Annotated[Identifier, Meta(description="Whom the slate is for; an unknown user gets what is popular.")]
+    k: Annotated[int, Meta(ge=1, le=100, description="How many items.")] = 10
+    exclude: Annotated[list[str], Meta(max_length=1_000, description="Items that must not be on the slate.")] = []
+    seed: (
+        Annotated[int, Meta(ge=0, le=2**53 - 1, description="Makes the draw repeatable; random if absent.")] | None
+    ) = None
+    context: Annotated[dict[str, Any], Meta(description="Anything worth logging with the slate.")] = {}
+
+
+class ShownItem(msgspec.Struct, kw_only=True, frozen=True):
+    """One position of a slate; the propensity is conditional on the items above it."""
+
+    item_id: str
+    title: str | None
+    position: Annotated[int, Meta(ge=1)]
+    score: float
+    propensity: Annotated[float, Meta(gt=0, le=1)]
+
+
+class RecommendAnswer(msgspec.Struct, kw_only=True, frozen=True):
+    """The slate and everything that says how it came about."""
+
+    slate_id: Annotated[
+        str | None, Meta(description="Name it in feedback; null when the slate could not be queued for the log.")
+    ]
+    user_id: str
+    items: list[ShownItem]
+    model_version: Annotated[str | None, Meta(description="Null when no model is loaded.")]
+    served_by: Annotated[str, Meta(description="`champion` or `popularity`.")]
+    state_position: Annotated[int, Meta(description="The log position up to which this user's events are reflected.")]
+    policy: Annotated[dict[str, Any], Meta(description="The policy that drew the items, with its parameters.")]
+    degraded: Annotated[
+        list[str], Meta(description="What could not be read: `features` costs nothing, `event_log` recent events.")
+    ]
+
+
+class FeedbackRow(msgspec.Struct, kw_only=True, frozen=True):
+    """A reaction to an item of a slate."""
+
+    slate_id: Annotated[str, Meta(description="The slate, as `/v1/recommend` named it for this user.")]
+    user_id: str
+    item_id: str
+    kind: Annotated[str, Meta(description="`like`, `dislike`, `click`, `rating`, `retract` and more.")]
+    value: Annotated[float | None, Meta(description="What the kind asks for: stars, seconds, a share.")] = None
+    retracts: Annotated[str | None, Meta(description="For `retract`: the event that is taken back.")] = None
+    event_id: EventId = None
+    event_timestamp: Timestamp = None
+
+
+class FeedbackAnswer(msgspec.Struct, kw_only=True, frozen=True):
+    """The event is durable in the log when this is answered."""
+
+    event_id: str
+    position: int
+    status: Annotated[str, Meta(description="`accepted`, or `repeated` when the log had this very event already.")]
+
+
+class EventRow(msgspec.Struct, kw_only=True, frozen=True):
+    """Behaviour outside slates."""
+
+    user_id: str
+    item_id: str
+    kind: str
+    value: float | None = None
+    retracts: str | None = None
+    event_id: EventId = None
+    event_timestamp: Timestamp = None
+
+
+class EventsRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Up to 1,000 rows; each is taken or refused on its own."""
+
+    events: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=ROWS_LIMIT)]
+
+
+class EventsDocumented(msgspec.Struct, kw_only=True, frozen=True):
+    """``EventsRequest`` as the OpenAPI page shows it: with the fields of a row."""
+
+    events: Annotated[list[EventRow], Meta(min_length=1, max_length=ROWS_LIMIT)]
+
+
+class RejectedRow(msgspec.Struct, kw_only=True, frozen=True):
+    """A row that was not taken; it is kept in quarantine with the reason."""
+
+    row: Annotated[int, Meta(description="Counts from 0.")]
+    field: str | None
+    reason: str
+
+
+class EventsAnswer(msgspec.Struct, kw_only=True, frozen=True):
+    """What became of the rows; those accepted are durable in the log when this is answered."""
+
+    accepted: int
+    repeated: int
+    rejected: list[RejectedRow]
+    position: Annotated[int, Meta(description="The highest log position of these rows, 0 if none was taken.")]
+    event_ids: Annotated[list[str | None], Meta(description="One a row, null where it was rejected.")]
+
+
+class ModelAnswer(msgspec.Struct, kw_only=True, frozen=True):
+    """What is answering now; everything but the endpoint is null without a champion."""
+
+    endpoint: str
+    served_by: str
+    version: str | None
+    previous: str | None
+    fence: int | None
+    promoted_at: str | None
+    loaded_at: str | None
+    items: int | None
+    config: dict[str, Any] | None
+
+
+class Fault(msgspec.Struct, kw_only=True, frozen=True):
+    """What was wrong and what to do, and the field at fault if it is one field."""
+
+    message: str
+    field: str | None
+
+
+class ErrorAnswer(msgspec.Struct, kw_only=True, frozen=True):
+    """Every answer other than 2xx."""
+
+    error: Fault
+
+
+Body = TypeVar("Body")
+
+_PATH = re.compile(r"^(?P<what>.*?) - at `\$\.?(?P<path>.*)`$")
+_NAMED = re.compile(r"^Object (?:missing required|contains unknown) field `(?P<field>[^`]*)`$")
+
+
+def decode(body: bytes, decoder: "msgspec.json.Decoder[Body]") -> Body:
+    """The body as the decoder's type; raises DataContractError naming the field (``body`` for the whole)."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _named(str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataContractError(f"body: not valid JSON: {error}", "body") from error
+    except RecursionError as error:
+        raise DataContractError("body: nested too deeply", "body") from error
+
+
+def _named(message: str) -> DataContractError:
+    placed = _PATH.match(message)
+    what, path = (placed["what"], placed["path"]) if placed else (message, "")
+    named = _NAMED.match(what)
+    field = ".".join(part for part in (path, named["field"] if named else "") if part) or "body"
+    if "matching regex" in what:
+        what = "Expected text without control characters or blanks around it"
+    return DataContractError(f"{field}: {what}", field)
+
+
+def check_context(context: dict[str, Any]) -> None:
+    """Raise DataContractError unless the context can be logged: plain JSON of at most 16 KiB."""
+    try:
+        size = len(msgspec.json.encode(context)) if context else 0
+    except (OverflowError, TypeError, ValueError) as error:
+        raise DataContractError(f"context: cannot be logged: {error}", "context") from error
+    if size > CONTEXT_BYTES:
+        raise DataContractError(f"context: {size} bytes; at most {CONTEXT_BYTES} are allowed", "context")
