@@ -23,8 +23,8 @@ from attune.errors import ConfigError, EventLogError, LogBusy
 from attune.tables import SCHEMA_VERSION
 
 OLDEST_SQLITE = (3, 51, 3)
-CACHE_KIB = 64 * 1024
-"""Page cache of a SQLite connection: the index over event ids is hit at random places."""
+SQLITE_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "cache_size=-65536", "wal_autocheckpoint=4000")
+"""64 MiB of page cache, since the index over event ids is hit at random places; a checkpoint every 16 MiB."""
 
 PREPARE_SECONDS = 60.0
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -149,7 +149,7 @@ class Database:
             pool_timeout=self.lock_seconds,
         )
         event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+        event.listen(engine, "begin", self._begin_sqlite)
         return engine
 
     def _postgres(self) -> Engine:
@@ -159,6 +159,13 @@ class Database:
         event.listen(engine, "connect", _set_up_postgres)
         event.listen(engine, "begin", _begin_postgres)
         return engine
+
+    def _begin_sqlite(self, connection: Connection) -> None:
+        seconds = connection.get_execution_options().get(WRITES)
+        wait = self.lock_seconds if seconds is None else seconds
+        driver: Any = connection.connection.dbapi_connection
+        driver.execute(f"PRAGMA busy_timeout={int(wait * 1000)}")
+        connection.exec_driver_sql("BEGIN" if seconds is None else "BEGIN IMMEDIATE")
 
     @contextmanager
     def _own_turn(self) -> Iterator[float]:
@@ -213,18 +220,8 @@ def _make_folder(folder: Path) -> None:
 
 
 def _set_up_sqlite(connection: Any, record: object) -> None:
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"cache_size=-{CACHE_KIB}"):
+    for pragma in SQLITE_PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    seconds = connection.get_execution_options().get(WRITES)
-    if seconds is None:
-        connection.exec_driver_sql("BEGIN")
-        return
-    driver: Any = connection.connection.dbapi_connection
-    driver.execute(f"PRAGMA busy_timeout={int(seconds * 1000)}")
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _set_up_postgres(connection: Any, record: object) -> None:

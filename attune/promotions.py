@@ -1,0 +1,203 @@
+"""The truth of what is champion: an append-only table, guarded by a lease with a fencing number.
+
+Whoever wants to promote takes the endpoint's lease. Every lease has a larger fencing number than all before it, and a
+promotion is written under its lease's number: a holder that was paused until its lease ran out and somebody else took
+it finds its number overtaken and is refused, whatever its own clock says. One lease promotes once at most.
+Aliases elsewhere (MLflow's) are projections of this table.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Literal, get_args
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, desc, select, update
+from sqlalchemy.exc import IntegrityError
+
+from attune.clock import SECOND, Clock, system_clock, to_iso
+from attune.database import Database
+from attune.errors import EventLogError, PromotionConflict
+from attune.tables import leases, promotions
+
+logger = logging.getLogger(__name__)
+
+Action = Literal["promote", "rollback"]
+
+RELEASED = 0
+"""``expires_at`` of a lease that was given back."""
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """One row: from ``at`` (microseconds) on, ``version`` is the endpoint's champion; ``previous`` was it before."""
+
+    fence: int
+    endpoint: str
+    version: str
+    previous: str | None
+    action: Action
+    actor: str
+    reason: str
+    at: int
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to promote at an endpoint until ``expires_at`` (microseconds); leaving its ``with`` block ends it."""
+
+    endpoint: str
+    holder: str
+    fence: int
+    expires_at: int
+    promotions: "Promotions" = field(repr=False, compare=False)
+
+    def __enter__(self) -> "Lease":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.promotions.release(self)
+        except EventLogError:
+            logger.warning("the lease %r was not given back; it ends by itself at %s", self, to_iso(self.expires_at))
+
+
+class Promotions:
+    """The promotions of every endpoint; lies in the event log's database, whose ``prepare`` makes its tables.
+
+    Every method may raise EventLogError (LogBusy among them) when the database cannot be read or written.
+    """
+
+    def __init__(self, url: str, clock: Clock = system_clock, lock_seconds: float = 10.0) -> None:
+        """Open the table. Raises ConfigError for the URL, EventLogError when there are no tables."""
+        self._database = Database(url, lock_seconds)
+        self._clock = clock
+        self._database.check_schema()
+
+    def lease(self, endpoint: str, holder: str, seconds: float) -> Lease:
+        """Take the endpoint's lease for so many seconds; ``holder`` says who, for messages.
+
+        Raises PromotionConflict while anybody (of the same name too) holds it.
+        """
+        with self._database.writing() as connection:
+            now = self._clock()
+            held = _locked_lease(connection, endpoint)
+            if held is not None and held["expires_at"] > now:
+                raise PromotionConflict(
+                    f"{endpoint}: {held['holder']} holds the promotion lease until {to_iso(held['expires_at'])}; "
+                    "wait until it ends and try again"
+                )
+            taken = Lease(endpoint, holder, (held["fence"] if held else 0) + 1, now + _micros(seconds), self)
+            _store(connection, taken, first=held is None)
+        return taken
+
+    def renew(self, lease: Lease, seconds: float) -> Lease:
+        """The same lease, ending so many seconds from now. Raises PromotionConflict when it was lost."""
+        with self._database.writing() as connection:
+            now = self._clock()
+            _check(lease, _locked_lease(connection, lease.endpoint), now)
+            until = now + _micros(seconds)
+            connection.execute(update(leases).where(_is(lease)).values(expires_at=until))
+        return Lease(lease.endpoint, lease.holder, lease.fence, until, self)
+
+    def release(self, lease: Lease) -> None:
+        """End the lease now; does nothing when it has ended or was taken by somebody else."""
+        with self._database.writing() as connection:
+            connection.execute(update(leases).where(_is(lease)).values(expires_at=RELEASED))
+
+    def append(self, lease: Lease, version: str, action: Action, reason: str, actor: str) -> Promotion:
+        """Make ``version`` the champion, in one transaction with the check of the lease.
+
+        Raises PromotionConflict when the lease has ended, was taken by somebody else or has promoted already.
+        """
+        if action not in get_args(Action):
+            raise ValueError(f"{action!r} is not one of {', '.join(get_args(Action))}")
+        with self._database.writing() as connection:
+            now = self._clock()
+            _check(lease, _locked_lease(connection, lease.endpoint), now)
+            before = _champion(connection, lease.endpoint)
+            if before is not None and before.fence >= lease.fence:
+                raise PromotionConflict(
+                    f"{lease.endpoint}: version {before.version} was promoted under lease {before.fence} already; "
+                    f"lease {lease.fence} promotes nothing more, take a new one"
+                )
+            previous = before.version if before else None
+            row = Promotion(lease.fence, lease.endpoint, version, previous, action, actor, reason, now)
+            connection.execute(promotions.insert().values(vars(row)))
+        return row
+
+    def champion(self, endpoint: str) -> Promotion | None:
+        """The promotion that holds now; None when nothing was promoted yet."""
+        with self._database.reading() as connection:
+            return _champion(connection, endpoint)
+
+    def first(self, endpoint: str) -> Promotion | None:
+        """The endpoint's first promotion: the anchor that gates measure against; None when there is none."""
+        query = _of(endpoint).order_by(promotions.c.fence).limit(1)
+        with self._database.reading() as connection:
+            row = connection.execute(query).mappings().first()
+        return _promotion(row) if row else None
+
+    def history(self, endpoint: str, limit: int) -> list[Promotion]:
+        """The endpoint's last promotions, the latest first."""
+        query = _of(endpoint).order_by(desc(promotions.c.fence)).limit(limit)
+        with self._database.reading() as connection:
+            return [_promotion(row) for row in connection.execute(query).mappings()]
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._database.close()
+
+
+def _micros(seconds: float) -> int:
+    if seconds <= 0:
+        raise ValueError(f"a lease of {seconds:g} s ends before it begins")
+    return round(seconds * SECOND)
+
+
+def _locked_lease(connection: Connection, endpoint: str) -> Mapping[str, Any] | None:
+    """The endpoint's lease row, held until the transaction ends."""
+    query = select(leases).where(leases.c.endpoint == endpoint).with_for_update()
+    return connection.execute(query).mappings().first()
+
+
+def _store(connection: Connection, lease: Lease, first: bool) -> None:
+    values = {"holder": lease.holder, "fence": lease.fence, "expires_at": lease.expires_at}
+    if not first:
+        connection.execute(update(leases).where(leases.c.endpoint == lease.endpoint).values(**values))
+        return
+    try:
+        connection.execute(leases.insert().values(endpoint=lease.endpoint, **values))
+    except IntegrityError as error:
+        raise PromotionConflict(
+            f"{lease.endpoint}: somebody else took the promotion lease at the same moment; try again when it ends"
+        ) from error
+
+
+def _check(lease: Lease, current: Mapping[str, Any] | None, now: int) -> None:
+    if current is None or current["fence"] != lease.fence:
+        holder = f"{current['holder']} (lease {current['fence']})" if current else "nobody"
+        raise PromotionConflict(
+            f"{lease.endpoint}: lease {lease.fence} of {lease.holder} was lost, {holder} took over; take a new lease"
+        )
+    if current["expires_at"] <= now:
+        raise PromotionConflict(f"{lease.endpoint}: lease {lease.fence} of {lease.holder} has ended; take a new lease")
+
+
+def _is(lease: Lease) -> ColumnElement[bool]:
+    return and_(leases.c.endpoint == lease.endpoint, leases.c.fence == lease.fence)
+
+
+def _of(endpoint: str) -> Select:
+    return select(promotions).where(promotions.c.endpoint == endpoint)
+
+
+def _champion(connection: Connection, endpoint: str) -> Promotion | None:
+    row = connection.execute(_of(endpoint).order_by(desc(promotions.c.fence)).limit(1)).mappings().first()
+    return _promotion(row) if row else None
+
+
+def _promotion(row: Mapping[str, Any]) -> Promotion:
+    return Promotion(**row)
