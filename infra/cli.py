@@ -47,7 +47,7 @@ def tabular(
     interactions: Annotated[Path, typer.Option(help="What users did: CSV, CSV.gz or Parquet.")],
     map: Annotated[
         str, typer.Option(help="Which columns to read: user_id=..,item_id=..,event_timestamp=..,kind=..,value=..")
-    ],
+    ] = "",
     items: Annotated[Path | None, typer.Option(help="What is known of the items.")] = None,
     items_map: Annotated[str, typer.Option(help="Their columns: item_id=..,title=..,year=..,genres=..,text=..")] = "",
     users: Annotated[Path | None, typer.Option(help="What is known of the users.")] = None,
@@ -55,7 +55,10 @@ def tabular(
     kind: Annotated[str | None, typer.Option(help="The kind of every row, when no column says it.")] = None,
     kinds: Annotated[str, typer.Option(help="Other names for kinds: addtocart=cart,transaction=purchase")] = "",
     order: Annotated[Order | None, typer.Option(help="Without timestamps: rows in the order of time.")] = None,
-    scale: Annotated[str, typer.Option(help="The ratings' scale, when it is not 1,5: LOW,HIGH")] = "",
+    scale: Annotated[str | None, typer.Option(help="The ratings' scale, when it is not 1,5: LOW,HIGH")] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="The unit of unix times: s, ms or us; else told from their size.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Anybody's tables. Rows that break a rule go to quarantine with the reason; importing again repeats nothing.
@@ -77,6 +80,7 @@ def tabular(
         kinds=kinds,
         order=order.value if order else None,
         scale=scale,
+        unit=unit,
         as_json=as_json,
     )
 

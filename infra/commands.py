@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,9 @@ def _import(frames: SourceFrames, source: str) -> dict[str, Any]:
 
 def figures(report: ImportReport) -> dict[str, Any]:
     """The counts of an import: rows in = accepted + repeated + quarantined."""
-    return {name: value for name, value in vars(report).items() if value or name in ("accepted", "quarantined")}
+    values = asdict(report)
+    beside = {name: values.pop(name) for name in ("items", "users")}
+    return {**values, **{name: tally for name, tally in beside.items() if tally["rows_in"]}}
 
 
 def train(recipe: str, seed: int, as_json: bool) -> None:
