@@ -6,6 +6,7 @@ A row is a mapping with the fields of an event; times are microseconds since the
 """
 
 import math
+import sys
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,11 @@ FUTURE_LIMIT = 5 * MINUTE
 
 EARLIEST = -200 * 365 * DAY
 ATTRIBUTES_LIMIT = 200
+WHOLE_LIMIT = 2**63
+"""Whole numbers below this size (either sign) are understood by every reader of the log."""
+
+SHOWN_LIMIT = 100
+"""How much of a wrong value a reason quotes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +52,11 @@ def admit(type_name: str, row: Row, clock: Clock) -> AnyEvent:
     """The event that ``row`` describes; ``type_name`` is interaction, feedback, item or user.
 
     Raises DataContractError when a rule is broken: absent or malformed ids, an absent, malformed or future
-    time, an unknown kind, a value outside its kind's range, a take-back that names nothing.
+    time, an unknown kind, a value outside its kind's range, a take-back that names nothing, a row that is no mapping.
+    Whatever ``row`` holds, nothing else is raised.
     """
+    if not isinstance(row, Mapping):
+        raise DataContractError(f"row: {_shown(row)} is not a mapping of names to values")
     common: dict[str, Any] = {
         "event_id": _identifier(row, "event_id") if row.get("event_id") is not None else new_event_id(),
         "event_timestamp": _timestamp(row, clock),
@@ -60,7 +69,7 @@ def admit(type_name: str, row: Row, clock: Clock) -> AnyEvent:
         return Item(**common, item_id=_identifier(row, "item_id"), attributes=_attributes(row))
     if type_name == "user":
         return User(**common, user_id=_identifier(row, "user_id"), attributes=_attributes(row))
-    raise DataContractError(f"type: {type_name!r} is not one of interaction, feedback, item, user", "type")
+    raise DataContractError(f"type: {_shown(type_name)} is not one of interaction, feedback, item, user", "type")
 
 
 def admit_all(type_name: str, rows: Iterable[Row], clock: Clock) -> tuple[list[AnyEvent], list[Rejected]]:
@@ -80,12 +89,12 @@ def _identifier(row: Row, field: str) -> str:
     if raw is None or raw == "":
         raise DataContractError(f"{field}: absent; every row needs one", field)
     if not isinstance(raw, str):
-        raise DataContractError(f"{field}: {raw!r} is not text", field)
+        raise DataContractError(f"{field}: {_shown(raw)} is not text", field)
     if len(raw) > ID_LIMIT:
         raise DataContractError(f"{field}: {len(raw)} characters; at most {ID_LIMIT} are allowed", field)
     if not raw.isprintable() or raw != raw.strip():
-        raise DataContractError(f"{field}: {raw!r} has control characters or blanks around it", field)
-    return raw
+        raise DataContractError(f"{field}: {_shown(raw)} has unprintable characters or blanks around it", field)
+    return str(raw)
 
 
 def _timestamp(row: Row, clock: Clock) -> int:
@@ -94,19 +103,28 @@ def _timestamp(row: Row, clock: Clock) -> int:
     if raw is None:
         raise DataContractError(f"{field}: absent; every row needs the time at which it happened", field)
     if not isinstance(raw, int) or isinstance(raw, bool):
-        raise DataContractError(f"{field}: {raw!r} is not a time", field)
+        raise DataContractError(f"{field}: {_shown(raw)} is not a time", field)
     if raw > clock() + FUTURE_LIMIT:
         raise DataContractError(f"{field}: {_readable(raw)} lies in the future; check the clock and the unit", field)
     if raw < EARLIEST:
         raise DataContractError(f"{field}: {_readable(raw)} lies too far in the past; check the unit", field)
-    return raw
+    return int(raw)
 
 
 def _readable(micros: int) -> str:
     try:
         return to_iso(micros)
     except (ValueError, OverflowError, OSError):
-        return f"{micros} microseconds"
+        return f"{_shown(micros)} microseconds"
+
+
+def _shown(value: object) -> str:
+    """The value as a reason quotes it: its ``repr``, shortened; where that fails (huge numbers) its type."""
+    try:
+        words = repr(value)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__}"
+    return words if len(words) <= SHOWN_LIMIT else f"{words[:SHOWN_LIMIT]}..."
 
 
 def _behaviour(row: Row) -> dict[str, Any]:
@@ -127,23 +145,37 @@ def _kind_and_value(row: Row) -> tuple[str, float | None]:
     name = row.get("kind")
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise DataContractError(f"kind: {name!r} is unknown{_nearest(name)}; known are {', '.join(KINDS)}", "kind")
+        raise DataContractError(
+            f"kind: {_shown(name)} is unknown{_nearest(name)}; known are {', '.join(KINDS)}", "kind"
+        )
     raw = row.get("value")
     if raw is None:
         if kind.needs_value:
             raise DataContractError(f"value: absent; {kind.name!r} is {kind.meaning}", "value")
         return kind.name, None
-    if not isinstance(raw, int | float) or isinstance(raw, bool) or not math.isfinite(raw):
-        raise DataContractError(f"value: {raw!r} is not a finite number", "value")
-    if not kind.low <= raw <= kind.high:
+    value = _number(raw)
+    if value is None:
+        raise DataContractError(f"value: {_shown(raw)} is not a finite number", "value")
+    if not kind.low <= value <= kind.high:
         raise DataContractError(
-            f"value: {raw!r} is outside {kind.low:g} to {kind.high:g}; {kind.name!r} is {kind.meaning}", "value"
+            f"value: {_shown(raw)} is outside {kind.low:g} to {kind.high:g}; {kind.name!r} is {kind.meaning}", "value"
         )
-    return kind.name, float(raw)
+    return kind.name, value
+
+
+def _number(raw: object) -> float | None:
+    """As a finite float, or None when it is none."""
+    if not isinstance(raw, int | float) or isinstance(raw, bool):
+        return None
+    try:
+        value = float(raw)
+    except OverflowError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _nearest(name: object) -> str:
-    close = get_close_matches(str(name), KINDS, n=1)
+    close = get_close_matches(name[:ID_LIMIT], KINDS, n=1) if isinstance(name, str) else []
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
@@ -155,17 +187,42 @@ def _attributes(row: Row) -> dict[str, Any]:
         raise DataContractError(f"attributes: {type(raw).__name__} is not a mapping of names to values", "attributes")
     if len(raw) > ATTRIBUTES_LIMIT:
         raise DataContractError(f"attributes: {len(raw)} of them; at most {ATTRIBUTES_LIMIT} are allowed", "attributes")
-    for name, value in raw.items():
-        if not isinstance(name, str) or not _plain(value):
-            raise DataContractError(
-                f"attributes: {name!r} is neither text, number, truth value nor a list of them", "attributes"
-            )
-    return dict(raw)
+    return {_name(name): _attribute(name, value) for name, value in raw.items()}
 
 
-def _plain(value: object) -> bool:
+def _name(name: object) -> str:
+    if not isinstance(name, str) or not _is_text(name):
+        raise DataContractError(f"attributes: the name {_shown(name)} is not readable text", "attributes")
+    return str(name)
+
+
+def _attribute(name: str, value: object) -> Any:
+    """Text, number, truth value, nothing, or a list of them, as the plain type that JSON has for it."""
     if isinstance(value, list):
-        return all(not isinstance(part, list) and _plain(part) for part in value)
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return value is None or isinstance(value, str | int | bool)
+        return [_single(name, part) for part in value]
+    return _single(name, value)
+
+
+def _single(name: str, value: object) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str) and _is_text(value):
+        return str(value)
+    if isinstance(value, int) and -WHOLE_LIMIT <= value < WHOLE_LIMIT:
+        return int(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    raise DataContractError(
+        f"attributes: {_shown(name)} holds {_shown(value)}, which is neither readable text, a finite number of 64 "
+        "bits, a truth value nor a list of them",
+        "attributes",
+    )
+
+
+def _is_text(words: str) -> bool:
+    """Whether a database can keep it: no NUL, no half of a surrogate pair."""
+    try:
+        words.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\x00" not in words
