@@ -6,7 +6,6 @@ A row is a mapping with the fields of an event; times are microseconds since the
 """
 
 import math
-import sys
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
