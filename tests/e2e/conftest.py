@@ -81,9 +81,9 @@ def planted() -> Planted:
     return plant()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Prefect, MLflow, the state keeper and the endpoint, for the whole session."""
+    """Prefect, MLflow, the state keeper and the endpoint; the environment points at them as long as they run."""
     settings = Settings(var=tmp_path_factory.mktemp("platform"), serving_port=0)
     with Stack(settings) as stack:
         stack.start_batch_servers()
@@ -92,7 +92,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def endpoint(platform: Stack) -> Iterator[Endpoint]:
     with httpx.Client(timeout=30.0) as http:
         yield Endpoint(platform.endpoint_url, http)

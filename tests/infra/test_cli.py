@@ -1,0 +1,131 @@
+"""The command line: what it says to good and to bad input."""
+
+import json
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from attune.event_log import EventLog
+from attune.settings import Settings
+from infra import cli
+
+GOOD = "user,item,when,stars\n1,a,1000000000,5\n1,b,1000000060,2\n2,a,1000000120,4\n"
+MAP = "user_id=user,item_id=item,event_timestamp=when,value=stars"
+
+
+@pytest.fixture
+def attune(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Run `attune ARGUMENTS` in this process under an empty folder: (exit status, stdout, stderr)."""
+    monkeypatch.setenv("ATTUNE_VAR", str(tmp_path / "var"))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["attune", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        output = capsys.readouterr()
+        return int(ended.value.code or 0), output.out, output.err
+
+    return run
+
+
+@pytest.fixture
+def table(tmp_path: Path):
+    """Write a file and give its name."""
+
+    def write(text: str, name: str = "events.csv") -> str:
+        path = tmp_path / name
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_help_loads_no_heavy_library() -> None:
+    heavy = "{'torch', 'feast', 'mlflow', 'prefect', 'pandas', 'great_expectations'}"
+    check = f"import sys, infra.cli; sys.exit(str({heavy} & set(sys.modules)) if {heavy} & set(sys.modules) else 0)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_rows_in_are_accepted_repeated_or_quarantined(attune, table) -> None:
+    file = table(GOOD + "3,a,,4\n3,,1000000000,4\n3,a,99999999999,4\n3,a,1000000000,11\n")
+    arguments = ("import", "tabular", "--interactions", file, "--map", MAP, "--kind", "rating", "--json")
+    status, out, _ = attune(*arguments)
+    first = json.loads(out)
+    assert status == 0
+    assert (first["rows_in"], first["accepted"], first["repeated"], first["quarantined"]) == (7, 3, 0, 4)
+    assert any("future" in reason for reason in first["reasons"])
+    second = json.loads(attune(*arguments)[1])
+    assert (second["rows_in"], second["accepted"], second["repeated"], second["quarantined"]) == (7, 0, 3, 4)
+    with closing(EventLog(Settings().log_url)) as log:
+        assert (log.counts(), log.quarantined()) == ({"interaction": 3}, 4)
+
+
+def test_two_equal_rows_stay_two(attune, table) -> None:
+    file = table(GOOD + "1,a,1000000000,5\n")
+    result = attune("import", "tabular", "--interactions", file, "--map", MAP, "--kind", "rating", "--json")[1]
+    assert json.loads(result)["accepted"] == 4
+
+
+def test_without_timestamps_the_row_is_the_time(attune, table) -> None:
+    file = table("user,item\n1,a\n2,b\n")
+    arguments = ("import", "tabular", "--interactions", file, "--map", "user_id=user,item_id=item", "--kind", "click")
+    status, _, err = attune(*arguments)
+    assert status == 1
+    assert "event_timestamp" in err
+    assert "order" in err
+    assert attune(*arguments, "--order", "row", "--json")[0] == 0
+    with closing(EventLog(Settings().log_url)) as log:
+        assert [one.event.event_timestamp for one in log.read(0, 10)] == [0, 1_000_000]
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "message"),
+    [
+        (GOOD, ("--map", MAP.replace("when", "wen"), "--kind", "rating"), "did you mean 'when'"),
+        (GOOD, ("--map", MAP + ",kind"), "NAME=COLUMN"),
+        (GOOD, ("--map", MAP), "kind"),
+        ("", ("--map", MAP, "--kind", "rating"), "empty"),
+        ("\x00\x01\x02\x03", ("--map", MAP, "--kind", "rating"), "events.csv"),
+    ],
+)
+def test_a_file_that_cannot_be_meant_is_refused_with_the_reason(attune, table, text, arguments, message) -> None:
+    status, out, err = attune("import", "tabular", "--interactions", table(text), *arguments)
+    assert (status, out) == (1, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_a_missing_file_is_named(attune) -> None:
+    status, _, err = attune("import", "tabular", "--interactions", "/no/such.csv", "--map", MAP)
+    assert status == 1
+    assert "/no/such.csv" in err
+
+
+def test_an_unknown_kind_is_quarantined_with_the_known_ones(attune, table) -> None:
+    text = "user_id,item_id,event_timestamp,kind\n1,a,1000000000,clik\n1,a,1000000000,click\n"
+    result = json.loads(attune("import", "tabular", "--interactions", table(text), "--json")[1])
+    assert (result["accepted"], result["quarantined"]) == (1, 1)
+    assert "did you mean 'click'" in next(iter(result["reasons"]))
+
+
+def test_a_wrong_setting_is_named(attune, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTUNE_SERVING_PORT", "often")
+    status, _, err = attune("import", "movielens")
+    assert status == 1
+    assert "ATTUNE_SERVING_PORT" in err
+
+
+def test_real_data_of_another_shape(attune, private_data: Path) -> None:
+    folder = private_data / "ml-100k"
+    if not folder.is_dir():
+        pytest.skip("ml-100k is not here")
+    arguments = ("--interactions", str(folder / "interactions.csv.gz"), "--items", str(folder / "items.csv.gz"))
+    result = attune(
+        "import", "tabular", *arguments, "--map", "event_timestamp=timestamp,value=rating", "--kind", "rating", "--json"
+    )
+    report = json.loads(result[1])
+    assert (report["rows_in"], report["accepted"], report["quarantined"]) == (100_000, 100_000, 0)
+    assert report["items"]["accepted"] == 1_682
