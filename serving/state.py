@@ -5,7 +5,6 @@ is reflected, whichever process acknowledged it. A stale or missing snapshot cos
 """
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,31 +34,30 @@ class Known:
 
 
 class Snapshots:
-    """The feature store's snapshots, read by one thread at a time, done without while the store fails.
+    """The feature store's snapshots, done without while the store fails; threads may share one.
 
-    Feast's SQLite store shares one connection between its callers, so a lock goes around every read.
+    A store that failed is left alone for ``REOPEN_SECONDS`` and then opened anew.
     """
 
     def __init__(self, open_store: Callable[[], FeatureStore]) -> None:
         self._open_store = open_store
         self._store: FeatureStore | None = None
         self._retry_at = 0.0
-        self._lock = threading.Lock()
 
     def read(self, user_id: str) -> tuple[UserState | None, np.ndarray] | None:
         """(snapshot or None, user_stats), or None while the store cannot be read."""
-        with self._lock:
-            if self._store is None and time.monotonic() < self._retry_at:
-                return None
-            try:
-                if self._store is None:
-                    self._store = self._open_store()
-                return self._store.online(user_id)
-            except Exception as error:  # Feast raises its own, SQLite's and plain ones when its files are damaged
-                log.warning("the feature store cannot be read; states come from the event log alone: %s", error)
-                self._store = None
-                self._retry_at = time.monotonic() + REOPEN_SECONDS
-                return None
+        store = self._store
+        if store is None and time.monotonic() < self._retry_at:
+            return None
+        try:
+            if store is None:
+                store = self._store = self._open_store()
+            return store.online(user_id)
+        except Exception as error:  # damaged files show as anything: Feast's errors, SQLite's, a broken row
+            log.warning("the feature store cannot be read; states come from the event log alone: %s", error)
+            self._store = None
+            self._retry_at = time.monotonic() + REOPEN_SECONDS
+            return None
 
 
 class StateReader:
