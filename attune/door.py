@@ -170,7 +170,7 @@ def _number(raw: object) -> float | None:
         value = float(raw)
     except OverflowError:
         return None
-    return value if math.isfinite(value) else None
+    return value + 0.0 if math.isfinite(value) else None  # -0.0 becomes 0.0: SQLite keeps no negative zero
 
 
 def _nearest(name: object) -> str:

@@ -6,7 +6,6 @@ reader saw position p, nothing at or below p appears later.** A reader follows t
 the last position that it saw. Gaps may exist.
 """
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from sqlalchemy import Compiled, Connection, Select, bindparam, desc, func, sele
 from attune.clock import Clock, system_clock
 from attune.database import Database, upgrade
 from attune.door import Rejected
-from attune.event_rows import rejected_row, row_as_json, to_logged, to_row
+from attune.event_rows import rejected_rows, to_logged, to_row
 from attune.events import AnyEvent, Logged
 from attune.tables import IN_TAIL, events, log_head, quarantine
 
@@ -181,13 +180,7 @@ class EventLog:
         Equal rows are numbered within the call, so hand over all the rows of one source in one call: then the
         same import again adds nothing, and two equal bad rows stay two. A request of its own is a source of its own.
         """
-        occurrences: Counter[str] = Counter()
-        rows: dict[bytes, dict[str, Any]] = {}
-        for bad in rejected:
-            content = row_as_json(bad.row)
-            row = rejected_row(source, type_name, bad, occurrences[content])
-            occurrences[content] += 1
-            rows[row["digest"]] = row
+        rows = rejected_rows(source, type_name, rejected)
         if not rows:
             return 0
         with self._database.writing() as connection:

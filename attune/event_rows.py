@@ -5,7 +5,8 @@ beside the columns they are looked up by. What is read back equals what was give
 """
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any
 
@@ -41,29 +42,42 @@ def to_logged(row: Any) -> Logged:
     return Logged(row.position, row.logged_at, _event(row))
 
 
-def rejected_row(source: str, type_name: str, rejected: Rejected, occurrence: int) -> dict[str, Any]:
-    """A quarantine row; its digest is over source, type, content and occurrence: equal when it comes again."""
-    content = row_as_json(rejected.row)
-    identity = json.dumps([source, type_name, content, occurrence])
-    return {
-        "digest": blake2b(identity.encode(), digest_size=16).digest(),
-        "source": source,
-        "type": type_name,
-        "row_number": rejected.row_number,
-        "field": rejected.field,
-        "reason": storable(rejected.reason),
-        "row": content,
-    }
+def rejected_rows(source: str, type_name: str, rejected: Iterable[Rejected]) -> dict[bytes, dict[str, Any]]:
+    """Quarantine rows by digest: over source, type, content and the number among equal rows of this call."""
+    occurrences: Counter[str] = Counter()
+    rows: dict[bytes, dict[str, Any]] = {}
+    for bad in rejected:
+        content = row_as_json(bad.row)
+        identity = json.dumps([source, type_name, content, occurrences[content]])
+        occurrences[content] += 1
+        digest = blake2b(identity.encode(), digest_size=16).digest()
+        rows[digest] = {
+            "digest": digest,
+            "source": source,
+            "type": type_name,
+            "row_number": bad.row_number,
+            "field": bad.field,
+            "reason": storable(bad.reason),
+            "row": content,
+        }
+    return rows
 
 
-def row_as_json(row: Mapping[str, Any]) -> str:
+def row_as_json(row: object) -> str:
     """Any row as ASCII JSON, keys sorted; what JSON does not know stands there as its ``repr``. Never raises."""
-    return json.dumps({storable(str(name)): _told(value) for name, value in row.items()}, sort_keys=True)
+    if not isinstance(row, Mapping):
+        return json.dumps(_told(row))
+    return json.dumps({_key(name): _told(value) for name, value in row.items()}, sort_keys=True)
 
 
 def storable(words: str) -> str:
     """The text with whatever a database refuses (lone surrogates, NUL) written as an escape."""
     return words.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
+
+
+def _key(name: object) -> str:
+    told = name if isinstance(name, str) else _told(name)
+    return storable(told if isinstance(told, str) else json.dumps(told))
 
 
 def _told(value: object) -> object:

@@ -7,12 +7,11 @@ Aliases elsewhere (MLflow's) are projections of this table.
 """
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, desc, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, desc, select, update
 from sqlalchemy.exc import IntegrityError
 
 from attune.clock import SECOND, Clock, system_clock, to_iso
@@ -157,7 +156,7 @@ def _micros(seconds: float) -> int:
     return round(seconds * SECOND)
 
 
-def _locked_lease(connection: Connection, endpoint: str) -> Mapping[str, Any] | None:
+def _locked_lease(connection: Connection, endpoint: str) -> RowMapping | None:
     """The endpoint's lease row, held until the transaction ends."""
     query = select(leases).where(leases.c.endpoint == endpoint).with_for_update()
     return connection.execute(query).mappings().first()
@@ -176,7 +175,7 @@ def _store(connection: Connection, lease: Lease, first: bool) -> None:
         ) from error
 
 
-def _check(lease: Lease, current: Mapping[str, Any] | None, now: int) -> None:
+def _check(lease: Lease, current: RowMapping | None, now: int) -> None:
     if current is None or current["fence"] != lease.fence:
         holder = f"{current['holder']} (lease {current['fence']})" if current else "nobody"
         raise PromotionConflict(
@@ -199,5 +198,5 @@ def _champion(connection: Connection, endpoint: str) -> Promotion | None:
     return _promotion(row) if row else None
 
 
-def _promotion(row: Mapping[str, Any]) -> Promotion:
+def _promotion(row: RowMapping) -> Promotion:
     return Promotion(**row)
