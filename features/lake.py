@@ -112,6 +112,10 @@ class Lake:
             keep = pc.and_(keep, pc.is_in(table[Columns.TYPE], pa.array(list(types), pa.string())))
         return table.filter(keep).sort_by(Columns.POSITION).select(wanted)
 
+    def behaviour(self, after: int = 0, upto: int | None = None) -> pa.Table:
+        """Interactions and feedback at positions (after, upto], all columns."""
+        return self.events(after, upto, BEHAVIOUR)
+
     def items(self, upto: int | None = None) -> pd.DataFrame:
         """Every item known at ``upto``, sorted by id: its latest attributes, or none if it occurs only in behaviour.
 

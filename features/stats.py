@@ -32,8 +32,11 @@ def rewards(kinds: pd.Series, values: pd.Series) -> np.ndarray:
     return np.asarray(table, np.float64)[places] if len(frame) else np.empty(0, np.float64)
 
 
-def user_stats(events: pd.DataFrame, complete_before: int) -> pd.DataFrame:
+def user_stats(events: pd.DataFrame, complete_before: int | None = None) -> pd.DataFrame:
     """``USER_STATS`` per (user, hour with events), for the hours that ended by ``complete_before`` (microseconds).
+
+    By default for all hours: the row of one that has not ended yet is stamped in the future, where nobody looks
+    before the next computation has replaced it.
 
     ``events`` are behaviour: position, event_id, user_id, item_id, kind, value, retracts, event_timestamp (int64).
     Gives user_id, event_timestamp (datetime64[us, UTC], the hour's end) and the features as float32.
@@ -41,7 +44,7 @@ def user_stats(events: pd.DataFrame, complete_before: int) -> pd.DataFrame:
     return _stats(events, Columns.USER_ID, HOUR, USER_WINDOW, USER_STATS, complete_before)
 
 
-def item_stats(events: pd.DataFrame, complete_before: int) -> pd.DataFrame:
+def item_stats(events: pd.DataFrame, complete_before: int | None = None) -> pd.DataFrame:
     """``ITEM_STATS`` per (item, day with events), as ``user_stats`` does for users and hours."""
     return _stats(events, Columns.ITEM_ID, DAY, ITEM_WINDOW, ITEM_STATS, complete_before)
 
@@ -58,7 +61,7 @@ class _Deltas:
 
 
 def _stats(
-    events: pd.DataFrame, id_column: str, bucket: int, window: int, names: tuple[str, ...], complete_before: int
+    events: pd.DataFrame, id_column: str, bucket: int, window: int, names: tuple[str, ...], complete_before: int | None
 ) -> pd.DataFrame:
     counted = events[events[Columns.KIND].isin(COUNTED).to_numpy()]
     codes, entities = pd.factorize(counted[id_column], sort=True)
@@ -68,7 +71,7 @@ def _stats(
     touched = np.concatenate([times, taken_back[taken_back >= 0]]) if len(times) else times
     owners = np.concatenate([codes, codes[taken_back >= 0]]) if len(times) else codes
     ends = (touched // bucket + 1) * bucket
-    whole = ends <= complete_before
+    whole = ends <= (np.iinfo(np.int64).max if complete_before is None else complete_before)
     rows = pd.DataFrame({"entity": owners[whole], "end": ends[whole]}).drop_duplicates().sort_values(["entity", "end"])
     firsts = pd.Series(times).groupby(codes).min().to_numpy(np.int64)
     features = _features(deltas, firsts, rows["entity"].to_numpy(np.int64), rows["end"].to_numpy(np.int64))

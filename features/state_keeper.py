@@ -1,0 +1,124 @@
+"""Keeps the users' states in the online store fresh: follows the log, folds, pushes micro-batches.
+
+The watermark only says whose states to look at. What is folded is always the user's tail in the log after the
+position that the stored state itself carries, so a watermark or a store from another moment (a crash, a restored
+file) costs freshness and never truth: a state can lag, it cannot skip.
+
+Run it as ``python -m features.state_keeper``; TERM ends it after the batch at hand.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+from attune import logs
+from attune.errors import FeatureStoreError, LogBusy
+from attune.event_log import EventLog
+from attune.settings import Settings
+from attune.user_state import UserState, empty, fold
+from features.store import FeatureStore
+
+logger = logging.getLogger(__name__)
+
+BATCH = 2_000
+"""Events a step; a push costs about as much for a hundred users as for ten."""
+PUSH = 100
+TYPES = ("interaction", "feedback", "user")
+
+
+class StateKeeper:
+    """Folds the log's new events into the online states; one at a time works on a store (see ``alone``)."""
+
+    def __init__(self, log: EventLog, store: FeatureStore, settings: Settings) -> None:
+        self._log = log
+        self._store = store
+        self._poll_seconds = settings.keeper_poll_seconds
+        self._path = store.keeper_folder / "keeper.position"
+
+    def position(self) -> int:
+        """The log position up to which every user's state was looked at."""
+        try:
+            return int(self._path.read_text())
+        except (FileNotFoundError, ValueError):
+            return 0
+
+    def step(self) -> int:
+        """Take one micro-batch of the log; how many events it held (0: nothing was new).
+
+        The watermark is written after the push: a kill in between repeats work that changes nothing.
+        Raises FeatureStoreError when the watermark lies beyond the log: the online states belong to another log.
+        """
+        after, head = self.position(), self._log.head()
+        if after > head:
+            raise FeatureStoreError(
+                f"{self._path} says {after} and the log ends at {head}: the online states were folded from another "
+                f"log; stop attune, remove {self._path.parent} and apply again"
+            )
+        if after == head:
+            return 0
+        columns = self._log.read_columns(after, head, BATCH, TYPES)
+        users = list(dict.fromkeys(columns["user_id"]))
+        for start in range(0, len(users), PUSH):
+            self._refresh(users[start : start + PUSH])
+        full = len(columns["position"]) == BATCH
+        self._remember(columns["position"][-1] if full else head)
+        return len(columns["position"])
+
+    def run(self, stop: threading.Event) -> None:
+        """Step until ``stop`` is set; a busy or failing log or store is waited out."""
+        with self.alone():
+            while not stop.is_set():
+                try:
+                    moved = self.step()
+                except (LogBusy, FeatureStoreError) as error:
+                    logger.warning("the online states were not refreshed, trying again: %s", error)
+                    moved = 0
+                if not moved:
+                    stop.wait(self._poll_seconds)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the keeper's lock; raises FeatureStoreError when another keeper has it."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.with_name("keeper.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise FeatureStoreError(f"{lock.name}: another state keeper is at work; stop it first") from error
+            yield
+
+    def _refresh(self, users: list[str]) -> None:
+        known = self._store.states(users)
+        folded = [self._folded(user_id, known.get(user_id)) for user_id in users]
+        self._store.push_states([state for state in folded if state.position > 0])
+
+    def _folded(self, user_id: str, known: UserState | None) -> UserState:
+        state = known or empty(user_id)
+        return fold(state, self._log.tail(user_id, state.position))
+
+    def _remember(self, position: int) -> None:
+        draft = self._path.with_suffix(".draft")
+        draft.write_text(str(position))
+        os.replace(draft, self._path)
+
+
+def main() -> None:
+    """Follow the log until TERM or INT."""
+    stop = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: stop.set())
+    logs.set_up()
+    settings = Settings()
+    store = FeatureStore(settings)
+    store.apply()
+    with contextlib.closing(EventLog(settings.log_url, lock_seconds=settings.lock_seconds)) as log:
+        logger.info("the state keeper follows the log")
+        StateKeeper(log, store, settings).run(stop)
+
+
+if __name__ == "__main__":
+    main()

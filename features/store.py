@@ -1,0 +1,326 @@
+"""The only caller of Feast: apply, write and join statistics, materialise, push and read users' states.
+
+Feast's registry is one file. Whoever writes it (apply, materialise) works on a draft under a lock and renames the
+draft at the end, so that readers in other processes only ever find a whole registry with every definition in it.
+The online store is SQLite in WAL mode: many processes read while the state keeper writes.
+"""
+
+import contextlib
+import fcntl
+import io
+import logging
+import os
+import shutil
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import feast
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pysqlite3.dbapi2 as sqlite
+from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
+from feast.repo_config import RegistryConfig
+
+from attune.clock import DAY, HOUR, SECOND, Clock, system_clock, to_datetime, to_iso
+from attune.columns import ITEM_STATS, USER_STATS, Columns
+from attune.errors import FeatureStoreError
+from attune.settings import Settings
+from attune.user_state import UserState
+from features import definitions as names
+from features.state_rows import from_row, to_row
+
+logger = logging.getLogger(__name__)
+
+PROJECT = "attune"
+JOIN_ROWS = 2_000_000
+"""Feast's file store merges every row of an entity with every question about it before it filters by time."""
+MATERIALIZE_ROWS = 200_000
+BUSY_SECONDS = 30.0
+STATS = {names.USER_VIEW: (Columns.USER_ID, HOUR, USER_STATS), names.ITEM_VIEW: (Columns.ITEM_ID, DAY, ITEM_STATS)}
+
+
+class _Connection(sqlite.Connection):
+    """Raises the errors of Python's own module: they are the ones that Feast catches."""
+
+    def execute(self, *arguments: Any) -> Any:
+        try:
+            return super().execute(*arguments)
+        except sqlite.OperationalError as error:
+            raise sqlite3.OperationalError(str(error)) from error
+
+
+class WalSqliteOnlineStore(SqliteOnlineStore):
+    """Feast's SQLite store over a newer SQLite (3.40 may corrupt a WAL file), one connection a thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._local = threading.local()
+
+    def _get_conn(self, config: feast.RepoConfig) -> Any:
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = sqlite.connect(
+                self._get_db_path(config), BUSY_SECONDS, sqlite.PARSE_DECLTYPES, factory=_Connection
+            )
+            self._local.connection = connection
+        return connection
+
+
+class WalSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
+    """As Feast's own; ``type`` names our class."""
+
+    type: str = "features.store.WalSqliteOnlineStore"  # type: ignore[assignment]
+
+
+class FeatureStore:
+    """Feast over files in ``settings.feast_folder``; threads may share one, processes open their own.
+
+    Building one touches nothing. Reading before ``apply`` was called once raises FeatureStoreError.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.folder = settings.feast_folder.resolve()
+        self._definitions = names.definitions(self.folder / "offline")
+        self._opened: feast.FeatureStore | None = None
+        self._opening = threading.Lock()
+
+    @property
+    def keeper_folder(self) -> Path:
+        """Where the state keeper keeps its watermark and lock: beside the online store."""
+        return self.folder / "online"
+
+    def apply(self) -> None:
+        """Register the definitions, make the tables and the empty files; may be called again."""
+        for folder in ("offline", "online"):
+            (self.folder / folder).mkdir(parents=True, exist_ok=True)
+        with contextlib.closing(sqlite.connect(self.folder / "online" / "online.db", timeout=BUSY_SECONDS)) as database:
+            database.execute("PRAGMA journal_mode = WAL")
+        for view, path in self._files().items():
+            if not path.exists():
+                _write_parquet(_empty_table(view), path)
+        with self._drafted_registry() as store:
+            store.apply(self._definitions.everything())  # type: ignore[arg-type]
+
+    def write_stats(self, user_frame: pd.DataFrame, item_frame: pd.DataFrame) -> None:
+        """Replace the views' offline rows by these (``features.stats``); a reader finds the old or the new file."""
+        for view, frame in ((names.USER_VIEW, user_frame), (names.ITEM_VIEW, item_frame)):
+            schema = _empty_table(view).schema
+            table = pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False)
+            _write_parquet(table, self._files()[view])
+
+    def materialize_all(self, clock: Clock = system_clock) -> dict[str, Any]:
+        """Materialise from the first stamp of the offline rows up to now; the window, as ISO 8601, for reports."""
+        stamps = np.concatenate([self._stamps(view) for view in STATS])
+        start, end = int(stamps.min(initial=clock())), clock()
+        self.materialize(start, end)
+        return {"online_from": to_iso(start), "online_upto": to_iso(end)}
+
+    def materialize(self, start: int, end: int) -> None:
+        """Bring the latest rows stamped in [start, end] (microseconds) to the online store, both named views.
+
+        A window that ends before what is online already is stretched to that end: an older row never replaces a
+        newer one. Large windows are cut into parts of at most ``MATERIALIZE_ROWS`` rows.
+        """
+        with self._drafted_registry() as store:
+            for view in STATS:
+                latest = store.get_feature_view(view).most_recent_end_time
+                until = max(to_datetime(end), latest) if latest else to_datetime(end)
+                for left, right in _windows(self._stamps(view), start, until):
+                    with _quietly(f"materialise {view}"):
+                        store.materialize(left, right, feature_views=[view])
+
+    def historical(self, entity_frame: pd.DataFrame) -> pd.DataFrame:
+        """The statistics as they stood strictly before each event's second.
+
+        ``entity_frame`` has event_id, user_id, item_id and event_timestamp (int64 microseconds); the answer has
+        event_id, ``USER_STATS`` and ``ITEM_STATS`` (float32, NaN where nothing was known), in the same order.
+        """
+        before = (entity_frame[Columns.EVENT_TIMESTAMP].to_numpy(np.int64) // SECOND - 1) * SECOND
+        joined = entity_frame[[Columns.EVENT_ID]].reset_index(drop=True)
+        for view in self._training_views():
+            key, bucket, features = STATS[view]
+            asked = pd.DataFrame({key: entity_frame[key].to_numpy(object), "moment": before // bucket * bucket})
+            found = self._as_of(view, asked.drop_duplicates())
+            answers = asked.merge(found, how="left", on=[key, "moment"], validate="many_to_one")
+            joined[list(features)] = answers[list(features)].to_numpy(np.float32)
+        return joined
+
+    def item_stats_at(self, item_ids: Sequence[str], moment: int) -> pd.DataFrame:
+        """``ITEM_STATS`` of the items as known at ``moment`` (microseconds), float32, in the order of the ids."""
+        asked = pd.DataFrame({Columns.ITEM_ID: np.asarray(item_ids, object), "moment": moment // DAY * DAY})
+        found = self._as_of(names.ITEM_VIEW, asked.drop_duplicates())
+        answers = asked.merge(found, how="left", on=[Columns.ITEM_ID, "moment"], validate="many_to_one")
+        return answers[[Columns.ITEM_ID, *ITEM_STATS]].astype(dict.fromkeys(ITEM_STATS, np.float32))
+
+    def push_states(self, states: Sequence[UserState]) -> int:
+        """Write the states that are newer, by log position, than what is online; how many were written.
+
+        Reading and writing are two steps: there is one writer, the state keeper (its lock sees to that).
+        """
+        known = self._positions([state.user_id for state in states])
+        newer = [state for state in states if state.position > known.get(state.user_id, -1)]
+        if newer:
+            frame = pd.DataFrame([to_row(state) for state in newer])
+            frame[Columns.EVENT_TIMESTAMP] = [to_datetime(state.last_time or 0) for state in newer]
+            with _wrapped("push states"):
+                self._store().push(names.STATE_PUSH, frame)
+        return len(newer)
+
+    def state(self, user_id: str) -> UserState | None:
+        """The user's state as last pushed, or None."""
+        return self.online(user_id)[0]
+
+    def states(self, user_ids: Sequence[str]) -> dict[str, UserState]:
+        """The states of those users that have one."""
+        answer = self._online([f"{names.STATE_VIEW}:{name}" for name in names.STATE_FIELDS], user_ids)
+        rows = [dict(zip(answer, row, strict=True)) for row in zip(*answer.values(), strict=True)]
+        return {
+            user_id: from_row(user_id, row)
+            for user_id, row in zip(user_ids, rows, strict=True)
+            if row["position"] is not None
+        }
+
+    def user_stats(self, user_id: str) -> np.ndarray:
+        """``USER_STATS`` as last materialised, float32 of shape (F,), NaN where nothing is known."""
+        return self.online(user_id)[1]
+
+    def online(self, user_id: str) -> tuple[UserState | None, np.ndarray]:
+        """State and ``USER_STATS`` of one user, in one read: what serving needs to answer a request."""
+        answer = self._online(names.SERVING_SERVICE, [user_id])
+        row = {name: column[0] for name, column in answer.items()}
+        stats = np.array([np.nan if row[name] is None else row[name] for name in USER_STATS], np.float32)
+        return (None if row["position"] is None else from_row(user_id, row)), stats
+
+    def _positions(self, user_ids: Sequence[str]) -> dict[str, int]:
+        answer = self._online([f"{names.STATE_VIEW}:position"], user_ids)
+        pairs = zip(user_ids, answer["position"], strict=True)
+        return {user_id: position for user_id, position in pairs if position is not None}
+
+    def _online(self, features: str | list[str], user_ids: Sequence[str]) -> dict[str, list[Any]]:
+        with _wrapped("read the online store"):
+            store = self._store()
+            wanted = store.get_feature_service(features, allow_cache=True) if isinstance(features, str) else features
+            answer = store.get_online_features(wanted, {Columns.USER_ID: list(user_ids)})
+            return answer.to_dict()
+
+    def _training_views(self) -> list[str]:
+        with _wrapped("read the training service"):
+            service = self._store().get_feature_service(names.TRAINING_SERVICE, allow_cache=True)
+        return [projection.name for projection in service.feature_view_projections]
+
+    def _as_of(self, view: str, asked: pd.DataFrame) -> pd.DataFrame:
+        """The view's row for each distinct (key, moment) asked for, where there is one at or before the moment."""
+        key, _, features = STATS[view]
+        references = [f"{view}:{name}" for name in features]
+        parts = [asked.iloc[:0].assign(**dict.fromkeys(features, np.float32(0)))]
+        for part in _bounded(asked, key, pq.read_table(self._files()[view], columns=[key])[0]):
+            stamps = pd.to_datetime(part["moment"].to_numpy(np.int64), unit="us", utc=True)
+            frame = part.assign(**{Columns.EVENT_TIMESTAMP: stamps})
+            with _wrapped(f"join {view}"):
+                joined = self._store().get_historical_features(entity_df=frame, features=references).to_df()
+            parts.append(joined.drop(columns=[Columns.EVENT_TIMESTAMP]))
+        return pd.concat(parts, ignore_index=True)
+
+    def _store(self) -> feast.FeatureStore:
+        if self._opened is None:
+            with self._opening:
+                if self._opened is None:
+                    registry = self.folder / "registry.db"
+                    if not registry.exists():
+                        raise FeatureStoreError(f"{registry}: the feature store was not applied yet; call apply first")
+                    self._opened = self._feast(registry)
+        return self._opened
+
+    def _feast(self, registry: Path) -> feast.FeatureStore:
+        config = feast.RepoConfig(
+            project=PROJECT,
+            provider="local",
+            registry=RegistryConfig(path=str(registry), cache_ttl_seconds=0),
+            online_store=WalSqliteOnlineStoreConfig(path=str(self.folder / "online" / "online.db")),
+            offline_store={"type": "file"},
+            entity_key_serialization_version=3,
+            repo_path=self.folder,
+        )
+        return feast.FeatureStore(config=config)
+
+    @contextlib.contextmanager
+    def _drafted_registry(self) -> Iterator[feast.FeatureStore]:
+        registry, draft = self.folder / "registry.db", self.folder / ".registry.draft"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("w") as lock, _wrapped("write the registry"):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            draft.unlink(missing_ok=True)
+            if registry.exists():
+                shutil.copyfile(registry, draft)
+            yield self._feast(draft)
+            os.replace(draft, registry)
+        self._opened = None
+
+    def _stamps(self, view: str) -> np.ndarray:
+        stamps = pq.read_table(self._files()[view], columns=[Columns.EVENT_TIMESTAMP])[0].to_numpy()
+        return np.sort(stamps.astype("datetime64[us]").astype(np.int64))
+
+    def _files(self) -> dict[str, Path]:
+        kept = self._definitions
+        return {
+            names.USER_VIEW: kept.user_file,
+            names.ITEM_VIEW: kept.item_file,
+            names.STATE_VIEW: kept.state_file,
+        }
+
+
+def _empty_table(view: str) -> pa.Table:
+    stamp = (Columns.EVENT_TIMESTAMP, pa.timestamp("us", "UTC"))
+    if view == names.STATE_VIEW:
+        return pa.schema([(Columns.USER_ID, pa.string()), stamp, *names.STATE_ARROW.items()]).empty_table()
+    key, _, features = STATS[view]
+    return pa.schema([(key, pa.string()), stamp, *((name, pa.float32()) for name in features)]).empty_table()
+
+
+def _write_parquet(table: pa.Table, path: Path) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    pq.write_table(table, draft, row_group_size=max(len(table), 1))
+    os.replace(draft, path)
+
+
+def _bounded(asked: pd.DataFrame, key: str, rows: pa.ChunkedArray) -> Iterator[pd.DataFrame]:
+    """The questions in parts whose merge with the entities' rows stays below ``JOIN_ROWS``; unknown ones left out."""
+    counts = rows.value_counts()
+    lengths = dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
+    known = asked.assign(cost=asked[key].map(lengths)).dropna(subset=["cost"])
+    parts = (known["cost"].cumsum() // JOIN_ROWS).to_numpy()
+    for _, part in known.drop(columns="cost").groupby(parts, sort=True):
+        yield part
+
+
+def _windows(stamps: np.ndarray, start: int, until: Any) -> Iterator[tuple[Any, Any]]:
+    """[start, until] cut where ``MATERIALIZE_ROWS`` stamps (sorted, microseconds) have gone by."""
+    inside = stamps[stamps > start]
+    cuts = [to_datetime(int(stamp)) for stamp in inside[MATERIALIZE_ROWS::MATERIALIZE_ROWS]]
+    edges = [to_datetime(start), *sorted({cut for cut in cuts if cut < until}), until]
+    yield from pairwise(edges)
+
+
+@contextlib.contextmanager
+def _wrapped(step: str) -> Iterator[None]:
+    try:
+        yield
+    except FeatureStoreError:
+        raise
+    except Exception as error:
+        raise FeatureStoreError(f"could not {step}: {type(error).__name__}: {error}") from error
+
+
+@contextlib.contextmanager
+def _quietly(step: str) -> Iterator[None]:
+    """Feast prints its progress; here it goes to the log."""
+    spoken = io.StringIO()
+    with contextlib.redirect_stdout(spoken), contextlib.redirect_stderr(spoken):
+        yield
+    logger.debug("%s: %s", step, spoken.getvalue())

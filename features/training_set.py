@@ -1,0 +1,125 @@
+"""Writes a training set: a folder of events with their point-in-time features, the catalogue, and the window.
+
+The folder is the interface to ``models.learning.dataset``. The same events give the same files, byte for byte in
+what the digest covers.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from attune.columns import ITEM_STATS, USER_STATS, Columns
+from attune.errors import DataContractError
+from attune.kinds import RETRACT
+from features.lake import Lake
+from features.stats import rewards
+from features.store import FeatureStore
+
+FEATURE_SERVICE = "training_v1"
+EVENTS, ITEMS, WINDOW = "events.parquet", "items.parquet", "window.json"
+
+EVENT_COLUMNS = [
+    Columns.POSITION,
+    Columns.EVENT_ID,
+    Columns.USER_ID,
+    Columns.ITEM_ID,
+    Columns.KIND,
+    Columns.VALUE,
+    Columns.REWARD,
+    Columns.EVENT_TIMESTAMP,
+]
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """A training set on disk: ``rows`` events and the ``window`` that ``window.json`` holds."""
+
+    folder: Path
+    rows: int
+    window: dict[str, Any]
+
+
+def build(lake: Lake, store: FeatureStore, folder: Path, upto: int) -> TrainingSet:
+    """The events at positions up to ``upto`` with the features that were known strictly before each one's second.
+
+    Writes ``events.parquet`` (sorted by event_timestamp, position; take-backs and what they took back left out),
+    ``items.parquet`` (with ``ITEM_STATS`` as of the last event) and ``window.json``, which appears last. Building
+    again over the same lake gives the same digest. Raises DataContractError when there is no event.
+    """
+    events = kept_events(lake.behaviour(0, upto).to_pandas())
+    if not len(events):
+        raise DataContractError(f"no events up to position {upto} in {lake.folder}: import some and ingest them")
+    features = store.historical(events)
+    events[[*USER_STATS, *ITEM_STATS]] = features[[*USER_STATS, *ITEM_STATS]].to_numpy(np.float32)
+    last_time = int(events[Columns.EVENT_TIMESTAMP].iloc[-1])
+    items = lake.items(upto)
+    known = store.item_stats_at(items[Columns.ITEM_ID].tolist(), last_time)
+    items[list(ITEM_STATS)] = known[list(ITEM_STATS)].to_numpy(np.float32)
+    window = _window(events, len(items))
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = [*EVENT_COLUMNS, *USER_STATS, *ITEM_STATS]
+    _write(pa.Table.from_pandas(events[columns], preserve_index=False), folder / EVENTS)
+    _write(pa.Table.from_pandas(items, _item_schema(), preserve_index=False), folder / ITEMS)
+    draft = folder / f".{WINDOW}.{os.getpid()}"
+    draft.write_text(json.dumps(window, indent=2) + "\n")
+    os.replace(draft, folder / WINDOW)
+    return TrainingSet(folder, len(events), window)
+
+
+def kept_events(behaviour: pd.DataFrame) -> pd.DataFrame:
+    """Behaviour without take-backs and without what its user took back later; with rewards, in the order of time."""
+    retracts = behaviour[behaviour[Columns.KIND] == RETRACT]
+    pairs = behaviour[[Columns.EVENT_ID, Columns.USER_ID, Columns.POSITION]].merge(
+        retracts[[Columns.RETRACTS, Columns.USER_ID, Columns.POSITION]],
+        left_on=[Columns.EVENT_ID, Columns.USER_ID],
+        right_on=[Columns.RETRACTS, Columns.USER_ID],
+        suffixes=("", "_of_retract"),
+    )
+    gone = pairs.loc[pairs["position"] < pairs["position_of_retract"], Columns.EVENT_ID]
+    kept = behaviour[(behaviour[Columns.KIND] != RETRACT) & ~behaviour[Columns.EVENT_ID].isin(gone)]
+    kept = kept.sort_values([Columns.EVENT_TIMESTAMP, Columns.POSITION], ignore_index=True)
+    return kept.assign(**{Columns.REWARD: rewards(kept[Columns.KIND], kept[Columns.VALUE]).astype(np.float32)})
+
+
+def digest(events: pd.DataFrame) -> str:
+    """sha256 over the ordered events: position, id, user, item, kind, value, time."""
+    names = [column for column in EVENT_COLUMNS if column != Columns.REWARD]
+    hashed = hashlib.sha256()
+    for row in zip(*(events[name].tolist() for name in names), strict=True):
+        hashed.update("\x1f".join(map(str, row)).encode() + b"\x1e")
+    return hashed.hexdigest()
+
+
+def _window(events: pd.DataFrame, items: int) -> dict[str, Any]:
+    return {
+        "first_position": int(events[Columns.POSITION].min()),
+        "last_position": int(events[Columns.POSITION].max()),
+        "first_time": int(events[Columns.EVENT_TIMESTAMP].iloc[0]),
+        "last_time": int(events[Columns.EVENT_TIMESTAMP].iloc[-1]),
+        "rows": len(events),
+        "users": int(events[Columns.USER_ID].nunique()),
+        "items": items,
+        "digest": digest(events),
+        "feature_service": FEATURE_SERVICE,
+    }
+
+
+def _item_schema() -> pa.Schema:
+    texts = [(name, pa.string()) for name in (Columns.TEXT, Columns.ATTRIBUTES)]
+    head = [(Columns.ITEM_ID, pa.string()), (Columns.TITLE, pa.string()), (Columns.YEAR, pa.float64())]
+    stats = [(name, pa.float32()) for name in ITEM_STATS]
+    return pa.schema([*head, (Columns.GENRES, pa.list_(pa.string())), *texts, *stats])
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    pq.write_table(table, draft)
+    os.replace(draft, path)
