@@ -18,6 +18,8 @@ from attune.events import CONTENT, AnyEvent, Behaviour, Feedback, Interaction, I
 
 TYPES: dict[type, str] = {Interaction: "interaction", Feedback: "feedback", Slate: "slate", Item: "item", User: "user"}
 
+TEXTS = ("event_id", "user_id", "item_id", "slate_id", "retracts")
+
 DECODERS: dict[str, msgspec.json.Decoder] = {
     TYPES[struct]: msgspec.json.Decoder(struct) for struct in (Slate, Item, User)
 }
@@ -26,13 +28,13 @@ DECODERS: dict[str, msgspec.json.Decoder] = {
 def to_row(event: AnyEvent) -> dict[str, Any]:
     """The columns of an event, its position and the time of logging left out.
 
-    Raises DataContractError for content that could not be read back: text that is not Unicode, a slate's score
-    that is not finite, an object that JSON does not know.
+    Raises DataContractError for content that could not be read back: text that is not Unicode, an id with a NUL,
+    a slate's score that is not finite, an object that JSON does not know.
     """
     try:
-        if isinstance(event, Behaviour):
-            return _behaviour_row(event)
-        return _payload_row(event)
+        row = _behaviour_row(event) if isinstance(event, Behaviour) else _payload_row(event)
+        _check_text([row[name] for name in TEXTS if row[name] is not None])
+        return row
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise DataContractError(f"event {event.event_id!r} cannot be stored: {error}") from error
 
@@ -89,6 +91,13 @@ def _told(value: object) -> object:
         except (ValueError, RecursionError):
             return f"<{type(value).__name__}>"
     return value
+
+
+def _check_text(words: list[str]) -> None:
+    joined = "".join(words)
+    joined.encode()
+    if "\x00" in joined:
+        raise ValueError("text with a NUL character")
 
 
 def _behaviour_row(event: Behaviour) -> dict[str, Any]:
