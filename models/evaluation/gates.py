@@ -102,14 +102,20 @@ def not_worse_than_anchor(change: Interval, evidence: Evidence, limits: GateLimi
     return _not_worse("not_worse_than_anchor", "the first champion", limits.anchor_change, change, evidence, limits)
 
 
-def coverage(measured: float, of_champion: float | None, limits: GateLimits) -> Gate:
-    """The top-10 lists show enough of the catalogue: an absolute floor, and a share of what the champion shows."""
+def coverage(measured: float, of_champion: float | None, attainable: float, limits: GateLimits) -> Gate:
+    """The top-10 lists show enough of the catalogue: an absolute floor, and a share of what the champion shows.
+
+    ``attainable`` is what that many lists could show at most; below the limit they decide nothing.
+    """
     kept = 0.0 if of_champion is None else limits.coverage_share * of_champion
     limit = max(limits.coverage_floor, kept)
     note = "share of the catalogue in at least one top-10 list"
     if of_champion is not None:
         note += f"; the champion shows {of_champion:.4f}"
-    return Gate("coverage", limit, measured, "pass" if measured >= limit else "fail", note)
+    verdict: Verdict = "pass" if measured >= limit else "fail"
+    if attainable < limit:
+        verdict, note = "undecided", f"{note}; so few lists could show {attainable:.4f} at most"
+    return Gate("coverage", limit, measured, verdict, note)
 
 
 def latency(model_ms: float, popularity_ms: float, limits: GateLimits) -> Gate:

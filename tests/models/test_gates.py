@@ -61,9 +61,14 @@ def test_an_infinite_interval_decides_nothing(gate) -> None:
 
 @given(st.floats(0, 1), st.none() | st.floats(0, 1))
 def test_coverage_keeps_a_floor_and_a_share_of_the_champions(measured: float, of_champion: float | None) -> None:
-    gate = gates.coverage(measured, of_champion, LIMITS)
+    gate = gates.coverage(measured, of_champion, 1.0, LIMITS)
     wanted = measured >= 0.005 and (of_champion is None or measured >= 0.5 * of_champion)
     assert (gate.verdict == "pass") == wanted
+
+
+def test_too_few_lists_decide_nothing_of_coverage() -> None:
+    assert gates.coverage(0.001, None, 0.002, LIMITS).verdict == "undecided"
+    assert gates.coverage(0.001, None, 0.02, LIMITS).verdict == "fail"
 
 
 def test_latency_is_a_ratio_of_the_same_run() -> None:

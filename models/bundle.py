@@ -1,0 +1,205 @@
+"""The bundle: everything that a model needs to answer, as one folder of tensors and JSON; nothing is pickled.
+
+    manifest.json        the format, and length and sha256 of each other file (see ``models.sealed_folder``)
+    config.json          what decided the model: recipe, mix, choices, policy, window, lineage
+    weights.safetensors  the network
+    tables.safetensors   item-kNN, popularity, the items' statistics
+    items.json           the id table: item ids, titles, genres, years in the order of the indices
+    golden.safetensors   a batch of histories and the scores that the trained model gave them
+
+Whoever loads a bundle checks the manifest; ``golden_difference`` says whether it still scores as it was trained.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as read_tensors
+from safetensors.numpy import save as write_tensors
+
+from attune.columns import ITEM_STATS
+from attune.errors import BundleError
+from attune.kinds import REWARD_TABLE_VERSION
+from models.baselines import Popularity
+from models.catalogue import Catalogue
+from models.contract import Recommender
+from models.history import HistoryBatch
+from models.hybrid import Hybrid
+from models.learning.dataset import TrainingSet, groups, histories
+from models.ranking.policy import PlackettLuce
+from models.sealed_folder import MANIFEST, open_sealed, seal
+
+FORMAT = "attune-bundle/1"
+CONFIG, ITEMS = "config.json", "items.json"
+WEIGHTS, TABLES, GOLDEN = "weights.safetensors", "tables.safetensors", "golden.safetensors"
+FILES = (CONFIG, ITEMS, WEIGHTS, TABLES, GOLDEN)
+
+TOLERANCE = 1e-4
+"""How far golden scores may be from those of the training: other machines add in another order."""
+
+GOLDEN_HISTORIES = 8
+NETWORK = "network"
+_STATS = "catalogue/stats_NF"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a model comes from: what ``config.json`` says beside the model's own settings.
+
+    ``trained_upto`` is the last log position that any part learned from or was chosen on; ``window`` is the
+    training set's ``window.json``; ``panel_users_trained`` counts panel users among those learned from (0).
+    """
+
+    recipe: Mapping[str, Any]
+    window: Mapping[str, Any]
+    trained_upto: int
+    seed: int
+    panel_users_trained: int
+    parent: str | None = None
+    git_commit: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as JSON values, with what this version of attune adds."""
+        return {
+            **{name: getattr(self, name) for name in self.__dataclass_fields__},
+            "reward_table": REWARD_TABLE_VERSION,
+            "feature_service": self.window["feature_service"],
+            "digest": self.window["digest"],
+        }
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle. ``config`` is ``config.json``, ``digest`` the sha256 of its manifest, ``bytes`` its size."""
+
+    catalogue: Catalogue
+    hybrid: Hybrid
+    policy: PlackettLuce
+    config: dict[str, Any]
+    digest: str
+    bytes: int
+    _golden: dict[str, np.ndarray] = field(repr=False)
+
+    @staticmethod
+    def load(folder: Path) -> "Bundle":
+        """Read and verify a folder. Raises BundleError when it is incomplete, altered or of another format."""
+        files = open_sealed(folder, FORMAT, FILES)
+        try:
+            config = json.loads(files[CONFIG])
+            tensors = {**read_tensors(files[WEIGHTS]), **read_tensors(files[TABLES])}
+            catalogue = _catalogue(msgspec.json.decode(files[ITEMS]), tensors.pop(_STATS))
+            return Bundle(
+                catalogue=catalogue,
+                hybrid=Hybrid.restore(catalogue, config["model"], tensors),
+                policy=_policy(config["policy"]),
+                config=config,
+                digest=sha256((folder / MANIFEST).read_bytes()).hexdigest(),
+                bytes=sum(map(len, files.values())),
+                _golden=read_tensors(files[GOLDEN]),
+            )
+        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError, msgspec.DecodeError) as error:
+            raise BundleError(f"{folder} holds no {FORMAT} that this version can read: {error!r}") from error
+
+    @property
+    def popularity(self) -> Popularity:
+        """What answers for a user without history."""
+        return self.hybrid.popularity
+
+    @property
+    def parts(self) -> tuple[Recommender, ...]:
+        """The recommenders that the hybrid mixes, each usable alone."""
+        return self.hybrid.parts
+
+    @property
+    def trained_upto(self) -> int:
+        """The last log position that the model was trained or chosen on."""
+        return int(self.config["trained_upto"])
+
+    @property
+    def panel_users_trained(self) -> int:
+        """How many users of the panel it was trained on: 0 for a model that may be promoted."""
+        return int(self.config["panel_users_trained"])
+
+    def golden_difference(self) -> float:
+        """The largest absolute difference between the golden scores and those of the loaded model."""
+        names = HistoryBatch.__dataclass_fields__
+        batch = HistoryBatch(**{name: self._golden[f"batch/{name}"] for name in names})
+        return float(np.abs(self.hybrid.scores(batch) - self._golden["scores_BN"]).max(initial=0.0))
+
+    def verify_golden(self, tolerance: float = TOLERANCE) -> None:
+        """Raises BundleError when the loaded model does not score as it did when it was trained."""
+        difference = self.golden_difference()
+        if not difference <= tolerance:
+            raise BundleError(
+                f"the bundle {self.digest[:12]} scores its golden histories {difference:.2g} away from its training,"
+                f" more than {tolerance:g}: its tables do not belong together, or this machine computes otherwise"
+            )
+
+
+def save_bundle(
+    folder: Path,
+    hybrid: Hybrid,
+    catalogue: Catalogue,
+    policy: PlackettLuce,
+    provenance: Provenance,
+    golden: HistoryBatch,
+) -> Path:
+    """Write a trained model as a bundle; the golden scores are those of this very object. Returns the folder.
+
+    ``catalogue`` are the items that the hybrid scores, with their statistics as of the end of its training.
+    Raises BundleError when the folder exists or cannot be written.
+    """
+    tensors = hybrid.tensors()
+    weights = {name: values for name, values in tensors.items() if name.startswith(NETWORK)}
+    tables = {name: values for name, values in tensors.items() if name not in weights}
+    tables[_STATS] = catalogue.stats_NF.astype(np.float32)
+    config = {"format": FORMAT, **provenance.as_dict(), "model": hybrid.settings(), "policy": policy.describe()}
+    inputs = {f"batch/{name}": getattr(golden, name) for name in HistoryBatch.__dataclass_fields__}
+    files = {
+        CONFIG: json.dumps(config, indent=1, sort_keys=True, allow_nan=False).encode(),
+        ITEMS: _items(catalogue),
+        WEIGHTS: _tensors(weights),
+        TABLES: _tensors(tables),
+        GOLDEN: _tensors({**inputs, "scores_BN": hybrid.scores(golden)}),
+    }
+    return seal(folder, FORMAT, files)
+
+
+def golden_batch(training_set: TrainingSet, upto: int, catalogue: Catalogue) -> HistoryBatch:
+    """The histories of the latest few groups up to a position, as serving would see them."""
+    asked = groups(training_set, 0, upto)
+    latest = np.arange(max(len(asked) - GOLDEN_HISTORIES, 0), len(asked))
+    return histories(training_set, asked.select(latest), catalogue=catalogue)
+
+
+def _tensors(named: Mapping[str, np.ndarray]) -> bytes:
+    return write_tensors({name: np.ascontiguousarray(values) for name, values in named.items()})
+
+
+def _items(catalogue: Catalogue) -> bytes:
+    columns = {name: getattr(catalogue, name) for name in ("item_ids", "titles", "genres", "years")}
+    return msgspec.json.encode(columns)
+
+
+def _catalogue(columns: Mapping[str, Any], stats_NF: np.ndarray) -> Catalogue:
+    if stats_NF.ndim != 2 or stats_NF.shape[1] != len(ITEM_STATS):
+        raise ValueError(f"the items' statistics have the shape {stats_NF.shape}")
+    return Catalogue(
+        item_ids=tuple(columns["item_ids"]),
+        titles=tuple(columns["titles"]),
+        genres=tuple(map(tuple, columns["genres"])),
+        years=tuple(columns["years"]),
+        stats_NF=stats_NF,
+    )
+
+
+def _policy(described: Mapping[str, Any]) -> PlackettLuce:
+    if described["name"] != "plackett-luce":
+        raise ValueError(f"unknown policy {described['name']!r}")
+    return PlackettLuce(float(described["temperature"]), int(described["candidates"]))

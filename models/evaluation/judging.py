@@ -1,0 +1,187 @@
+"""Measures a challenger and those it is compared with on one hold-out, and holds it against the gates."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from time import perf_counter
+
+from models.baselines import Popularity
+from models.bundle import Bundle
+from models.evaluation import gates
+from models.evaluation.bootstrap import Interval, interval, paired
+from models.evaluation.gates import Evidence, Gate, GateLimits, Lineage
+from models.evaluation.judgement import Judgement
+from models.evaluation.latency import PopularityAlone, median_ms, states_of
+from models.evaluation.metrics import CUT, SLICES, Evaluation, coverage, summary
+from models.evaluation.replay import replay
+from models.learning.dataset import TrainingSet
+from models.learning.panel import is_panel
+
+COMPARED = ("ndcg@10", "hr@10")
+LATENCY_USERS = 40
+
+
+def judge_folders(
+    challenger: Path,
+    champion: Path | None,
+    anchor: Path | None,
+    training_set_folder: Path,
+    accept_undecided: bool = False,
+    limits: GateLimits | None = None,
+) -> Judgement:
+    """``judge`` on the training set of a folder, on everything that none of the models was trained on."""
+    training_set = TrainingSet.load(training_set_folder)
+    return judge(challenger, champion, anchor, training_set, limits=limits, accept_undecided=accept_undecided)
+
+
+def judge(
+    challenger_folder: Path,
+    champion_folder: Path | None,
+    anchor_folder: Path | None,
+    training_set: TrainingSet,
+    after: int | None = None,
+    upto: int | None = None,
+    limits: GateLimits | None = None,
+    accept_undecided: bool = False,
+) -> Judgement:
+    """Judge the bundle of a challenger on the events at positions in (after, upto].
+
+    By default the hold-out begins after the last position that any of the models was trained on, and ends with
+    the training set. Raises BundleError when a bundle is not whole.
+    """
+    limits = limits or GateLimits()
+    bundles = _load(challenger=challenger_folder, champion=champion_folder, anchor=anchor_folder)
+    after = max(bundle.trained_upto for bundle in bundles.values()) if after is None else after
+    upto = int(training_set.positions.max()) if upto is None else upto
+    began = perf_counter()
+    replays = _replays(bundles, training_set, after, upto)
+    seconds = perf_counter() - began
+    challenger, found = bundles["challenger"], replays["challenger"]
+    model_ms, popularity_ms = _latencies(challenger, training_set, after)
+    panel = found.only(_panel(training_set))
+    return Judgement(
+        gates=(
+            *_quality(replays, limits),
+            _coverage(replays, limits),
+            gates.latency(model_ms, popularity_ms, limits),
+            gates.parity(challenger.golden_difference(), limits),
+            gates.lineage(_lineage(challenger, training_set, after)),
+        ),
+        metrics=summary(found),
+        baselines={name: summary(one) for name, one in replays.items() if name != "challenger"},
+        panel=summary(panel),
+        intervals=_intervals(replays),
+        hold_out=_hold_out(found, after, upto),
+        cost={
+            "replay_seconds": seconds,
+            "score_ms_per_history": 1e3 * found.seconds / max(len(found.groups), 1),
+            "answer_ms": model_ms,
+            "popularity_answer_ms": popularity_ms,
+            "bundle_mb": challenger.bytes / 1e6,
+        },
+        limits=limits,
+        accept_undecided=accept_undecided,
+        versions={name: bundle.digest for name, bundle in bundles.items()},
+    )
+
+
+def _load(**folders: Path | None) -> dict[str, Bundle]:
+    """The bundles by their part in the comparison; one folder in two parts is loaded once."""
+    loaded: dict[Path, Bundle] = {}
+    for folder in folders.values():
+        if folder is not None and folder not in loaded:
+            loaded[folder] = Bundle.load(folder)
+    return {name: loaded[folder] for name, folder in folders.items() if folder is not None}
+
+
+def _replays(bundles: Mapping[str, Bundle], training_set: TrainingSet, after: int, upto: int) -> dict[str, Evaluation]:
+    """Everybody on the same events: the bundles, fresh popularity, and each part of the challenger alone."""
+    by_digest: dict[str, Evaluation] = {}
+    found: dict[str, Evaluation] = {}
+    for name, bundle in bundles.items():
+        if bundle.digest not in by_digest:
+            scored = replay(bundle.hybrid, training_set, after, upto, catalogue=bundle.catalogue)
+            by_digest[bundle.digest] = scored
+        found[name] = by_digest[bundle.digest]
+    challenger = bundles["challenger"]
+    found["popularity"] = replay(_fresh_popularity(challenger, training_set, after), training_set, after, upto)
+    for part in challenger.parts:
+        scored = replay(part, training_set, after, upto, catalogue=challenger.catalogue)
+        found[f"{part.name} alone"] = scored
+    return found
+
+
+def _fresh_popularity(challenger: Bundle, training_set: TrainingSet, after: int) -> Popularity:
+    """Popularity counted here from what lies before the hold-out, whatever the challenger's own tables say.
+
+    The half-life is the one that the challenger chose on validation; the panel's events are left out as in training.
+    """
+    known = training_set.select(
+        (training_set.positions <= after) & ~is_panel(training_set.user_ids)[training_set.users]
+    )
+    return Popularity.fit(known, challenger.popularity.half_life_days)
+
+
+def _quality(replays: Mapping[str, Evaluation], limits: GateLimits) -> list[Gate]:
+    """The gates on the metric: against popularity, the champion and the anchor."""
+    challenger = replays["challenger"]
+    gain = paired(challenger, replays["popularity"], limits.metric)
+    evidence = Evidence(gain.users, gain.rows)
+    found = [gates.beats_popularity(gain.absolute, evidence, limits)]
+    for name, gate in (("champion", gates.not_worse_than_champion), ("anchor", gates.not_worse_than_anchor)):
+        if name not in replays:
+            found.append(gates.not_applicable(f"not_worse_than_{name}", "nothing has been promoted before"))
+        elif name == "anchor" and replays["anchor"] is replays["champion"]:
+            found.append(gates.not_applicable("not_worse_than_anchor", "the first champion still is the champion"))
+        else:
+            found.append(gate(paired(challenger, replays[name], limits.metric).relative, evidence, limits))
+    return found
+
+
+def _coverage(replays: Mapping[str, Evaluation], limits: GateLimits) -> Gate:
+    challenger, champion = replays["challenger"], replays.get("champion")
+    attainable = min(CUT * len(challenger.groups) / max(challenger.catalogue_size, 1), 1.0)
+    return gates.coverage(coverage(challenger), coverage(champion) if champion else None, attainable, limits)
+
+
+def _latencies(challenger: Bundle, training_set: TrainingSet, after: int) -> tuple[float, float]:
+    """The median milliseconds of an answer: the challenger's, and those of its popularity alone."""
+    states = states_of(training_set, after, LATENCY_USERS)
+    plain = PopularityAlone(challenger.catalogue, challenger.popularity, challenger.policy)
+    model_ms, popularity_ms = median_ms([challenger, plain], states, int(training_set.times.max()))
+    return model_ms, popularity_ms
+
+
+def _lineage(challenger: Bundle, training_set: TrainingSet, after: int) -> Lineage:
+    later = training_set.positions[training_set.positions > after]
+    first = int(later.min()) if len(later) else after + 1
+    return Lineage(challenger.trained_upto, first, challenger.panel_users_trained)
+
+
+def _panel(training_set: TrainingSet) -> set[str]:
+    return set(training_set.user_ids[is_panel(training_set.user_ids)])
+
+
+def _intervals(replays: Mapping[str, Evaluation]) -> dict[str, dict[str, Interval]]:
+    """The challenger's own figures, and its differences from those it is compared with (relative ones last)."""
+    challenger = replays["challenger"]
+    keys = [(metric, part, metric if part == "all" else f"{metric} {part}") for metric in COMPARED for part in SLICES]
+    found = {"challenger": {key: interval(challenger, metric, part) for metric, part, key in keys}}
+    for name in ("popularity", "champion", "anchor"):
+        if name in replays:
+            pairs = {key: paired(challenger, replays[name], metric, part) for metric, part, key in keys}
+            found[f"against {name}"] = {key: pair.absolute for key, pair in pairs.items()}
+            found[f"against {name}, relative"] = {key: pair.relative for key, pair in pairs.items()}
+    return found
+
+
+def _hold_out(found: Evaluation, after: int, upto: int) -> dict[str, int]:
+    return {
+        "after": after,
+        "upto": upto,
+        "events": len(found.events),
+        "users": int(found.events["user_id"].nunique()) if len(found.events) else 0,
+        "groups": len(found.groups),
+        "repeated": found.repeated,
+        "unmarked": found.unmarked,
+        "unknown": found.unknown,
+    }

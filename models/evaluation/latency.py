@@ -1,0 +1,73 @@
+"""How long an answer takes: the whole pipeline from a state to a slate, one request at a time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+
+from attune.kinds import KINDS
+from attune.user_state import RECENT_LIMIT, Recent, UserState
+from models.catalogue import Catalogue
+from models.contract import Recommender
+from models.history import KIND_INDEX
+from models.learning.dataset import TrainingSet
+from models.ranking.policy import PlackettLuce
+from models.recommender import Request, Served, recommend
+
+_NAMES = {place: name for name, place in KIND_INDEX.items()}
+
+
+@dataclass(frozen=True)
+class PopularityAlone:
+    """The bundle whose pipeline is the yardstick: equal catalogue and policy, popularity for everybody."""
+
+    catalogue: Catalogue
+    popularity: Recommender
+    policy: PlackettLuce
+
+    @property
+    def hybrid(self) -> Recommender:
+        """Popularity again."""
+        return self.popularity
+
+
+def median_ms(bundles: Sequence[Served], states: Sequence[UserState], now: int, rounds: int = 3) -> list[float]:
+    """The median milliseconds of ``recommend`` for ten items, of each bundle; they take turns, after a warm-up."""
+    spent: list[list[float]] = [[] for _ in bundles]
+    for turn in range(rounds + 1):
+        for state in states:
+            for place, bundle in enumerate(bundles):
+                began = perf_counter()
+                recommend(bundle, state, None, Request(10, now, seed=turn))
+                if turn:
+                    spent[place].append(1e3 * (perf_counter() - began))
+    return [float(np.median(one)) if one else 0.0 for one in spent]
+
+
+def states_of(training_set: TrainingSet, upto: int, count: int, seed: int = 0) -> list[UserState]:
+    """States of up to ``count`` users as of a position, for timing alone: the values of events are left out."""
+    known = training_set.positions[training_set.by_user] <= upto
+    rows = training_set.by_user[known]
+    users, starts, sizes = np.unique(training_set.users[rows], return_index=True, return_counts=True)
+    if not len(users):
+        return []
+    chosen = np.random.default_rng(seed).choice(len(users), min(count, len(users)), replace=False)
+    return [_state(training_set, rows[starts[place] : starts[place] + sizes[place]]) for place in chosen]
+
+
+def _state(training_set: TrainingSet, rows: np.ndarray) -> UserState:
+    recent = tuple(
+        Recent(
+            event_id=str(training_set.positions[row]),
+            item_id=training_set.catalogue.item_ids[training_set.items[row]],
+            kind=_NAMES[int(training_set.kinds[row])],
+            value=None,
+            time=int(training_set.times[row]),
+            position=int(training_set.positions[row]),
+            retracted=False,
+        )
+        for row in rows
+    )
+    seen = tuple(dict.fromkeys(one.item_id for one in recent if KINDS[one.kind].marks_seen))
+    return UserState(str(training_set.user_ids[training_set.users[rows[0]]]), recent=recent[-RECENT_LIMIT:], seen=seen)

@@ -1,0 +1,51 @@
+"""Figures on their way into tools: nested mappings made flat, names made acceptable, JSON without infinities."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+
+def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """Every finite number of a nested mapping under its path, joined by ``/``; what is no number is left out."""
+    found: dict[str, float] = {}
+    for name, value in nested.items():
+        path = f"{prefix}/{name}" if prefix else str(name)
+        if isinstance(value, Mapping):
+            found.update(flat(value, path))
+        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            found[metric_name(path)] = float(value)
+    return found
+
+
+def metric_name(path: str) -> str:
+    """The path in the characters that MLflow takes: ``hr@10`` is ``hr_at_10``."""
+    return re.sub(r"[^\w\-. :/]", "_", path.replace("@", "_at_"))[:250]
+
+
+def for_json(value: Any) -> Any:
+    """The same value with None in place of infinities and NaN, tuples as lists, numpy scalars as Python's."""
+    if isinstance(value, Mapping):
+        return {str(name): for_json(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [for_json(one) for one in value]
+    if hasattr(value, "item") and not isinstance(value, str | bytes):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def table(rows: list[list[str]], head: list[str]) -> str:
+    """A Markdown table; the first column is text, the others are aligned to the right."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def short(value: Any) -> str:
+    """A figure as people read it: four places, whole numbers whole, nothing for None."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and abs(value) >= 10 else f"{value:.4f}"
+    return str(value)

@@ -1,0 +1,64 @@
+"""The model card: what a version is, what it learned from, what it is good at, in Markdown."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from attune.clock import to_iso
+from models.figures import short, table
+
+METRICS = ("ndcg@10", "hr@10", "mrr", "recall@10", "auc", "coverage@10")
+
+
+def render(config: Mapping[str, Any], report: Mapping[str, Any], parent: str | None) -> str:
+    """The card from a bundle's config and the report of its training."""
+    sections = [
+        _what(config, parent),
+        _window(config),
+        _validation(report),
+        "## Meant for\n\nRanking the items of its catalogue for a user whose latest events are known. Users without"
+        " any are answered by popularity, and the answer says so.",
+        "## Limits\n\nThe figures above are offline: they count what people chose without this model. A panel of one"
+        " user in ten never trains it. Items that came after the window are unknown to it until the next training.",
+        "## Everything that decided it\n\n```json\n" + json.dumps(config, indent=1, sort_keys=True) + "\n```",
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def description(card: str, limit: int) -> str:
+    """The card cut to so many characters, at a line's end, saying so."""
+    note = "\n\n(cut: the whole is the artifact model_card.md)"
+    if len(card) <= limit:
+        return card
+    return card[: limit - len(note)].rsplit("\n", 1)[0] + note
+
+
+def _what(config: Mapping[str, Any], parent: str | None) -> str:
+    recipe = config.get("recipe", {}).get("name", "unnamed")
+    origin = f"fine-tuned from version {parent}" if parent else "trained from nothing"
+    mix = ", ".join(f"{name} {short(share)}" for name, share in config.get("mix", {}).items())
+    return (
+        f"# attune-recommender: recipe {recipe}, {origin}\n\n"
+        "A hybrid of a causal sequence network, item-kNN and popularity; the weights were chosen on validation"
+        f" ({mix or 'see below'}). Seed {config.get('seed')}, code {config.get('git_commit') or 'unknown'}."
+    )
+
+
+def _window(config: Mapping[str, Any]) -> str:
+    window = config.get("window", {})
+    rows = [[name, short(window[name])] for name in ("rows", "users", "items", "digest") if name in window]
+    rows += [[name, to_iso(window[name])] for name in ("first_time", "last_time") if window.get(name) is not None]
+    rows += [[name, str(config.get(name))] for name in ("trained_upto", "feature_service", "reward_table")]
+    return "## Learned from\n\n" + table(rows, ["window", ""])
+
+
+def _validation(report: Mapping[str, Any]) -> str:
+    """A table of every recommender in the report's ``validation``, whatever its parts are called."""
+    validation = report.get("validation", {})
+    figures = {name: found.get("all", found) for name, found in validation.items() if isinstance(found, Mapping)}
+    rows = [
+        [name, *(short(found.get(metric)) for metric in METRICS)]
+        for name, found in figures.items()
+        if any(metric in found for metric in METRICS)
+    ]
+    return "## On validation\n\n" + table(rows, ["recommender", *METRICS]) if rows else ""

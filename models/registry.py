@@ -1,0 +1,329 @@
+"""The model registry: the only caller of MLflow here.
+
+A version is a run of the experiment ``attune`` with the bundle as a pyfunc under ``model``. What is champion is
+the promotions table's to say; the aliases ``champion`` and ``previous`` follow it, ``challenger`` names what waits.
+"""
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Protocol
+
+import mlflow.pyfunc
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
+from mlflow.exceptions import MlflowException
+from mlflow.models import infer_signature
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+from attune.clock import Clock, system_clock
+from attune.errors import ModelError
+from models import model_card, pyfunc
+from models.bundle import CONFIG, Bundle
+from models.figures import flat, for_json
+from models.sealed_folder import MANIFEST
+
+EXPERIMENT = "attune"
+MODEL = "attune-recommender"
+CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
+ARTIFACT = "model"
+DESCRIPTION_LIMIT = 5_000
+PARAM_LIMIT = 500
+BATCH_METRICS, BATCH_PARAMS = 1_000, 100
+_PROJECTED = "attune.projected."
+
+log = logging.getLogger(__name__)
+
+
+class Promoted(Protocol):
+    """What the registry needs of a row of the promotions table (``attune.promotions.Promotion`` has it)."""
+
+    @property
+    def version(self) -> str: ...
+    @property
+    def previous(self) -> str | None: ...
+
+
+class Judged(Protocol):
+    """What the registry records of a judgement (``models.evaluation.judging.Judgement`` has it)."""
+
+    @property
+    def accepted(self) -> bool: ...
+    def as_dict(self) -> dict[str, Any]: ...
+    def markdown(self) -> str: ...
+
+
+class Registry:
+    """Versions of ``attune-recommender`` on one MLflow server. Raises ModelError for whatever MLflow refuses."""
+
+    def __init__(self, url: str, clock: Clock = system_clock) -> None:
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        self.url, self.clock = url, clock
+        self.client = MlflowClient(tracking_uri=url, registry_uri=url)
+
+    def register(
+        self,
+        bundle_folder: Path,
+        training_report: Mapping[str, Any],
+        parent: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> str:
+        """Make a version of a bundle, with everything known of its training. Returns the version.
+
+        ``training_report`` may hold ``parameters`` (a mapping), ``epochs`` (a list of mappings, one an epoch) and
+        any other mappings of figures; it is kept whole as ``training_report.json``.
+        """
+        config = json.loads((bundle_folder / CONFIG).read_bytes())
+        card = model_card.render(config, training_report, parent)
+        with self._wrapped(f"register {bundle_folder.name}"):
+            run = self.client.create_run(self._experiment(), run_name=bundle_folder.name)
+            self._log_training(run, config, training_report)
+            self.client.log_text(run.info.run_id, card, "model_card.md")
+            self._log_model(run, bundle_folder)
+            version = self._create_version(run, card, {**_lineage(bundle_folder, config, parent), **(tags or {})})
+            self.client.set_terminated(run.info.run_id)
+        log.info("registered %s version %s from %s", MODEL, version, bundle_folder)
+        return version
+
+    def download(self, version: str, folder: Path) -> Path:
+        """The bundle of a version as ``folder/<version>``; fetched once, and never seen half-fetched.
+
+        A folder of that name that holds another bundle (of a registry that was lost) is replaced.
+        """
+        target = folder / str(version)
+        with self._wrapped(f"fetch version {version}"):
+            found = self.client.get_model_version(MODEL, version)
+            digest = found.tags["bundle_digest"]
+            if (target / MANIFEST).exists() and _digest(target) == digest:
+                return target
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".version-{version}-", dir=folder) as draft:
+                local = self.client.download_artifacts(found.run_id, f"{ARTIFACT}/data", draft)
+                bundle = next(Path(local).glob(f"*/{MANIFEST}")).parent
+                if _digest(bundle) != digest:
+                    raise ModelError(f"the artifact of version {version} is not the bundle that was registered")
+                _settle(bundle, target)
+        return target
+
+    def record_gates(self, version: str, judgement: Judged) -> None:
+        """Write a judgement on its version: a tag a gate, the figures as metrics, the whole as JSON and markdown."""
+        found = judgement.as_dict()
+        text = json.dumps(found, indent=1, allow_nan=False)
+        with self._wrapped(f"record the gates of version {version}"):
+            run_id = self.client.get_model_version(MODEL, version).run_id
+            for gate in found["gates"]:
+                self.client.set_model_version_tag(MODEL, version, f"gate.{gate['name']}", gate["verdict"])
+            self.client.set_model_version_tag(MODEL, version, "accepted", str(judgement.accepted).lower())
+            self.client.log_text(run_id, text, "gates.json")
+            self.client.log_text(run_id, judgement.markdown(), "gates.md")
+            measured = {f"gate/{gate['name']}": gate["measured"] for gate in found["gates"]}
+            self._log_metrics(run_id, {**flat({"holdout": found["metrics"]}), **flat(measured)})
+
+    def versions(self) -> list[dict[str, Any]]:
+        """Every version, the latest first: ``version``, ``tags``, ``run_id``."""
+        with self._wrapped("list the versions"):
+            found = self.client.search_model_versions(f"name='{MODEL}'", max_results=1_000)
+        rows = [{"version": str(one.version), "tags": dict(one.tags), "run_id": one.run_id} for one in found]
+        return sorted(rows, key=lambda row: -int(row["version"]))
+
+    def aliases(self) -> dict[str, str]:
+        """Which version each alias names; empty when nothing is registered."""
+        return self._model()[0]
+
+    def challenger(self) -> str:
+        """The version that waits to be judged. Raises ModelError when none does."""
+        version = self.aliases().get(CHALLENGER)
+        if version is None:
+            raise ModelError(f"no version of {MODEL} is the challenger: train or fine-tune one first")
+        return version
+
+    def point_challenger(self, version: str) -> None:
+        """Make a version the challenger."""
+        with self._wrapped(f"make version {version} the challenger"):
+            self.client.set_registered_model_alias(MODEL, CHALLENGER, version)
+
+    def project(self, promotion: Promoted | None) -> list[str]:
+        """Make the aliases say what the promotions table says; returns in words what somebody had moved by hand.
+
+        What was last projected is kept as tags, so that an alias which merely lags behind a promotion is told
+        from one that was moved: its version then becomes the challenger, to be judged like any other.
+        """
+        found, projected = self._model()
+        truth = {CHAMPION: promotion and promotion.version, PREVIOUS: promotion and promotion.previous}
+        corrected: list[str] = []
+        with self._wrapped("put the aliases right"):
+            for alias in (PREVIOUS, CHAMPION):
+                named, told, right = found.get(alias), projected.get(alias), truth[alias]
+                if named not in (told, right):
+                    corrected.append(
+                        f"{alias} had been moved by hand to {named or 'nothing'}; it names {right or 'nothing'}"
+                    )
+                    if named is not None and named != truth[CHAMPION]:
+                        found[CHALLENGER] = named
+                        self.client.set_registered_model_alias(MODEL, CHALLENGER, named)
+                self._set_alias(alias, named, right)
+                self._set_projected(alias, told, right)
+            if found.get(CHALLENGER) is not None and found[CHALLENGER] == truth[CHAMPION]:
+                self.client.delete_registered_model_alias(MODEL, CHALLENGER)
+        for line in corrected:
+            log.warning(line)
+        return corrected
+
+    def _set_alias(self, alias: str, named: str | None, right: str | None) -> None:
+        if right is not None and named != right:
+            self.client.set_registered_model_alias(MODEL, alias, right)
+        elif right is None and named is not None:
+            self.client.delete_registered_model_alias(MODEL, alias)
+
+    def _set_projected(self, alias: str, told: str | None, right: str | None) -> None:
+        if told != right and right is not None:
+            self.client.set_registered_model_tag(MODEL, _PROJECTED + alias, right)
+        elif told != right:
+            self.client.delete_registered_model_tag(MODEL, _PROJECTED + alias)
+
+    def _model(self) -> tuple[dict[str, str], dict[str, str]]:
+        """The aliases, and what was last projected; both empty when nothing is registered."""
+        with self._wrapped("read the aliases"):
+            try:
+                model = self.client.get_registered_model(MODEL)
+            except MlflowException as error:
+                if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                    return {}, {}
+                raise
+        told = {name.removeprefix(_PROJECTED): v for name, v in model.tags.items() if name.startswith(_PROJECTED)}
+        return {alias: str(version) for alias, version in model.aliases.items()}, told
+
+    def _experiment(self) -> str:
+        found = self.client.get_experiment_by_name(EXPERIMENT)
+        if found is not None:
+            return found.experiment_id
+        try:
+            return self.client.create_experiment(EXPERIMENT)
+        except MlflowException:  # somebody made it in between
+            found = self.client.get_experiment_by_name(EXPERIMENT)
+            if found is None:
+                raise
+            return found.experiment_id
+
+    def _log_training(self, run: Run, config: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+        """Parameters, figures, figures by epoch, the window as the run's data set, and the report whole."""
+        run_id = run.info.run_id
+        params = {**_texts(config), **_texts(report.get("parameters", {}))}
+        pairs = [Param(name, text[:PARAM_LIMIT]) for name, text in sorted(params.items())]
+        for start in range(0, len(pairs), BATCH_PARAMS):
+            self.client.log_batch(run_id, params=pairs[start : start + BATCH_PARAMS])
+        for step, epoch in enumerate(report.get("epochs", []), start=1):
+            self._log_metrics(run_id, flat({"epoch": epoch}), step)
+        skipped = ("parameters", "epochs")
+        self._log_metrics(run_id, flat({name: v for name, v in report.items() if name not in skipped}))
+        self.client.log_text(run_id, json.dumps(for_json(report), indent=1), "training_report.json")
+        window = config["window"]
+        data = Dataset("training window", window["digest"][:36], "attune lake", json.dumps(window))
+        self.client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
+
+    def _log_metrics(self, run_id: str, figures: Mapping[str, float], step: int = 0) -> None:
+        rows = [Metric(name, value, self.clock() // 1_000, step) for name, value in figures.items()]
+        for start in range(0, len(rows), BATCH_METRICS):
+            self.client.log_batch(run_id, metrics=rows[start : start + BATCH_METRICS])
+
+    def _log_model(self, run: Run, bundle_folder: Path) -> None:
+        """The bundle as a pyfunc: our own files as they are, and how MLflow's tools load them."""
+        example = pd.DataFrame({pyfunc.HISTORY: [pyfunc.EXAMPLE_HISTORY]})
+        answer = pyfunc.BundleModel(Bundle.load(bundle_folder)).predict(example)
+        with tempfile.TemporaryDirectory() as draft:
+            mlflow.pyfunc.save_model(
+                f"{draft}/{ARTIFACT}",
+                loader_module=pyfunc.__name__,
+                data_path=str(bundle_folder),
+                pip_requirements=pyfunc.requirements(),
+                signature=infer_signature(example, answer),
+                input_example=example,
+            )
+            self.client.log_artifacts(run.info.run_id, f"{draft}/{ARTIFACT}", ARTIFACT)
+
+    def _create_version(self, run: Run, card: str, tags: dict[str, str]) -> str:
+        try:
+            self.client.create_registered_model(MODEL, description="Made by attune; see each version's card.")
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+                raise
+        version = self.client.create_model_version(
+            MODEL,
+            source=f"{run.info.artifact_uri}/{ARTIFACT}",
+            run_id=run.info.run_id,
+            tags=tags,
+            description=model_card.description(card, DESCRIPTION_LIMIT),
+            await_creation_for=None,
+        )
+        return str(version.version)
+
+    @contextmanager
+    def _wrapped(self, doing: str) -> Iterator[None]:
+        """What MLflow raises, as a ModelError that says what was being done and where."""
+        try:
+            yield
+        except (MlflowException, OSError) as error:
+            raise ModelError(f"MLflow at {self.url} could not {doing}: {error}") from error
+
+
+def git_commit() -> str | None:
+    """The commit of the code that runs, with ``+`` when files differ from it; None outside a checkout."""
+    root = Path(__file__).resolve().parents[1]
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return f"{commit}+" if _git(root, "status", "--porcelain", "--untracked-files=no") else commit
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    found = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=True)
+    return found.stdout.strip()
+
+
+def _lineage(bundle_folder: Path, config: Mapping[str, Any], parent: str | None) -> dict[str, str]:
+    """Where a version comes from, as tags."""
+    window = config["window"]
+    found = {
+        "bundle_digest": _digest(bundle_folder),
+        "recipe": str(config["recipe"].get("name")),
+        "trained_upto": str(config["trained_upto"]),
+        "window": f"{window['first_position']}..{window['last_position']}",
+        "window_digest": window["digest"],
+        "feature_service": config["feature_service"],
+        "git_commit": config.get("git_commit") or git_commit() or "unknown",
+        "parent": parent or "",
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _texts(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Every leaf of a nested mapping as text under its dotted path."""
+    found: dict[str, str] = {}
+    for name, value in nested.items():
+        path = f"{prefix}.{name}" if prefix else str(name)
+        found |= _texts(value, path) if isinstance(value, Mapping) else {path: str(value)}
+    return found
+
+
+def _digest(bundle_folder: Path) -> str:
+    return sha256((bundle_folder / MANIFEST).read_bytes()).hexdigest()
+
+
+def _settle(bundle: Path, target: Path) -> None:
+    """Move a whole folder to its name; if another process was first, its equal copy stays."""
+    if target.exists():  # of another registry that gave the same number
+        shutil.rmtree(target)
+    try:
+        bundle.rename(target)
+    except OSError:
+        if not target.exists():
+            raise
