@@ -1,0 +1,180 @@
+"""Recommenders that count: popularity and item-kNN. Hard to beat on sparse data, and quick to refit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from attune.clock import DAY
+from attune.kinds import KINDS
+from models.history import KIND_INDEX, HistoryBatch
+from models.learning.dataset import TrainingSet
+
+VERDICTS = ("like", "dislike", "hide", "skip")
+"""Kinds that say yes or no outright: their vote is the centred reward, so a `dislike` pushes similar items down."""
+
+_KIND_ROWS = len(KIND_INDEX) + 1
+_IS_VERDICT = np.isin(np.arange(_KIND_ROWS), [KIND_INDEX[name] for name in VERDICTS])
+_IS_USE = np.array([False, *(kind.marks_seen for kind in KINDS.values())])
+
+
+def votes(kinds: np.ndarray, rewards: np.ndarray, slope: float) -> np.ndarray:
+    """What each event says for its item, float32 of the same shape.
+
+    Verdicts say their centred reward ``2 r - 1``; other kinds ``1 + slope (2 r - 1)``, since even a low rating is
+    a sign of interest in things of that sort; padding and kinds that are no use of the item (an impression) say 0.
+    """
+    centred = 2.0 * rewards - 1.0
+    vote = np.where(_IS_VERDICT[kinds], centred, 1.0 + slope * centred)
+    return np.where(_IS_USE[kinds], vote, 0.0).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Popularity:
+    """Items by how much they were used lately: each event counts its reward, halved every ``half_life_days``.
+
+    ``weights_N`` is scaled to a maximum of 1.
+    """
+
+    weights_N: np.ndarray
+    half_life_days: float
+    name: str = "popularity"
+
+    @staticmethod
+    def fit(training_set: TrainingSet, half_life_days: float) -> "Popularity":
+        """From every event of the training set; "now" is its latest event."""
+        age_E = (training_set.times.max(initial=0) - training_set.times) / DAY
+        weight_E = training_set.rewards * _IS_USE[training_set.kinds] * 0.5 ** (age_E / half_life_days)
+        weights_N = np.bincount(training_set.items, weight_E, len(training_set.catalogue))
+        return Popularity((weights_N / max(weights_N.max(), 1e-12)).astype(np.float32), half_life_days)
+
+    def scores(self, batch: HistoryBatch) -> np.ndarray:
+        """scores_BN: the same row for everybody."""
+        return np.repeat(self.weights_N[None], len(batch), axis=0)
+
+    def settings(self) -> dict[str, Any]:
+        """What ``restore`` needs beside the tensors, as JSON values."""
+        return {"half_life_days": self.half_life_days}
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """The arrays by name."""
+        return {"weights_N": self.weights_N}
+
+    @staticmethod
+    def restore(settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> "Popularity":
+        """What ``settings`` and ``tensors`` gave."""
+        return Popularity(tensors["weights_N"], **settings)
+
+
+@dataclass(frozen=True)
+class KnnChoice:
+    """What of item-kNN is chosen on validation; see ``KnnGrid``."""
+
+    window: int
+    shrinkage: float
+    history: int
+    decay: float
+    slope: float
+    neighbours: int
+
+
+@dataclass(frozen=True)
+class ItemKnn:
+    """Item to item by co-occurrence: the user's latest events vote for the items that stood near theirs.
+
+    Two items co-occur when a user used both within ``window`` events, counted ``NEARNESS`` to the power of the
+    distance. Similarity is the cosine with shrinkage, ``c_ij / (sqrt(n_i n_j) + shrinkage)``; a row keeps the
+    ``neighbours`` strongest. Verdicts count with their sign, so what one likes and another dislikes moves apart.
+    """
+
+    similarity_NN: sp.csr_matrix
+    choice: KnnChoice
+    name: str = "item-knn"
+
+    @staticmethod
+    def fit(training_set: TrainingSet, choice: KnnChoice) -> "ItemKnn":
+        """From every event of the training set."""
+        return ItemKnn.from_counts(cooccurrence(training_set, choice.window), usage(training_set), choice)
+
+    @staticmethod
+    def from_counts(counts_NN: sp.csr_matrix, usage_N: np.ndarray, choice: KnnChoice) -> "ItemKnn":
+        """From ``cooccurrence`` and ``usage``, which are the same for every choice with one window."""
+        pairs = counts_NN.tocoo()
+        expected = np.sqrt(usage_N[pairs.row] * usage_N[pairs.col])
+        strength = (pairs.data / (expected + choice.shrinkage)).astype(np.float32)
+        order = np.lexsort((pairs.col, -np.abs(strength), pairs.row))
+        row = pairs.row[order]
+        place_in_row = np.arange(len(row)) - np.searchsorted(row, row)
+        keep = order[place_in_row < choice.neighbours]
+        shape = counts_NN.shape
+        similarity_NN = sp.csr_matrix((strength[keep], (pairs.row[keep], pairs.col[keep])), shape=shape)
+        similarity_NN.sort_indices()
+        return ItemKnn(similarity_NN, choice)
+
+    def scores(self, batch: HistoryBatch) -> np.ndarray:
+        """scores_BN: the weighted sum of the neighbours' similarities; negative after dislikes."""
+        crop = slice(-self.choice.history, None)
+        items_BL = batch.items_BL[:, crop]
+        recency_L = self.choice.decay ** np.arange(items_BL.shape[1] - 1, -1, -1)
+        vote_BL = votes(batch.kinds_BL[:, crop], batch.rewards_BL[:, crop], self.choice.slope) * recency_L
+        row, place = np.nonzero(items_BL)
+        count = self.similarity_NN.shape[0]
+        asked = sp.csr_matrix(
+            (vote_BL[row, place].astype(np.float32), (row, items_BL[row, place] - 1)), shape=(len(batch), count)
+        )
+        return np.asarray((asked @ self.similarity_NN).toarray(), np.float32)
+
+    def settings(self) -> dict[str, Any]:
+        """What ``restore`` needs beside the tensors, as JSON values."""
+        return dict(self.choice.__dict__)
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """The similarities as the arrays of a CSR matrix."""
+        return {
+            "indptr": self.similarity_NN.indptr.astype(np.int64),
+            "indices": self.similarity_NN.indices.astype(np.int32),
+            "values": self.similarity_NN.data.astype(np.float32),
+        }
+
+    @staticmethod
+    def restore(settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> "ItemKnn":
+        """What ``settings`` and ``tensors`` gave."""
+        count = len(tensors["indptr"]) - 1
+        parts = (tensors["values"], tensors["indices"], tensors["indptr"])
+        return ItemKnn(sp.csr_matrix(parts, shape=(count, count)), KnnChoice(**settings))
+
+
+NEARNESS = 0.95
+"""The weight of a co-occurrence one event further apart; chosen on validation, see docs/lab-notes.md."""
+
+_DISTANCES_AT_ONCE = 10
+
+
+def cooccurrence(training_set: TrainingSet, window: int) -> sp.csr_matrix:
+    """counts_NN, symmetric, zero on the diagonal: how often, and how near, two items stand in one user's events."""
+    count = len(training_set.catalogue)
+    rows = training_set.by_user[_IS_USE[training_set.kinds[training_set.by_user]]]
+    users, items = training_set.users[rows], training_set.items[rows]
+    vote = votes(training_set.kinds[rows], training_set.rewards[rows], slope=0.0)
+    total = sp.csr_matrix((count, count), dtype=np.float32)
+    for nearest in range(1, window + 1, _DISTANCES_AT_ONCE):
+        first, second, weight = [], [], []
+        for distance in range(nearest, min(nearest + _DISTANCES_AT_ONCE, window + 1)):
+            same = users[distance:] == users[:-distance]
+            first.append(items[:-distance][same])
+            second.append(items[distance:][same])
+            weight.append((vote[:-distance] * vote[distance:])[same] * NEARNESS ** (distance - 1))
+        pairs = (np.concatenate(first), np.concatenate(second))
+        total = total + sp.csr_matrix((np.concatenate(weight).astype(np.float32), pairs), shape=(count, count))
+    counts_NN = (total + total.T).tocsr()
+    counts_NN.setdiag(0)
+    counts_NN.eliminate_zeros()
+    return counts_NN
+
+
+def usage(training_set: TrainingSet) -> np.ndarray:
+    """usage_N, float32: how many uses each item has, a verdict counting as much as it says."""
+    vote = np.abs(votes(training_set.kinds, training_set.rewards, slope=0.0))
+    return np.bincount(training_set.items, vote, len(training_set.catalogue)).astype(np.float32)

@@ -1,0 +1,145 @@
+"""Training sequences cut into lessons: what the network reads, and the questions asked of it.
+
+A question is an event; it is asked from the user's last place strictly before its time, so events that share a
+timestamp are all asked from the same place and none sees another. A first event is asked from nothing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from models.learning.dataset import TrainingSet
+from models.network.sequence import Tokens, gap_buckets, reward_shares, scaled_stats
+
+LEAST_PIECE = 8
+"""A first piece of a user's sequence shorter than this is not cut off."""
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """E events user by user, in the order (time, position) inside a user.
+
+    ``first_E`` is the place of the user's first event, ``end_E`` the place after the last; ``before_E`` the place
+    of the latest event strictly earlier in time, -1 for none. Statistics are scaled; gaps are buckets.
+    """
+
+    positions_E: np.ndarray
+    items_E: np.ndarray
+    kinds_E: np.ndarray
+    rewards_E: np.ndarray
+    gaps_E: np.ndarray
+    pauses_E: np.ndarray
+    item_stats_ES: np.ndarray
+    user_stats_ES: np.ndarray
+    first_E: np.ndarray
+    end_E: np.ndarray
+    before_E: np.ndarray
+
+    @staticmethod
+    def of(training_set: TrainingSet) -> "Sequences":
+        """Every event of the training set."""
+        rows = training_set.by_user
+        users, times = training_set.users[rows], training_set.times[rows]
+        place = np.arange(len(rows))
+        new_user = np.append(True, users[1:] != users[:-1])
+        new_moment = new_user | np.append(True, times[1:] != times[:-1])
+        first_E = np.maximum.accumulate(np.where(new_user, place, 0))
+        before_E = np.maximum.accumulate(np.where(new_moment, place, 0)) - 1
+        before_E = np.where(before_E >= first_E, before_E, -1)
+        gap = np.where(new_user, 0, times - times[place - 1])
+        pause = np.where(before_E >= 0, times - times[before_E], 0)
+        return Sequences(
+            positions_E=training_set.positions[rows],
+            items_E=training_set.items[rows],
+            kinds_E=training_set.kinds[rows],
+            rewards_E=training_set.rewards[rows],
+            gaps_E=gap_buckets(gap),
+            pauses_E=gap_buckets(pause),
+            item_stats_ES=scaled_stats(training_set.item_stats_EF[rows]),
+            user_stats_ES=scaled_stats(training_set.user_stats_EF[rows]),
+            first_E=first_E,
+            end_E=np.searchsorted(users, users, side="right"),
+            before_E=before_E,
+        )
+
+
+def pieces(sequences: Sequences, context: int, rng: np.random.Generator) -> np.ndarray:
+    """pieces_P2, the ranges [start, end) of at most ``context`` events that tile every user's sequence.
+
+    Where the tiling starts is drawn anew each time, so that an event is seen after histories of all lengths.
+    """
+    starts = np.unique(sequences.first_E)
+    ends = sequences.end_E[starts]
+    shift = rng.integers(0, context, len(starts))
+    shift = np.where((ends - starts <= context) | (shift < LEAST_PIECE), 0, shift)
+    count = np.ceil((ends - starts - shift) / context).astype(np.int64)
+    user = np.repeat(np.arange(len(starts)), count)
+    nth = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    begin = starts[user] + shift[user] + nth * context
+    tiled = np.stack([begin, np.minimum(begin + context, ends[user])], axis=1)
+    heads = np.stack([starts, starts + shift], axis=1)[shift > 0]
+    return np.concatenate([heads, tiled])
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What one step learns from: tokens of B pieces and Q questions about them.
+
+    ``from_Q`` is the flat place (row * context + column) that a question is asked from, -1 for the start.
+    """
+
+    tokens: Tokens
+    from_Q: torch.Tensor
+    pauses_Q: torch.Tensor
+    user_stats_QS: torch.Tensor
+    targets_Q: torch.Tensor
+    rewards_Q: torch.Tensor
+
+
+def lessons(
+    sequences: Sequences, pieces_P2: np.ndarray, context: int, batch: int, device: torch.device
+) -> Iterator[Lesson]:
+    """The pieces, ``batch`` at a time, in the order given."""
+    for start in range(0, len(pieces_P2), batch):
+        yield lesson(sequences, pieces_P2[start : start + batch], context, device)
+
+
+def lesson(sequences: Sequences, pieces_B2: np.ndarray, context: int, device: torch.device) -> Lesson:
+    """One batch: the pieces padded on the left; questions are their events and the one that follows each piece."""
+    begin_B, end_B = pieces_B2[:, 0], pieces_B2[:, 1]
+    place_BL = end_B[:, None] - context + np.arange(context)
+    known_BL = place_BL >= begin_B[:, None]
+    row_BL = np.where(known_BL, place_BL, 0)
+    asked_BM = np.concatenate([np.where(known_BL, place_BL, -1), _next(sequences, begin_B, end_B)[:, None]], axis=1)
+    piece_Q, column_Q = np.nonzero(asked_BM >= 0)
+    event_Q = asked_BM[piece_Q, column_Q]
+    before_Q = sequences.before_E[event_Q]
+    answerable = (before_Q < 0) | (before_Q >= begin_B[piece_Q])
+    piece_Q, event_Q, before_Q = piece_Q[answerable], event_Q[answerable], before_Q[answerable]
+    from_Q = np.where(before_Q < 0, -1, piece_Q * context + before_Q - (end_B[piece_Q] - context))
+
+    def given(values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(device)
+
+    tokens = Tokens(
+        items_BL=given(np.where(known_BL, sequences.items_E[row_BL] + 1, 0)),
+        kinds_BL=given(np.where(known_BL, sequences.kinds_E[row_BL], 0)),
+        rewards_BLR=given(reward_shares(np.where(known_BL, sequences.rewards_E[row_BL], np.float32(0.5)))),
+        gaps_BL=given(np.where(known_BL, sequences.gaps_E[row_BL], 0)),
+        item_stats_BLS=given(sequences.item_stats_ES[row_BL] * known_BL[..., None]),
+    )
+    return Lesson(
+        tokens,
+        given(from_Q),
+        given(sequences.pauses_E[event_Q]),
+        given(sequences.user_stats_ES[event_Q]),
+        given(sequences.items_E[event_Q]),
+        given(sequences.rewards_E[event_Q]),
+    )
+
+
+def _next(sequences: Sequences, begin_B: np.ndarray, end_B: np.ndarray) -> np.ndarray:
+    """The event after each piece, -1 where the user has none."""
+    return np.where(end_B < sequences.end_E[begin_B], end_B, -1)

@@ -1,0 +1,213 @@
+"""The causal sequence network: what a user did, read in order, scores what comes next.
+
+A token is the item's representation + an embedding of the reward (interpolated, so that a `like` and five stars
+are one) + one of the kind (zero at first) + the projected statistics of the item + one of the time since the
+event before. An item's representation is an embedding of its id + those of its genres and its year, so an item
+that nobody touched yet has a score. Manner: SASRec (Kang and McAuley 2018), eSASRec (2025); the code is our own.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (the name that everybody knows)
+
+from models.catalogue import Catalogue
+from models.history import HistoryBatch
+from models.network.blocks import Block, causal_mask
+from models.network.config import SequenceConfig
+
+REWARD_ANCHORS = 5
+GAP_BUCKETS = 32
+YEAR_BUCKETS = 40
+KIND_ROWS = 64
+"""Room for kinds to come: the table of kinds is append only and stays loadable."""
+
+
+@dataclass(frozen=True)
+class ItemAttributes:
+    """The attributes that the network reads: shares of genres (N, G) and a bucket of the year (N,)."""
+
+    genre_names: tuple[str, ...]
+    genres_NG: np.ndarray
+    years_N: np.ndarray
+
+    @staticmethod
+    def of(catalogue: Catalogue, genre_names: tuple[str, ...] = ()) -> "ItemAttributes":
+        """From a catalogue; known genres keep their places, new ones are appended in alphabetical order."""
+        present = {name for names in catalogue.genres for name in names}
+        genre_names = genre_names + tuple(sorted(present - set(genre_names)))
+        place = {name: column for column, name in enumerate(genre_names)}
+        genres_NG = np.zeros((len(catalogue), max(len(genre_names), 1)), np.float32)
+        for row, names in enumerate(catalogue.genres):
+            for name in names:
+                genres_NG[row, place[name]] = 1.0 / len(names)
+        years = np.array([np.nan if year is None else year for year in catalogue.years], np.float64)
+        buckets = np.clip((np.nan_to_num(years) - 1900.0) // 4 + 1, 1, YEAR_BUCKETS - 1)
+        return ItemAttributes(genre_names, genres_NG, np.where(np.isnan(years), 0, buckets).astype(np.int64))
+
+
+@dataclass
+class Tokens:
+    """A HistoryBatch as tensors of one device, already scaled."""
+
+    items_BL: Tensor
+    kinds_BL: Tensor
+    rewards_BLR: Tensor
+    gaps_BL: Tensor
+    item_stats_BLS: Tensor
+
+
+def gap_buckets(gap: np.ndarray) -> np.ndarray:
+    """Microseconds as a bucket of doubling seconds, 0 .. GAP_BUCKETS - 1."""
+    return np.clip(np.log2(np.maximum(gap, 0) / 1e6 + 1.0), 0, GAP_BUCKETS - 1).astype(np.int64)
+
+
+def reward_shares(rewards: np.ndarray) -> np.ndarray:
+    """Rewards (...) in [0, 1] as shares of the two nearest of REWARD_ANCHORS anchors (..., R), float32."""
+    place = np.clip(rewards, 0.0, 1.0)[..., None] * (REWARD_ANCHORS - 1)
+    return np.maximum(0.0, 1.0 - np.abs(place - np.arange(REWARD_ANCHORS))).astype(np.float32)
+
+
+def scaled_stats(stats: np.ndarray) -> np.ndarray:
+    """Statistics (..., 4) as (..., 8): counts and days by logarithm, the mean centred; unknown is 0 and flagged."""
+    unknown = np.isnan(stats)
+    known = np.where(unknown, 0.0, stats)
+    scaled = np.log1p(np.maximum(known, 0.0)) / 5.0
+    scaled[..., 1] = np.where(unknown[..., 1], 0.0, 2.0 * known[..., 1] - 1.0)
+    return np.concatenate([scaled, unknown], axis=-1).astype(np.float32)
+
+
+def tokens(batch: HistoryBatch, context: int, device: torch.device) -> Tokens:
+    """The latest ``context`` places of a batch, padded on the left to exactly that many."""
+    crop = slice(-context, None)
+    before = max(context - batch.items_BL.shape[1], 0)
+
+    def places(values: np.ndarray) -> Tensor:
+        pad = [(0, 0), (before, 0)] + [(0, 0)] * (values.ndim - 2)
+        return torch.from_numpy(np.pad(values[:, crop], pad)).to(device)
+
+    times_BL = batch.times_BL
+    since_BL = np.diff(times_BL, axis=1, prepend=0)
+    since_BL[:, 1:][times_BL[:, :-1] == 0] = 0
+    since_BL[:, 0] = 0
+    return Tokens(
+        items_BL=places(batch.items_BL),
+        kinds_BL=places(batch.kinds_BL),
+        rewards_BLR=places(reward_shares(batch.rewards_BL)),
+        gaps_BL=places(gap_buckets(since_BL)),
+        item_stats_BLS=places(scaled_stats(batch.item_stats_BLF)),
+    )
+
+
+class SequenceNetwork(nn.Module):
+    """Histories to states, states and items to scores."""
+
+    genres_NG: Tensor
+    years_N: Tensor
+
+    def __init__(self, config: SequenceConfig, attributes: ItemAttributes) -> None:
+        super().__init__()
+        self.config = config
+        D, (N, G) = config.width, attributes.genres_NG.shape
+        self.register_buffer("genres_NG", torch.from_numpy(attributes.genres_NG), persistent=False)
+        self.register_buffer("years_N", torch.from_numpy(attributes.years_N), persistent=False)
+        self.ids_ND = nn.Parameter(torch.randn(N, D) * 0.02)
+        self.genre_GD = nn.Parameter(torch.randn(G, D) * 0.02)
+        self.year_YD = nn.Parameter(torch.randn(YEAR_BUCKETS, D) * 0.02)
+        self.reward_RD = nn.Parameter(torch.randn(REWARD_ANCHORS, D) * 0.02)
+        self.reward_gate_RD = nn.Parameter(torch.zeros(REWARD_ANCHORS, D))
+        self.kind_KD = nn.Parameter(torch.zeros(KIND_ROWS, D))
+        self.gap_TD = nn.Parameter(torch.zeros(GAP_BUCKETS, D))
+        self.pause_TD = nn.Parameter(torch.zeros(GAP_BUCKETS, D))
+        self.start_D = nn.Parameter(torch.zeros(D))
+        self.bias_N = nn.Parameter(torch.zeros(N))
+        self.item_stats = nn.Linear(8, D, bias=False)
+        self.user_stats = nn.Linear(8, D, bias=False)
+        nn.init.zeros_(self.item_stats.weight)
+        nn.init.zeros_(self.user_stats.weight)
+        self.token_norm = nn.RMSNorm(D)
+        self.state_norm = nn.RMSNorm(D)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(Block(D, config.heads, config.dropout) for _ in range(config.blocks))
+
+    def items(self) -> Tensor:
+        """items_ND: the representation of every item."""
+        return self.ids_ND + self.genres_NG @ self.genre_GD + F.embedding(self.years_N, self.year_YD)
+
+    def encode(self, given: Tokens, items_ND: Tensor) -> Tensor:
+        """states_BLD after each place, not yet normed."""
+        known_BL = given.items_BL > 0
+        item_BLD = F.embedding((given.items_BL - 1).clamp(min=0), items_ND)
+        item_BLD = item_BLD * (1.0 + given.rewards_BLR @ self.reward_gate_RD)
+        token_BLD = item_BLD + given.rewards_BLR @ self.reward_RD
+        token_BLD = token_BLD + F.embedding(given.kinds_BL, self.kind_KD) + F.embedding(given.gaps_BL, self.gap_TD)
+        if self.config.item_stats:
+            token_BLD = token_BLD + self.item_stats(given.item_stats_BLS)
+        x_BLD = self.dropout(self.token_norm(token_BLD))
+        mask_B1LL = causal_mask(known_BL)
+        for block in self.blocks:
+            x_BLD = block(x_BLD, mask_B1LL)
+        return x_BLD
+
+    def states(self, places_PD: Tensor, from_Q: Tensor, pauses_Q: Tensor, user_stats_QS: Tensor) -> Tensor:
+        """states_QD that answer Q questions: each is asked from a place of ``places_PD`` (-1: from nothing).
+
+        ``pauses_Q`` is the bucket of the time since that place, ``user_stats_QS`` the user's scaled statistics.
+        """
+        place_QD = torch.where((from_Q < 0)[:, None], self.start_D, places_PD.index_select(0, from_Q.clamp(min=0)))
+        state_QD = place_QD + F.embedding(pauses_Q, self.pause_TD)
+        if self.config.user_stats:
+            state_QD = state_QD + self.user_stats(user_stats_QS)
+        return self.state_norm(state_QD)
+
+
+class SequenceRecommender:
+    """The trained network as a recommender: numpy in, numpy out, on the device that it was put on."""
+
+    name = "network"
+
+    def __init__(self, network: SequenceNetwork, genre_names: tuple[str, ...]) -> None:
+        self.network = network.eval()
+        self.genre_names = genre_names
+        with torch.inference_mode():
+            self.items_ND = network.items()
+
+    def scores(self, batch: HistoryBatch) -> np.ndarray:
+        """scores_BN: the logits of every item for what comes next."""
+        device, context = self.items_ND.device, self.network.config.context
+        known_B = (batch.items_BL > 0).any(axis=1)
+        pause_B = np.where(known_B, batch.now_B - batch.times_BL[:, -1], 0)
+        with torch.inference_mode():
+            places_BLD = self.network.encode(tokens(batch, context, device), self.items_ND)
+            state_BD = self.network.states(
+                places_BLD[:, -1],
+                torch.from_numpy(np.where(known_B, np.arange(len(batch)), -1)).to(device),
+                torch.from_numpy(gap_buckets(pause_B)).to(device),
+                torch.from_numpy(scaled_stats(batch.user_stats_BF)).to(device),
+            )
+            scores_BN: np.ndarray = (state_BD @ self.items_ND.T + self.network.bias_N).float().cpu().numpy()
+            return scores_BN
+
+    def settings(self) -> dict[str, Any]:
+        """What ``restore`` needs beside the tensors, as JSON values."""
+        return {"config": dataclasses.asdict(self.network.config), "genre_names": list(self.genre_names)}
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """The weights by name, on the CPU."""
+        return {name: tensor.detach().cpu().numpy() for name, tensor in self.network.state_dict().items()}
+
+    @staticmethod
+    def restore(
+        catalogue: Catalogue, settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
+    ) -> "SequenceRecommender":
+        """What ``settings`` and ``tensors`` gave, over the same catalogue."""
+        genre_names = tuple(settings["genre_names"])
+        attributes = ItemAttributes.of(catalogue, genre_names)
+        network = SequenceNetwork(SequenceConfig(**settings["config"]), attributes)
+        network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in tensors.items()})
+        return SequenceRecommender(network, genre_names)
