@@ -3,10 +3,12 @@
 import itertools
 import re
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
@@ -29,7 +31,9 @@ def postgres() -> Iterator[str]:
     try:
         yield _new_database(server.get_uri(), "attune")
     finally:
-        server.stop()
+        postmaster = psutil.Process(server.get_pid())
+        postmaster.send_signal(signal.SIGQUIT)  # at once: nothing of it is wanted any more
+        postmaster.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
 
 

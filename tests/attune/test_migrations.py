@@ -1,0 +1,112 @@
+"""The migrated schema is the one that the code speaks; migrating is idempotent and may happen twice at once."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import CommandLine, Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import inspect, text
+
+from attune.database import MIGRATIONS, Database
+from attune.errors import EventLogError
+from attune.event_log import EventLog, prepare
+from attune.tables import SCHEMA_VERSION, metadata
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_newest_migration_is_the_one_that_the_code_wants() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    assert ScriptDirectory.from_config(config).get_heads() == [SCHEMA_VERSION]
+
+
+def test_migrating_gives_the_tables_of_the_code(bare_url: str) -> None:
+    prepare(bare_url)
+    database = Database(bare_url)
+    with database.reading() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+        indexes = {index["name"]: index for index in inspect(connection).get_indexes("events")}
+        assert indexes["events_by_id"]["unique"]
+        conditions = [str(value) for value in indexes["events_tail"]["dialect_options"].values()]
+    assert any("interaction" in condition and "slate" not in condition for condition in conditions)
+    database.close()
+
+
+def test_preparing_again_keeps_what_is_there(log: EventLog, url: str) -> None:
+    with log._database.writing() as connection:
+        connection.execute(text("UPDATE log_head SET position = 41"))
+    prepare(url)
+    assert log.head() == 41
+
+
+def test_many_may_prepare_at_once(bare_url: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(prepare, [bare_url] * 4))
+    log = EventLog(bare_url)
+    assert log.head() == 0
+    log.close()
+
+
+def test_processes_may_prepare_at_once(bare_url: str) -> None:
+    program = "import sys; from attune.event_log import prepare; prepare(sys.argv[1])"
+    several = [subprocess.Popen([sys.executable, "-c", program, bare_url], cwd=ROOT) for _ in range(2)]
+    assert [one.wait(60) for one in several] == [0, 0]
+    EventLog(bare_url).close()
+
+
+@pytest.mark.parametrize("version", ["0000", "9999"])
+def test_tables_of_another_version_are_refused(url: str, version: str) -> None:
+    database = Database(url)
+    with database.writing() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :version"), {"version": version})
+    try:
+        with pytest.raises(EventLogError, match=f"version {version}, this code needs {SCHEMA_VERSION}"):
+            EventLog(url)
+    finally:
+        with database.writing() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = :version"), {"version": SCHEMA_VERSION})
+        database.close()
+
+
+def test_one_row_only_in_the_head(url: str) -> None:
+    database = Database(url)
+    with pytest.raises(EventLogError), database.writing() as connection:
+        connection.execute(text("INSERT INTO log_head (id, position) VALUES (2, 0)"))
+    database.close()
+
+
+@pytest.fixture
+def alembic(bare_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., str]:
+    """Alembic's own command line against the test's database; gives what it printed."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("ATTUNE_DATABASE_URL", bare_url)
+
+    def run(*arguments: str) -> str:
+        CommandLine("alembic").main(["-c", "attune/migrations/alembic.ini", *arguments])
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_alembics_own_command(alembic: Callable[..., str], bare_url: str) -> None:
+    alembic("upgrade", "head")
+    EventLog(bare_url).close()
+    assert f"{SCHEMA_VERSION} (head)" in alembic("current")
+    assert "No new upgrade operations detected" in alembic("check")
+    with pytest.raises(NotImplementedError, match="cannot be undone"):
+        alembic("downgrade", "base")
+    EventLog(bare_url).close()
+
+
+def test_the_migration_as_sql(alembic: Callable[..., str]) -> None:
+    written = alembic("upgrade", "head", "--sql")
+    assert "CREATE TABLE events" in written
+    assert "INSERT INTO log_head (id, position) VALUES (1, 0)" in written
