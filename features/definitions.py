@@ -20,6 +20,7 @@ STATE_VIEW = "user_state"
 STATE_PUSH = "user_state_push"
 TRAINING_SERVICE = "training_v1"
 SERVING_SERVICE = "serving_v1"
+SERVICES = (TRAINING_SERVICE, SERVING_SERVICE)
 
 STATE_FIELDS: dict[str, FeastType] = {
     "position": Int64,

@@ -1,0 +1,215 @@
+"""The only caller of Great Expectations: holds a batch of the lake against its suites and writes Data Docs.
+
+Bad rows were stopped at the door; what is checked here is that nothing slipped in behind it (another writer, a
+damaged file, a broken migration), and that the batch is what one expects of it. Critical expectations stop training,
+warnings are reported.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import great_expectations as gx
+import pandas as pd
+import pyarrow as pa
+from great_expectations import expectations as gxe
+from great_expectations.core import ExpectationSuite, ValidationDefinition
+from great_expectations.data_context import EphemeralDataContext
+from great_expectations.data_context.types.base import (
+    DataContextConfig,
+    InMemoryStoreBackendDefaults,
+    ProgressBarsConfig,
+)
+from great_expectations.expectations.metadata_types import FailureSeverity
+
+from attune.clock import DAY, to_iso
+from attune.columns import Columns
+from attune.door import EARLIEST, FUTURE_LIMIT, ID_LIMIT
+from attune.kinds import KINDS, RETRACT
+from features.lake import BEHAVIOUR
+
+CRITICAL, WARNING = FailureSeverity.CRITICAL, FailureSeverity.WARNING
+TYPES = ("interaction", "feedback", "slate", "item", "user")
+SITE = "data_docs"
+UNKNOWN_ITEM = "unknown_item"
+EXPECTED_ROWS = 100
+"""A batch of fewer events is worth a warning: figures over it say little."""
+FRESH = DAY
+"""How old the latest event of a batch may be, by the time at which it was logged."""
+EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """An expectation that did not hold: ``unexpected`` counts the rows at fault (None: a property of the whole)."""
+
+    name: str
+    column: str | None
+    message: str
+    unexpected: int | None = None
+    examples: tuple[Any, ...] = ()
+
+    def __str__(self) -> str:
+        where = f" of {self.unexpected} rows" if self.unexpected else ""
+        shown = f", such as {', '.join(map(repr, self.examples))}" if self.examples else ""
+        return f"{self.column or 'the batch'}: {self.message}{where and f', not true{where}'}{shown} ({self.name})"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What the suites said; ``docs`` is the page to open."""
+
+    evaluated: int
+    docs: Path
+    failed: list[Finding] = field(default_factory=list)
+    warnings: list[Finding] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every critical expectation held."""
+        return not self.failed
+
+
+def validate(batch: pa.Table | pd.DataFrame, known_items: Iterable[str], now: int, docs_folder: Path) -> Validation:
+    """Hold a batch of the lake (columns of ``features.lake.SCHEMA``) against its suites.
+
+    ``known_items`` are the ids that the catalogue holds, ``now`` is the import clock in microseconds. Data Docs go to
+    ``docs_folder`` and nothing is written elsewhere. A broken expectation is a finding, not an error.
+    """
+    events = batch.to_pandas() if isinstance(batch, pa.Table) else batch
+    behaviour = events[events[Columns.TYPE].isin(BEHAVIOUR)] if Columns.TYPE in events else events
+    if Columns.ITEM_ID in behaviour:
+        unknown = ~behaviour[Columns.ITEM_ID].isin(set(known_items))
+        behaviour = behaviour.assign(**{UNKNOWN_ITEM: behaviour[Columns.ITEM_ID].where(unknown, None)})
+    context = _context(docs_folder)
+    outcomes = _run(context, "events", events, _of_every_event(now))
+    if len(behaviour):
+        outcomes += _run(context, "behaviour", behaviour, _of_behaviour(behaviour))
+    context.build_data_docs(site_names=[SITE])
+    findings = [(outcome, _finding(outcome)) for outcome in outcomes if not outcome.success]
+    return Validation(
+        evaluated=len(outcomes),
+        docs=docs_folder / "index.html",
+        failed=[finding for outcome, finding in findings if outcome.expectation_config.severity == CRITICAL],
+        warnings=[finding for outcome, finding in findings if outcome.expectation_config.severity != CRITICAL],
+    )
+
+
+def _of_every_event(now: int) -> Iterator[gxe.Expectation]:
+    latest = now + FUTURE_LIMIT
+    for column in (Columns.POSITION, Columns.EVENT_ID, Columns.TYPE, Columns.LOGGED_AT, Columns.EVENT_TIMESTAMP):
+        yield gxe.ExpectColumnValuesToNotBeNull(column=column, severity=CRITICAL, notes="every event has one")
+    for column in (Columns.POSITION, Columns.LOGGED_AT, Columns.EVENT_TIMESTAMP):
+        yield gxe.ExpectColumnValuesToBeOfType(column=column, type_="int64", severity=CRITICAL, notes="a whole number")
+    for column in (Columns.POSITION, Columns.EVENT_ID):
+        yield gxe.ExpectColumnValuesToBeUnique(column=column, severity=CRITICAL, notes="no two events share one")
+    yield gxe.ExpectColumnValuesToBeInSet(
+        column=Columns.TYPE, value_set=list(TYPES), severity=CRITICAL, notes=f"one of {', '.join(TYPES)}"
+    )
+    yield gxe.ExpectColumnValuesToBeBetween(
+        column=Columns.POSITION, min_value=1, severity=CRITICAL, notes="positions count from 1"
+    )
+    yield gxe.ExpectColumnValuesToBeBetween(
+        column=Columns.LOGGED_AT, min_value=0, max_value=latest, severity=CRITICAL,
+        notes=f"logged by {to_iso(latest)}",
+    )  # fmt: skip
+    yield gxe.ExpectColumnValuesToBeBetween(
+        column=Columns.EVENT_TIMESTAMP, min_value=EARLIEST, max_value=latest, severity=CRITICAL,
+        notes=f"happened between {to_iso(EARLIEST)} and {to_iso(latest)}",
+    )  # fmt: skip
+    yield gxe.ExpectTableRowCountToBeBetween(
+        min_value=EXPECTED_ROWS, severity=WARNING, notes=f"at least {EXPECTED_ROWS} events in a batch"
+    )
+    yield gxe.ExpectColumnMaxToBeBetween(
+        column=Columns.LOGGED_AT, min_value=now - FRESH, severity=WARNING,
+        notes=f"the latest event was logged after {to_iso(now - FRESH)}",
+    )  # fmt: skip
+
+
+def _of_behaviour(behaviour: pd.DataFrame) -> Iterator[gxe.Expectation]:
+    for column in (Columns.USER_ID, Columns.ITEM_ID):
+        yield gxe.ExpectColumnValuesToNotBeNull(column=column, severity=CRITICAL, notes="all behaviour has one")
+        yield gxe.ExpectColumnValueLengthsToBeBetween(
+            column=column, min_value=1, max_value=ID_LIMIT, severity=CRITICAL, notes=f"1 to {ID_LIMIT} characters"
+        )
+    yield gxe.ExpectColumnValuesToNotBeNull(column=Columns.KIND, severity=CRITICAL, notes="all behaviour has one")
+    yield gxe.ExpectColumnValuesToBeInSet(
+        column=Columns.KIND, value_set=list(KINDS), severity=CRITICAL, notes="a kind that the reward table knows"
+    )
+    present = set(behaviour[Columns.KIND].unique()) if Columns.KIND in behaviour else set()
+    for kind in (KINDS[name] for name in KINDS if name in present):
+        only: dict[str, Any] = {"row_condition": f'{Columns.KIND} == "{kind.name}"', "condition_parser": "pandas"}
+        if kind.needs_value:
+            yield gxe.ExpectColumnValuesToNotBeNull(
+                column=Columns.VALUE, severity=CRITICAL, notes=f"every {kind.name} has one", **only
+            )
+        if math.isfinite(kind.low) or math.isfinite(kind.high):
+            low, high = (bound if math.isfinite(bound) else None for bound in (kind.low, kind.high))
+            yield gxe.ExpectColumnValuesToBeBetween(
+                column=Columns.VALUE, min_value=low, max_value=high, severity=CRITICAL,
+                notes=f"of a {kind.name}: {kind.meaning}", **only,
+            )  # fmt: skip
+        if kind.name == RETRACT:
+            yield gxe.ExpectColumnValuesToNotBeNull(
+                column=Columns.RETRACTS, severity=CRITICAL, notes="a take-back names an event", **only
+            )
+    yield gxe.ExpectColumnValuesToBeNull(
+        column=UNKNOWN_ITEM, severity=WARNING, notes="no behaviour with items that the catalogue lacks"
+    )
+
+
+def _context(docs_folder: Path) -> EphemeralDataContext:
+    config = DataContextConfig(
+        store_backend_defaults=InMemoryStoreBackendDefaults(),
+        data_docs_sites={
+            SITE: {
+                "class_name": "SiteBuilder",
+                "show_how_to_buttons": False,
+                "store_backend": {
+                    "class_name": "TupleFilesystemStoreBackend",
+                    "base_directory": str(docs_folder.resolve()),
+                },
+                "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+            }
+        },
+        analytics_enabled=False,
+        progress_bars=ProgressBarsConfig(globally=False),
+    )
+    docs_folder.mkdir(parents=True, exist_ok=True)
+    return gx.get_context(mode="ephemeral", project_config=config)
+
+
+def _run(
+    context: EphemeralDataContext, name: str, frame: pd.DataFrame, expectations: Iterable[gxe.Expectation]
+) -> list[Any]:
+    source = context.data_sources.add_pandas(name)
+    batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
+    suite = context.suites.add(ExpectationSuite(name=name, expectations=list(expectations)))
+    definition = context.validation_definitions.add(ValidationDefinition(name=name, data=batch, suite=suite))
+    outcome = definition.run(batch_parameters={"dataframe": frame}, result_format="SUMMARY")
+    return list(outcome.results)
+
+
+def _finding(outcome: Any) -> Finding:
+    config, result = outcome.expectation_config, outcome.result or {}
+    raised = _raised(outcome.exception_info or {})
+    observed = result.get("observed_value")
+    notes = config.notes if isinstance(config.notes, str) else ""
+    found = f"found {observed}" if observed is not None else ""
+    message = "; ".join(part for part in (f"expected: {notes}", found, raised) if part)
+    examples = [example for example in result.get("partial_unexpected_list") or [] if example is not None]
+    distinct = tuple(dict.fromkeys(map(_plain, examples)))[:EXAMPLES]
+    return Finding(config.type, config.kwargs.get("column"), message, result.get("unexpected_count"), distinct)
+
+
+def _plain(example: Any) -> Any:
+    return example if isinstance(example, str | int | float) else repr(example)
+
+
+def _raised(info: dict[str, Any]) -> str:
+    """The message of the exception that the expectation met, if any (a column that is absent)."""
+    told = info.values() if "exception_message" not in info else [info]
+    messages = [str(one["exception_message"]) for one in told if isinstance(one, dict) and one.get("exception_message")]
+    return messages[0].splitlines()[0] if messages else ""
