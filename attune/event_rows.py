@@ -84,7 +84,7 @@ def _key(name: object) -> str:
 
 def _told(value: object) -> object:
     try:
-        json.dumps(value)
+        json.dumps(value, sort_keys=True)
     except (ValueError, TypeError, OverflowError, RecursionError):
         try:
             return repr(value)

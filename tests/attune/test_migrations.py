@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import CommandLine, Config
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
@@ -55,6 +56,7 @@ def test_many_may_prepare_at_once(bare_url: str) -> None:
     log.close()
 
 
+@pytest.mark.long
 def test_processes_may_prepare_at_once(bare_url: str) -> None:
     program = "import sys; from attune.event_log import prepare; prepare(sys.argv[1])"
     several = [subprocess.Popen([sys.executable, "-c", program, bare_url], cwd=ROOT) for _ in range(2)]
@@ -84,29 +86,28 @@ def test_one_row_only_in_the_head(url: str) -> None:
 
 
 @pytest.fixture
-def alembic(bare_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., str]:
-    """Alembic's own command line against the test's database; gives what it printed."""
+def alembic(bare_url: str, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """What ``alembic -c attune/migrations/alembic.ini`` reads, its output kept, for the test's database."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("ATTUNE_DATABASE_URL", bare_url)
-
-    def run(*arguments: str) -> str:
-        CommandLine("alembic").main(["-c", "attune/migrations/alembic.ini", *arguments])
-        return capsys.readouterr().out
-
-    return run
+    return Config("attune/migrations/alembic.ini", stdout=StringIO(), output_buffer=StringIO())
 
 
-def test_alembics_own_command(alembic: Callable[..., str], bare_url: str) -> None:
-    alembic("upgrade", "head")
+def test_alembics_own_commands(alembic: Config, bare_url: str) -> None:
+    command.upgrade(alembic, "head")
     EventLog(bare_url).close()
-    assert f"{SCHEMA_VERSION} (head)" in alembic("current")
-    assert "No new upgrade operations detected" in alembic("check")
+    command.current(alembic)
+    command.check(alembic)
+    told = alembic.stdout.getvalue()  # type: ignore[attr-defined]
+    assert f"{SCHEMA_VERSION} (head)" in told
+    assert "No new upgrade operations detected" in told
     with pytest.raises(NotImplementedError, match="cannot be undone"):
-        alembic("downgrade", "base")
+        command.downgrade(alembic, "base")
     EventLog(bare_url).close()
 
 
-def test_the_migration_as_sql(alembic: Callable[..., str]) -> None:
-    written = alembic("upgrade", "head", "--sql")
+def test_the_migration_as_sql(alembic: Config) -> None:
+    command.upgrade(alembic, "head", sql=True)
+    written = alembic.output_buffer.getvalue()  # type: ignore[attr-defined]
     assert "CREATE TABLE events" in written
     assert "INSERT INTO log_head (id, position) VALUES (1, 0)" in written

@@ -1,0 +1,74 @@
+"""The reward table, kind by kind, and what every kind keeps to."""
+
+import math
+
+import pytest
+
+from attune.kinds import KINDS, RETRACT, reward
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        ("impression", None, 0.5),
+        ("view", None, 0.75),
+        ("click", None, 1.0),
+        ("like", None, 1.0),
+        ("dislike", None, 0.0),
+        ("hide", None, 0.0),
+        ("skip", None, 0.25),
+        ("rating", 0.5, 0.0),
+        ("rating", 1.0, 0.0),
+        ("rating", 3.0, 0.5),
+        ("rating", 4.0, 0.75),
+        ("rating", 5.0, 1.0),
+        ("watch", 0.0, 0.0),
+        ("watch", 0.9, 0.9),
+        ("dwell", 0.0, 0.5),
+        ("dwell", 30.0, 0.75),
+        ("dwell", 3_600.0, 1.0),
+        ("survey", 0.2, 0.2),
+        ("favourite", None, 1.0),
+        ("cart", None, 1.0),
+        ("purchase", None, 1.0),
+        ("share", None, 1.0),
+        ("comment", None, 0.75),
+        ("retract", None, 0.5),
+    ],
+)
+def test_what_each_is_worth(kind: str, value: float | None, expected: float) -> None:
+    assert reward(kind, value) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_reward_lies_between_0_and_1(name: str) -> None:
+    kind = KINDS[name]
+    low, high = (max(min(bound, 1e6), -1e6) for bound in (kind.low, kind.high))
+    for value in (None, low, (low + high) / 2, high):
+        assert 0.0 <= reward(name, value) <= 1.0
+
+
+@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind.needs_value])
+def test_more_is_never_worth_less(name: str) -> None:
+    kind = KINDS[name]
+    high = kind.high if math.isfinite(kind.high) else 1e4
+    rewards = [reward(name, kind.low + (high - kind.low) * step / 100) for step in range(101)]
+    assert rewards == sorted(rewards)
+    assert rewards[0] < rewards[-1]
+
+
+def test_the_kinds_stand_in_the_order_that_bundles_number_them_by() -> None:
+    """models.history numbers them: new ones go to the end."""
+    assert " ".join(KINDS) == (
+        "impression view click like dislike hide skip rating watch dwell survey favourite cart purchase share comment"
+        " retract"
+    )
+
+
+def test_what_does_not_mark_seen() -> None:
+    assert {name for name, kind in KINDS.items() if not kind.marks_seen} == {"impression", RETRACT}
+
+
+def test_an_unknown_kind() -> None:
+    with pytest.raises(KeyError):
+        reward("likes")

@@ -1,0 +1,77 @@
+"""Where things are: defaults, the environment, and the key that two processes agree on."""
+
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from attune.settings import Settings
+
+
+def test_defaults_lie_under_one_folder() -> None:
+    settings = Settings()
+    assert settings.var == Path("var")
+    assert settings.log_url == f"sqlite:///{Path('var').resolve() / 'log' / 'events.db'}"
+    folders = [settings.lake_folder, settings.feast_folder, settings.bundles_folder, settings.docs_folder]
+    assert all(folder.is_relative_to(settings.var) for folder in folders)
+    assert len(set(folders)) == len(folders)
+
+
+def test_building_settings_writes_nothing(tmp_path: Path) -> None:
+    settings = Settings(var=tmp_path / "var")
+    assert settings.log_url
+    assert not (tmp_path / "var").exists()
+
+
+def test_the_environment_names_every_field(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ATTUNE_VAR", str(tmp_path))
+    monkeypatch.setenv("ATTUNE_DATABASE_URL", "postgresql://me@here/log")
+    monkeypatch.setenv("ATTUNE_SERVING_PORT", "0")
+    settings = Settings()
+    assert (settings.var, settings.log_url, settings.serving_port) == (tmp_path, "postgresql://me@here/log", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SERVING_PORT", "65536"), ("SERVING_PORT", "http"), ("LOCK_SECONDS", "0"), ("KEEPER_POLL_SECONDS", "-1")],
+)
+def test_settings_that_cannot_be_meant(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"ATTUNE_{name}", value)
+    with pytest.raises(ValidationError, match=name.lower()):
+        Settings()
+
+
+def test_unknown_settings_are_refused() -> None:
+    with pytest.raises(ValidationError, match="prot"):
+        Settings(prot=8000)  # type: ignore[call-arg]
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError):
+        Settings().endpoint = "other"  # type: ignore[misc]
+
+
+def test_every_setting_is_described() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_the_slate_key_is_made_once_and_for_the_owner_alone(tmp_path: Path) -> None:
+    settings = Settings(var=tmp_path / "var")
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(lambda _: settings.slate_key(), range(16)))
+    assert len(keys) == 1
+    assert len(keys.pop()) == 64
+    assert Settings(var=tmp_path / "var").slate_key() == settings.slate_key()
+    assert stat.S_IMODE(os.stat(tmp_path / "var" / "slate.key").st_mode) == 0o600
+    assert [path.name for path in (tmp_path / "var").iterdir()] == ["slate.key"]
+
+
+def test_a_slate_secret_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ATTUNE_SLATE_SECRET", "hush")
+    settings = Settings(var=tmp_path)
+    assert settings.slate_key() == b"hush"
+    assert "hush" not in repr(settings)
+    assert list(tmp_path.iterdir()) == []
