@@ -9,7 +9,7 @@ from attune.errors import NoChampion
 from attune.settings import Settings
 from flows import rooms
 from flows.train import build_training_set, register_challenger
-from models.learning import work
+from models import workshop
 
 
 @task
@@ -26,7 +26,7 @@ def fetch_champion() -> tuple[str, Path]:
 @task
 def learn_on(champion: Path, folder: Path, seed: int, hold_back: float) -> Path:
     """Fine-tune every part of the champion and save the bundle."""
-    return work.finetune_bundle(champion, folder, Settings().bundles_folder, seed, hold_back)
+    return workshop.finetune_bundle(champion, folder, Settings().bundles_folder, seed, hold_back)
 
 
 @flow(name="finetune")

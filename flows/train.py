@@ -11,7 +11,7 @@ from features import training_set
 from features.store import FeatureStore
 from features.verdicts import Verdicts
 from flows import rooms
-from models.learning import work
+from models import workshop
 
 
 @task
@@ -28,13 +28,13 @@ def build_training_set(upto: int | None) -> Path:
 @task
 def fit(folder: Path, recipe: str, seed: int) -> Path:
     """Train every part and save the bundle; what lies after its ``trained_upto`` is for the gates."""
-    return work.train_bundle(folder, Settings().bundles_folder, recipe, seed)
+    return workshop.train_bundle(folder, Settings().bundles_folder, recipe, seed)
 
 
 @task
 def register_challenger(bundle: Path, parent: str | None = None) -> dict[str, Any]:
     """Register the bundle in MLflow as challenger and show its report in the run's page."""
-    registered = work.register(rooms.registry(Settings()), bundle, parent)
+    registered = workshop.register(rooms.registry(Settings()), bundle, parent)
     create_markdown_artifact(key="model-card", markdown=registered.pop("card"))
     return registered
 

@@ -7,6 +7,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from attune.clock import system_clock
+from attune.columns import Columns
 from attune.settings import Settings
 from features.expectations import Validation
 from features.expectations import validate as hold_against_suite
@@ -27,8 +28,8 @@ def judge_batch(after: int, upto: int) -> Validation:
     """Run the suite and write the Data Docs."""
     settings = Settings()
     lake = rooms.lake(settings)
-    known = lake.items(upto)["item_id"]
-    return hold_against_suite(lake.events(after, upto), known, system_clock(), settings.docs_folder)
+    described = lake.events(upto=upto, types=("item",), columns=(Columns.ITEM_ID,))[Columns.ITEM_ID].to_pylist()
+    return hold_against_suite(lake.events(after, upto), described, system_clock(), settings.docs_folder)
 
 
 @task(cache_policy=NO_CACHE)

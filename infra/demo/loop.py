@@ -23,8 +23,8 @@ from infra.demo.report import Report, Stage
 from infra.demo.screen import Screen
 from infra.demo.world import World
 from infra.local import Stack
+from models import workshop
 from models.evaluation.spoil import spoil
-from models.learning import work
 
 SOURCE = "movielens"
 LATENCY_REQUESTS = 1_000
@@ -93,7 +93,7 @@ class Loop:
         with self.stage("gates refuse a spoiled challenger") as stage:
             spoiled = self.folder / "bundles" / "spoiled"
             spoil(Path(first["bundle"]), spoiled)
-            version = work.register(rooms.registry(self.stack.settings), spoiled, None)["version"]
+            version = workshop.register(rooms.registry(self.stack.settings), spoiled, None)["version"]
             verdict = promote(version=version, accept_undecided=True)
             failed = [gate["name"] for gate in verdict["gates"] if gate["verdict"] == "fail"]
             self.report.refused = {"version": version, "accepted": verdict["accepted"], "gates": failed}
@@ -107,7 +107,7 @@ class Loop:
             verdict = promote(version=first["version"], accept_undecided=True)
             self.keep_gates(verdict)
             self.report.model["first"] = {"version": first["version"], "metrics": verdict["metrics"]}
-            self.report.model["baselines"] = verdict["baselines"]
+            self.report.model["baselines"] = {"first": verdict["baselines"]}
             if not verdict["accepted"]:
                 raise AttuneError("the first version was refused: " + refusal(verdict))
             stage.figures |= gate_counts(verdict)
@@ -164,6 +164,7 @@ class Loop:
                 "metrics": verdict["metrics"],
                 "accepted": accepted,
             }
+            self.report.model["baselines"]["second"] = verdict["baselines"]
             swapped = round(self.endpoint.wait_for(tuned["version"]), 2) if accepted else None
             figures = load_result(load)
             stage.figures |= {"accepted": accepted, **gate_counts(verdict), "loaded after s": swapped}

@@ -44,14 +44,16 @@ class Screen:
         self.console.print(table)
 
     def models(self, model: Mapping[str, Any]) -> None:
-        """Every recommender's figures on its hold-out."""
-        table = Table(
-            "version", "recommender", "HR@10", "NDCG@10", "MRR", "coverage@10", title="on events nobody trained on"
-        )
+        """Every recommender's figures on the events that its version was judged on."""
+        table = Table("version", "recommender", "HR@10", "NDCG@10", "MRR", "coverage@10")
         for which in ("first", "second"):
-            for name, row in model.get(which, {}).get("metrics", {}).items():
-                figures = (f"{row[key]:.4f}" for key in ("hr@10", "ndcg@10", "mrr", "coverage@10"))
-                table.add_row(str(model[which]["version"]), name, *figures)
+            found = model.get(which)
+            if found:
+                rows = {"hybrid": found["metrics"], **model["baselines"][which]}
+                for name, slices in rows.items():
+                    figures = (f"{slices['all'][key]:.4f}" for key in ("hr@10", "ndcg@10", "mrr", "coverage@10"))
+                    table.add_row(str(found["version"]), name, *figures)
+                table.add_section()
         self.console.print(table)
 
     def summary(self, report: Report, folder: Path, moved: Path | None) -> None:

@@ -1,0 +1,124 @@
+"""From a training set's folder to a sealed bundle, and from a bundle to a registered version.
+
+A bundle's folder is named by everything that decides it (data, recipe, seed, code), so making it again finds it done.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attune.errors import ConfigError, DataContractError
+from models import model_card
+from models.bundle import CONFIG, Bundle, Provenance, golden_batch, save_bundle
+from models.code_version import git_commit
+from models.learning.dataset import TrainingSet
+from models.learning.finetuning import finetune
+from models.learning.training import Trained, train
+from models.learning.windows import share_out
+from models.network.config import RECIPES
+from models.ranking.policy import PlackettLuce
+from models.registry import Registry
+
+
+def train_bundle(folder: Path, bundles: Path, recipe: str, seed: int) -> Path:
+    """Train by a named recipe on a training set's folder; returns the bundle's folder under ``bundles``.
+
+    The last events are left to the gates (see ``models.learning.windows``). Raises ConfigError for an unknown recipe.
+    """
+    if recipe not in RECIPES:
+        raise ConfigError(f"there is no recipe {recipe!r}: choose one of {', '.join(RECIPES)}")
+    training_set = TrainingSet.load(folder)
+    windows = share_out(training_set.positions)
+
+    def make() -> Trained:
+        return train(training_set, RECIPES[recipe](), windows.train_upto, windows.validate_upto, seed)
+
+    return _made(bundles, ("train", recipe, seed, windows, training_set.window["digest"]), training_set, make)
+
+
+def finetune_bundle(champion: Path, folder: Path, bundles: Path, seed: int, hold_back: float) -> Path:
+    """Fine-tune the champion's bundle on the events that came after it; returns the new bundle's folder.
+
+    The last ``hold_back`` share of those events is left to the gates. Raises DataContractError when there are none.
+    """
+    training_set, bundle = TrainingSet.load(folder), Bundle.load(champion)
+    later = np.sort(training_set.positions[training_set.positions > bundle.trained_upto])
+    learned = later[: round(len(later) * (1.0 - hold_back))]
+    if not len(learned):
+        raise DataContractError(
+            f"nothing to learn from: the champion knows everything up to position {bundle.trained_upto} already"
+        )
+    upto = int(learned[-1])
+
+    def make() -> Trained:
+        return finetune(bundle, training_set, upto, seed)
+
+    named = ("finetune", bundle.digest, seed, upto, training_set.window["digest"])
+    return _made(bundles, named, training_set, make, parent=bundle.digest)
+
+
+def _made(
+    bundles: Path,
+    named: tuple[object, ...],
+    training_set: TrainingSet,
+    make: Callable[[], Trained],
+    parent: str | None = None,
+) -> Path:
+    """The bundle of that name, with its training report beside it; made unless it is there already."""
+    commit = git_commit()
+    digest = sha256(repr((*named, commit)).encode()).hexdigest()[:16]
+    folder = bundles / "made" / f"{named[0]}-{digest}"
+    report = report_file(folder)
+    if folder.exists() and report.exists():
+        return folder
+    if folder.exists():  # ended between the bundle and its report
+        shutil.rmtree(folder)
+    trained = make()
+    provenance = Provenance(
+        recipe=trained.recipe.as_dict(),
+        window=training_set.window,
+        trained_upto=trained.trained_upto,
+        seed=trained.seed,
+        panel_users_trained=0,
+        parent=parent,
+        git_commit=commit,
+    )
+    golden = golden_batch(training_set, trained.trained_upto, trained.catalogue)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    save_bundle(folder, trained.hybrid, trained.catalogue, PlackettLuce(), provenance, golden)
+    report.write_text(json.dumps(trained.report, indent=1))
+    return folder
+
+
+def report_file(bundle: Path) -> Path:
+    """Where the training report of a bundle lies."""
+    return bundle.with_name(f"{bundle.name}.report.json")
+
+
+def register(registry: Registry, bundle: Path, parent: str | None) -> dict[str, Any]:
+    """Register a bundle as challenger, once: the same bundle again is the same version.
+
+    Returns ``version``, ``bundle``, ``card`` (Markdown) and ``figures`` for a person.
+    """
+    report = json.loads(report_file(bundle).read_text()) if report_file(bundle).exists() else {}
+    version = registry.find(bundle) or registry.register(bundle, report, parent)
+    registry.point_challenger(version)
+    config = json.loads((bundle / CONFIG).read_text())
+    return {
+        "version": version,
+        "bundle": str(bundle),
+        "card": model_card.render(config, report, parent),
+        "figures": {"version": version, **headline(report)},
+    }
+
+
+def headline(report: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a training report that fit on one line."""
+    validation = {f"{name} NDCG@10": row["ndcg@10"] for name, row in report.get("validation", {}).items()}
+    named = {name: report[name] for name in ("events", "items", "parameters") if name in report}
+    return {**named, **validation}
