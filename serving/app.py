@@ -25,7 +25,7 @@ from models.recommender import POPULARITY
 from models.registry import Registry
 from serving import documentation, errors
 from serving.accepting import Accepting
-from serving.champion import ChampionWatch, Downloads
+from serving.champion import ChampionWatch, Downloads, NoRegistry
 from serving.lanes import Lane, Overloaded
 from serving.metrics import Measured, Metrics
 from serving.recommending import Recommending
@@ -75,7 +75,7 @@ def open_parts(settings: Settings) -> Parts:
     return Parts(
         event_log=EventLog(settings.log_url, lock_seconds=settings.lock_seconds),
         promotions=Promotions(settings.log_url),
-        downloads=Registry(settings.mlflow_url),
+        downloads=Registry(settings.mlflow_url) if settings.mlflow_url else NoRegistry(),
         open_store=lambda: FeatureStore(settings),
     )
 

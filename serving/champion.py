@@ -6,8 +6,7 @@ versions. A bundle that fails leaves the old one in place.
 """
 
 import logging
-import os
-import shutil
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import numpy as np
 
 from attune.clock import Clock
 from attune.columns import USER_STATS
-from attune.errors import AttuneError, BundleError, EventLogError
+from attune.errors import AttuneError, BundleError, EventLogError, ModelError
 from attune.event_log import EventLog
 from attune.promotions import Promotion, Promotions
 from attune.settings import Settings
@@ -35,6 +34,10 @@ POPULAR_SECONDS = 5.0
 """How often the popularity fallback is counted anew while no champion is loaded."""
 
 RETRY_LONGEST_SECONDS = 30.0
+VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+AGAIN = ".again"
+"""Below the bundles' folder: copies that were fetched because the first one was refused."""
+
 HISTORY_LIMIT = 50
 
 
@@ -42,8 +45,16 @@ class Downloads(Protocol):
     """The part of ``models.registry.Registry`` that serving needs."""
 
     def download(self, version: str, folder: Path) -> Path:
-        """Put the bundle of a version into the folder."""
+        """The bundle of a version, in a folder of its own below the given one."""
         ...
+
+
+class NoRegistry:
+    """Stands in where no registry is named: only bundles on disk can be served."""
+
+    def download(self, version: str, folder: Path) -> Path:
+        """Raises ModelError with the cure."""
+        raise ModelError(f"version {version} is not under {folder} and ATTUNE_MLFLOW_URL names no registry: set it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +124,7 @@ class ChampionWatch:
         """One look at the promotions table: load and swap if another version was promoted."""
         try:
             promoted = self._promotions.champion(self._settings.endpoint)
-        except (EventLogError, AttuneError) as error:
+        except AttuneError as error:
             log.warning("the promotions table cannot be read; the champion stays: %s", error)
             return
         if promoted is not None and not self._answers(promoted):
@@ -134,55 +145,54 @@ class ChampionWatch:
         fence, tries = self._refused
         if promoted.fence == fence and time.monotonic() < self._retry_at:
             return
+        self._metrics.stale_champion.set(1)
         try:
+            if self.champion is None and not self._on_disk(promoted.version):
+                self._take_last_on_disk(promoted)
             self._swap(promoted, self._bundle(promoted.version))
             self._metrics.stale_champion.set(0)
         except Exception as error:  # a bundle can be broken in any way; the endpoint goes on with the old one
             tries = tries + 1 if promoted.fence == fence else 1
             self._refused = (promoted.fence, tries)
-            pause = min(self._settings.champion_poll_seconds * 2**tries, RETRY_LONGEST_SECONDS)
+            pause = min(self._settings.champion_poll_seconds * 2 ** min(tries, 20), RETRY_LONGEST_SECONDS)
             self._retry_at = time.monotonic() + pause
             self._metrics.refused_bundles.inc()
-            self._metrics.stale_champion.set(1)
             log.error("version %s cannot be served, looking again in %.1f s: %s", promoted.version, pause, error)
             if self.champion is None:
                 self._take_last_on_disk(promoted)
 
     def _take_last_on_disk(self, promoted: Promotion) -> None:
-        """At a start without the registry: the latest earlier champion whose bundle lies on disk."""
+        """At a start: the latest earlier champion whose bundle lies on disk answers until the promoted one does."""
         for earlier in self._promotions.history(self._settings.endpoint, HISTORY_LIMIT):
-            folder = self._folder(earlier.version)
-            if earlier.version == promoted.version or not folder.is_dir():
+            if earlier.version == promoted.version:
                 continue
-            try:
-                self._swap(earlier, self._verified(folder))
-            except Exception as error:
-                log.warning("version %s on disk cannot be served either: %s", earlier.version, error)
-                continue
-            log.warning("version %s answers until version %s can be loaded", earlier.version, promoted.version)
-            return
+            for folder in self._on_disk(earlier.version):
+                try:
+                    self._swap(earlier, self._verified(folder))
+                except Exception as error:
+                    log.warning("version %s on disk cannot be served either: %s", earlier.version, error)
+                    continue
+                log.warning("version %s answers until version %s can", earlier.version, promoted.version)
+                return
 
     def _bundle(self, version: str) -> Bundle:
-        folder = self._folder(version)
-        if folder.is_dir():
+        """From disk, else from the registry; a copy on disk that is refused is fetched anew beside it."""
+        target = self._settings.bundles_folder
+        for folder in self._on_disk(version):
             try:
                 return self._verified(folder)
             except BundleError as error:
-                log.error("the bundle of version %s on disk is refused, fetching it anew: %s", version, error)
-        draft = folder.with_name(f".download-{version}-{os.getpid()}")
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.parent.mkdir(parents=True, exist_ok=True)
-        self._downloads.download(version, draft)
-        bundle = self._verified(draft)
-        if folder.is_dir():
-            folder.rename(folder.with_name(f".refused-{version}-{self._clock()}"))
-        draft.rename(folder)
-        return bundle
+                log.error("the copy in %s is refused, fetching version %s anew: %s", folder, version, error)
+                target = self._settings.bundles_folder / AGAIN
+        return self._verified(self._downloads.download(version, target))
 
-    def _folder(self, version: str) -> Path:
-        if not version or version.startswith(".") or Path(version).name != version:
+    def _on_disk(self, version: str) -> list[Path]:
+        """The folders that may hold the version, as put there by hand or by the registry's download."""
+        if not VERSION.fullmatch(version):
             raise BundleError(f"version {version!r} is not a name; promote a version of the registry")
-        return self._settings.bundles_folder / version
+        folder = self._settings.bundles_folder
+        names = (version, f"version-{version}-*", f"{AGAIN}/version-{version}-*")
+        return [found for name in names for found in sorted(folder.glob(name)) if found.is_dir()]
 
     def _verified(self, folder: Path) -> Bundle:
         bundle = Bundle.load(folder)

@@ -1,17 +1,36 @@
 """What /metrics tells Prometheus: one registry an app, so that two apps in one process do not mix."""
 
 import time
+from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class Version(Collector):
+    """One sample, 1, whose labels name the version that answers."""
+
+    def __init__(self) -> None:
+        self.current: str | None = None
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The sample of this moment; earlier versions leave no trace."""
+        family = GaugeMetricFamily(
+            "attune_model_version", "1 for the version that answers.", labels=["version", "served_by"]
+        )
+        family.add_metric([self.current or "", "champion" if self.current else "popularity"], 1)
+        yield family
 
 
 class Metrics:
     """Every metric of the endpoint, named ``attune_*``."""
 
     def __init__(self) -> None:
+        values.ValueClass = values.MutexValue  # importing Feast had switched to files that all registries share
         registry = self.registry = CollectorRegistry()
         self.requests = Counter(
             "attune_requests", "Answers by route and status.", ["route", "method", "status"], registry=registry
@@ -50,14 +69,12 @@ class Metrics:
         self.stale_champion = Gauge(
             "attune_champion_stale", "1 while another version than the promoted one answers.", registry=registry
         )
-        self.version = Gauge(
-            "attune_model_version", "1 for the version that answers.", ["version", "served_by"], registry=registry
-        )
+        self.version = Version()
+        registry.register(self.version)
 
     def set_version(self, version: str | None) -> None:
         """Say which version answers; None: popularity."""
-        self.version.clear()
-        self.version.labels(version or "", "champion" if version else "popularity").set(1)
+        self.version.current = version
 
     def exposition(self) -> bytes:
         """The page in Prometheus' text format."""

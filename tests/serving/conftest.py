@@ -1,12 +1,40 @@
-"""Real parts in a temporary folder: an event log, promotions, the feature store, a small bundle, a running endpoint."""
+"""Real parts in a temporary folder: an event log, promotions, the feature store, small bundles, a running endpoint."""
 
-from collections.abc import Iterator
-from contextlib import closing
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx
+import numpy as np
+import pandas as pd
 import pytest
+import torch
+import uvicorn
 
+from attune.clock import HOUR, SECOND
+from attune.columns import ITEM_STATS, USER_STATS
+from attune.errors import ModelError
 from attune.event_log import EventLog, prepare
+from attune.events import Interaction, Slate
+from attune.promotions import Promotions
+from attune.settings import Settings
+from features.store import FeatureStore
+from models.baselines import ItemKnn, KnnChoice, Popularity
+from models.bundle import Provenance, golden_batch, save_bundle
+from models.hybrid import Hybrid
+from models.learning.dataset import TrainingSet
+from models.network.config import SequenceConfig
+from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender
+from models.ranking.policy import PlackettLuce
+from serving.app import Parts, Rooms, create_app, listen
+
+ENDPOINT = "default"
+NOW = 1_600_000_000 * SECOND
 
 
 @pytest.fixture
@@ -15,3 +43,217 @@ def event_log(tmp_path: Path) -> Iterator[EventLog]:
     prepare(url)
     with closing(EventLog(url, lock_seconds=1.0)) as log:
         yield log
+
+
+class Unreachable:
+    """A registry that is down."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def download(self, version: str, folder: Path) -> Path:
+        self.asked += 1
+        raise ModelError(f"version {version}: the registry does not answer")
+
+
+@dataclass
+class Endpoint:
+    """A running endpoint and the parts below it."""
+
+    url: str
+    client: httpx.Client
+    settings: Settings
+    parts: Parts
+    rooms: Rooms
+    promotions: Promotions
+
+    @property
+    def log(self) -> EventLog:
+        return self.parts.event_log
+
+    def recommend(self, user_id: str, **fields: Any) -> dict[str, Any]:
+        reply = self.client.post("/v1/recommend", json={"user_id": user_id, **fields})
+        assert reply.status_code == 200, reply.text
+        return reply.json()
+
+    def feedback(self, slate: dict[str, Any], item_id: str, kind: str = "like", **fields: Any) -> httpx.Response:
+        row = {"slate_id": slate["slate_id"], "user_id": slate["user_id"], "item_id": item_id, "kind": kind, **fields}
+        return self.client.post("/v1/feedback", json=row)
+
+    def event(self, user_id: str, item_id: str, kind: str = "click", **fields: Any) -> httpx.Response:
+        row = {"user_id": user_id, "item_id": item_id, "kind": kind, **fields}
+        return self.client.post("/v1/events", json={"events": [row]})
+
+    def slate(self, slate_id: str) -> Slate:
+        """The slate as the log has it, once it is there."""
+        logged = wait_for(lambda: self.log.slate(slate_id))
+        assert isinstance(logged.event, Slate)
+        return logged.event
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.rooms.metrics.registry.get_sample_value(name, labels) or 0.0
+
+    def promote(self, version: str) -> None:
+        with self.promotions.lease(ENDPOINT, "test", 10.0) as lease:
+            self.promotions.append(lease, version, "promote", "a test", "test")
+
+    def model_version(self) -> str | None:
+        return self.client.get("/v1/model").json()["version"]
+
+
+def wait_for(found: Callable[[], Any], seconds: float = 10.0) -> Any:
+    """What ``found`` returns, once that is true."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        value = found()
+        if value:
+            return value
+        time.sleep(0.01)
+    raise AssertionError("it did not come about in time")
+
+
+@contextmanager
+def running(settings: Settings, open_store: Callable[[], FeatureStore], downloads: Any = None) -> Iterator[Endpoint]:
+    """An endpoint on a free port, in a thread of this process; ready when given."""
+    prepare(settings.log_url)
+    with (
+        closing(EventLog(settings.log_url, lock_seconds=settings.lock_seconds)) as log,
+        closing(Promotions(settings.log_url)) as promotions,
+        listen("127.0.0.1", 0) as bound,
+    ):
+        parts = Parts(log, promotions, downloads or Unreachable(), open_store)
+        app = create_app(settings, parts)
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
+        thread.start()
+        url = "http://{}:{}".format(*bound.getsockname()[:2])
+        with httpx.Client(base_url=url, timeout=30.0) as client:
+            try:
+                wait_for(lambda: server.started)
+                wait_for(lambda: client.get("/readyz").status_code == 200)
+                yield Endpoint(url, client, settings, parts, app.state.rooms, promotions)
+            finally:
+                server.should_exit = True
+                thread.join(20.0)
+
+
+def planted(random: np.random.Generator) -> TrainingSet:
+    """Sixty people, each of whom clicks on most items of one of the groups a, b and c."""
+    items = [f"{group}-{number}" for group in "abc" for number in range(8)]
+    rows = [
+        (f"p{person}", f"{'abc'[person % 3]}-{number}", NOW + (person * 10 + step) * HOUR)
+        for person in range(60)
+        for step, number in enumerate(random.permutation(8)[:6])
+    ]
+    events = pd.DataFrame(rows, columns=["user_id", "item_id", "event_timestamp"]).sort_values("event_timestamp")
+    events = events.assign(position=range(1, len(events) + 1), kind="click", value=np.nan, reward=1.0)
+    events["event_id"] = [f"e{position}" for position in events.position]
+    frame = pd.DataFrame({"item_id": items, "title": [f"Title of {item}" for item in items]})
+    frame = frame.assign(year=np.nan, genres=[[item[0]] for item in items])
+    events[[*USER_STATS, *ITEM_STATS]] = np.nan
+    frame[list(ITEM_STATS)] = np.nan
+    window = {"feature_service": "training_v1", "digest": "0" * 64, "rows": len(events)}
+    return TrainingSet.from_frames(events, frame, window)
+
+
+def made_bundle(folder: Path, seed: int, weights: tuple[float, float, float]) -> Path:
+    """A bundle of real parts over the planted world; the network is left as it was drawn."""
+    training_set = planted(np.random.default_rng(11))
+    catalogue = training_set.catalogue
+    torch.manual_seed(seed)
+    attributes = ItemAttributes.of(catalogue)
+    config = SequenceConfig(width=16, blocks=1, heads=2, context=20)
+    hybrid = Hybrid(
+        SequenceRecommender(SequenceNetwork(config, attributes), attributes.genre_names),
+        ItemKnn.fit(training_set, KnnChoice(50, 5.0, 20, 1.0, 0.5, 20)),
+        Popularity.fit(training_set, 30.0),
+        weights,
+    )
+    upto = int(training_set.positions.max())
+    provenance = Provenance({}, training_set.window, upto, seed, 0)
+    golden = golden_batch(training_set, upto, catalogue)
+    return save_bundle(folder, hybrid, catalogue, PlackettLuce(0.1), provenance, golden)
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two models that rank differently."""
+    folder = tmp_path_factory.mktemp("bundles")
+    return {
+        "first": made_bundle(folder / "first", 1, (0.1, 0.7, 0.2)),
+        "second": made_bundle(folder / "second", 2, (0.8, 0.2, 0.0)),
+    }
+
+
+@pytest.fixture(scope="session")
+def feature_store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    """One feature store with its definitions applied, for all endpoints: Feast takes seconds to start."""
+    store = FeatureStore(Settings(var=tmp_path_factory.mktemp("store")))
+    store.apply()
+    return store
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(var=tmp_path / "var", champion_poll_seconds=0.05, lock_seconds=0.4)
+
+
+@pytest.fixture
+def install(bundles: dict[str, Path]) -> Callable[..., Path]:
+    """Puts a bundle where an endpoint finds it on disk."""
+
+    def copy(settings: Settings, name: str, version: str) -> Path:
+        return Path(shutil.copytree(bundles[name], settings.bundles_folder / version))
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def endpoint(
+    tmp_path_factory: pytest.TempPathFactory, feature_store: FeatureStore, bundles: dict[str, Path]
+) -> Iterator[Endpoint]:
+    """The endpoint that most tests share: version 1 is the champion; every test takes users of its own."""
+    settings = Settings(var=tmp_path_factory.mktemp("endpoint"), champion_poll_seconds=0.05, lock_seconds=1.0)
+    shutil.copytree(bundles["first"], settings.bundles_folder / "1")
+    with running(settings, lambda: feature_store) as ready:
+        ready.promote("1")
+        wait_for(lambda: ready.model_version() == "1")
+        yield ready
+
+
+@pytest.fixture
+def bare(settings: Settings, feature_store: FeatureStore) -> Iterator[Endpoint]:
+    """An endpoint of the test's own, without a model."""
+    with running(settings, lambda: feature_store) as ready:
+        yield ready
+
+
+@pytest.fixture(scope="session")
+def clicks() -> Callable[..., list[Interaction]]:
+    """Makes a user's clicks on these items, an hour apart."""
+
+    def make(user_id: str, items: Sequence[str], start: int = NOW) -> list[Interaction]:
+        return [
+            Interaction(
+                event_id=f"{user_id}-{place}-{item_id}",
+                event_timestamp=start + place * HOUR,
+                user_id=user_id,
+                item_id=item_id,
+                kind="click",
+            )
+            for place, item_id in enumerate(items)
+        ]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Callable[..., Any]:
+    """What the given function returns, once that is true."""
+    return wait_for
+
+
+@pytest.fixture(scope="session")
+def run_endpoint() -> Callable[..., Any]:
+    """``running``, for tests with an endpoint of their own making."""
+    return running

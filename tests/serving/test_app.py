@@ -1,0 +1,134 @@
+"""The endpoint as a process and as a document."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+
+from attune.event_log import EventLog, prepare
+from attune.settings import Settings
+from serving.app import listen
+
+ROOT = Path(__file__).parents[2]
+ROUTES = {"/v1/recommend", "/v1/feedback", "/v1/events", "/v1/model", "/healthz", "/readyz", "/metrics"}
+
+
+def test_the_steward_routes_answer(endpoint) -> None:
+    assert endpoint.client.get("/healthz").json() == {"status": "alive"}
+    assert endpoint.client.get("/readyz").json() == {"status": "ready"}
+    assert endpoint.client.get("/v1/model").json()["version"] == "1"
+
+
+def test_an_unknown_path_or_method_has_the_error_shape(endpoint) -> None:
+    for reply, status in ((endpoint.client.get("/nowhere"), 404), (endpoint.client.get("/v1/recommend"), 405)):
+        assert reply.status_code == status
+        assert set(reply.json()["error"]) == {"message", "field"}
+
+
+def test_the_metrics_count(endpoint) -> None:
+    endpoint.recommend("counted")
+    page = endpoint.client.get("/metrics").text
+    for name in (
+        'attune_requests_total{method="POST",route="/v1/recommend",status="200"}',
+        'attune_request_seconds_bucket{le="0.001",route="/v1/recommend"}',
+        'attune_stage_seconds_count{stage="model"}',
+        'attune_model_version{served_by="champion",version="1"} 1.0',
+        "attune_slate_queue ",
+        "attune_champion_stale 0.0",
+    ):
+        assert name in page, name
+
+
+def test_the_openapi_page_documents_every_field_with_examples(endpoint) -> None:
+    page = endpoint.client.get("/openapi.json").json()
+    assert set(page["paths"]) == ROUTES
+    schemas = page["components"]["schemas"]
+    for path in ("/v1/recommend", "/v1/feedback", "/v1/events"):
+        operation = page["paths"][path]["post"]
+        body = operation["requestBody"]["content"]["application/json"]
+        assert body["example"]
+        assert schemas[body["schema"]["$ref"].rsplit("/", 1)[1]]["properties"]
+        answered = operation["responses"]["200"]["content"]["application/json"]
+        name = answered["schema"]["$ref"].rsplit("/", 1)[1]
+        assert set(answered["example"]) == set(schemas[name]["properties"])
+        assert {"413", "422", "503"} <= set(operation["responses"])
+    assert "user_id" in schemas["RecommendRequest"]["required"]
+
+
+def test_documented_examples_are_accepted(endpoint) -> None:
+    page = endpoint.client.get("/openapi.json").json()
+    for path in ("/v1/recommend", "/v1/events"):
+        body = page["paths"][path]["post"]["requestBody"]["content"]["application/json"]["example"]
+        assert endpoint.client.post(path, json=body).status_code == 200
+
+
+def test_serving_reaches_neither_great_expectations_nor_prefect() -> None:
+    code = "import sys, serving.app; print([n for n in ('great_expectations', 'prefect') if n in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def start(var: Path, port: int) -> subprocess.Popen:
+    environment = {**os.environ, "ATTUNE_VAR": str(var), "ATTUNE_SERVING_PORT": str(port)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "serving.app"], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_the_process_serves_and_ends_gracefully(tmp_path: Path) -> None:
+    settings = Settings(var=tmp_path)
+    prepare(settings.log_url)
+    with listen("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    process = start(tmp_path, port)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10.0) as client:
+            until = time.monotonic() + 60
+            while time.monotonic() < until:
+                try:
+                    if client.get("/readyz").status_code == 200:
+                        break
+                except httpx.TransportError:
+                    time.sleep(0.1)
+            slate = client.post("/v1/recommend", json={"user_id": "u"}).json()
+            assert slate["degraded"] == ["features"]
+            taken = start(tmp_path, port)
+            assert taken.wait(60) == 2
+            words = taken.stderr.read()
+            assert f"127.0.0.1:{port}" in words
+            assert "ATTUNE_SERVING_PORT" in words
+            assert "Traceback" not in words
+            last = client.post("/v1/recommend", json={"user_id": "u"}).json()
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.stderr.close()
+    assert EventLog(settings.log_url).slate(last["slate_id"]) is not None
+
+
+def test_without_a_log_it_says_what_to_do(tmp_path: Path) -> None:
+    process = start(tmp_path, 0)
+    assert process.wait(60) == 2
+    words = process.stderr.read()
+    assert "alembic" in words
+    assert "Traceback" not in words
+
+
+def test_the_load_generator_reports(endpoint, tmp_path: Path) -> None:
+    users = tmp_path / "users.txt"
+    users.write_text("u1\nu2\n")
+    command = [sys.executable, "-m", "infra.load", "--url", endpoint.url, "--users", str(users), "--requests", "40"]
+    found = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    assert (found["requests"], found["errors"]) == (40, 0)
+    assert 0 < found["p50_ms"] <= found["p99_ms"] <= found["max_ms"]
+    assert found["requests_per_second"] > 0
+    command[4] = "http://127.0.0.1:9"
+    failed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert json.loads(failed.stdout)["errors"] == 40

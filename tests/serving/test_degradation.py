@@ -1,0 +1,100 @@
+"""What fails costs as little as it can, is said in the answer, and comes back by itself."""
+
+from contextlib import contextmanager
+
+import pysqlite3.dbapi2 as sqlite
+
+from attune.errors import EventLogError
+from serving import state
+
+
+@contextmanager
+def locked(endpoint):
+    """Another writer holds the log."""
+    connection = sqlite.connect(endpoint.settings.var / "log" / "events.db", isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+        connection.close()
+
+
+def test_a_locked_log_refuses_feedback_and_recommendations_go_on(bare, clicks) -> None:
+    bare.log.append([*clicks("u", "xyz"), *clicks("v", "xyz")])
+    bare.rooms.watch._popular_at = 0.0
+    bare.rooms.watch.look()
+    slate = bare.recommend("w")
+    item_id = slate["items"][0]["item_id"]
+    bare.slate(slate["slate_id"])
+    with locked(bare):
+        reply = bare.feedback(slate, item_id, event_id="kept")
+        assert reply.status_code == 503
+        assert int(reply.headers["retry-after"]) >= 1
+        assert reply.json()["error"]["message"]
+        assert bare.event("w", item_id).status_code == 503
+        during = bare.recommend("w")
+        assert during["items"]
+        assert during["slate_id"]
+        assert bare.log.tail("w", 0) == []
+    assert bare.feedback(slate, item_id, event_id="kept").json()["status"] in ("accepted", "repeated")
+    assert bare.slate(during["slate_id"]).user_id == "w"
+    assert [one.event.event_id for one in bare.log.tail("w", 0)] == ["kept"]
+
+
+def test_without_the_feature_store_the_log_answers_and_says_so(
+    settings, feature_store, clicks, run_endpoint, monkeypatch
+) -> None:
+    monkeypatch.setattr(state, "REOPEN_SECONDS", 0.0)
+    works = False
+
+    def open_store():
+        if not works:
+            raise OSError("the feature store's files are gone")
+        return feature_store
+
+    with run_endpoint(settings, open_store) as ready:
+        ready.log.append([*clicks("u", "xy"), *clicks("v", "xyz")])
+        ready.rooms.watch._popular_at = 0.0
+        ready.rooms.watch.look()
+        slate = ready.recommend("u")
+        assert slate["degraded"] == ["features"]
+        assert slate["state_position"] == 2
+        assert [item["item_id"] for item in slate["items"]] == ["z"]
+        assert ready.metric("attune_fallbacks_total", source="features") == 1
+        works = True
+        assert ready.recommend("u")["degraded"] == []
+
+
+def test_an_unreadable_log_leaves_the_snapshot_and_says_so(bare, monkeypatch) -> None:
+    def gone(user_id: str) -> int:
+        raise EventLogError("the log's disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bare.log, "last_position", gone)
+        assert bare.recommend("u")["degraded"] == ["event_log"]
+    assert bare.recommend("u")["degraded"] == []
+
+
+def test_readiness_follows_the_log(bare, monkeypatch) -> None:
+    def gone() -> int:
+        raise EventLogError("the log's disk is gone")
+
+    assert bare.client.get("/readyz").status_code == 200
+    with monkeypatch.context() as patch:
+        patch.setattr(bare.log, "head", gone)
+        reply = bare.client.get("/readyz")
+        assert reply.status_code == 503
+        assert "event log" in reply.json()["error"]["message"]
+        assert bare.client.get("/healthz").status_code == 200
+
+
+def test_a_full_slate_queue_is_said_and_counted(bare, eventually) -> None:
+    bare.rooms.slates._queue.maxsize = 1
+    with locked(bare):
+        first = bare.recommend("u")
+        assert first["slate_id"] is not None
+        eventually(lambda: bare.recommend("u")["slate_id"] is None)
+        assert bare.metric("attune_slates_total", status="refused") >= 1
+    assert bare.slate(first["slate_id"]).user_id == "u"
+    eventually(lambda: bare.recommend("u")["slate_id"])

@@ -1,0 +1,132 @@
+"""The model changes without a restart, without a failed request, and never for the worse."""
+
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+
+
+def break_file(folder: Path, name: str) -> None:
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+
+
+def test_a_promotion_is_followed_and_described(bare, install, eventually) -> None:
+    before = bare.client.get("/v1/model").json()
+    assert (before["served_by"], before["version"], before["config"]) == ("popularity", None, None)
+    install(bare.settings, "first", "1")
+    bare.promote("1")
+    eventually(lambda: bare.model_version() == "1")
+    install(bare.settings, "second", "2")
+    bare.promote("2")
+    eventually(lambda: bare.model_version() == "2")
+    now = bare.client.get("/v1/model").json()
+    assert (now["served_by"], now["previous"], now["items"], now["endpoint"]) == ("champion", "1", 24, "default")
+    assert now["config"]["policy"]["name"] == "plackett-luce"
+    assert bare.metric("attune_champion_swaps_total") == 2
+    assert bare.metric("attune_model_version", version="2", served_by="champion") == 1
+    assert 'version="1"' not in bare.client.get("/metrics").text
+
+
+def test_swaps_under_load_fail_no_request_and_mix_no_versions(bare, install, eventually) -> None:
+    for version, name in (("1", "first"), ("2", "second")):
+        install(bare.settings, name, version)
+    bare.event("loader", "a-0")
+    bare.promote("1")
+    eventually(lambda: bare.model_version() == "1")
+    expected = {"1": bare.recommend("loader", k=5, seed=1)["items"]}
+    bare.promote("2")
+    eventually(lambda: bare.model_version() == "2")
+    expected["2"] = bare.recommend("loader", k=5, seed=1)["items"]
+    assert expected["1"] != expected["2"]
+
+    stop = threading.Event()
+    wrong: list = []
+    seen: set[str] = set()
+
+    def load() -> None:
+        with httpx.Client(base_url=bare.url, timeout=30.0) as client:
+            while not stop.is_set():
+                reply = client.post("/v1/recommend", json={"user_id": "loader", "k": 5, "seed": 1})
+                said = reply.json()
+                if reply.status_code != 200 or said["items"] != expected[said["model_version"]]:
+                    wrong.append(said)
+                seen.add(said.get("model_version"))
+
+    threads = [threading.Thread(target=load) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for version in ("1", "2", "1", "2"):
+        bare.promote(version)
+        eventually(lambda version=version: bare.model_version() == version)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert seen == {"1", "2"}
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "config.json", "manifest.json"])
+def test_a_bad_bundle_leaves_the_old_one(bare, install, eventually, name: str) -> None:
+    install(bare.settings, "first", "1")
+    bare.promote("1")
+    eventually(lambda: bare.model_version() == "1")
+    break_file(install(bare.settings, "second", "2"), name)
+    bare.promote("2")
+    eventually(lambda: bare.metric("attune_champion_refused_total") >= 1)
+    assert bare.metric("attune_champion_stale") == 1
+    assert bare.recommend("anyone")["model_version"] == "1"
+    install(bare.settings, "second", "3")
+    bare.promote("3")
+    eventually(lambda: bare.model_version() == "3")
+    assert bare.metric("attune_champion_stale") == 0
+
+
+def test_a_version_that_is_no_name_is_refused(bare, eventually) -> None:
+    bare.promote("../1")
+    eventually(lambda: bare.metric("attune_champion_refused_total") >= 1)
+    assert bare.recommend("anyone")["served_by"] == "popularity"
+
+
+def test_a_bundle_comes_from_the_registry_when_it_is_not_on_disk(
+    settings, feature_store, bundles, run_endpoint, eventually
+) -> None:
+    class Local:
+        """A registry that holds two good bundles."""
+
+        def __init__(self) -> None:
+            self.asked: list[str] = []
+
+        def download(self, version: str, folder: Path) -> Path:
+            self.asked.append(version)
+            return bundles["first"]
+
+    registry = Local()
+    with run_endpoint(settings, lambda: feature_store, registry) as ready:
+        ready.promote("7")
+        eventually(lambda: ready.model_version() == "7")
+        broken = settings.bundles_folder / "8"
+        broken.mkdir(parents=True)
+        ready.promote("8")
+        eventually(lambda: ready.model_version() == "8")
+    assert registry.asked == ["7", "8"]
+
+
+def test_with_the_registry_down_the_last_champion_on_disk_answers(
+    settings, feature_store, install, run_endpoint, eventually
+) -> None:
+    install(settings, "first", "version-1-abc")
+    install(settings, "second", "2")
+    with run_endpoint(settings, lambda: feature_store) as ready:
+        for version in ("2", "1"):
+            ready.promote(version)
+            eventually(lambda version=version: ready.model_version() == version)
+        ready.promote("9")
+        eventually(lambda: ready.metric("attune_champion_refused_total") >= 1)
+        assert ready.model_version() == "1"
+    with run_endpoint(settings, lambda: feature_store) as ready:
+        eventually(lambda: ready.model_version() == "1")
+        assert ready.recommend("anyone")["model_version"] == "1"
+        assert ready.metric("attune_champion_stale") == 1
