@@ -52,25 +52,26 @@ class Hybrid:
     weights: tuple[float, float, float]
     name: str = "hybrid"
 
+    @property
     def parts(self) -> tuple[Part, Part, Part]:
         """The recommenders in the order of the weights."""
         return self.network, self.knn, self.popularity
 
     def scores(self, batch: HistoryBatch) -> np.ndarray:
         """scores_BN: the weighted sum of the parts' normalised scores."""
-        used = [(part, weight) for part, weight in zip(self.parts(), self.weights, strict=True) if weight]
+        used = [(part, weight) for part, weight in zip(self.parts, self.weights, strict=True) if weight]
         return mixed([normalised(part.scores(batch)) for part, _ in used], [weight for _, weight in used])
 
     def settings(self) -> dict[str, Any]:
         """What ``restore`` needs beside the tensors, as JSON values."""
         return {
             "weights": list(self.weights),
-            **{name: part.settings() for name, part in zip(PARTS, self.parts(), strict=True)},
+            **{name: part.settings() for name, part in zip(PARTS, self.parts, strict=True)},
         }
 
     def tensors(self) -> dict[str, np.ndarray]:
         """The arrays of all parts, each name led by its part: ``network/...``, ``item-knn/...``, ``popularity/...``."""
-        named = zip(PARTS, self.parts(), strict=True)
+        named = zip(PARTS, self.parts, strict=True)
         return {f"{part}/{name}": array for part, one in named for name, array in one.tensors().items()}
 
     @staticmethod

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from models.baselines import votes
 from models.learning.dataset import TrainingSet
 from models.network.sequence import Tokens, gap_buckets, reward_shares, scaled_stats
 
@@ -33,13 +34,14 @@ class Sequences:
     pauses_E: np.ndarray
     item_stats_ES: np.ndarray
     user_stats_ES: np.ndarray
+    weights_E: np.ndarray
     first_E: np.ndarray
     end_E: np.ndarray
     before_E: np.ndarray
 
     @staticmethod
-    def of(training_set: TrainingSet) -> "Sequences":
-        """Every event of the training set."""
+    def of(training_set: TrainingSet, reward_floor: float) -> "Sequences":
+        """Every event of the training set. As a target it weighs ``target_weights``."""
         rows = training_set.by_user
         users, times = training_set.users[rows], training_set.times[rows]
         place = np.arange(len(rows))
@@ -59,10 +61,20 @@ class Sequences:
             pauses_E=gap_buckets(pause),
             item_stats_ES=scaled_stats(training_set.item_stats_EF[rows]),
             user_stats_ES=scaled_stats(training_set.user_stats_EF[rows]),
+            weights_E=target_weights(training_set.kinds[rows], training_set.rewards[rows], reward_floor),
             first_E=first_E,
             end_E=np.searchsorted(users, users, side="right"),
             before_E=before_E,
         )
+
+
+def target_weights(kinds: np.ndarray, rewards: np.ndarray, floor: float) -> np.ndarray:
+    """How much each event counts as something to foresee, float32: from ``floor`` (worth nothing) to 1.
+
+    It is item-kNN's vote, moved to [0, 1]: a ``dislike``, a ``hide`` and an impression are nothing to foresee.
+    """
+    slope = (1.0 - floor) / (1.0 + floor)
+    return np.maximum(votes(kinds, rewards, slope) / (1.0 + slope), 0.0).astype(np.float32)
 
 
 def pieces(sequences: Sequences, context: int, rng: np.random.Generator) -> np.ndarray:
@@ -95,7 +107,7 @@ class Lesson:
     pauses_Q: torch.Tensor
     user_stats_QS: torch.Tensor
     targets_Q: torch.Tensor
-    rewards_Q: torch.Tensor
+    weights_Q: torch.Tensor
 
 
 def lessons(
@@ -136,7 +148,7 @@ def lesson(sequences: Sequences, pieces_B2: np.ndarray, context: int, device: to
         given(sequences.pauses_E[event_Q]),
         given(sequences.user_stats_ES[event_Q]),
         given(sequences.items_E[event_Q]),
-        given(sequences.rewards_E[event_Q]),
+        given(sequences.weights_E[event_Q]),
     )
 
 

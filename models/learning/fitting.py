@@ -6,15 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.learning.batches import Lesson, Sequences, lessons, pieces
 from models.learning.losses import full_softmax, sampled_softmax
+from models.learning.optimiser import AdamW
 from models.network.config import Recipe
 from models.network.sequence import SequenceNetwork
 
 FREQUENCY_POWER = 0.75
 """Negatives are drawn by frequency to this power (Mikolov et al. 2013): neither uniform nor all hits."""
+
+LONGEST_GRADIENT = 1.0
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class _Teacher:
         rng: np.random.Generator,
     ) -> None:
         self.network, self.recipe, self.schedule, self.rng = network, recipe, schedule, rng
-        self.optimiser = torch.optim.AdamW(_decay_groups(network, schedule.weight_decay), lr=schedule.rate)
+        self.optimiser = AdamW(network.parameters(), schedule.weight_decay)
         often_N = np.bincount(sequences.items_E, minlength=len(network.ids_ND)) + 1.0
         q_N = often_N**FREQUENCY_POWER
         self.cumulative_N = np.cumsum(q_N / q_N.sum())
@@ -102,13 +105,9 @@ class _Teacher:
 
     def step(self, lesson: Lesson, share: float, start: list[Tensor]) -> float:
         """One step of the optimiser; returns the mean loss."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.schedule.rate * share
         loss = self._loss(lesson)
-        self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimiser.step()
+        self.optimiser.step(self.schedule.rate * share, LONGEST_GRADIENT)
         if start:
             with torch.no_grad():
                 for weight, anchor in zip(self.network.parameters(), start, strict=True):
@@ -127,14 +126,4 @@ class _Teacher:
             drawn = np.searchsorted(self.cumulative_N, self.rng.random(recipe.negatives))
             sampled_M = torch.from_numpy(np.minimum(drawn, len(items_ND) - 1)).to(items_ND.device)
             losses_Q = sampled_softmax(states_QD, items_ND, network.bias_N, lesson.targets_Q, sampled_M, self.log_q_N)
-        weights_Q = recipe.reward_floor + (1.0 - recipe.reward_floor) * lesson.rewards_Q
-        return (losses_Q * weights_Q).sum() / weights_Q.sum().clamp(min=1e-6)
-
-
-def _decay_groups(network: SequenceNetwork, weight_decay: float) -> list[dict[str, object]]:
-    """Vectors (norms, biases, the start) are not decayed."""
-    weights = list(network.parameters())
-    return [
-        {"params": [one for one in weights if one.ndim > 1], "weight_decay": weight_decay},
-        {"params": [one for one in weights if one.ndim <= 1], "weight_decay": 0.0},
-    ]
+        return (losses_Q * lesson.weights_Q).sum() / lesson.weights_Q.sum().clamp(min=1e-6)

@@ -21,7 +21,7 @@ class SequenceConfig:
     width: int = 64
     blocks: int = 2
     heads: int = 2
-    context: int = 64
+    context: int = 32
     dropout: float = 0.2
     user_stats: bool = True
     item_stats: bool = True
@@ -50,8 +50,8 @@ class Recipe:
 
     name: str
     network: SequenceConfig = field(default_factory=SequenceConfig)
-    epochs: int = 12
-    batch: int = 32
+    epochs: int = 8
+    batch: int = 16
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
     warmup: float = 0.1
@@ -61,6 +61,8 @@ class Recipe:
     knn: KnnGrid = field(default_factory=KnnGrid)
     popularity_days: tuple[float, ...] = (30.0, 90.0, 365.0, 1e5)
     mix_step: float = 0.1
+    validation_groups: int = 2000
+    validate_every_batch: int = 2
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe as JSON values."""

@@ -1,0 +1,194 @@
+"""A hybrid from nothing: every part is chosen on validation, then fitted again on all that may be learned."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import scipy.sparse.linalg
+import torch
+
+from attune.errors import DataContractError
+from models.baselines import ItemKnn, Popularity
+from models.catalogue import Catalogue
+from models.hybrid import PARTS, Hybrid
+from models.learning.batches import Sequences
+from models.learning.dataset import TrainingSet
+from models.learning.fitting import Schedule, fit, seeded
+from models.learning.panel import is_panel
+from models.learning.selection import MixSearch, choose_knn, choose_popularity
+from models.learning.validation import Validation
+from models.network.config import Recipe
+from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender
+
+OnEpoch = Callable[[dict[str, Any]], None]
+"""Is given each epoch's row of the report as soon as it is known."""
+
+SCORES_AT_ONCE = 20_000_000
+"""The weights of the mix are chosen on this many scores a part at most, whatever the catalogue's size."""
+
+WARM_START_LENGTH = 0.2
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A hybrid and what it was made of; ``trained_upto`` is the last position that any part learned from.
+
+    ``catalogue`` is the one that the hybrid scores, with its items' statistics as of that position. ``report``
+    holds JSON values: parameters, figures by epoch, what was chosen, each part alone, the ablation.
+    """
+
+    hybrid: Hybrid
+    catalogue: Catalogue
+    recipe: Recipe
+    trained_upto: int
+    seed: int
+    report: dict[str, Any]
+
+
+def train(
+    training_set: TrainingSet,
+    recipe: Recipe,
+    train_upto: int,
+    validate_upto: int,
+    seed: int,
+    on_epoch: OnEpoch | None = None,
+) -> Trained:
+    """Learn from positions up to ``train_upto``, choose on those up to ``validate_upto``, then learn from both.
+
+    Nothing after ``validate_upto`` and nothing of the panel's users has any influence. Deterministic for a seed
+    on one machine. Raises DataContractError when nothing is left to learn from.
+    """
+    known = learnable(training_set, validate_upto)
+    learned = known.upto(train_upto)
+    most = max(200, min(recipe.validation_groups, SCORES_AT_ONCE // len(known.catalogue)))
+    validation = Validation.over(replace(known, catalogue=learned.catalogue), train_upto, validate_upto, most)
+
+    popularity, popularity_tried = choose_popularity(learned, validation, recipe)
+    knn, knn_tried = choose_knn(learned, validation, recipe.knn)
+    network, epochs = _choose_network(learned, knn, validation, recipe, seed, on_epoch)
+    search = MixSearch((network, knn, popularity), validation)
+    weights, weights_tried = search.choose(recipe.mix_step)
+    chosen = Hybrid(network, knn, popularity, weights)
+    best_epoch = max(epochs, key=lambda row: row["objective"])["epoch"]
+
+    final = refit(known, chosen, replace(recipe, epochs=best_epoch), seed)
+    report = {
+        "recipe": recipe.as_dict(),
+        "seed": seed,
+        "train_upto": train_upto,
+        "validate_upto": validate_upto,
+        "events": len(known),
+        "users": len(np.unique(known.users)),
+        "items": len(known.catalogue),
+        "parameters": sum(one.numel() for one in network.network.parameters()),
+        "epochs": epochs,
+        "chosen": {
+            "epochs": best_epoch,
+            "weights": dict(zip(PARTS, weights, strict=True)),
+            "item-knn": knn.settings(),
+            "popularity": popularity.settings(),
+        },
+        "tried": {"popularity": popularity_tried, "item-knn": knn_tried, "weights": weights_tried},
+        "validation": parts_alone(chosen, validation),
+        "ablation": ablation(chosen, validation),
+    }
+    return Trained(final, known.catalogue, recipe, validate_upto, seed, report)
+
+
+def learnable(training_set: TrainingSet, upto: int) -> TrainingSet:
+    """What may be learned from: positions up to ``upto``, and no event of the panel's users."""
+    panel = is_panel(training_set.user_ids)
+    known = training_set.select(~panel[training_set.users]).upto(upto)
+    if not len(known):
+        raise DataContractError(f"no event up to position {upto} may be learned from (the panel's users never are)")
+    return known
+
+
+def refit(known: TrainingSet, chosen: Hybrid, recipe: Recipe, seed: int) -> Hybrid:
+    """Every part once more, as it was chosen, on everything known."""
+    knn = ItemKnn.fit(known, chosen.knn.choice)
+    popularity = Popularity.fit(known, chosen.popularity.half_life_days)
+    network, names = new_network(known, knn, recipe, seed)
+    fit(network, Sequences.of(known, recipe.reward_floor), recipe, schedule_of(recipe), seed)
+    return Hybrid(SequenceRecommender(network, names), knn, popularity, chosen.weights)
+
+
+def schedule_of(recipe: Recipe) -> Schedule:
+    """The schedule of a training from nothing."""
+    return Schedule(recipe.epochs, recipe.learning_rate, recipe.warmup, recipe.weight_decay)
+
+
+def new_network(
+    learned: TrainingSet, knn: ItemKnn, recipe: Recipe, seed: int
+) -> tuple[SequenceNetwork, tuple[str, ...]]:
+    """An untaught network on the best device, its items placed by item-kNN's similarities; and its genres."""
+    attributes = ItemAttributes.of(learned.catalogue)
+    with seeded(seed):
+        network = SequenceNetwork(recipe.network, attributes)
+    with torch.no_grad():
+        network.ids_ND.copy_(torch.from_numpy(warm_start(knn.similarity_NN, recipe.network.width)))
+    return network.to("cuda" if torch.cuda.is_available() else "cpu"), attributes.genre_names
+
+
+def warm_start(similarity_NN: sp.csr_matrix, width: int) -> np.ndarray:
+    """ids_ND whose inner products are close to the similarities: the leading eigenvectors, scaled by their roots.
+
+    Few events cannot place thousands of items; the co-occurrences place most of them at once. Rows have a mean
+    length of ``WARM_START_LENGTH``; items without neighbours are at zero, so their attributes speak for them.
+    """
+    count = similarity_NN.shape[0]
+    ids_ND = np.zeros((count, width), np.float32)
+    kept = min(width, count - 2)
+    if kept < 1 or not similarity_NN.nnz:
+        return ids_ND
+    symmetric_NN = ((similarity_NN + similarity_NN.T) * 0.5).astype(np.float64)
+    start_N = np.random.default_rng(0).random(count)
+    values, vectors_NK = scipy.sparse.linalg.eigsh(symmetric_NN, k=kept, which="LA", v0=start_N)
+    placed_NK = vectors_NK * np.sqrt(np.maximum(values, 0.0))
+    length = np.linalg.norm(placed_NK, axis=1).mean()
+    ids_ND[:, :kept] = placed_NK * (WARM_START_LENGTH / max(length, 1e-12))
+    return ids_ND
+
+
+def _choose_network(
+    learned: TrainingSet,
+    knn: ItemKnn,
+    validation: Validation,
+    recipe: Recipe,
+    seed: int,
+    on_epoch: OnEpoch | None,
+) -> tuple[SequenceRecommender, list[dict[str, Any]]]:
+    """A network taught for the recipe's epochs, as it was after the best of them, and a row per epoch."""
+    network, names = new_network(learned, knn, recipe, seed)
+    often = validation.thinned(recipe.validate_every_batch)
+    rows: list[dict[str, Any]] = []
+    weights: dict[str, torch.Tensor] = {}
+
+    def after_epoch(epoch: int, loss: float) -> None:
+        row = {"epoch": epoch, "loss": loss, **often.figures(SequenceRecommender(network, names))}
+        if row["objective"] > max((one["objective"] for one in rows), default=-1.0):
+            weights.update({name: tensor.clone() for name, tensor in network.state_dict().items()})
+        rows.append(row)
+        if on_epoch is not None:
+            on_epoch(row)
+
+    fit(network, Sequences.of(learned, recipe.reward_floor), recipe, schedule_of(recipe), seed, after_epoch)
+    network.load_state_dict(weights)
+    return SequenceRecommender(network, names), rows
+
+
+def parts_alone(hybrid: Hybrid, validation: Validation) -> dict[str, dict[str, float]]:
+    """Each part's figures on validation, and the hybrid's."""
+    return {one.name: validation.figures(one) for one in (*hybrid.parts, hybrid)}
+
+
+def ablation(hybrid: Hybrid, validation: Validation) -> dict[str, dict[str, float]]:
+    """The network's figures when a group of statistics is unknown to it, beside those with all of them."""
+    network = hybrid.network
+    return {
+        "with all statistics": validation.figures(network),
+        "without user_stats": validation.without("user_stats_BF").figures(network),
+        "without item_stats": validation.without("item_stats_BLF").figures(network),
+    }
