@@ -30,7 +30,7 @@ from models.baselines import Popularity
 from models.catalogue import Catalogue
 from models.contract import Recommender
 from models.history import HistoryBatch
-from models.hybrid import Hybrid
+from models.hybrid import PARTS, Hybrid
 from models.learning.dataset import TrainingSet, groups, histories
 from models.ranking.policy import PlackettLuce
 from models.sealed_folder import MANIFEST, open_sealed, seal
@@ -44,7 +44,6 @@ TOLERANCE = 1e-4
 """How far golden scores may be from those of the training: other machines add in another order."""
 
 GOLDEN_HISTORIES = 8
-NETWORK = "network"
 _STATS = "catalogue/stats_NF"
 
 
@@ -156,10 +155,16 @@ def save_bundle(
     Raises BundleError when the folder exists or cannot be written.
     """
     tensors = hybrid.tensors()
-    weights = {name: values for name, values in tensors.items() if name.startswith(NETWORK)}
+    weights = {name: values for name, values in tensors.items() if name.startswith(PARTS[0])}
     tables = {name: values for name, values in tensors.items() if name not in weights}
     tables[_STATS] = catalogue.stats_NF.astype(np.float32)
-    config = {"format": FORMAT, **provenance.as_dict(), "model": hybrid.settings(), "policy": policy.describe()}
+    config = {
+        "format": FORMAT,
+        **provenance.as_dict(),
+        "mix": dict(zip(PARTS, hybrid.weights, strict=True)),
+        "model": hybrid.settings(),
+        "policy": policy.describe(),
+    }
     inputs = {f"batch/{name}": getattr(golden, name) for name in HistoryBatch.__dataclass_fields__}
     files = {
         CONFIG: json.dumps(config, indent=1, sort_keys=True, allow_nan=False).encode(),

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from attune.clock import Clock, system_clock
 from attune.errors import ModelError
 from models import model_card, pyfunc
 from models.bundle import CONFIG, Bundle
+from models.code_version import git_commit
 from models.figures import flat, for_json
 from models.sealed_folder import MANIFEST
 
@@ -100,13 +100,13 @@ class Registry:
         """
         target = folder / str(version)
         with self._wrapped(f"fetch version {version}"):
-            found = self.client.get_model_version(MODEL, version)
-            digest = found.tags["bundle_digest"]
+            run_id, found = self._version(version)
+            digest = found["bundle_digest"]
             if (target / MANIFEST).exists() and _digest(target) == digest:
                 return target
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=f".version-{version}-", dir=folder) as draft:
-                local = self.client.download_artifacts(found.run_id, f"{ARTIFACT}/data", draft)
+                local = self.client.download_artifacts(run_id, f"{ARTIFACT}/data", draft)
                 bundle = next(Path(local).glob(f"*/{MANIFEST}")).parent
                 if _digest(bundle) != digest:
                     raise ModelError(f"the artifact of version {version} is not the bundle that was registered")
@@ -118,7 +118,7 @@ class Registry:
         found = judgement.as_dict()
         text = json.dumps(found, indent=1, allow_nan=False)
         with self._wrapped(f"record the gates of version {version}"):
-            run_id = self.client.get_model_version(MODEL, version).run_id
+            run_id, _ = self._version(version)
             for gate in found["gates"]:
                 self.client.set_model_version_tag(MODEL, version, f"gate.{gate['name']}", gate["verdict"])
             self.client.set_model_version_tag(MODEL, version, "accepted", str(judgement.accepted).lower())
@@ -157,7 +157,9 @@ class Registry:
         from one that was moved: its version then becomes the challenger, to be judged like any other.
         """
         found, projected = self._model()
-        truth = {CHAMPION: promotion and promotion.version, PREVIOUS: promotion and promotion.previous}
+        truth: dict[str, str | None] = {CHAMPION: None, PREVIOUS: None}
+        if promotion is not None:
+            truth = {CHAMPION: promotion.version, PREVIOUS: promotion.previous}
         corrected: list[str] = []
         with self._wrapped("put the aliases right"):
             for alias in (PREVIOUS, CHAMPION):
@@ -188,6 +190,13 @@ class Registry:
             self.client.set_registered_model_tag(MODEL, _PROJECTED + alias, right)
         elif told != right:
             self.client.delete_registered_model_tag(MODEL, _PROJECTED + alias)
+
+    def _version(self, version: str) -> tuple[str, dict[str, str]]:
+        """The run and the tags of a version. Raises ModelError for one that attune did not register."""
+        found = self.client.get_model_version(MODEL, version)
+        if not found.run_id or "bundle_digest" not in found.tags:
+            raise ModelError(f"version {version} of {MODEL} was not registered by attune; it has no bundle to serve")
+        return found.run_id, dict(found.tags)
 
     def _model(self) -> tuple[dict[str, str], dict[str, str]]:
         """The aliases, and what was last projected; both empty when nothing is registered."""
@@ -261,7 +270,7 @@ class Registry:
             run_id=run.info.run_id,
             tags=tags,
             description=model_card.description(card, DESCRIPTION_LIMIT),
-            await_creation_for=None,
+            await_creation_for=0,
         )
         return str(version.version)
 
@@ -272,21 +281,6 @@ class Registry:
             yield
         except (MlflowException, OSError) as error:
             raise ModelError(f"MLflow at {self.url} could not {doing}: {error}") from error
-
-
-def git_commit() -> str | None:
-    """The commit of the code that runs, with ``+`` when files differ from it; None outside a checkout."""
-    root = Path(__file__).resolve().parents[1]
-    try:
-        commit = _git(root, "rev-parse", "HEAD")
-        return f"{commit}+" if _git(root, "status", "--porcelain", "--untracked-files=no") else commit
-    except (OSError, subprocess.SubprocessError):
-        return None
-
-
-def _git(root: Path, *arguments: str) -> str:
-    found = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=True)
-    return found.stdout.strip()
 
 
 def _lineage(bundle_folder: Path, config: Mapping[str, Any], parent: str | None) -> dict[str, str]:

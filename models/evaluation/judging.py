@@ -10,9 +10,10 @@ from models.evaluation import gates
 from models.evaluation.bootstrap import Interval, interval, paired
 from models.evaluation.gates import Evidence, Gate, GateLimits, Lineage
 from models.evaluation.judgement import Judgement
-from models.evaluation.latency import PopularityAlone, median_ms, states_of
+from models.evaluation.latency import PopularityAlone, answer_ms, states_of
 from models.evaluation.metrics import CUT, SLICES, Evaluation, coverage, summary
-from models.evaluation.replay import replay
+from models.evaluation.remembered import remembering
+from models.evaluation.replay import replay, replay_together
 from models.learning.dataset import TrainingSet
 from models.learning.panel import is_panel
 
@@ -95,19 +96,19 @@ def _load(**folders: Path | None) -> dict[str, Bundle]:
 
 def _replays(bundles: Mapping[str, Bundle], training_set: TrainingSet, after: int, upto: int) -> dict[str, Evaluation]:
     """Everybody on the same events: the bundles, fresh popularity, and each part of the challenger alone."""
-    by_digest: dict[str, Evaluation] = {}
-    found: dict[str, Evaluation] = {}
-    for name, bundle in bundles.items():
-        if bundle.digest not in by_digest:
-            scored = replay(bundle.hybrid, training_set, after, upto, catalogue=bundle.catalogue)
-            by_digest[bundle.digest] = scored
-        found[name] = by_digest[bundle.digest]
     challenger = bundles["challenger"]
+    hybrid, parts = remembering(challenger.hybrid)
+    scored = replay_together([hybrid, *parts], training_set, after, upto, catalogue=challenger.catalogue)
+    found = {"challenger": scored[0]}
+    by_digest = {challenger.digest: scored[0]}
+    for name in ("champion", "anchor"):
+        if name in bundles:
+            bundle = bundles[name]
+            if bundle.digest not in by_digest:
+                by_digest[bundle.digest] = replay(bundle.hybrid, training_set, after, upto, catalogue=bundle.catalogue)
+            found[name] = by_digest[bundle.digest]
     found["popularity"] = replay(_fresh_popularity(challenger, training_set, after), training_set, after, upto)
-    for part in challenger.parts:
-        scored = replay(part, training_set, after, upto, catalogue=challenger.catalogue)
-        found[f"{part.name} alone"] = scored
-    return found
+    return {**found, **{f"{one.name} alone": one for one in scored[1:]}}
 
 
 def _fresh_popularity(challenger: Bundle, training_set: TrainingSet, after: int) -> Popularity:
@@ -144,10 +145,10 @@ def _coverage(replays: Mapping[str, Evaluation], limits: GateLimits) -> Gate:
 
 
 def _latencies(challenger: Bundle, training_set: TrainingSet, after: int) -> tuple[float, float]:
-    """The median milliseconds of an answer: the challenger's, and those of its popularity alone."""
+    """The milliseconds of an answer: the challenger's, and those of its popularity alone."""
     states = states_of(training_set, after, LATENCY_USERS)
     plain = PopularityAlone(challenger.catalogue, challenger.popularity, challenger.policy)
-    model_ms, popularity_ms = median_ms([challenger, plain], states, int(training_set.times.max()))
+    model_ms, popularity_ms = answer_ms([challenger, plain], states, int(training_set.times.max()))
     return model_ms, popularity_ms
 
 

@@ -30,14 +30,16 @@ CUT = 10
 EVENT_METRICS = ("hr@10", "ndcg@10", "mrr", "auc")
 GROUP_METRICS = ("precision@10", "recall@10", "f1@10")
 SLICES = ("all", "positive")
+EVENT_COLUMNS = ("group", "user_id", "position", "reward", "rank", "candidates")
+GROUP_COLUMNS = ("group", "user_id", "moment", "relevant", "hits", "relevant_positive", "hits_positive")
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """What a replay saw.
 
-    ``events``  a row per target: group, user_id, position, reward, rank (float, infinity for a miss), candidates.
-    ``groups``  a row per group: user_id, moment, relevant, hits, relevant_positive, hits_positive (counts).
+    ``events``  a row per target: ``EVENT_COLUMNS``; rank is a float, infinity for a miss.
+    ``groups``  a row per group: ``GROUP_COLUMNS``; the last four are counts of targets.
     ``lists_GK`` the ten best unseen items of each group as catalogue places, -1 where there were fewer.
     ``catalogue_size`` is N; ``repeated`` counts events left out because their user had the item already (or it
     stands twice in the group); ``unmarked`` those left out because their kind is no sign of use (an impression);

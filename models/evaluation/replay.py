@@ -4,6 +4,8 @@ The histories are live (every revealed event counts from the next moment on), th
 one user at one timestamp are one group: all are scored before any is revealed.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
@@ -12,8 +14,8 @@ import pandas as pd
 from attune.kinds import KINDS
 from models.catalogue import Catalogue
 from models.contract import Recommender
-from models.evaluation.metrics import CUT, Evaluation
-from models.history import KIND_INDEX
+from models.evaluation.metrics import CUT, EVENT_COLUMNS, GROUP_COLUMNS, Evaluation
+from models.history import KIND_INDEX, HistoryBatch
 from models.learning.dataset import Groups, TrainingSet, groups, histories, seen
 from models.ranking.retrieval import mask, top_k_rows
 
@@ -35,119 +37,152 @@ def replay(
     user had the item already is left out and counted; so which events are judged is the same for every
     recommender over one training set.
     """
+    return replay_together([recommender], training_set, after, upto, batch, catalogue)[0]
+
+
+def replay_together(
+    recommenders: Sequence[Recommender],
+    training_set: TrainingSet,
+    after: int,
+    upto: int,
+    batch: int = 256,
+    catalogue: Catalogue | None = None,
+) -> list[Evaluation]:
+    """``replay`` of several recommenders over one catalogue; each is asked the very same batch after the other."""
     catalogue = catalogue or training_set.catalogue
+    places = catalogue.places(training_set.catalogue.item_ids)
     asked = groups(training_set, after, upto)
     starts, ends = training_set.known_before(asked.users, asked.moments)
     by_length = np.argsort(ends - starts, kind="stable")  # rows of one batch are padded to its longest history
-    judge = _Judge(recommender, training_set, catalogue)
+    gathered = [_Gathered(recommender, catalogue) for recommender in recommenders]
+    left_out = np.zeros(2, np.int64)
     for start in range(0, len(asked), batch):
-        judge.take(asked, by_length[start : start + batch])
-    return judge.evaluation(asked)
+        chosen = by_length[start : start + batch]
+        questions, dropped = _questions(training_set, asked.select(chosen), chosen, places)
+        left_out += dropped
+        if len(questions.row_T):
+            histories_B = histories(training_set, asked.select(chosen), catalogue=catalogue)
+            for one in gathered:
+                one.take(questions, histories_B)
+    return [one.evaluation(*left_out.tolist()) for one in gathered]
 
 
-class _Judge:
-    """Gathers the rows of an evaluation batch by batch."""
+@dataclass(frozen=True)
+class _Questions:
+    """A batch of groups: what each had seen, and T targets with the row of the batch that each stands in."""
 
-    def __init__(self, recommender: Recommender, training_set: TrainingSet, catalogue: Catalogue) -> None:
-        self.recommender, self.training_set, self.catalogue = recommender, training_set, catalogue
-        self.places = catalogue.places(training_set.catalogue.item_ids)
+    group_B: np.ndarray
+    user_B: np.ndarray
+    moment_B: np.ndarray
+    row_S: np.ndarray
+    seen_S: np.ndarray
+    row_T: np.ndarray
+    item_T: np.ndarray
+    reward_T: np.ndarray
+    position_T: np.ndarray
+
+
+def _questions(
+    training_set: TrainingSet, part: Groups, group_B: np.ndarray, places: np.ndarray
+) -> tuple[_Questions, tuple[int, int]]:
+    """The questions of a batch, and how many events were left out: as repeats, as no sign of use.
+
+    Whether an item was seen is decided by the training set's own catalogue, so that every recommender is asked
+    the same; ``places`` maps it to the recommender's.
+    """
+    known = seen(training_set, part)
+    row_S, count = known.row_of_value(), len(training_set.catalogue)
+    event_T, row_T = part.rows.values, part.rows.row_of_value()
+    used_T = np.isin(training_set.kinds[event_T], _TARGET_KINDS)
+    unmarked = int((~used_T).sum())
+    event_T, row_T = event_T[used_T], row_T[used_T]
+    key_T = row_T * count + training_set.items[event_T]
+    fresh_T = np.zeros(len(key_T), bool)
+    fresh_T[np.unique(key_T, return_index=True)[1]] = True
+    fresh_T &= ~np.isin(key_T, row_S * count + known.values)
+    event_T, row_T = event_T[fresh_T], row_T[fresh_T]
+    questions = _Questions(
+        group_B=group_B,
+        user_B=training_set.user_ids[part.users],
+        moment_B=part.moments,
+        row_S=row_S,
+        seen_S=places[known.values],
+        row_T=row_T,
+        item_T=places[training_set.items[event_T]],
+        reward_T=training_set.rewards[event_T],
+        position_T=training_set.positions[event_T],
+    )
+    return questions, (int((~fresh_T).sum()), unmarked)
+
+
+class _Gathered:
+    """The rows of one recommender's evaluation, batch by batch."""
+
+    def __init__(self, recommender: Recommender, catalogue: Catalogue) -> None:
+        self.recommender, self.catalogue = recommender, catalogue
         self.events: list[pd.DataFrame] = []
         self.groups: list[pd.DataFrame] = []
         self.lists: list[np.ndarray] = []
-        self.repeated = self.unmarked = self.unknown = 0
+        self.unknown = 0
         self.seconds = 0.0
 
-    def take(self, asked: Groups, chosen: np.ndarray) -> None:
-        """Score the groups at ``chosen`` and keep what became of their targets."""
-        part = asked.select(chosen)
-        known = seen(self.training_set, part)
-        rows_S, items_S = known.row_of_value(), known.values
-        row_T, event_T = self._targets(part, rows_S, items_S)
-        if not len(event_T):
-            return
-        item_T = self.places[self.training_set.items[event_T]]
+    def take(self, asked: _Questions, batch: HistoryBatch) -> None:
+        """Score the batch and keep what became of its targets."""
         began = perf_counter()
-        scores_BN = self.recommender.scores(histories(self.training_set, part, catalogue=self.catalogue))
+        scores_BN = self.recommender.scores(batch)
         self.seconds += perf_counter() - began
-        masked_BN = mask(scores_BN, rows_S, self.places[items_S])
-        self.unknown += int((item_T < 0).sum())
-        reward_T = self.training_set.rewards[event_T]
-        user_B = self.training_set.user_ids[part.users]
-        candidates_B = (masked_BN > -np.inf).sum(axis=1)
-        self.events.append(
-            pd.DataFrame(
-                {
-                    "group": chosen[row_T],
-                    "user_id": user_B[row_T],
-                    "position": self.training_set.positions[event_T],
-                    "reward": reward_T,
-                    "rank": ranks(masked_BN, row_T, item_T),
-                    "candidates": candidates_B[row_T],
-                }
-            )
-        )
-        self._keep_groups(chosen, user_B, part.moments, row_T, item_T, reward_T, masked_BN)
-
-    def _targets(self, part: Groups, rows_S: np.ndarray, items_S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Each target's row in the batch and its event; what the user had already is counted and left out."""
-        event_T, row_T = part.rows.values, part.rows.row_of_value()
-        used_T = np.isin(self.training_set.kinds[event_T], _TARGET_KINDS)
-        self.unmarked += int((~used_T).sum())
-        event_T, row_T = event_T[used_T], row_T[used_T]
-        count = len(self.training_set.catalogue)
-        key_T = row_T * count + self.training_set.items[event_T]
-        fresh_T = ~np.isin(key_T, rows_S * count + items_S)
-        first_T = np.zeros(len(key_T), bool)
-        first_T[np.unique(key_T, return_index=True)[1]] = True
-        keep_T = fresh_T & first_T
-        self.repeated += int((~keep_T).sum())
-        return row_T[keep_T], event_T[keep_T]
-
-    def _keep_groups(
-        self,
-        chosen: np.ndarray,
-        user_B: np.ndarray,
-        moment_B: np.ndarray,
-        row_T: np.ndarray,
-        item_T: np.ndarray,
-        reward_T: np.ndarray,
-        masked_BN: np.ndarray,
-    ) -> None:
-        """The counts of each group that has a target, and its ten best."""
-        asked_B = np.unique(row_T)
-        lists_GK = np.full((len(chosen), CUT), -1, np.int32)
-        for row, best in zip(asked_B, top_k_rows(masked_BN[asked_B], CUT), strict=True):
-            lists_GK[row, : len(best)] = best
-        hit_T = (lists_GK[row_T] == item_T[:, None]).any(axis=1) & (item_T >= 0)
-        liked_T = reward_T > 0.5
-        counts = {
-            name: np.bincount(row_T[chosen_T], minlength=len(chosen))[asked_B]
-            for name, chosen_T in (
-                ("relevant", slice(None)),
-                ("hits", hit_T),
-                ("relevant_positive", liked_T),
-                ("hits_positive", hit_T & liked_T),
-            )
+        masked_BN = mask(scores_BN, asked.row_S, asked.seen_S)
+        self.unknown += int((asked.item_T < 0).sum())
+        rows = {
+            "group": asked.group_B[asked.row_T],
+            "user_id": asked.user_B[asked.row_T],
+            "position": asked.position_T,
+            "reward": asked.reward_T,
+            "rank": ranks(masked_BN, asked.row_T, asked.item_T),
+            "candidates": (masked_BN > -np.inf).sum(axis=1)[asked.row_T],
         }
-        frame = {"group": chosen[asked_B], "user_id": user_B[asked_B], "moment": moment_B[asked_B], **counts}
-        self.groups.append(pd.DataFrame(frame))
-        self.lists.append(lists_GK[asked_B])
+        self.events.append(pd.DataFrame(rows))
+        self._take_groups(asked, masked_BN)
 
-    def evaluation(self, asked: Groups) -> Evaluation:
-        """Everything seen, events by position and groups in the order of time."""
-        events = _joined(self.events, ["group", "user_id", "position", "reward", "rank", "candidates"])
-        columns = ["group", "user_id", "moment", "relevant", "hits", "relevant_positive", "hits_positive"]
-        frame = _joined(self.groups, columns)
+    def _take_groups(self, asked: _Questions, masked_BN: np.ndarray) -> None:
+        """The counts of each group that has a target, and its ten best."""
+        with_target = np.unique(asked.row_T)
+        lists_BK = np.full((len(masked_BN), CUT), -1, np.int32)
+        for row, best in zip(with_target, top_k_rows(masked_BN[with_target], CUT), strict=True):
+            lists_BK[row, : len(best)] = best
+        hit_T = (lists_BK[asked.row_T] == asked.item_T[:, None]).any(axis=1) & (asked.item_T >= 0)
+        liked_T = asked.reward_T > 0.5
+        counted = {
+            "relevant": np.ones(len(hit_T), bool),
+            "hits": hit_T,
+            "relevant_positive": liked_T,
+            "hits_positive": hit_T & liked_T,
+        }
+        frame = {
+            "group": asked.group_B[with_target],
+            "user_id": asked.user_B[with_target],
+            "moment": asked.moment_B[with_target],
+            **{
+                name: np.bincount(asked.row_T[chosen_T], minlength=len(masked_BN))[with_target]
+                for name, chosen_T in counted.items()
+            },
+        }
+        self.groups.append(pd.DataFrame(frame))
+        self.lists.append(lists_BK[with_target])
+
+    def evaluation(self, repeated: int, unmarked: int) -> Evaluation:
+        """Everything taken: events by position, groups in the order of time."""
+        frame = _joined(self.groups, GROUP_COLUMNS)
         order = np.argsort(frame["group"].to_numpy(np.int64), kind="stable")
-        lists = np.concatenate(self.lists) if self.lists else np.zeros((0, CUT), np.int32)
+        lists_GK = np.concatenate(self.lists) if self.lists else np.zeros((0, CUT), np.int32)
         return Evaluation(
             name=self.recommender.name,
-            events=events.sort_values("position", ignore_index=True),
+            events=_joined(self.events, EVENT_COLUMNS).sort_values("position", ignore_index=True),
             groups=frame.iloc[order].reset_index(drop=True),
-            lists_GK=lists[order],
+            lists_GK=lists_GK[order],
             catalogue_size=len(self.catalogue),
-            repeated=self.repeated,
-            unmarked=self.unmarked,
+            repeated=repeated,
+            unmarked=unmarked,
             unknown=self.unknown,
             seconds=self.seconds,
         )
@@ -169,5 +204,5 @@ def ranks(masked_BN: np.ndarray, row_T: np.ndarray, item_T: np.ndarray, batch: i
     return found
 
 
-def _joined(frames: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+def _joined(frames: list[pd.DataFrame], columns: tuple[str, ...]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({name: [] for name in columns})

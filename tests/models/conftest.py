@@ -1,15 +1,30 @@
 """Small worlds whose right answers are known."""
 
-from collections.abc import Callable, Sequence
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
+import httpx
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from attune.columns import ITEM_STATS, USER_STATS
 from attune.kinds import reward
-from models.history import HistoryBatch
+from mlflow_server import command as mlflow_command
+from models.baselines import ItemKnn, KnnChoice, Popularity
+from models.bundle import Provenance, golden_batch, save_bundle
+from models.history import KIND_INDEX, HistoryBatch
+from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
+from models.network.config import SequenceConfig
+from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender
+from models.ranking.policy import PlackettLuce
 
 Row = tuple[int, str, str, str, float | None, int]
 """position, user, item, kind, value, time in microseconds."""
@@ -84,3 +99,137 @@ def fixed_scores() -> type[FixedScores]:
 @pytest.fixture(scope="session")
 def hashed() -> type[Hashed]:
     return Hashed
+
+
+CLUSTERS, CLUSTER_ITEMS, PEOPLE = 4, 15, 160
+
+
+def plant(seed: int = 3) -> TrainingSet:
+    """People of one cluster use that cluster's items, some more than others, for fourteen events each.
+
+    They come one after another, so a later stretch of positions holds people that an earlier one does not.
+    Clusters are of unequal size: popularity ranks the first cluster's items for everybody, and is mostly wrong.
+    """
+    rng, rows = np.random.default_rng(seed), []
+    weights = 1.0 / np.arange(1, CLUSTER_ITEMS + 1) ** 0.5
+    for person in range(PEOPLE):
+        cluster = int(rng.choice(CLUSTERS, p=[0.4, 0.2, 0.2, 0.2]))
+        chosen = rng.choice(CLUSTER_ITEMS, 10, replace=False, p=weights / weights.sum())
+        start = person * 1_000_000 + int(rng.integers(4_000_000))
+        for step, item in enumerate(chosen):
+            liked = rng.random() < 0.8
+            rows.append((f"p{person:03d}", f"c{cluster}-{item:02d}", "like" if liked else "view", None, start + step))
+    rows.sort(key=lambda row: row[4])
+    items = [f"c{cluster}-{item:02d}" for cluster in range(CLUSTERS) for item in range(CLUSTER_ITEMS)]
+    return training_set_of([(position, *row) for position, row in enumerate(rows, start=1)], items)
+
+
+def hybrid_of(training_set: TrainingSet, upto: int, weights: tuple[float, float, float] = (0.1, 0.8, 0.1)) -> Hybrid:
+    """Item-kNN and popularity fitted up to a position, and a network that learned nothing yet."""
+    known = training_set.upto(upto)
+    torch.manual_seed(0)
+    attributes = ItemAttributes.of(known.catalogue)
+    network = SequenceNetwork(SequenceConfig(width=8, blocks=1, heads=1, context=16), attributes)
+    unlearned = SequenceRecommender(network, attributes.genre_names)
+    choice = KnnChoice(window=20, shrinkage=1.0, history=10, decay=1.0, slope=0.25, neighbours=20)
+    return Hybrid(unlearned, ItemKnn.fit(known, choice), Popularity.fit(known, 30.0), weights)
+
+
+@pytest.fixture(scope="session")
+def planted() -> TrainingSet:
+    return plant()
+
+
+@pytest.fixture(scope="session")
+def cut(planted: TrainingSet) -> int:
+    """The last position that the models of these tests learn from."""
+    return int(planted.positions.max() * 0.6)
+
+
+@pytest.fixture(scope="session")
+def policy() -> PlackettLuce:
+    return PlackettLuce(0.1)
+
+
+@pytest.fixture(scope="session")
+def provenance(planted: TrainingSet, cut: int) -> Provenance:
+    return Provenance({"name": "by hand"}, planted.window, cut, seed=0, panel_users_trained=0)
+
+
+@pytest.fixture(scope="session")
+def trained(planted: TrainingSet, cut: int) -> Hybrid:
+    return hybrid_of(planted, cut)
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(
+    tmp_path_factory: pytest.TempPathFactory,
+    trained: Hybrid,
+    planted: TrainingSet,
+    cut: int,
+    policy: PlackettLuce,
+    provenance: Provenance,
+) -> Path:
+    golden = golden_batch(planted, cut, planted.catalogue)
+    folder = tmp_path_factory.mktemp("bundles") / "trained"
+    return save_bundle(folder, trained, planted.catalogue, policy, provenance, golden)
+
+
+def write_folder(training_set: TrainingSet, folder: Path) -> Path:
+    """The training set as the folder that ``TrainingSet.load`` reads."""
+    names = {place: name for name, place in KIND_INDEX.items()}
+    catalogue = training_set.catalogue
+    events = pd.DataFrame({"position": training_set.positions, "user_id": training_set.user_ids[training_set.users]})
+    events["item_id"] = [catalogue.item_ids[place] for place in training_set.items]
+    events["kind"] = [names[place] for place in training_set.kinds]
+    events["reward"], events["event_timestamp"] = training_set.rewards, training_set.times
+    events[list(USER_STATS)], events[list(ITEM_STATS)] = training_set.user_stats_EF, training_set.item_stats_EF
+    items = pd.DataFrame({"item_id": catalogue.item_ids, "title": catalogue.titles, "year": catalogue.years})
+    items["genres"] = [list(names) for names in catalogue.genres]
+    items[list(ITEM_STATS)] = catalogue.stats_NF
+    folder.mkdir()
+    events.to_parquet(folder / "events.parquet")
+    items.to_parquet(folder / "items.parquet")
+    (folder / "window.json").write_text(json.dumps(training_set.window))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def write_training_set() -> Callable[[TrainingSet, Path], Path]:
+    return write_folder
+
+
+@pytest.fixture(scope="session")
+def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real tracking server and registry on SQLite."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    mlflow_command.prepare(folder)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    with (folder / "server.log").open("w") as output:
+        server = subprocess.Popen(
+            mlflow_command.command(folder, "127.0.0.1", port),
+            env={**os.environ, **mlflow_command.ENVIRONMENT},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_healthy(url, server, folder / "server.log")
+        yield url
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def _wait_until_healthy(url: str, server: subprocess.Popen, output: Path, seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            if httpx.get(f"{url}/health", timeout=2.0).is_success:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.1)
+    pytest.fail(f"MLflow did not start: {output.read_text()[-2000:]}")

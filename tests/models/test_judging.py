@@ -1,0 +1,135 @@
+"""A challenger held against the gates on a planted world: a good one passes, its spoiled twin is refused by name."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.bundle import Provenance, golden_batch, save_bundle
+from models.evaluation.gates import GateLimits
+from models.evaluation.judgement import Judgement
+from models.evaluation.judging import judge, judge_folders
+from models.evaluation.spoil import spoil
+
+DECISIVE = GateLimits(min_users=30, min_events=300)
+
+
+def verdicts(judgement: Judgement) -> dict[str, str]:
+    return {gate.name: gate.verdict for gate in judgement.gates}
+
+
+@pytest.fixture(scope="module")
+def first(bundle_folder, planted) -> Judgement:
+    return judge(bundle_folder, None, None, planted, limits=DECISIVE)
+
+
+def test_a_good_first_model_passes(first: Judgement) -> None:
+    assert verdicts(first) == {
+        "beats_popularity": "pass",
+        "not_worse_than_champion": "not_applicable",
+        "not_worse_than_anchor": "not_applicable",
+        "coverage": "pass",
+        "latency": "pass",
+        "parity": "pass",
+        "lineage": "pass",
+    }
+    assert first.accepted
+
+
+def test_the_judgement_counts_every_event_of_the_hold_out(first: Judgement, planted, cut: int) -> None:
+    held = first.hold_out
+    assert held["after"] == cut
+    assert held["events"] + held["repeated"] + held["unmarked"] == (planted.positions > cut).sum()
+    assert first.metrics["all"]["events"] == held["events"]
+    assert set(first.baselines) == {"popularity", "network alone", "item-knn alone", "popularity alone"}
+
+
+def test_a_spoiled_challenger_is_refused_by_name_and_its_twin_passes(bundle_folder, planted, tmp_path: Path) -> None:
+    spoiled = spoil(bundle_folder, tmp_path / "spoiled")
+    limits = GateLimits()  # far too few events for these: only what is lost for certain fails
+    refused = judge(spoiled, None, None, planted, limits=limits, accept_undecided=True)
+    assert [gate.name for gate in refused.gates if gate.verdict == "fail"] == ["beats_popularity"]
+    assert not refused.accepted
+    twin = judge(bundle_folder, None, None, planted, limits=limits, accept_undecided=True)
+    assert twin.accepted
+    assert not replace(twin, accept_undecided=False).accepted
+    against = judge(spoiled, bundle_folder, bundle_folder, planted, limits=limits)
+    assert verdicts(against)["not_worse_than_champion"] == "fail"
+
+
+def test_against_itself_a_model_is_not_worse(bundle_folder, planted) -> None:
+    found = judge(bundle_folder, bundle_folder, bundle_folder, planted, limits=DECISIVE)
+    assert verdicts(found)["not_worse_than_champion"] == "pass"
+    assert verdicts(found)["not_worse_than_anchor"] == "not_applicable"
+    assert found.intervals["against champion, relative"]["ndcg@10"].value == 0.0
+
+
+def test_a_worse_model_is_refused_by_champion_and_anchor(
+    bundle_folder, planted, trained, policy, provenance, cut, tmp_path: Path
+) -> None:
+    worse = replace(trained, weights=(0.0, 0.0, 1.0))
+    folder = save_bundle(
+        tmp_path / "worse", worse, planted.catalogue, policy, provenance, golden_batch(planted, cut, planted.catalogue)
+    )
+    found = judge(folder, bundle_folder, bundle_folder, planted, limits=DECISIVE)
+    assert verdicts(found)["not_worse_than_champion"] == "fail"
+    better = judge(bundle_folder, folder, folder, planted, limits=DECISIVE)
+    assert verdicts(better)["not_worse_than_champion"] == "pass"
+    anchored = judge(folder, folder, bundle_folder, planted, limits=DECISIVE)
+    assert verdicts(anchored)["not_worse_than_champion"] == "pass"
+    assert verdicts(anchored)["not_worse_than_anchor"] == "fail"
+
+
+@pytest.mark.parametrize("fault", [{"panel_users_trained": 2}, {"trained_upto": 10**6}])
+def test_a_model_that_saw_the_hold_out_or_the_panel_is_refused(
+    planted, trained, policy, provenance: Provenance, cut, tmp_path: Path, fault: dict[str, int]
+) -> None:
+    golden = golden_batch(planted, cut, planted.catalogue)
+    folder = save_bundle(tmp_path / "fault", trained, planted.catalogue, policy, replace(provenance, **fault), golden)
+    found = judge(folder, None, None, planted, after=cut, limits=DECISIVE)
+    assert [gate.name for gate in found.gates if gate.verdict == "fail"] == ["lineage"]
+
+
+def test_tables_that_do_not_belong_together_fail_parity(
+    bundle_folder, planted, trained, policy, provenance, cut, tmp_path
+):
+    class Drifting:
+        """Scores at saving otherwise than it will when loaded."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(trained, name)
+
+        def scores(self, batch) -> np.ndarray:
+            return trained.scores(batch) + np.float32(0.01)
+
+    golden = golden_batch(planted, cut, planted.catalogue)
+    folder = save_bundle(tmp_path / "drift", Drifting(), planted.catalogue, policy, provenance, golden)
+    assert verdicts(judge(folder, None, None, planted, limits=DECISIVE))["parity"] == "fail"
+
+
+def test_without_a_hold_out_nothing_is_decided(bundle_folder, planted) -> None:
+    found = judge(bundle_folder, None, None, planted, after=int(planted.positions.max()))
+    assert verdicts(found)["beats_popularity"] == "undecided"
+    assert verdicts(found)["coverage"] == "undecided"
+    assert found.hold_out["events"] == 0
+    json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_the_judgement_as_json_and_for_people(first: Judgement) -> None:
+    found = json.loads(json.dumps(first.as_dict(), allow_nan=False))
+    assert found["accepted"] is True
+    assert found["gates"][0]["name"] == "beats_popularity"
+    assert found["limits"]["version"] == 1
+    text = first.markdown()
+    for gate in first.gates:
+        assert f"| {gate.name} | {gate.verdict} |" in text
+    assert "popularity" in first.summary()
+
+
+def test_from_folders(bundle_folder, planted, write_training_set, tmp_path: Path) -> None:
+    folder = write_training_set(planted, tmp_path / "set")
+    found = judge_folders(bundle_folder, None, None, folder, accept_undecided=True)
+    assert found.hold_out["events"] == 640 - found.hold_out["repeated"]
+    assert found.accepted

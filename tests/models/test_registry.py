@@ -1,0 +1,190 @@
+"""The registry over a real MLflow server: versions, bundles, gates, and aliases that follow the truth."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from attune.errors import ModelError
+from models.bundle import Bundle
+from models.evaluation.judging import judge
+from models.registry import MODEL, Registry
+from models.sealed_folder import MANIFEST
+
+REPORT = {
+    "parameters": {"width": 8, "grid": {"histories": [10, 30]}},
+    "epochs": [{"loss": 2.0, "ndcg@10": 0.1}, {"loss": 1.5, "ndcg@10": 0.12}],
+    "validation": {"hybrid": {"all": {"ndcg@10": 0.2, "hr@10": 0.4}}, "item-knn": {"ndcg@10": 0.19, "hr@10": 0.3}},
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    version: str
+    previous: str | None
+
+
+@pytest.fixture(scope="module")
+def registry(mlflow_url: str) -> Registry:
+    return Registry(mlflow_url)
+
+
+@pytest.fixture(scope="module")
+def versions(registry: Registry, bundle_folder: Path) -> list[str]:
+    """Four versions of one bundle."""
+    first = registry.register(bundle_folder, REPORT)
+    return [first, *(registry.register(bundle_folder, REPORT, parent=first, tags={"why": "test"}) for _ in range(3))]
+
+
+@pytest.fixture
+def client(mlflow_url: str) -> MlflowClient:
+    return MlflowClient(mlflow_url, mlflow_url)
+
+
+def test_a_registry_without_versions(registry: Registry) -> None:
+    assert registry.aliases() == {}
+    assert registry.project(None) == []
+    with pytest.raises(ModelError, match="challenger"):
+        registry.challenger()
+
+
+def test_a_version_says_where_it_comes_from(registry, versions, client, bundle_folder, planted) -> None:
+    assert versions == ["1", "2", "3", "4"]
+    assert [row["version"] for row in registry.versions()] == ["4", "3", "2", "1"]
+    found = client.get_model_version(MODEL, "2")
+    assert found.tags["parent"] == "1"
+    assert found.tags["why"] == "test"
+    assert found.tags["window_digest"] == planted.window["digest"]
+    assert found.tags["feature_service"] == "training_v1"
+    assert found.tags["git_commit"] != ""
+    assert found.tags["trained_upto"] == str(Bundle.load(bundle_folder).trained_upto)
+    run = client.get_run(found.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["width"] == "8"
+    assert run.data.params["grid.histories"] == "[10, 30]"
+    assert run.data.params["recipe.name"] == "by hand"
+    assert run.data.metrics["validation/hybrid/all/ndcg_at_10"] == 0.2
+    assert [point.value for point in client.get_metric_history(found.run_id, "epoch/loss")] == [2.0, 1.5]
+    assert run.inputs.dataset_inputs[0].dataset.digest == planted.window["digest"][:36]
+
+
+def test_the_model_card_is_whole_as_an_artifact_and_cut_as_the_description(
+    registry, versions, client, tmp_path
+) -> None:
+    found = client.get_model_version(MODEL, "1")
+    card = Path(client.download_artifacts(found.run_id, "model_card.md", str(tmp_path))).read_text()
+    assert "# attune-recommender" in card
+    assert "| item-knn | 0.1900 | 0.3000 |" in card
+    assert len(found.description) <= 5_000
+    assert found.description[:200] == card[:200]
+
+
+def test_the_artifact_is_the_bundle_with_signature_and_example(versions, client, bundle_folder, tmp_path) -> None:
+    run_id = client.get_model_version(MODEL, "1").run_id
+    folder = Path(client.download_artifacts(run_id, "model", str(tmp_path)))
+    inside = folder / "data" / bundle_folder.name
+    assert (inside / MANIFEST).read_bytes() == (bundle_folder / MANIFEST).read_bytes()
+    described = (folder / "MLmodel").read_text()
+    assert "loader_module: models.pyfunc" in described
+    assert '"name": "history"' in described
+    assert "input_example.json" in described
+    assert not list(folder.rglob("*.pkl"))
+    assert "\ntorch==2.13.0\n" in (folder / "requirements.txt").read_text()
+
+
+def test_a_download_is_the_bundle_fetched_once(registry, versions, bundle_folder, tmp_path) -> None:
+    folder = registry.download("1", tmp_path / "bundles")
+    assert folder == tmp_path / "bundles" / "1"
+    assert Bundle.load(folder).digest == Bundle.load(bundle_folder).digest
+    stamp = (folder / MANIFEST).stat().st_mtime_ns
+    assert registry.download("1", tmp_path / "bundles") == folder
+    assert (folder / MANIFEST).stat().st_mtime_ns == stamp
+    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+
+
+def test_a_folder_of_another_registry_is_replaced(registry, versions, tmp_path) -> None:
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / MANIFEST).write_text("{}")
+    Bundle.load(registry.download("1", tmp_path))
+
+
+def test_an_unknown_version_and_a_dead_server_are_model_errors(registry, versions, tmp_path, monkeypatch) -> None:
+    with pytest.raises(ModelError, match="version 99"):
+        registry.download("99", tmp_path)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(ModelError, match=r"127\.0\.0\.1:9"):
+        Registry("http://127.0.0.1:9").aliases()
+
+
+def test_an_altered_bundle_is_not_registered(registry, bundle_folder, tmp_path) -> None:
+    copy = Path(shutil.copytree(bundle_folder, tmp_path / "copy"))
+    (copy / "items.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"items\.json"):
+        registry.register(copy, REPORT)
+
+
+def test_gates_are_recorded_on_the_version(registry, versions, client, bundle_folder, planted, tmp_path) -> None:
+    judgement = judge(bundle_folder, None, None, planted)
+    registry.record_gates("3", judgement)
+    found = client.get_model_version(MODEL, "3")
+    assert found.tags["gate.parity"] == "pass"
+    assert found.tags["accepted"] == "false"
+    text = Path(client.download_artifacts(found.run_id, "gates.json", str(tmp_path))).read_text()
+    assert json.loads(text) == judgement.as_dict()
+    assert "gates.md" in [file.path for file in client.list_artifacts(found.run_id)]
+    metrics = client.get_run(found.run_id).data.metrics
+    assert metrics["holdout/all/ndcg_at_10"] == judgement.metrics["all"]["ndcg@10"]
+    assert metrics["gate/parity"] == judgement.gates[-2].measured
+
+
+def test_aliases_follow_the_promotions(registry, versions) -> None:
+    registry.point_challenger("1")
+    assert registry.challenger() == "1"
+    assert registry.project(Row("1", None)) == []
+    assert registry.aliases() == {"champion": "1"}
+    registry.point_challenger("2")
+    assert registry.project(Row("2", "1")) == []
+    assert registry.aliases() == {"champion": "2", "previous": "1"}
+    assert registry.project(Row("1", "2")) == []  # a roll-back
+    assert registry.aliases() == {"champion": "1", "previous": "2"}
+    assert registry.project(Row("2", "1")) == []
+
+
+def test_an_alias_moved_by_hand_goes_back_and_its_version_becomes_the_challenger(registry, versions, client) -> None:
+    registry.project(Row("2", "1"))
+    client.set_registered_model_alias(MODEL, "champion", "3")
+    (corrected,) = registry.project(Row("2", "1"))
+    assert "champion" in corrected
+    assert "3" in corrected
+    assert registry.aliases() == {"champion": "2", "previous": "1", "challenger": "3"}
+    client.set_registered_model_alias(MODEL, "champion", "1")  # by hand to the previous one: moved, not lagging
+    assert len(registry.project(Row("2", "1"))) == 1
+    assert registry.challenger() == "1"
+    client.delete_registered_model_alias(MODEL, "previous")
+    assert len(registry.project(Row("2", "1"))) == 1
+    assert registry.aliases() == {"champion": "2", "previous": "1", "challenger": "1"}
+
+
+def test_an_alias_set_before_any_promotion_is_taken_away(registry, versions, client) -> None:
+    registry.project(None)
+    client.set_registered_model_alias(MODEL, "champion", "4")
+    assert len(registry.project(None)) == 1
+    assert registry.aliases() == {"challenger": "4"}
+
+
+def test_mlflow_loads_the_champion_by_its_alias(registry, versions, mlflow_url, monkeypatch) -> None:
+    registry.project(Row("2", "1"))
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(mlflow_url)
+    try:
+        model = mlflow.pyfunc.load_model(f"models:/{MODEL}@champion")
+        answer = model.predict(pd.DataFrame({"history": ['[{"item_id": "c1-00", "kind": "like"}]', "[]"]}))
+    finally:
+        mlflow.set_tracking_uri(before)
+    assert [len(json.loads(text)) for text in answer["items"]] == [10, 10]
