@@ -36,8 +36,8 @@ class Schedule:
         return min(1.0, done / self.warmup if self.warmup else 1.0, max(0.02, (1.0 - done) * 1.5))
 
 
-Choose = Callable[[Sequences, np.random.Generator], np.ndarray]
-"""Gives the pieces of one epoch."""
+Choose = Callable[[Sequences, int, np.random.Generator], np.ndarray]
+"""Gives the pieces of one epoch, of at most so many events each."""
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def fit(
     schedule: Schedule,
     seed: int,
     after_epoch: Callable[[int, float], None] | None = None,
-    choose: Choose | None = None,
+    choose: Choose = pieces,
 ) -> None:
     """Teach ``network`` in place; ``after_epoch`` is given the epoch (from 1) and the mean loss.
 
@@ -63,16 +63,15 @@ def fit(
     gives the same weights.
     """
     context, rng = recipe.network.context, np.random.default_rng(seed)
-    choose = choose or (lambda of, draw: pieces(of, context, draw))
     device = network.ids_ND.device
     teacher = _Teacher(network, sequences, recipe, schedule, rng)
     start = [one.detach().clone() for one in network.parameters()] if schedule.pull else []
-    per_epoch = -(-len(choose(sequences, np.random.default_rng(seed))) // recipe.batch)
+    per_epoch = -(-len(choose(sequences, context, np.random.default_rng(seed))) // recipe.batch)
     step = 0
     with seeded(seed):
         for epoch in range(1, schedule.epochs + 1):
             network.train()
-            chosen = choose(sequences, rng)
+            chosen = choose(sequences, context, rng)
             chosen = chosen[rng.permutation(len(chosen))]
             total, count = 0.0, 0
             for lesson in lessons(sequences, chosen, context, recipe.batch, device):

@@ -62,8 +62,7 @@ def train(
     """
     known = learnable(training_set, validate_upto)
     learned = known.upto(train_upto)
-    most = max(200, min(recipe.validation_groups, SCORES_AT_ONCE // len(known.catalogue)))
-    validation = Validation.over(replace(known, catalogue=learned.catalogue), train_upto, validate_upto, most)
+    validation = validation_over(known, learned.catalogue, train_upto, validate_upto, recipe)
 
     popularity, popularity_tried = choose_popularity(learned, validation, recipe)
     knn, knn_tried = choose_knn(learned, validation, recipe.knn)
@@ -104,6 +103,12 @@ def learnable(training_set: TrainingSet, upto: int) -> TrainingSet:
     if not len(known):
         raise DataContractError(f"no event up to position {upto} may be learned from (the panel's users never are)")
     return known
+
+
+def validation_over(known: TrainingSet, catalogue: Catalogue, after: int, upto: int, recipe: Recipe) -> Validation:
+    """Questions at positions in (after, upto], with the items' statistics as ``catalogue`` has them."""
+    most = max(200, min(recipe.validation_groups, SCORES_AT_ONCE // len(catalogue)))
+    return Validation.over(replace(known, catalogue=catalogue), after, upto, most)
 
 
 def refit(known: TrainingSet, chosen: Hybrid, recipe: Recipe, seed: int) -> Hybrid:

@@ -58,6 +58,10 @@ class Recipe:
     loss: str = "sampled"
     negatives: int = 512
     reward_floor: float = 0.5
+    finetune_epochs: int = 3
+    finetune_rate: float = 1e-3
+    finetune_pull: float = 0.1
+    replay_share: float = 1.0
     knn: KnnGrid = field(default_factory=KnnGrid)
     popularity_days: tuple[float, ...] = (30.0, 90.0, 365.0, 1e5)
     mix_step: float = 0.1

@@ -1,0 +1,192 @@
+"""The champion learns on: from what came after it was trained, with a replay of what came before.
+
+The network starts from the champion's weights and is drawn back towards them (L2-SP, Li et al. 2018); items that
+are new get rows at zero, so their attributes speak for them; item-kNN and popularity are counted again over
+everything. How long to learn, and whether to weigh the parts otherwise, is tried on the tail of the new window
+by a first round that saw only its head; the round that counts then starts from the champion again.
+"""
+
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from models.baselines import ItemKnn, Popularity
+from models.catalogue import Catalogue
+from models.hybrid import PARTS, Hybrid
+from models.learning.batches import Sequences, pieces
+from models.learning.dataset import TrainingSet
+from models.learning.fitting import Choose, Schedule, fit, seeded
+from models.learning.selection import MixSearch, Weights
+from models.learning.training import OnEpoch, Trained, ablation, learnable, parts_alone, validation_over
+from models.learning.validation import Validation
+from models.network.config import Recipe
+from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender
+
+TAIL = 0.2
+"""The share of the new window that choices are made on."""
+
+WORTH_A_CHANGE = 1.02
+"""Other weights must be this many times better on the tail than the champion's, or those stay: a tail is small."""
+
+
+class Champion(Protocol):
+    """What fine-tuning starts from: a loaded bundle, or what training returned."""
+
+    @property
+    def hybrid(self) -> Hybrid: ...
+    @property
+    def catalogue(self) -> Catalogue: ...
+    @property
+    def trained_upto(self) -> int: ...
+
+
+def finetune(
+    champion: Champion,
+    training_set: TrainingSet,
+    recipe: Recipe,
+    train_upto: int,
+    seed: int,
+    on_epoch: OnEpoch | None = None,
+) -> Trained:
+    """Learn from positions in (champion.trained_upto, train_upto] and a replay sample of older ones.
+
+    Nothing after ``train_upto`` and nothing of the panel's users has any influence. The network keeps the
+    champion's shape; of ``recipe`` the batch, the loss and the fine-tuning's own fields count. Deterministic for
+    a seed on one machine. Raises DataContractError when nothing is left to learn from.
+    """
+    recipe = replace(recipe, network=champion.hybrid.network.network.config)
+    known = learnable(training_set, train_upto)
+    fresh = np.sort(known.positions[known.positions > champion.trained_upto])
+    head_upto = int(fresh[int(len(fresh) * (1.0 - TAIL))]) - 1 if len(fresh) else train_upto
+    head = known.upto(head_upto)
+    validation = validation_over(known, head.catalogue, head_upto, train_upto, recipe)
+
+    tried, epochs = _try_epochs(champion, head, validation, recipe, seed, on_epoch)
+    weights, weights_tried = _choose_weights(tried, validation, recipe)
+    chosen_epochs = max(epochs, key=lambda row: row["objective"])["epoch"]
+    final = _updated(champion, known, replace(recipe, finetune_epochs=chosen_epochs), seed)
+    report = {
+        "recipe": recipe.as_dict(),
+        "seed": seed,
+        "champion_trained_upto": champion.trained_upto,
+        "train_upto": train_upto,
+        "events": len(known),
+        "new_events": len(fresh),
+        "users": len(np.unique(known.users)),
+        "items": len(known.catalogue),
+        "new_items": int((champion.catalogue.places(known.catalogue.item_ids) < 0).sum()),
+        "parameters": sum(one.numel() for one in final.network.network.parameters()),
+        "epochs": epochs,
+        "chosen": {
+            "epochs": chosen_epochs,
+            "weights": dict(zip(PARTS, weights, strict=True)),
+            "item-knn": final.knn.settings(),
+            "popularity": final.popularity.settings(),
+        },
+        "tried": {"weights": weights_tried},
+        "validation": parts_alone(replace(tried, weights=weights), validation),
+        "ablation": ablation(tried, validation),
+    }
+    return Trained(replace(final, weights=weights), known.catalogue, recipe, train_upto, seed, report)
+
+
+def extended(champion: Champion, catalogue: Catalogue) -> tuple[SequenceNetwork, tuple[str, ...]]:
+    """The champion's network over another catalogue, and its genres: known items keep their rows.
+
+    New items have zero in the table of ids and in the biases, new genres zero in theirs.
+    """
+    old = champion.hybrid.network
+    attributes = ItemAttributes.of(catalogue, old.genre_names)
+    with seeded(0):  # every weight is overwritten below
+        network = SequenceNetwork(old.network.config, attributes)
+    places = champion.catalogue.places(catalogue.item_ids)
+    known = torch.from_numpy(places >= 0)
+    state = {name: tensor.detach().cpu() for name, tensor in old.network.state_dict().items()}
+    for name in ("ids_ND", "bias_N"):
+        rows = torch.zeros_like(network.state_dict()[name])
+        rows[known] = state[name][torch.from_numpy(places[places >= 0])]
+        state[name] = rows
+    genres = torch.zeros_like(network.genre_GD)
+    genres[: len(state["genre_GD"])] = state["genre_GD"]
+    state["genre_GD"] = genres
+    network.load_state_dict(state)
+    return network.to("cuda" if torch.cuda.is_available() else "cpu"), attributes.genre_names
+
+
+def new_and_replayed(trained_upto: int, share: float) -> Choose:
+    """Each epoch's pieces: all that hold a new event, and of the others as many as hold ``share`` events a new one."""
+
+    def choose(sequences: Sequences, context: int, rng: np.random.Generator) -> np.ndarray:
+        cut_P2 = pieces(sequences, context, rng)
+        newer = np.concatenate([[0], np.cumsum(sequences.positions_E > trained_upto)])
+        begin_P, end_P = cut_P2[:, 0], np.minimum(cut_P2[:, 1] + 1, sequences.end_E[cut_P2[:, 0]])
+        new_P = newer[end_P] > newer[begin_P]
+        old_P2 = cut_P2[~new_P][rng.permutation(int((~new_P).sum()))]
+        events = np.cumsum(old_P2[:, 1] - old_P2[:, 0])
+        replayed = int(np.searchsorted(events, share * newer[-1], side="right"))
+        return np.concatenate([cut_P2[new_P], old_P2[:replayed]])
+
+    return choose
+
+
+def _updated(champion: Champion, known: TrainingSet, recipe: Recipe, seed: int, on_epoch: Any = None) -> Hybrid:
+    """Every part of the champion brought up to ``known``; ``on_epoch`` is given the hybrid of each epoch."""
+    network, names = extended(champion, known.catalogue)
+    knn = ItemKnn.fit(known, champion.hybrid.knn.choice)
+    popularity = Popularity.fit(known, champion.hybrid.popularity.half_life_days)
+
+    def hybrid() -> Hybrid:
+        return Hybrid(SequenceRecommender(network, names), knn, popularity, champion.hybrid.weights)
+
+    if on_epoch is not None:
+        on_epoch(0, None, hybrid())
+    schedule = Schedule(recipe.finetune_epochs, recipe.finetune_rate, 0.1, 0.0, recipe.finetune_pull)
+    fit(
+        network,
+        Sequences.of(known, recipe.reward_floor),
+        recipe,
+        schedule,
+        seed,
+        None if on_epoch is None else lambda epoch, loss: on_epoch(epoch, loss, hybrid()),
+        new_and_replayed(champion.trained_upto, recipe.replay_share),
+    )
+    return hybrid()
+
+
+def _try_epochs(
+    champion: Champion,
+    head: TrainingSet,
+    validation: Validation,
+    recipe: Recipe,
+    seed: int,
+    on_epoch: OnEpoch | None,
+) -> tuple[Hybrid, list[dict[str, Any]]]:
+    """A first round on the head of the window: the hybrid of the best epoch on the tail, and a row per epoch.
+
+    Epoch 0 is the champion's network as it was, beside the parts that are counted anew.
+    """
+    rows: list[dict[str, Any]] = []
+    best: list[dict[str, np.ndarray]] = []
+
+    def after(epoch: int, loss: float | None, hybrid: Hybrid) -> None:
+        row: dict[str, Any] = {"epoch": epoch, "loss": loss, **validation.figures(hybrid)}
+        if row["objective"] > max((one["objective"] for one in rows), default=-1.0):
+            best[:] = [{name: array.copy() for name, array in hybrid.network.tensors().items()}]
+        rows.append(row)
+        if on_epoch is not None:
+            on_epoch(row)
+
+    last = _updated(champion, head, recipe, seed, after)
+    network = SequenceRecommender.restore(head.catalogue, last.network.settings(), best[0])
+    return replace(last, network=network), rows
+
+
+def _choose_weights(tried: Hybrid, validation: Validation, recipe: Recipe) -> tuple[Weights, list[dict[str, Any]]]:
+    """The champion's weights, unless others are clearly better on the tail."""
+    search = MixSearch(tried.parts, validation)
+    kept = search.measure(tried.weights)
+    found, listed = search.choose(recipe.mix_step)
+    listed = [{**dict(zip(PARTS, tried.weights, strict=True)), "objective": kept, "champion": True}, *listed]
+    return (found if search.measure(found) > kept * WORTH_A_CHANGE else tried.weights), listed
