@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import pytest
 
 from attune.event_log import EventLog, prepare
 from attune.settings import Settings
+from serving import app
 from serving.app import listen
 
 ROOT = Path(__file__).parents[2]
@@ -67,57 +70,79 @@ def test_documented_examples_are_accepted(endpoint) -> None:
         assert endpoint.client.post(path, json=body).status_code == 200
 
 
-def test_serving_reaches_neither_great_expectations_nor_prefect() -> None:
-    code = "import sys, serving.app; print([n for n in ('great_expectations', 'prefect') if n in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+RUN = """
+import sys
+from serving import app
+sys.stdout.write(f"{[name for name in ('great_expectations', 'prefect') if name in sys.modules]}\\n")
+sys.stdout.flush()
+sys.exit(app.main())
+"""
 
 
-def start(var: Path, port: int) -> subprocess.Popen:
-    environment = {**os.environ, "ATTUNE_VAR": str(var), "ATTUNE_SERVING_PORT": str(port)}
-    return subprocess.Popen(
-        [sys.executable, "-m", "serving.app"], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
-    )
-
-
-def test_the_process_serves_and_ends_gracefully(tmp_path: Path) -> None:
+def test_the_process_serves_and_ends_gracefully_without_the_batch_tools(tmp_path: Path) -> None:
     settings = Settings(var=tmp_path)
     prepare(settings.log_url)
     with listen("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
-    process = start(tmp_path, port)
+    environment = {**os.environ, "ATTUNE_VAR": str(tmp_path), "ATTUNE_SERVING_PORT": str(port)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN], cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+    )
     try:
+        assert process.stdout.readline() == "[]\n"
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10.0) as client:
-            until = time.monotonic() + 60
-            while time.monotonic() < until:
-                try:
-                    if client.get("/readyz").status_code == 200:
-                        break
-                except httpx.TransportError:
-                    time.sleep(0.1)
+            ready(client)
             slate = client.post("/v1/recommend", json={"user_id": "u"}).json()
-            assert slate["degraded"] == ["features"]
-            taken = start(tmp_path, port)
-            assert taken.wait(60) == 2
-            words = taken.stderr.read()
-            assert f"127.0.0.1:{port}" in words
-            assert "ATTUNE_SERVING_PORT" in words
-            assert "Traceback" not in words
-            last = client.post("/v1/recommend", json={"user_id": "u"}).json()
+            assert (slate["served_by"], slate["degraded"]) == ("popularity", ["features"])
             process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
     finally:
         process.kill()
-        process.stderr.close()
-    assert EventLog(settings.log_url).slate(last["slate_id"]) is not None
+        process.stdout.close()
+    assert EventLog(settings.log_url).slate(slate["slate_id"]) is not None
 
 
-def test_without_a_log_it_says_what_to_do(tmp_path: Path) -> None:
-    process = start(tmp_path, 0)
-    assert process.wait(60) == 2
-    words = process.stderr.read()
-    assert "alembic" in words
-    assert "Traceback" not in words
+def ready(client: httpx.Client) -> None:
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        try:
+            if client.get("/readyz").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.05)
+    raise AssertionError("the process did not become ready")
+
+
+@pytest.fixture
+def exit_words(monkeypatch, caplog) -> Callable[..., str]:
+    """Runs ``main`` here with these settings; what it said before it gave up with exit code 2."""
+    monkeypatch.setattr(app.logs, "set_up", lambda: None)
+    monkeypatch.setattr(app.signal, "signal", lambda number, action: None)
+
+    def run(**settings: object) -> str:
+        for name, value in settings.items():
+            monkeypatch.setenv(f"ATTUNE_{name.upper()}", str(value))
+        assert app.main() == 2
+        return caplog.text
+
+    return run
+
+
+def test_a_taken_port_is_said(exit_words, tmp_path: Path) -> None:
+    with listen("127.0.0.1", 0) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        words = exit_words(var=tmp_path, serving_port=port)
+    assert f"127.0.0.1:{port}" in words
+    assert "ATTUNE_SERVING_PORT" in words
+
+
+def test_without_a_log_it_says_what_to_do(exit_words, tmp_path: Path) -> None:
+    assert "alembic" in exit_words(var=tmp_path, serving_port=0)
+
+
+def test_a_wrong_setting_is_named(exit_words, tmp_path: Path) -> None:
+    assert "serving_port" in exit_words(var=tmp_path, serving_port="a door")
 
 
 def test_the_load_generator_reports(endpoint, tmp_path: Path) -> None:
