@@ -23,6 +23,7 @@ from great_expectations.data_context.types.base import (
     ProgressBarsConfig,
 )
 from great_expectations.expectations.metadata_types import FailureSeverity
+from great_expectations.expectations.row_conditions import Column
 
 from attune.clock import DAY, to_iso
 from attune.columns import Columns
@@ -140,7 +141,7 @@ def _of_behaviour(behaviour: pd.DataFrame) -> Iterator[gxe.Expectation]:
     )
     present = set(behaviour[Columns.KIND].unique()) if Columns.KIND in behaviour else set()
     for kind in (KINDS[name] for name in KINDS if name in present):
-        only: dict[str, Any] = {"row_condition": f'{Columns.KIND} == "{kind.name}"', "condition_parser": "pandas"}
+        only: dict[str, Any] = {"row_condition": Column(Columns.KIND) == kind.name}
         if kind.needs_value:
             yield gxe.ExpectColumnValuesToNotBeNull(
                 column=Columns.VALUE, severity=CRITICAL, notes=f"every {kind.name} has one", **only

@@ -208,10 +208,12 @@ class FeatureStore:
 
     def _positions(self, user_ids: Sequence[str]) -> dict[str, int]:
         answer = self._online([f"{names.STATE_VIEW}:position"], user_ids)
-        pairs = zip(user_ids, answer["position"], strict=True)
+        pairs = zip(user_ids, answer.get("position", ()), strict=True)
         return {user_id: position for user_id, position in pairs if position is not None}
 
     def _online(self, features: str | list[str], user_ids: Sequence[str]) -> dict[str, list[Any]]:
+        if not user_ids:
+            return {}
         with _wrapped("read the online store"):
             opened = self._open()
             wanted = opened.services[features] if isinstance(features, str) else features

@@ -1,0 +1,137 @@
+"""The keeper may die at any moment: states lag, and never lie."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from attune.errors import FeatureStoreError
+from attune.event_log import EventLog
+from attune.events import Interaction, User
+from attune.settings import Settings
+from attune.user_state import empty, fold
+from features import state_keeper
+from features.state_keeper import StateKeeper
+from features.store import FeatureStore
+
+Act = Callable[..., Interaction]
+USERS = [f"u{number}" for number in range(15)]
+
+
+@pytest.fixture
+def store(settings: Settings) -> FeatureStore:
+    opened = FeatureStore(settings)
+    opened.apply()
+    return opened
+
+
+@pytest.fixture
+def keeper(log: EventLog, store: FeatureStore, settings: Settings) -> StateKeeper:
+    return StateKeeper(log, store, settings)
+
+
+def is_fresh(log: EventLog, store: FeatureStore) -> bool:
+    return all((store.state(user) or empty(user)) == fold(empty(user), log.tail(user, 0)) for user in USERS)
+
+
+def is_true(log: EventLog, store: FeatureStore) -> bool:
+    """Whether snapshot and tail make the state that a fold from nothing makes, as serving relies on."""
+    return all(
+        fold(state, log.tail(user, state.position)) == fold(empty(user), log.tail(user, 0))
+        for user in USERS
+        for state in [store.state(user) or empty(user)]
+    )
+
+
+def some(act: Act, rounds: int) -> list[Interaction]:
+    return [act(user, f"i{n}", 1_000 - n, "rating", n % 5 + 1.0) for n in range(rounds) for user in USERS]
+
+
+def test_follows_the_log_in_batches(
+    log: EventLog, store: FeatureStore, keeper: StateKeeper, act: Act, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_keeper, "BATCH", 20)
+    monkeypatch.setattr(state_keeper, "PUSH", 4)
+    assert keeper.step() == 0
+    events = some(act, 3)
+    log.append([*events, User(event_id="a", event_timestamp=0, user_id="u3", attributes={"age": 3})])
+    log.append([act("u1", "i0", 5, "retract", retracts=events[1].event_id)])
+    steps = []
+    while moved := keeper.step():
+        steps.append(moved)
+        assert is_true(log, store)
+    assert steps == [20, 20, 7]
+    assert keeper.position() == log.head()
+    assert is_fresh(log, store)
+    assert store.state("u3").attributes == {"age": 3}
+    assert any(event.retracted for event in store.state("u1").recent)
+
+
+def test_a_lost_watermark_or_store_costs_work_alone(
+    log: EventLog, store: FeatureStore, keeper: StateKeeper, act: Act
+) -> None:
+    log.append(some(act, 2))
+    keeper.step()
+    (store.keeper_folder / "keeper.position").unlink()
+    assert keeper.step() == 30
+    assert is_fresh(log, store)
+    for path in store.keeper_folder.glob("online.db*"):
+        path.unlink()
+    reopened = FeatureStore(Settings(var=store.folder.parent))
+    reopened.apply()
+    log.append(some(act, 1))
+    StateKeeper(log, reopened, Settings(var=store.folder.parent)).step()
+    assert is_fresh(log, reopened)
+
+
+def test_states_of_another_log_are_refused(store: FeatureStore, keeper: StateKeeper) -> None:
+    (store.keeper_folder / "keeper.position").write_text("99")
+    with pytest.raises(FeatureStoreError, match="folded from another log"):
+        keeper.step()
+
+
+def test_two_keepers_do_not_work_at_once(keeper: StateKeeper) -> None:
+    with keeper.alone(), pytest.raises(FeatureStoreError, match="another state keeper"), keeper.alone():
+        pass
+
+
+def start(settings: Settings) -> subprocess.Popen:
+    environment = os.environ | {"ATTUNE_VAR": str(settings.var), "ATTUNE_KEEPER_POLL_SECONDS": "0.01"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "features.state_keeper"], cwd=Path(__file__).parents[2], env=environment,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def wait(condition: Callable[[], bool], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def test_killing_the_process_costs_freshness_never_truth(
+    settings: Settings, log: EventLog, store: FeatureStore, act: Act
+) -> None:
+    keeper = StateKeeper(log, store, settings)
+    running = start(settings)
+    log.append(some(act, 1))
+    wait(lambda: keeper.position() > 0)
+    for _ in range(20):
+        log.append(some(act, 1))
+    running.kill()
+    running.wait()
+    assert is_true(log, store)
+    log.append(some(act, 2))
+    assert is_true(log, store)
+    running = start(settings)
+    wait(lambda: keeper.position() == log.head())
+    assert is_fresh(log, store)
+    running.send_signal(signal.SIGTERM)
+    _, spoken = running.communicate(timeout=30)
+    assert running.returncode == 0, spoken

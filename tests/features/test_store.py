@@ -1,0 +1,262 @@
+"""Feast for real, over small worlds whose answers can be counted by hand."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from attune.clock import DAY, HOUR, SECOND
+from attune.columns import ITEM_STATS, USER_STATS
+from attune.errors import FeatureStoreError
+from attune.events import Interaction
+from attune.kinds import reward
+from attune.settings import Settings
+from attune.user_state import SEEN_LIMIT, Recent, UserState
+from features import stats
+from features import store as stores
+from features.store import FeatureStore
+
+BOTH = [*USER_STATS, *ITEM_STATS]
+
+
+@pytest.fixture
+def store(settings: Settings) -> FeatureStore:
+    opened = FeatureStore(settings)
+    opened.apply()
+    return opened
+
+
+def random_world(seed: int, rows: int = 300) -> pd.DataFrame:
+    """Events with many ties, many on the very edges of hours and days."""
+    draw = np.random.default_rng(seed)
+    times = draw.integers(0, 200 * 24, rows) * HOUR
+    times[draw.random(rows) < 0.5] += draw.integers(0, HOUR, rows)[0]
+    times[draw.random(rows) < 0.1] += SECOND
+    return pd.DataFrame(
+        {
+            "position": np.arange(1, rows + 1),
+            "event_id": [f"e{n}" for n in range(rows)],
+            "user_id": draw.choice(["a", "b", "c"], rows).astype(object),
+            "item_id": draw.choice([f"i{n}" for n in range(8)], rows).astype(object),
+            "kind": draw.choice(["like", "dislike", "view"], rows).astype(object),
+            "value": np.full(rows, np.nan),
+            "retracts": np.full(rows, None),
+            "event_timestamp": times.astype(np.int64),
+        }
+    )
+
+
+def write(store: FeatureStore, events: pd.DataFrame) -> None:
+    store.write_stats(stats.user_stats(events), stats.item_stats(events))
+
+
+def by_hand(events: pd.DataFrame, key: str, entity: str, moment: int, bucket: int, window: int) -> list[float]:
+    """Statistics as of ``moment``: those of the last bucket with events that ended at or before it."""
+    mine = events[events[key] == entity]
+    ends = (mine["event_timestamp"] // bucket + 1) * bucket
+    ends = ends[ends <= moment]
+    if not len(ends):
+        return [np.nan] * 4
+    end = ends.max()
+    past = mine[mine["event_timestamp"] < end]
+    recent = (past["event_timestamp"] >= end - window).sum()
+    return [
+        len(past), np.mean([reward(kind) for kind in past["kind"]]), recent,
+        (end - past["event_timestamp"].min()) / DAY,
+    ]  # fmt: skip
+
+
+def test_history_equals_a_count_by_hand(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = random_world(0)
+    write(store, events)
+    expected = []
+    for event in events.itertuples():
+        moment = event.event_timestamp // SECOND * SECOND - SECOND
+        expected.append(
+            by_hand(events, "user_id", event.user_id, moment, HOUR, 30 * DAY)
+            + by_hand(events, "item_id", event.item_id, moment, DAY, 90 * DAY)
+        )
+    shuffled = events.sample(frac=1, random_state=1)
+    found = store.historical(shuffled)
+    assert found["event_id"].tolist() == shuffled["event_id"].tolist()
+    assert list(found.columns) == ["event_id", *BOTH]
+    np.testing.assert_allclose(found[BOTH].to_numpy(), np.array(expected)[shuffled.index], rtol=1e-6)
+    assert np.isnan(found[BOTH].to_numpy()).any(axis=0).all()
+    monkeypatch.setattr(stores, "JOIN_ROWS", 500)
+    pd.testing.assert_frame_equal(store.historical(shuffled), found)
+
+
+def test_a_planted_future_event_changes_no_earlier_row(store: FeatureStore) -> None:
+    events = random_world(1)
+    write(store, events)
+    before = store.historical(events)
+    planted = events.iloc[:40].copy()
+    planted["event_id"] = [f"planted{n}" for n in range(40)]
+    planted["position"] += 1_000
+    cut = int(events["event_timestamp"].median())
+    planted["event_timestamp"] = cut
+    write(store, pd.concat([events, planted]))
+    after = store.historical(events)
+    early = (events["event_timestamp"] <= cut).to_numpy()
+    pd.testing.assert_frame_equal(before[early], after[early])
+    assert not before[~early].equals(after[~early])
+
+
+def test_a_row_is_visible_only_after_its_events(store: FeatureStore) -> None:
+    events = random_world(2, 1).assign(event_timestamp=10 * HOUR + 5)
+    write(store, events)
+    moments = [10 * HOUR + 6, 11 * HOUR - 1, 11 * HOUR, 11 * HOUR + SECOND, 11 * HOUR + 2 * SECOND]
+    asked = pd.concat([events.assign(event_timestamp=moment, event_id=str(moment)) for moment in moments])
+    assert store.historical(asked)["user_events"].isna().tolist() == [True, True, True, False, False]
+
+
+def test_online_statistics_are_those_of_the_same_moment_in_history(store: FeatureStore) -> None:
+    events = random_world(3)
+    write(store, events)
+    for day in (60, 150, 250):
+        moment = day * DAY + 7 * HOUR
+        store.materialize(-DAY, moment)
+        users = pd.DataFrame({"user_id": ["a", "b", "c"], "item_id": "i0", "event_id": ["a", "b", "c"],
+                              "event_timestamp": moment + SECOND})  # fmt: skip
+        offline = store.historical(users)[list(USER_STATS)].to_numpy(np.float32)
+        online = np.stack([store.user_stats(user) for user in "abc"])
+        np.testing.assert_array_equal(online, offline)
+        assert online.dtype == np.float32
+
+
+def test_an_older_window_never_replaces_newer_rows(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = random_world(4)
+    write(store, events)
+    monkeypatch.setattr(stores, "MATERIALIZE_ROWS", 37)
+    report = store.materialize_all(lambda: 300 * DAY)
+    assert report["online_upto"] == "1970-10-28T00:00:00+00:00"
+    newest = store.user_stats("a")
+    store.materialize(-DAY, 20 * DAY)
+    np.testing.assert_array_equal(store.user_stats("a"), newest)
+
+
+def test_item_statistics_at_a_moment(store: FeatureStore) -> None:
+    events = random_world(5)
+    write(store, events)
+    moment = 100 * DAY + 3 * HOUR
+    found = store.item_stats_at(["i3", "nothing", "i0"], moment)
+    assert found["item_id"].tolist() == ["i3", "nothing", "i0"]
+    expected = [by_hand(events, "item_id", item, moment, DAY, 90 * DAY) for item in found["item_id"]]
+    np.testing.assert_allclose(found[list(ITEM_STATS)].to_numpy(), expected, rtol=1e-6)
+
+
+def test_entities_without_statistics_are_nan(store: FeatureStore, act: Callable[..., Interaction]) -> None:
+    frame = random_world(6, 3)
+    assert store.historical(frame)[BOTH].isna().all().all()
+    store.materialize_all()
+    state, user_stats = store.online("nobody")
+    assert state is None
+    assert np.isnan(user_stats).all()
+
+
+def recent(number: int, value: float | None = None, retracted: bool = False) -> Recent:
+    return Recent(f"e{number}", f"i{number}", "rating", value, number * 1_234_567 - DAY, number + 1, retracted)
+
+
+STATES = [
+    UserState("nothing", 1),
+    UserState("attributes only", 2, attributes={"age": 31, "tags": ["a", "é"], "nested": None, "share": 0.1}),
+    UserState("a ä 中", 9, (recent(0, 0.1), recent(1, None, True), recent(2, 5.0)), ("i1", "i2"), {(-3, "view"): 2},
+              3, -DAY, 17, {}),
+    UserState("take-backs only", 4, (), (), {(5, "retract"): 1}, 1, None, None, {}),
+    UserState("much", 2**53 + 1, tuple(recent(number, number / 3) for number in range(200)),
+              tuple(f"item-{number}" for number in range(SEEN_LIMIT)),
+              {(day, kind): day for day in range(64) for kind in ("view", "like", "rating")},
+              10**12, 1, 1_900_000_000_123_456, {}),
+]  # fmt: skip
+
+
+def test_states_come_back_as_they_were(store: FeatureStore) -> None:
+    assert store.push_states(STATES) == len(STATES)
+    for state in STATES:
+        assert store.state(state.user_id) == state
+        assert store.online(state.user_id)[0] == state
+    found = store.states(["nobody", *(state.user_id for state in STATES)])
+    assert list(found.values()) == STATES
+    assert store.push_states([]) == 0
+    assert store.states([]) == {}
+
+
+def test_an_older_state_does_not_replace_a_newer(store: FeatureStore) -> None:
+    newer, older = UserState("u", 7, events=3), UserState("u", 5, events=2)
+    assert store.push_states([newer]) == 1
+    assert store.push_states([older]) == 0
+    assert store.push_states([newer]) == 0
+    assert store.state("u") == newer
+
+
+def test_one_user_is_read_in_about_a_millisecond(store: FeatureStore) -> None:
+    write(store, random_world(7))
+    store.materialize_all()
+    store.push_states([UserState("a", 9, tuple(recent(n) for n in range(200)), tuple(f"i{n}" for n in range(200)))])
+    seconds = []
+    for _ in range(200):
+        started = time.perf_counter()
+        state, user_stats = store.online("a")
+        seconds.append(time.perf_counter() - started)
+    assert state is not None
+    assert not np.isnan(user_stats).any()
+    assert np.median(seconds) < 0.01
+
+
+def test_reading_before_apply_says_what_to_do(settings: Settings) -> None:
+    with pytest.raises(FeatureStoreError, match="was not applied yet"):
+        FeatureStore(settings).online("u")
+
+
+def test_applying_again_keeps_everything(settings: Settings, store: FeatureStore) -> None:
+    write(store, random_world(8))
+    store.materialize_all()
+    store.push_states([UserState("a", 9)])
+    before = store.online("a")
+    FeatureStore(settings).apply()
+    again = FeatureStore(settings).online("a")
+    assert again[0] == before[0]
+    np.testing.assert_array_equal(again[1], before[1])
+    assert not list(store.folder.glob(".registry.draft"))
+
+
+READER = """
+import sys, time
+from attune.settings import Settings
+from features.store import FeatureStore
+
+store, last, reads = FeatureStore(Settings()), 0, 0
+print("ready", flush=True)
+while last < int(sys.argv[1]):
+    state, _ = store.online("u")
+    position = state.position if state else 0
+    assert position >= last, (position, last)
+    assert state is None or len(state.recent) == position % 20, state
+    last, reads = position, reads + 1
+print(reads)
+"""
+
+
+def test_another_process_reads_whole_states_while_one_writes(settings: Settings, store: FeatureStore) -> None:
+    write(store, random_world(9))
+    reader = subprocess.Popen(
+        [sys.executable, "-c", READER, "60"], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
+        env=os.environ | {"ATTUNE_VAR": str(settings.var)},
+    )  # fmt: skip
+    assert reader.stdout is not None
+    assert reader.stdout.readline() == "ready\n"
+    for position in range(1, 61):
+        window = tuple(recent(number) for number in range(position % 20))
+        store.push_states([UserState(user, position, window) for user in "tuv"])
+        if position == 30:
+            store.materialize_all()
+    reads, _ = reader.communicate(timeout=60)
+    assert reader.returncode == 0
+    assert int(reads) > 10
