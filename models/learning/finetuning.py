@@ -40,25 +40,22 @@ class Champion(Protocol):
     def catalogue(self) -> Catalogue: ...
     @property
     def trained_upto(self) -> int: ...
-    @property
-    def config(self) -> dict[str, Any]: ...
 
 
 def finetune(
     champion: Champion,
     training_set: TrainingSet,
+    recipe: Recipe,
     train_upto: int,
     seed: int,
-    recipe: Recipe | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Trained:
     """Learn from positions in (champion.trained_upto, train_upto] and a replay sample of older ones.
 
-    Nothing after ``train_upto`` and nothing of the panel's users has any influence. ``recipe`` is by
-    default the champion's own; the network keeps the champion's shape whatever it says. Deterministic for
+    Nothing after ``train_upto`` and nothing of the panel's users has any influence. The network keeps
+    the champion's shape, whatever ``recipe`` says. Deterministic for
     a seed on one machine. Raises DataContractError when nothing is left to learn from.
     """
-    recipe = recipe or Recipe.from_dict(champion.config["recipe"])
     recipe = replace(recipe, network=champion.hybrid.network.network.config)
     known = learnable(training_set, train_upto)
     fresh = np.sort(known.positions[known.positions > champion.trained_upto])

@@ -46,11 +46,6 @@ class Trained:
     seed: int
     report: dict[str, Any]
 
-    @property
-    def config(self) -> dict[str, Any]:
-        """What a bundle's ``config.json`` says of the recipe, so that fine-tuning may start from either."""
-        return {"recipe": self.recipe.as_dict()}
-
 
 def train(
     training_set: TrainingSet,
