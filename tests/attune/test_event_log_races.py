@@ -201,7 +201,7 @@ def test_kill_9_tears_nothing(url: str) -> None:
 
 @pytest.mark.long
 def test_kill_9_tears_nothing_many_times(url: str) -> None:
-    kill_in_the_midst(url, times=100)
+    kill_in_the_midst(url, times=40)
 
 
 IDS = st.sampled_from([f"e{number}" for number in range(12)])
@@ -240,7 +240,7 @@ def test_the_log_is_a_dictionary(fresh_log: Callable[[], EventLog], batches: lis
 
 
 @pytest.mark.long
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=BATCHES)
 def test_the_log_is_a_dictionary_at_length(fresh_log: Callable[[], EventLog], batches: list[list[Interaction]]) -> None:
     check_against_a_dictionary(fresh_log(), batches)
