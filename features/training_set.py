@@ -9,7 +9,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,9 @@ from attune.errors import DataContractError
 from attune.kinds import RETRACT
 from features.lake import Lake
 from features.stats import rewards
-from features.store import FeatureStore
+
+if TYPE_CHECKING:  # it imports Feast, which costs seconds that labels and others need not pay
+    from features.store import FeatureStore
 
 FEATURE_SERVICE = "training_v1"
 EVENTS, ITEMS, WINDOW = "events.parquet", "items.parquet", "window.json"
@@ -47,7 +49,7 @@ class TrainingSet:
     window: dict[str, Any]
 
 
-def build(lake: Lake, store: FeatureStore, folder: Path, upto: int) -> TrainingSet:
+def build(lake: Lake, store: "FeatureStore", folder: Path, upto: int) -> TrainingSet:
     """The events at positions up to ``upto`` with the features that were known strictly before each one's second.
 
     Writes ``events.parquet`` (sorted by event_timestamp, position; take-backs and what they took back left out),

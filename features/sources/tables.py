@@ -3,7 +3,10 @@
 import csv
 import gzip
 import io
+import warnings
 import zlib
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +19,8 @@ from features.sources.frames import Unreadable
 SEPARATORS = ",;\t|"
 PARQUET_MAGIC = b"PAR1"
 GZIP_MAGIC = b"\x1f\x8b"
+LINE_LIMIT = 10_000
+"""Characters of an unreadable line that quarantine keeps."""
 
 
 def read_table(path: Path) -> tuple[pd.DataFrame, list[Unreadable]]:
@@ -33,6 +38,7 @@ def read_table(path: Path) -> tuple[pd.DataFrame, list[Unreadable]]:
     table, unreadable = (_parquet(path), []) if start == PARQUET_MAGIC else _csv(path, start[:2] == GZIP_MAGIC)
     if not len(table) and not unreadable:
         raise DataContractError(f"{path}: the table has no rows")
+    table.columns = [str(name) for name in table.columns]
     return table, unreadable
 
 
@@ -45,7 +51,7 @@ def _parquet(path: Path) -> pd.DataFrame:
 
 def _csv(path: Path, gzipped: bool) -> tuple[pd.DataFrame, list[Unreadable]]:
     text = _text(path, gzipped)
-    header = next((line for line in text.splitlines() if line.strip()), "")
+    header = next(_lines(text), "")
     separator = max(SEPARATORS, key=header.count)
     names = [name.strip() for name in next(csv.reader([header], delimiter=separator), [])]
     if not any(names):
@@ -53,14 +59,25 @@ def _csv(path: Path, gzipped: bool) -> tuple[pd.DataFrame, list[Unreadable]]:
     if len(set(names)) != len(names):
         raise DataContractError(f"{path}: a column name stands twice in the header: {', '.join(names)}")
     try:
-        table = pd.read_csv(
-            io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, na_values=[""], index_col=False,
-            skipinitialspace=True, on_bad_lines="error",
-        )  # fmt: skip
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError):
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+            table = _fast(text, separator)
+    except (ValueError, pd.errors.ParserWarning):
         return _line_by_line(text, separator, names)
     table.columns = names
     return table, []
+
+
+def _fast(text: str, separator: str) -> pd.DataFrame:
+    """Raises (ParserError, a ValueError, or ParserWarning) when a line has more cells than the header."""
+    return pd.read_csv(
+        io.StringIO(text),
+        sep=separator,
+        dtype=str,
+        keep_default_na=False,
+        na_values=[""],
+        index_col=False,
+        skipinitialspace=True,
+    )
 
 
 def _text(path: Path, gzipped: bool) -> str:
@@ -80,11 +97,22 @@ def _line_by_line(text: str, separator: str, names: list[str]) -> tuple[pd.DataF
     """The slow way for a file with broken lines: what has the header's number of cells is kept, the rest named."""
     rows: list[list[str | None]] = []
     unreadable: list[Unreadable] = []
-    lines = [line for line in text.splitlines() if line.strip()]
-    for line in lines[1:]:
-        cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+    for line in islice(_lines(text), 1, None):
+        try:
+            cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
+        except csv.Error as error:
+            unreadable.append(Unreadable(line[:LINE_LIMIT], f"row: {error}"))
+            continue
+        while len(cells) > len(names) and not cells[-1]:
+            cells.pop()
         if len(cells) > len(names):
-            unreadable.append(Unreadable(line, f"row: {len(cells)} cells where the header names {len(names)} columns"))
+            told = f"row: {len(cells)} cells where the header names {len(names)} columns"
+            unreadable.append(Unreadable(line[:LINE_LIMIT], told))
         else:
             rows.append([cell or None for cell in cells] + [None] * (len(names) - len(cells)))
     return pd.DataFrame(rows, columns=names, dtype=object), unreadable
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines with something on them (cut at line feeds alone, as the CSV reader cuts them)."""
+    return (line.rstrip("\r") for line in text.split("\n") if line.strip())

@@ -165,3 +165,34 @@ def test_movielens_is_sorted_and_has_its_movies() -> None:
     assert source.items["attributes"][0] == {
         "title": "Toy Story", "year": 1995, "genres": ["Adventure", "Animation", "Children", "Comedy", "Fantasy"],
     }  # fmt: skip
+
+
+def test_lines_that_end_in_a_separator_are_no_news(tmp_path: Path) -> None:
+    source = tabular.read(table(tmp_path / "a.csv", "u,i,t\n1,2,3,\n4,5,6,\n"), mapping=MAP, kind="view")
+    assert source.interactions["item_id"].tolist() == ["2", "5"]
+    assert source.unreadable["interaction"] == ()
+
+
+def test_a_surplus_cell_in_every_line_shifts_nothing(tmp_path: Path) -> None:
+    source = tabular.read(table(tmp_path / "a.csv", "u,i,t\n1,2,3,x\n4,5,6,x\n"), mapping=MAP, kind="view")
+    assert len(source.interactions) == 0
+    assert [line.line for line in source.unreadable["interaction"]] == ["1,2,3,x", "4,5,6,x"]
+
+
+def test_quoted_cells_may_hold_separators_and_lines(tmp_path: Path) -> None:
+    text = 'u,i,t\n"a, b","c\nd",3\n"say ""hi""",e,4\n'
+    rows = tabular.read(table(tmp_path / "a.csv", text), mapping=MAP, kind="view").interactions
+    assert rows["user_id"].tolist() == ["a, b", 'say "hi"']
+    assert rows["item_id"].tolist() == ["c\nd", "e"]
+
+
+def test_an_open_quote_costs_its_own_line_alone(tmp_path: Path) -> None:
+    text = 'u,i,t\n1,2,3\n4,"5,6\n7,8,9\n'
+    rows = tabular.read(table(tmp_path / "a.csv", text), mapping=MAP, kind="view").interactions
+    assert rows["user_id"].tolist() == ["1", "4", "7"]
+    assert rows["event_timestamp"].tolist() == [3 * SECOND, None, 9 * SECOND]
+
+
+def test_latin_letters_of_an_older_encoding(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("u,i,t\nzoë,1,2\n".encode("latin-1"))
+    assert tabular.read(tmp_path / "a.csv", mapping=MAP, kind="view").interactions["user_id"].tolist() == ["zoë"]
