@@ -39,7 +39,7 @@ from features.state_rows import from_row, to_row
 logger = logging.getLogger(__name__)
 
 PROJECT = "attune"
-JOIN_ROWS = 2_000_000
+JOIN_ROWS = 1_000_000
 """Feast's file store merges every row of an entity with every question about it before it filters by time."""
 MATERIALIZE_ROWS = 200_000
 BUSY_SECONDS = 30.0
