@@ -7,15 +7,14 @@ from typing import Any
 from attune.clock import to_iso
 from models.figures import short, table
 
-METRICS = ("ndcg@10", "hr@10", "mrr", "recall@10", "auc", "coverage@10")
-
 
 def render(config: Mapping[str, Any], report: Mapping[str, Any], parent: str | None) -> str:
     """The card from a bundle's config and the report of its training."""
     sections = [
         _what(config, parent),
         _window(config),
-        _validation(report),
+        _figures(report, "validation", "On validation: the hybrid and each part alone"),
+        _figures(report, "ablation", "On validation: the network without some of its features"),
         "## Meant for\n\nRanking the items of its catalogue for a user whose latest events are known. Users without"
         " any are answered by popularity, and the answer says so.",
         "## Limits\n\nThe figures above are offline: they count what people chose without this model. A panel of one"
@@ -52,13 +51,9 @@ def _window(config: Mapping[str, Any]) -> str:
     return "## Learned from\n\n" + table(rows, ["window", ""])
 
 
-def _validation(report: Mapping[str, Any]) -> str:
-    """A table of every recommender in the report's ``validation``, whatever its parts are called."""
-    validation = report.get("validation", {})
-    figures = {name: found.get("all", found) for name, found in validation.items() if isinstance(found, Mapping)}
-    rows = [
-        [name, *(short(found.get(metric)) for metric in METRICS)]
-        for name, found in figures.items()
-        if any(metric in found for metric in METRICS)
-    ]
-    return "## On validation\n\n" + table(rows, ["recommender", *METRICS]) if rows else ""
+def _figures(report: Mapping[str, Any], section: str, title: str) -> str:
+    """A table of a section of the report: a row for each recommender, a column for each figure that it has."""
+    found = {name: row for name, row in report.get(section, {}).items() if isinstance(row, Mapping)}
+    columns = list(dict.fromkeys(column for row in found.values() for column in row))
+    rows = [[name, *(short(row.get(column)) for column in columns)] for name, row in found.items()]
+    return f"## {title}\n\n" + table(rows, ["", *columns]) if rows else ""

@@ -38,6 +38,7 @@ ARTIFACT = "model"
 DESCRIPTION_LIMIT = 5_000
 PARAM_LIMIT = 500
 BATCH_METRICS, BATCH_PARAMS = 1_000, 100
+PARAMETERS, MEASURED = ("chosen",), ("validation", "ablation")
 _PROJECTED = "attune.projected."
 
 log = logging.getLogger(__name__)
@@ -78,8 +79,9 @@ class Registry:
     ) -> str:
         """Make a version of a bundle, with everything known of its training. Returns the version.
 
-        ``training_report`` may hold ``parameters`` (a mapping), ``epochs`` (a list of mappings, one an epoch) and
-        any other mappings of figures; it is kept whole as ``training_report.json``.
+        Of ``training_report`` (see ``models.learning.training.Trained``) ``epochs`` become metrics by step,
+        ``validation`` and ``ablation`` metrics, plain values and ``chosen`` parameters, beside those of
+        ``config.json``; it is kept whole as ``training_report.json``.
         """
         config = json.loads((bundle_folder / CONFIG).read_bytes())
         card = model_card.render(config, training_report, parent)
@@ -92,6 +94,13 @@ class Registry:
             self.client.set_terminated(run.info.run_id)
         log.info("registered %s version %s from %s", MODEL, version, bundle_folder)
         return version
+
+    def find(self, bundle_folder: Path) -> str | None:
+        """The latest version whose artifact is this very bundle, None when there is none."""
+        wanted = f"name='{MODEL}' and tags.bundle_digest='{_digest(bundle_folder)}'"
+        with self._wrapped(f"look for {bundle_folder.name}"):
+            found = self.client.search_model_versions(wanted, max_results=1_000)
+        return max((str(one.version) for one in found), key=int, default=None)
 
     def download(self, version: str, folder: Path) -> Path:
         """The bundle of a version as ``folder/<version>``; fetched once, and never seen half-fetched.
@@ -225,14 +234,14 @@ class Registry:
     def _log_training(self, run: Run, config: Mapping[str, Any], report: Mapping[str, Any]) -> None:
         """Parameters, figures, figures by epoch, the window as the run's data set, and the report whole."""
         run_id = run.info.run_id
-        params = {**_texts(config), **_texts(report.get("parameters", {}))}
+        plain = {name: v for name, v in report.items() if not isinstance(v, Mapping | list) or name in PARAMETERS}
+        params = {**_texts(plain), **_texts(config)}
         pairs = [Param(name, text[:PARAM_LIMIT]) for name, text in sorted(params.items())]
         for start in range(0, len(pairs), BATCH_PARAMS):
             self.client.log_batch(run_id, params=pairs[start : start + BATCH_PARAMS])
-        for step, epoch in enumerate(report.get("epochs", []), start=1):
-            self._log_metrics(run_id, flat({"epoch": epoch}), step)
-        skipped = ("parameters", "epochs")
-        self._log_metrics(run_id, flat({name: v for name, v in report.items() if name not in skipped}))
+        for place, epoch in enumerate(report.get("epochs", [])):
+            self._log_metrics(run_id, flat({"epoch": epoch}), int(epoch.get("epoch", place)))
+        self._log_metrics(run_id, flat({name: report[name] for name in MEASURED if name in report}))
         self.client.log_text(run_id, json.dumps(for_json(report), indent=1), "training_report.json")
         window = config["window"]
         data = Dataset("training window", window["digest"][:36], "attune lake", json.dumps(window))

@@ -13,13 +13,18 @@ from mlflow import MlflowClient
 from attune.errors import ModelError
 from models.bundle import Bundle
 from models.evaluation.judging import judge
+from models.evaluation.spoil import spoil
 from models.registry import MODEL, Registry
 from models.sealed_folder import MANIFEST
 
 REPORT = {
-    "parameters": {"width": 8, "grid": {"histories": [10, 30]}},
-    "epochs": [{"loss": 2.0, "ndcg@10": 0.1}, {"loss": 1.5, "ndcg@10": 0.12}],
-    "validation": {"hybrid": {"all": {"ndcg@10": 0.2, "hr@10": 0.4}}, "item-knn": {"ndcg@10": 0.19, "hr@10": 0.3}},
+    "parameters": 1234,
+    "recipe": {"name": "by hand"},
+    "chosen": {"item-knn": {"history": 10, "slope": 0.5}},
+    "epochs": [{"epoch": 0, "loss": None, "ndcg@10": 0.1}, {"epoch": 1, "loss": 1.5, "ndcg@10": 0.12}],
+    "validation": {"hybrid": {"ndcg@10": 0.2, "objective": 0.4}, "item-knn": {"ndcg@10": 0.19, "objective": 0.3}},
+    "ablation": {"without user_stats": {"ndcg@10": 0.18}},
+    "tried": [{"slope": 0.25}],
 }
 
 
@@ -65,11 +70,12 @@ def test_a_version_says_where_it_comes_from(registry, versions, client, bundle_f
     assert found.tags["trained_upto"] == str(Bundle.load(bundle_folder).trained_upto)
     run = client.get_run(found.run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.params["width"] == "8"
-    assert run.data.params["grid.histories"] == "[10, 30]"
+    assert run.data.params["parameters"] == "1234"
+    assert run.data.params["chosen.item-knn.history"] == "10"
     assert run.data.params["recipe.name"] == "by hand"
-    assert run.data.metrics["validation/hybrid/all/ndcg_at_10"] == 0.2
-    assert [point.value for point in client.get_metric_history(found.run_id, "epoch/loss")] == [2.0, 1.5]
+    assert run.data.metrics["validation/hybrid/ndcg_at_10"] == 0.2
+    history = client.get_metric_history(found.run_id, "epoch/ndcg_at_10")
+    assert [(point.step, point.value) for point in history] == [(0, 0.1), (1, 0.12)]
     assert run.inputs.dataset_inputs[0].dataset.digest == planted.window["digest"][:36]
 
 
@@ -95,6 +101,11 @@ def test_the_artifact_is_the_bundle_with_signature_and_example(versions, client,
     assert "input_example.json" in described
     assert not list(folder.rglob("*.pkl"))
     assert "\ntorch==2.13.0\n" in (folder / "requirements.txt").read_text()
+
+
+def test_a_bundle_is_found_again(registry, versions, bundle_folder, tmp_path) -> None:
+    assert registry.find(bundle_folder) == "4"
+    assert registry.find(spoil(bundle_folder, tmp_path / "other")) is None
 
 
 def test_a_download_is_the_bundle_fetched_once(registry, versions, bundle_folder, tmp_path) -> None:
