@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -22,7 +23,8 @@ from models.bundle import Provenance, golden_batch, save_bundle
 from models.history import KIND_INDEX, HistoryBatch
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
-from models.network.config import SequenceConfig
+from models.learning.training import Trained, train
+from models.network.config import KnnGrid, Recipe, SequenceConfig
 from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender
 from models.ranking.policy import PlackettLuce
 
@@ -233,3 +235,58 @@ def _wait_until_healthy(url: str, server: subprocess.Popen, output: Path, second
         except httpx.HTTPError:
             time.sleep(0.1)
     pytest.fail(f"MLflow did not start: {output.read_text()[-2000:]}")
+
+
+TASTE_ITEMS, TASTE_PEOPLE, TASTE_EVENTS = 16, 150, 14
+
+
+def two_tastes(seed: int = 0) -> TrainingSet:
+    """Half of the people like the items of cluster A and dislike those of B, the other half the reverse.
+
+    Everybody meets both clusters equally often, in the order of the clock. Nobody ever meets the last two items
+    of each cluster. An item's genre is its cluster.
+    """
+    rng, rows = np.random.default_rng(seed), []
+    for person in range(TASTE_PEOPLE):
+        likes = "ab"[person % 2]
+        met = [f"{cluster}{item:02d}" for cluster in "ab" for item in range(TASTE_ITEMS - 2)]
+        for step, item in enumerate(rng.permutation(met)[:TASTE_EVENTS]):
+            kind = "like" if item[0] == likes else "dislike"
+            rows.append((f"p{person:03d}", str(item), kind, None, 1_000_000 * (person * 5 + step)))
+    rows.sort(key=lambda row: row[4])
+    items = [f"{cluster}{item:02d}" for cluster in "ab" for item in range(TASTE_ITEMS)]
+    training_set = training_set_of([(position, *row) for position, row in enumerate(rows, start=1)], items)
+    catalogue = replace(
+        training_set.catalogue,
+        genres=tuple((item[0],) for item in items),
+        years=(None,) * len(items),
+    )
+    return replace(training_set, catalogue=catalogue)
+
+
+@pytest.fixture(scope="session")
+def tastes() -> TrainingSet:
+    return two_tastes()
+
+
+@pytest.fixture(scope="session")
+def quick() -> Recipe:
+    """A recipe for worlds of a few thousand events, about two seconds."""
+    return Recipe(
+        "quick",
+        SequenceConfig(width=16, blocks=1, heads=1, context=16, dropout=0.1),
+        epochs=8,
+        batch=16,
+        learning_rate=5e-3,
+        negatives=16,
+        knn=KnnGrid(windows=(20,), shrinkages=(1.0, 5.0), histories=(10,), decays=(1.0,), slopes=(0.5,)),
+        popularity_days=(1.0, 30.0),
+        mix_step=0.25,
+    )
+
+
+@pytest.fixture(scope="session")
+def trained_on_tastes(tastes: TrainingSet, quick: Recipe) -> Trained:
+    """The hybrid of the world of two tastes: learned from 70 %, chosen on the next 15 %."""
+    last = int(tastes.positions.max())
+    return train(tastes, quick, int(last * 0.7), int(last * 0.85), seed=1)
