@@ -23,6 +23,7 @@ from attune.settings import Settings
 from features.store import FeatureStore
 from models.recommender import POPULARITY
 from models.registry import Registry
+from models.threads import use_one_thread
 from serving import documentation, errors
 from serving.accepting import Accepting
 from serving.champion import ChampionWatch, Downloads, NoRegistry
@@ -200,6 +201,7 @@ def _end(number: int, frame: Any) -> NoReturn:
 def main() -> int:
     """The process: settings from the environment; returns the exit code."""
     logs.set_up()
+    use_one_thread()
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
     try:

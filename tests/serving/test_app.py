@@ -117,6 +117,7 @@ def ready(client: httpx.Client) -> None:
 def exit_words(monkeypatch, caplog) -> Callable[..., str]:
     """Runs ``main`` here with these settings; what it said before it gave up with exit code 2."""
     monkeypatch.setattr(app.logs, "set_up", lambda: None)
+    monkeypatch.setattr(app, "use_one_thread", lambda: None)
     monkeypatch.setattr(app.signal, "signal", lambda number, action: None)
 
     def run(**settings: object) -> str:
