@@ -314,6 +314,7 @@ def test_any_row_is_admitted_or_rejected(type_name: str, any_row: Any) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1_200)
 @settings(max_examples=10_000, deadline=None)
 @given(st.sampled_from(TYPES), rows())
 def test_any_row_is_admitted_or_rejected_at_length(type_name: str, any_row: Any) -> None:

@@ -57,6 +57,7 @@ def test_many_may_prepare_at_once(bare_url: str) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1_200)
 def test_processes_may_prepare_at_once(bare_url: str) -> None:
     program = "import sys; from attune.event_log import prepare; prepare(sys.argv[1])"
     several = [subprocess.Popen([sys.executable, "-c", program, bare_url], cwd=ROOT) for _ in range(2)]

@@ -150,6 +150,7 @@ def test_the_state_is_a_function_of_the_set(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1_200)
 @settings(max_examples=3_000, deadline=None)
 @given(log=logs(), limits=LIMITS, cuts=st.lists(st.integers(0, 25), max_size=5), dice=st.randoms())
 def test_the_state_is_a_function_of_the_set_at_length(
