@@ -1,6 +1,7 @@
 """The endpoint: ``create_app`` builds it from its parts, ``python -m serving.app`` runs it."""
 
 import logging
+import os
 import signal
 import socket
 import sys
@@ -27,7 +28,7 @@ from models.threads import use_one_thread
 from serving import documentation, errors
 from serving.accepting import Accepting
 from serving.champion import ChampionWatch, Downloads, NoRegistry
-from serving.lanes import Lane, Overloaded
+from serving.lanes import Lane
 from serving.metrics import Measured, Metrics
 from serving.recommending import Recommending
 from serving.routes import hot_routes, steward_routes
@@ -42,6 +43,8 @@ WRITERS = 4
 WAITING = 256
 READ_SECONDS = 5.0
 GRACE_SECONDS = 10
+REGISTRY_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+"""MLflow's client would try for minutes, while the watcher comes back by itself and has bundles on disk."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Rooms:
 
     metrics: Metrics
     watch: ChampionWatch
+    snapshots: Snapshots
     slates: SlateWriter
     signer: Signer
     reads: Lane
@@ -105,7 +109,7 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     app.add_middleware(Measured, metrics=rooms.metrics)
     errors.install(app)
     documentation.install(app)
-    states = StateReader(parts.event_log, Snapshots(parts.open_store), rooms.metrics)
+    states = StateReader(parts.event_log, rooms.snapshots, rooms.metrics)
     recommending = Recommending(
         rooms.watch, states, rooms.signer, rooms.slates, rooms.metrics, parts.clock, rooms.reads, rooms.model
     )
@@ -124,6 +128,7 @@ def _furnish(settings: Settings, parts: Parts) -> Rooms:
     return Rooms(
         metrics=metrics,
         watch=ChampionWatch(settings, parts.event_log, parts.promotions, parts.downloads, metrics, parts.clock),
+        snapshots=Snapshots(parts.open_store),
         slates=SlateWriter(parts.event_log, metrics),
         signer=Signer(settings.slate_key()),
         reads=Lane("reads", READERS, WAITING, READ_SECONDS),
@@ -133,10 +138,11 @@ def _furnish(settings: Settings, parts: Parts) -> Rooms:
 
 
 async def _missing(rooms: Rooms, event_log: EventLog) -> str | None:
-    """What keeps the endpoint from being ready, or None."""
+    """What keeps the endpoint from being ready, or None; asking opens the feature store, before a user has to wait."""
     try:
+        await rooms.reads.run(rooms.snapshots.read, "")
         await rooms.reads.run(event_log.head)
-    except (AttuneError, Overloaded) as error:
+    except AttuneError as error:
         return f"the event log does not answer: {error}"
     if rooms.watch.champion is None and rooms.watch.popular is None:
         return "neither a model nor the popularity fallback is loaded yet"
@@ -202,6 +208,8 @@ def main() -> int:
     """The process: settings from the environment; returns the exit code."""
     logs.set_up()
     use_one_thread()
+    for name, value in REGISTRY_PATIENCE.items():
+        os.environ.setdefault(name, value)
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
     try:

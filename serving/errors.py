@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from attune.errors import AttuneError, DataContractError, EventLogError
 from serving.lanes import Overloaded
@@ -49,6 +50,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(EventLogError, _unavailable)
     app.add_exception_handler(Overloaded, _unavailable)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -73,6 +75,10 @@ async def _http(request: Request, error: Exception) -> Response:
     reply = error_answer(error.status_code, message)
     reply.headers.update(error.headers or {})
     return reply
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    return error_answer(400, "the client went away before its request was complete")
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -1,5 +1,7 @@
 """POST /v1/feedback and /v1/events: durable when acknowledged, exactly once, and every refusal names its field."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from attune.clock import MINUTE, system_clock, to_iso
 from attune.events import Feedback, Interaction
 
@@ -46,6 +48,16 @@ def test_a_retry_that_left_the_time_to_us_is_a_repeat_too(endpoint) -> None:
     assert (first["accepted"], second["accepted"], second["repeated"]) == (2, 0, 2)
     assert first["position"] == second["position"]
     assert second["event_ids"] == ["r-x", "r-y"]
+
+
+def test_many_at_once_under_one_id_are_one_event(endpoint) -> None:
+    slate = endpoint.recommend("hasty")
+    item_id = slate["items"][0]["item_id"]
+    with ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(lambda _: endpoint.feedback(slate, item_id, "like", event_id="hasty-1"), range(16)))
+    assert [reply.status_code for reply in replies] == [200] * 16
+    assert sorted(reply.json()["status"] for reply in replies) == ["accepted"] + ["repeated"] * 15
+    assert len({reply.json()["position"] for reply in replies}) == 1
 
 
 def test_the_same_id_with_other_content_is_a_conflict(endpoint) -> None:

@@ -6,6 +6,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from models.registry import Registry
+from serving.app import REGISTRY_PATIENCE
+
 
 def break_file(folder: Path, name: str) -> None:
     content = bytearray((folder / name).read_bytes())
@@ -115,18 +118,20 @@ def test_a_bundle_comes_from_the_registry_when_it_is_not_on_disk(
 
 
 def test_with_the_registry_down_the_last_champion_on_disk_answers(
-    settings, feature_store, install, run_endpoint, eventually
+    settings, feature_store, install, run_endpoint, eventually, monkeypatch
 ) -> None:
+    for name, value in REGISTRY_PATIENCE.items():
+        monkeypatch.setenv(name, value)
     install(settings, "first", "version-1-abc")
     install(settings, "second", "2")
-    with run_endpoint(settings, lambda: feature_store) as ready:
+    with run_endpoint(settings, lambda: feature_store, Registry("http://127.0.0.1:9")) as ready:
         for version in ("2", "1"):
             ready.promote(version)
             eventually(lambda version=version: ready.model_version() == version)
         ready.promote("9")
         eventually(lambda: ready.metric("attune_champion_refused_total") >= 1)
         assert ready.model_version() == "1"
-    with run_endpoint(settings, lambda: feature_store) as ready:
+    with run_endpoint(settings, lambda: feature_store, Registry("http://127.0.0.1:9")) as ready:
         eventually(lambda: ready.model_version() == "1")
         assert ready.recommend("anyone")["model_version"] == "1"
         assert ready.metric("attune_champion_stale") == 1

@@ -1,0 +1,52 @@
+"""A lane takes so many calls, each for so long, and refuses the rest at once."""
+
+import asyncio
+import threading
+
+import pytest
+
+from serving.lanes import Lane, Overloaded
+
+
+def test_results_and_errors_come_through() -> None:
+    async def main() -> None:
+        lane = Lane("test", 1, 10, 5.0)
+        assert await lane.run(divmod, 7, 2) == (3, 1)
+        with pytest.raises(ZeroDivisionError):
+            await lane.run(divmod, 7, 0)
+        assert lane.pending == 0
+        lane.close()
+
+    asyncio.run(main())
+
+
+def test_a_full_lane_refuses_at_once_and_recovers() -> None:
+    async def main() -> None:
+        lane, gate = Lane("test", 1, 2, 5.0), threading.Event()
+        calls = [asyncio.create_task(lane.run(gate.wait)) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded, match="test"):
+            await lane.run(gate.is_set)
+        gate.set()
+        assert await asyncio.gather(*calls) == [True, True]
+        assert await lane.run(gate.is_set)
+        lane.close()
+
+    asyncio.run(main())
+
+
+def test_a_call_that_takes_too_long_is_given_up_and_one_that_waits_never_begins() -> None:
+    async def main() -> None:
+        lane, gate, begun = Lane("test", 1, 10, 0.05), threading.Event(), threading.Event()
+        slow = asyncio.create_task(lane.run(gate.wait))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await lane.run(begun.set)
+        with pytest.raises(Overloaded):
+            await slow
+        gate.set()
+        assert await lane.run(gate.is_set)
+        assert not begun.is_set()
+        lane.close()
+
+    asyncio.run(main())
