@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-import scipy.sparse.linalg
 import torch
+from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
 from attune.errors import DataContractError
 from models.baselines import ItemKnn, Popularity
@@ -146,14 +146,17 @@ def warm_start(similarity_NN: sp.csr_matrix, width: int) -> np.ndarray:
     count = similarity_NN.shape[0]
     ids_ND = np.zeros((count, width), np.float32)
     kept = min(width, count - 2)
-    if kept < 1 or not similarity_NN.nnz:
+    if kept < 1 or not similarity_NN.count_nonzero():
         return ids_ND
     symmetric_NN = ((similarity_NN + similarity_NN.T) * 0.5).astype(np.float64)
     start_N = np.random.default_rng(0).random(count)
-    values, vectors_NK = scipy.sparse.linalg.eigsh(symmetric_NN, k=kept, which="LA", v0=start_N)
+    try:
+        values, vectors_NK = eigsh(symmetric_NN, k=kept, which="LA", v0=start_N)
+    except ArpackNoConvergence as found:  # a few of the eigenvectors are better than none
+        values, vectors_NK = found.eigenvalues, found.eigenvectors
     placed_NK = vectors_NK * np.sqrt(np.maximum(values, 0.0))
     length = np.linalg.norm(placed_NK, axis=1).mean()
-    ids_ND[:, :kept] = placed_NK * (WARM_START_LENGTH / max(length, 1e-12))
+    ids_ND[:, : placed_NK.shape[1]] = placed_NK * (WARM_START_LENGTH / max(length, 1e-12))
     return ids_ND
 
 

@@ -50,7 +50,7 @@ class Recipe:
 
     name: str
     network: SequenceConfig = field(default_factory=SequenceConfig)
-    epochs: int = 8
+    epochs: int = 6
     batch: int = 16
     learning_rate: float = 3e-3
     weight_decay: float = 0.05

@@ -275,8 +275,8 @@ def quick() -> Recipe:
     return Recipe(
         "quick",
         SequenceConfig(width=16, blocks=1, heads=1, context=16, dropout=0.1),
-        epochs=8,
-        batch=16,
+        epochs=10,
+        batch=8,
         learning_rate=5e-3,
         negatives=16,
         knn=KnnGrid(windows=(20,), shrinkages=(1.0, 5.0), histories=(10,), decays=(1.0,), slopes=(0.5,)),

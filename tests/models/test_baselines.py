@@ -1,0 +1,91 @@
+"""Popularity and item-kNN on worlds small enough to count by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from models.baselines import ItemKnn, KnnChoice, Popularity, cooccurrence, usage, votes
+from models.history import KIND_INDEX, HistoryBatch
+from models.learning.dataset import TrainingSet
+
+DAY = 86_400_000_000
+PLAIN = KnnChoice(window=50, shrinkage=0.0, history=10, decay=1.0, slope=0.5, neighbours=10)
+
+
+def asking(*events: tuple[int, str, float]) -> HistoryBatch:
+    """One user whose history is these (item place, kind, reward)."""
+    length = max(len(events), 1)
+    batch = HistoryBatch(
+        items_BL=np.zeros((1, length), np.int64),
+        kinds_BL=np.zeros((1, length), np.int64),
+        rewards_BL=np.full((1, length), 0.5, np.float32),
+        times_BL=np.arange(1, length + 1, dtype=np.int64)[None] * 1_000_000,
+        item_stats_BLF=np.full((1, length, 4), np.nan, np.float32),
+        user_stats_BF=np.full((1, 4), np.nan, np.float32),
+        now_B=np.array([length * 1_000_000 + 5]),
+    )
+    for place, (item, kind, reward) in enumerate(events):
+        batch.items_BL[0, place] = item + 1
+        batch.kinds_BL[0, place] = KIND_INDEX[kind]
+        batch.rewards_BL[0, place] = reward
+    return batch
+
+
+def test_popularity_halves_with_age_and_counts_rewards(make_training_set):
+    rows = [(1, "u", "old", "like", None, 0), (2, "v", "old", "dislike", None, 0)]
+    rows += [(3, "u", "shown", "impression", None, 10 * DAY), (4, "u", "new", "like", None, 10 * DAY)]
+    training_set = make_training_set(rows, ["old", "shown", "new", "never"])
+    fitted = Popularity.fit(training_set, half_life_days=10.0)
+    np.testing.assert_allclose(fitted.weights_N, [0.5, 0.0, 1.0, 0.0])
+    assert (Popularity.fit(training_set.select(np.arange(0)), 10.0).weights_N == 0).all()
+
+
+def test_cooccurrence_is_symmetric_and_nearer_is_more(make_training_set):
+    rows = [(step + 1, "u", item, "view", None, step) for step, item in enumerate("abc")]
+    rows += [(4, "v", "a", "view", None, 9)]
+    counts = cooccurrence(make_training_set(rows), 50).toarray()
+    expected = np.array([[0, 1, 0.95], [1, 0, 1], [0.95, 1, 0]])
+    np.testing.assert_allclose(counts, expected, rtol=1e-6)
+    assert cooccurrence(make_training_set(rows), 1).toarray()[0, 2] == 0
+    assert usage(make_training_set(rows)).tolist() == [2, 1, 1]
+
+
+def test_similarity_is_the_shrunk_cosine_and_keeps_the_strongest(make_training_set):
+    rows = [(step + 1, "u", item, "view", None, step) for step, item in enumerate("abc")]
+    training_set = make_training_set(rows)
+    shrunk = ItemKnn.fit(training_set, replace(PLAIN, shrinkage=1.0)).similarity_NN.toarray()
+    assert shrunk[0, 1] == pytest.approx(1.0 / (1.0 + 1.0))
+    one = ItemKnn.fit(training_set, replace(PLAIN, neighbours=1)).similarity_NN
+    assert one.nnz == 3
+    assert one[0, 1] == pytest.approx(1.0)
+
+
+def test_votes_of_verdicts_are_centred_and_of_the_rest_sloped():
+    kinds = np.array([0, *(KIND_INDEX[name] for name in ("like", "dislike", "skip", "rating", "rating", "impression"))])
+    rewards = np.array([0.5, 1.0, 0.0, 0.25, 1.0, 0.0, 0.5])
+    np.testing.assert_allclose(votes(kinds, rewards, 0.5), [0.0, 1.0, -1.0, -0.5, 1.5, 0.5, 0.0])
+
+
+def test_a_dislike_pushes_down_what_a_like_pushes_up(make_training_set):
+    rows = [(step + 1, "u", item, "view", None, step) for step, item in enumerate("abc")]
+    fitted = ItemKnn.fit(make_training_set(rows), PLAIN)
+    like, dislike = fitted.scores(asking((0, "like", 1.0)))[0], fitted.scores(asking((0, "dislike", 0.0)))[0]
+    assert (like[1:] > 0).all()
+    np.testing.assert_allclose(dislike, -like)
+
+
+def test_only_the_latest_events_vote_and_later_ones_more(make_training_set):
+    rows = [(step + 1, "u", item, "view", None, step) for step, item in enumerate("ab")]
+    rows += [(step + 3, "v", item, "view", None, step) for step, item in enumerate("cd")]
+    fitted = ItemKnn.fit(make_training_set(rows), replace(PLAIN, history=2, decay=0.5, slope=0.0))
+    scores = fitted.scores(asking((0, "view", 0.75), (2, "view", 0.75)))[0]
+    np.testing.assert_allclose(scores, [0.0, 0.5, 0.0, 1.0])
+    forgotten = fitted.scores(asking((0, "view", 0.75), (2, "view", 0.75), (2, "view", 0.75)))[0]
+    assert forgotten[1] == 0
+
+
+def test_tastes_pull_clusters_apart(tastes: TrainingSet):
+    similar = ItemKnn.fit(tastes, replace(PLAIN, shrinkage=1.0, neighbours=40)).similarity_NN.toarray()
+    own, other = similar[:14, :14], similar[:14, 16:30]
+    assert own[~np.eye(14, dtype=bool)].min() > 0 > other.max()

@@ -1,0 +1,146 @@
+"""The network: causal, deaf to what it does not know, and moved the right way by what it is told."""
+
+import itertools
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from models.history import KIND_INDEX, HistoryBatch
+from models.learning.losses import full_softmax, sampled_softmax
+from models.learning.training import Trained
+from models.network.config import RECIPES, Recipe, SequenceConfig
+from models.network.sequence import (
+    ItemAttributes,
+    SequenceNetwork,
+    SequenceRecommender,
+    gap_buckets,
+    reward_shares,
+    scaled_stats,
+    tokens,
+)
+
+CPU = torch.device("cpu")
+
+
+def history(items: list[int], kinds: list[str], rewards: list[float]) -> HistoryBatch:
+    length = len(items)
+    return HistoryBatch(
+        items_BL=np.array([items]) + 1,
+        kinds_BL=np.array([[KIND_INDEX[kind] for kind in kinds]]),
+        rewards_BL=np.array([rewards], np.float32),
+        times_BL=np.arange(1, length + 1)[None] * 1_000_000,
+        item_stats_BLF=np.full((1, length, 4), np.nan, np.float32),
+        user_stats_BF=np.full((1, 4), np.nan, np.float32),
+        now_B=np.array([(length + 1) * 1_000_000]),
+    )
+
+
+@pytest.fixture
+def untaught(tastes) -> SequenceNetwork:
+    torch.manual_seed(0)
+    network = SequenceNetwork(
+        SequenceConfig(width=16, blocks=2, heads=2, context=8), ItemAttributes.of(tastes.catalogue)
+    )
+    for weight in network.parameters():  # branches that start at zero would hide mistakes
+        if not weight.any():
+            torch.nn.init.normal_(weight, std=0.1)
+    return network.eval()
+
+
+def test_a_place_sees_nothing_after_it(untaught):
+    first = history([1, 2, 3, 4], ["like"] * 4, [1.0] * 4)
+    other = history([1, 2, 9, 9], ["like", "like", "dislike", "hide"], [1.0, 1.0, 0.0, 0.0])
+    with torch.inference_mode():
+        a, b = (untaught.encode(tokens(one, 8, CPU), untaught.items()) for one in (first, other))
+    np.testing.assert_allclose(a[0, :6], b[0, :6], atol=1e-6)
+    assert not np.allclose(a[0, 6:], b[0, 6:])
+
+
+def test_a_like_and_five_stars_are_one_before_kinds_are_learned(tastes):
+    torch.manual_seed(0)
+    attributes = ItemAttributes.of(tastes.catalogue)
+    fresh = SequenceRecommender(
+        SequenceNetwork(SequenceConfig(width=16, heads=1, context=8), attributes), attributes.genre_names
+    )
+    scored = {
+        kind: fresh.scores(history([3], [kind], [reward]))
+        for kind, reward in (("like", 1.0), ("rating", 1.0), ("dislike", 0.0))
+    }
+    np.testing.assert_array_equal(scored["like"], scored["rating"])
+    assert not np.array_equal(scored["like"], scored["dislike"])
+
+
+def test_rewards_are_interpolated_between_anchors():
+    np.testing.assert_allclose(
+        reward_shares(np.array([0.0, 0.125, 1.0])), [[1, 0, 0, 0, 0], [0.5, 0.5, 0, 0, 0], [0, 0, 0, 0, 1]]
+    )
+
+
+def test_unknown_statistics_are_flagged_and_zero():
+    scaled = scaled_stats(np.array([[np.nan, np.nan, 3.0, np.nan], [10.0, 1.0, 0.0, 2.0]], np.float32))
+    assert scaled[0].tolist()[:2] == [0, 0]
+    assert scaled[0].tolist()[4:] == [1, 1, 0, 1]
+    assert scaled[1, 1] == 1.0
+    assert scaled[1].tolist()[4:] == [0, 0, 0, 0]
+
+
+def test_gaps_double():
+    assert gap_buckets(np.array([0, 1_000_000, 3_000_000, 10**18])).tolist() == [0, 1, 2, 31]
+    assert gap_buckets(np.array([-5])).tolist() == [0], "a clock that went back is no gap"
+
+
+def test_attributes_keep_known_genres_in_their_places(tastes):
+    attributes = ItemAttributes.of(tastes.catalogue, ("z", "b"))
+    assert attributes.genre_names == ("z", "b", "a")
+    assert attributes.genres_NG[0].tolist() == [0, 0, 1]
+    assert (attributes.years_N == 0).all(), "no year is a bucket of its own"
+
+
+def test_a_dislike_lowers_what_a_like_raises(trained_on_tastes: Trained):
+    network = trained_on_tastes.hybrid.network
+    catalogue = trained_on_tastes.catalogue
+    cluster = np.array([item[0] for item in catalogue.item_ids])
+    number = np.array([int(item[1:]) for item in catalogue.item_ids])
+    for reacted in (0, 5, 16 + 2):
+        own = cluster == cluster[reacted]
+        untouched = own & (np.arange(len(cluster)) != reacted) & (number < 14)
+        unheard_of = own & (number >= 14)
+        like = network.scores(history([reacted], ["like"], [1.0]))[0]
+        dislike = network.scores(history([reacted], ["dislike"], [0.0]))[0]
+        for part in (untouched, unheard_of):
+            fell = (dislike - dislike.mean())[part] < (like - like.mean())[part]
+            assert fell.all()
+
+
+def test_the_sampled_softmax_estimates_the_whole_one():
+    torch.manual_seed(0)
+    states, items, bias = torch.randn(5, 8), torch.randn(30, 8) * 0.5, torch.randn(30) * 0.1
+    targets = torch.tensor([0, 3, 9, 29, 3])
+    q = torch.softmax(torch.randn(30), 0)
+    sampled = torch.multinomial(q, 20_000, replacement=True)
+    whole = full_softmax(states, items, bias, targets)
+    torch.testing.assert_close(
+        sampled_softmax(states, items, bias, targets, sampled, q.log()), whole, atol=0.06, rtol=0.0
+    )
+
+
+def test_the_pause_since_the_last_event_is_heard(untaught, tastes):
+    recommender = SequenceRecommender(untaught, ItemAttributes.of(tastes.catalogue).genre_names)
+    batch = history([1, 2, 3], ["like"] * 3, [1.0] * 3)
+    scored = [recommender.scores(replace(batch, now_B=batch.now_B + wait * 3_600_000_000)) for wait in (0, 1)]
+    assert not np.array_equal(*scored)
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_recipes_go_through_json(name):
+    recipe = RECIPES[name]()
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.as_dict()))) == recipe
+    assert recipe.network.width % recipe.network.heads == 0
+
+
+def test_all_recipes_have_their_own_name():
+    for first, second in itertools.combinations(sorted(RECIPES), 2):
+        assert RECIPES[first]().name != RECIPES[second]().name
