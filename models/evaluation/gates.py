@@ -31,7 +31,7 @@ class GateLimits:
     """Absolute: the share of the catalogue that at least one top-10 list must show."""
     coverage_share: float = 0.5
     """Relative: the share of the champion's coverage that must be kept."""
-    latency_ratio: float = 25.0
+    latency_ratio: float = 60.0
     """How many times the popularity pipeline's median answer time a model's may be, in the same run."""
     parity: float = 1e-4
     """The largest absolute difference between the golden scores and those of the loaded bundle."""

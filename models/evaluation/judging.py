@@ -1,19 +1,23 @@
 """Measures a challenger and those it is compared with on one hold-out, and holds it against the gates."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
 
 from models.baselines import Popularity
 from models.bundle import Bundle
+from models.catalogue import Catalogue
+from models.contract import Recommender
 from models.evaluation import gates
 from models.evaluation.bootstrap import Interval, interval, paired
 from models.evaluation.gates import Evidence, Gate, GateLimits, Lineage
 from models.evaluation.judgement import Judgement
-from models.evaluation.latency import PopularityAlone, answer_ms, states_of
+from models.evaluation.latency import PopularityAlone, answer_ms, one_thread, states_of
 from models.evaluation.metrics import CUT, SLICES, Evaluation, coverage, summary
 from models.evaluation.remembered import remembering
-from models.evaluation.replay import replay, replay_together
+from models.evaluation.replay import replay_together
 from models.learning.dataset import TrainingSet
 from models.learning.panel import is_panel
 
@@ -95,20 +99,29 @@ def _load(**folders: Path | None) -> dict[str, Bundle]:
 
 
 def _replays(bundles: Mapping[str, Bundle], training_set: TrainingSet, after: int, upto: int) -> dict[str, Evaluation]:
-    """Everybody on the same events: the bundles, fresh popularity, and each part of the challenger alone."""
+    """Everybody on the same events: the bundles, fresh popularity, and each part of the challenger alone.
+
+    Models are scored side by side, a thread each: numpy and torch compute outside Python's lock.
+    """
     challenger = bundles["challenger"]
     hybrid, parts = remembering(challenger.hybrid)
-    scored = replay_together([hybrid, *parts], training_set, after, upto, catalogue=challenger.catalogue)
-    found = {"challenger": scored[0]}
-    by_digest = {challenger.digest: scored[0]}
-    for name in ("champion", "anchor"):
-        if name in bundles:
-            bundle = bundles[name]
-            if bundle.digest not in by_digest:
-                by_digest[bundle.digest] = replay(bundle.hybrid, training_set, after, upto, catalogue=bundle.catalogue)
-            found[name] = by_digest[bundle.digest]
-    found["popularity"] = replay(_fresh_popularity(challenger, training_set, after), training_set, after, upto)
-    return {**found, **{f"{one.name} alone": one for one in scored[1:]}}
+    popularity = _fresh_popularity(challenger, training_set, after)
+    asked: dict[str, tuple[Sequence[Recommender], Catalogue]] = {
+        challenger.digest: ((hybrid, *parts), challenger.catalogue),
+        popularity.name: ((popularity,), training_set.catalogue),
+    }
+    for bundle in bundles.values():
+        asked.setdefault(bundle.digest, ((bundle.hybrid,), bundle.catalogue))
+
+    def scored(recommenders: Sequence[Recommender], catalogue: Catalogue) -> list[Evaluation]:
+        return replay_together(recommenders, training_set, after, upto, catalogue=catalogue)
+
+    with one_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        running = {name: pool.submit(scored, *one) for name, one in asked.items()}
+        done = {name: one.result() for name, one in running.items()}
+    alone = {f"{one.name} alone": one for one in done[challenger.digest][1:]}
+    named = {name: done[bundle.digest][0] for name, bundle in bundles.items()}
+    return {**named, "popularity": done[popularity.name][0], **alone}
 
 
 def _fresh_popularity(challenger: Bundle, training_set: TrainingSet, after: int) -> Popularity:

@@ -1,6 +1,7 @@
 """How long an answer takes: the whole pipeline from a state to a slate, one request at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -33,6 +34,20 @@ class PopularityAlone:
         return self.popularity
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread a forward pass, in this thread and in those started inside; then as before.
+
+    Threads of one small forward pass cost more in waiting for each other than they save.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def answer_ms(bundles: Sequence[Served], states: Sequence[UserState], now: int, rounds: int = 3) -> list[float]:
     """Milliseconds of ``recommend`` for ten items, of each bundle: the median user's fastest of some rounds.
 
@@ -40,17 +55,13 @@ def answer_ms(bundles: Sequence[Served], states: Sequence[UserState], now: int, 
     all of them alike.
     """
     spent_BSR = np.zeros((len(bundles), len(states), rounds + 1))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         for turn in range(rounds + 1):
             for row, state in enumerate(states):
                 for place, bundle in enumerate(bundles):
                     began = perf_counter()
                     recommend(bundle, state, None, Request(10, now, seed=turn))
                     spent_BSR[place, row, turn] = 1e3 * (perf_counter() - began)
-    finally:
-        torch.set_num_threads(threads)
     fastest_BS = spent_BSR[:, :, 1:].min(axis=2)
     return [float(np.median(row)) if len(row) else 0.0 for row in fastest_BS]
 

@@ -72,8 +72,8 @@ def test_too_few_lists_decide_nothing_of_coverage() -> None:
 
 
 def test_latency_is_a_ratio_of_the_same_run() -> None:
-    assert gates.latency(24.9, 1.0, LIMITS).verdict == "pass"
-    assert gates.latency(25.1, 1.0, LIMITS).verdict == "fail"
+    assert gates.latency(59.9, 1.0, LIMITS).verdict == "pass"
+    assert gates.latency(60.1, 1.0, LIMITS).verdict == "fail"
 
 
 def test_parity_has_a_tolerance_and_nan_is_no_parity() -> None:

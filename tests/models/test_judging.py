@@ -11,7 +11,9 @@ from models.bundle import Provenance, golden_batch, save_bundle
 from models.evaluation.gates import GateLimits
 from models.evaluation.judgement import Judgement
 from models.evaluation.judging import judge, judge_folders
+from models.evaluation.remembered import remembering
 from models.evaluation.spoil import spoil
+from models.learning.dataset import groups, histories
 
 DECISIVE = GateLimits(min_users=30, min_events=300)
 
@@ -133,3 +135,14 @@ def test_from_folders(bundle_folder, planted, write_training_set, tmp_path: Path
     found = judge_folders(bundle_folder, None, None, folder, accept_undecided=True)
     assert found.hold_out["events"] == 640 - found.hold_out["repeated"]
     assert found.accepted
+
+
+def test_the_parts_are_asked_once_a_batch_and_the_hybrid_is_the_same(trained, planted) -> None:
+    asked = groups(planted, 0, int(planted.positions.max()))
+    batch = histories(planted, asked.select(np.arange(20)))
+    hybrid, parts = remembering(trained)
+    np.testing.assert_array_equal(hybrid.scores(batch), trained.scores(batch))
+    assert parts[1].scores(batch) is parts[1].scores(batch)
+    np.testing.assert_array_equal(parts[1].scores(batch), trained.knn.scores(batch))
+    later = histories(planted, asked.select(np.arange(20, 40)))
+    np.testing.assert_array_equal(parts[1].scores(later), trained.knn.scores(later))
