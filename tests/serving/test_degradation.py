@@ -1,10 +1,13 @@
 """What fails costs as little as it can, is said in the answer, and comes back by itself."""
 
+import shutil
 from contextlib import contextmanager
 
 import pysqlite3.dbapi2 as sqlite
 
 from attune.errors import EventLogError
+from attune.user_state import empty, fold
+from features.store import FeatureStore
 from serving import state
 
 
@@ -42,28 +45,31 @@ def test_a_locked_log_refuses_feedback_and_recommendations_go_on(bare, clicks) -
     assert [one.event.event_id for one in bare.log.tail("w", 0)] == ["kept"]
 
 
-def test_without_the_feature_store_the_log_answers_and_says_so(
-    settings, feature_store, clicks, run_endpoint, monkeypatch
-) -> None:
+def test_without_the_feature_store_the_log_answers_and_says_so(settings, clicks, run_endpoint, monkeypatch) -> None:
     monkeypatch.setattr(state, "REOPEN_SECONDS", 0.0)
-    works = False
-
-    def open_store():
-        if not works:
-            raise OSError("the feature store's files are gone")
-        return feature_store
-
-    with run_endpoint(settings, open_store) as ready:
+    with run_endpoint(settings, lambda: FeatureStore(settings)) as ready:
         ready.log.append([*clicks("u", "xy"), *clicks("v", "xyz")])
         ready.rooms.watch._popular_at = 0.0
         ready.rooms.watch.look()
-        slate = ready.recommend("u")
-        assert slate["degraded"] == ["features"]
-        assert slate["state_position"] == 2
-        assert [item["item_id"] for item in slate["items"]] == ["z"]
+
+        def check(degraded: list[str]) -> None:
+            slate = ready.recommend("u")
+            assert slate["degraded"] == degraded
+            assert slate["state_position"] == 2
+            assert [item["item_id"] for item in slate["items"]] == ["z"]
+
+        check(["features"])
         assert ready.metric("attune_fallbacks_total", source="features") == 1
-        works = True
-        assert ready.recommend("u")["degraded"] == []
+        store = FeatureStore(settings)
+        store.apply()
+        store.push_states([fold(empty("u"), ready.log.tail("u", 0)[:1])])
+        check([])
+        (settings.feast_folder / "online" / "online.db").write_bytes(b"no database at all" * 1_000)
+        ready.rooms.snapshots._store = None
+        check(["features"])
+        shutil.rmtree(settings.feast_folder)
+        FeatureStore(settings).apply()
+        check([])
 
 
 def test_an_unreadable_log_leaves_the_snapshot_and_says_so(bare, monkeypatch) -> None:
