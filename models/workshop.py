@@ -20,9 +20,13 @@ from models.learning.dataset import TrainingSet
 from models.learning.finetuning import finetune
 from models.learning.training import Trained, train
 from models.learning.windows import share_out
-from models.network.config import RECIPES
+from models.network.config import RECIPES, Recipe
 from models.ranking.policy import PlackettLuce
 from models.registry import Registry
+
+
+TEMPERATURE = 0.05
+"""Of the policy, in units of the hybrid's scores, which lie in [-1, 1]."""
 
 
 def train_bundle(folder: Path, bundles: Path, recipe: str, seed: int) -> Path:
@@ -56,7 +60,7 @@ def finetune_bundle(champion: Path, folder: Path, bundles: Path, seed: int, hold
     upto = int(learned[-1])
 
     def make() -> Trained:
-        return finetune(bundle, training_set, upto, seed)
+        return finetune(bundle, training_set, Recipe.from_dict(bundle.config["recipe"]), upto, seed)
 
     named = ("finetune", bundle.digest, seed, upto, training_set.window["digest"])
     return _made(bundles, named, training_set, make, parent=bundle.digest)
@@ -90,7 +94,7 @@ def _made(
     )
     golden = golden_batch(training_set, trained.trained_upto, trained.catalogue)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    save_bundle(folder, trained.hybrid, trained.catalogue, PlackettLuce(), provenance, golden)
+    save_bundle(folder, trained.hybrid, trained.catalogue, PlackettLuce(TEMPERATURE), provenance, golden)
     report.write_text(json.dumps(trained.report, indent=1))
     return folder
 
@@ -120,5 +124,5 @@ def register(registry: Registry, bundle: Path, parent: str | None) -> dict[str, 
 def headline(report: dict[str, Any]) -> dict[str, Any]:
     """The figures of a training report that fit on one line."""
     validation = {f"{name} NDCG@10": row["ndcg@10"] for name, row in report.get("validation", {}).items()}
-    named = {name: report[name] for name in ("events", "items", "parameters") if name in report}
+    named: dict[str, Any] = {name: report[name] for name in ("events", "items", "parameters") if name in report}
     return {**named, **validation}

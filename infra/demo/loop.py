@@ -1,7 +1,6 @@
 """The stages of the demo, in their order; each fills in its figures in the report."""
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from flows.train import train
 from flows.validate import validate
 from infra.demo.endpoint import Endpoint, load_result, react, start_load
 from infra.demo.report import Report, Stage
-from infra.demo.screen import Screen
+from infra.demo.screen import Screen, staged
 from infra.demo.world import World
 from infra.local import Stack
 from models import workshop
@@ -38,11 +37,11 @@ class Loop:
         self.stack, self.report, self.screen = stack, report, screen
         self.folder: Path = stack.settings.var
         self.http = httpx.Client(timeout=30.0)
+        self.endpoint = Endpoint(stack.endpoint_url, self.http)
 
     def run(self) -> None:
         """Stage after stage."""
         with closing(self.http):
-            self.start_servers()
             self.import_history()
             self.bring_to_features("features")
             first = self.train_first()
@@ -51,18 +50,6 @@ class Loop:
             self.serve(first)
             self.feel_feedback()
             self.learn_on(first)
-
-    def start_servers(self) -> None:
-        with self.stage("start Prefect, MLflow, the state keeper and the endpoint") as stage:
-            process = self.stack.start_endpoint()
-            self.stack.start_batch_servers()
-            self.endpoint = Endpoint(self.stack.wait_for_endpoint(process), self.http)
-            settings = self.stack.settings
-            stage.figures |= {
-                "endpoint": self.endpoint.url,
-                "mlflow": settings.mlflow_url,
-                "prefect": settings.prefect_url,
-            }
 
     def import_history(self) -> None:
         with self.stage("import the events up to cut A") as stage:
@@ -192,14 +179,9 @@ class Loop:
         """Each gate of the version into the report."""
         self.report.gates += [{"version": verdict["version"], **gate} for gate in verdict["gates"]]
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[Stage]:
+    def stage(self, name: str) -> AbstractContextManager[Stage]:
         """Time a stage, show it, keep it."""
-        try:
-            with self.screen.during(name), self.report.stage(name, self.folder / "report.json") as stage:
-                yield stage
-        finally:
-            self.screen.ended(self.report.stages[-1])
+        return staged(name, self.report, self.screen, self.folder)
 
 
 def counted(report: ImportReport) -> dict[str, Any]:

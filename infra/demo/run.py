@@ -1,10 +1,12 @@
 """The whole loop, stage by stage, over real servers: what `attune demo` does."""
 
+import importlib
+
 from attune.errors import AttuneError
 from attune.settings import Settings
 from infra.children import Interrupted, ending_on_signals
 from infra.demo.report import Report
-from infra.demo.screen import Screen
+from infra.demo.screen import Screen, staged
 from infra.local import Stack, move_aside
 
 
@@ -22,6 +24,10 @@ def run() -> int:
     with ending_on_signals():
         try:
             with Stack(settings) as stack:
+                with staged(
+                    "start Prefect, MLflow, the state keeper and the endpoint", report, screen, folder
+                ) as stage:
+                    stage.figures |= start(stack)
                 from infra.demo.loop import Loop
 
                 Loop(stack, report, screen).run()
@@ -37,3 +43,16 @@ def run() -> int:
             report.write(folder / "report.json")
             screen.summary(report, folder, moved)
     return status
+
+
+def start(stack: Stack) -> dict[str, str]:
+    """Start all servers side by side, and import the flows meanwhile; returns where the servers listen.
+
+    The flows come second: Prefect reads its server's address from the environment when it is imported.
+    """
+    stack.start_batch_servers()
+    stack.start_endpoint()
+    importlib.import_module("infra.demo.loop")
+    stack.wait()
+    settings = stack.settings
+    return {"endpoint": stack.endpoint_url, "mlflow": settings.mlflow_url, "prefect": settings.prefect_url}

@@ -73,3 +73,13 @@ def readable(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+@contextmanager
+def staged(name: str, report: Report, screen: Screen, folder: Path) -> Iterator[Stage]:
+    """Time a stage, keep it in the report under ``folder``, and show it when it ended, well or not."""
+    try:
+        with screen.during(name), report.stage(name, folder / "report.json") as stage:
+            yield stage
+    finally:
+        screen.ended(report.stages[-1])
