@@ -149,13 +149,13 @@ def other_content(event_id: str) -> Interaction:
 
 def test_the_whole_of_movielens_in_seconds(log: EventLog, clock: Clock) -> None:
     source = movielens.read()
-    started = time.perf_counter()
+    started = time.process_time()
     report = import_source(log, source, clock, "movielens")
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     assert (report.rows_in, report.accepted, report.quarantined) == (100_004, 100_004, 0)
     assert (report.items.accepted, report.users.rows_in) == (9_066, 0)
     assert log.head() == 109_070
-    assert seconds < 30
+    assert seconds < 15
 
 
 def test_ml_100k_imports(log: EventLog, clock: Clock, private_data: Path) -> None:

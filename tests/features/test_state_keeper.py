@@ -129,6 +129,26 @@ def test_killing_the_process_costs_freshness_never_truth(
     assert is_true(log, store)
     log.append(some(act, 2))
     assert is_true(log, store)
+    with keeper.alone():
+        while keeper.step():
+            assert is_true(log, store)
+    assert is_fresh(log, store)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1_200)
+def test_kill_after_kill_and_a_last_goodbye(settings: Settings, log: EventLog, store: FeatureStore, act: Act) -> None:
+    keeper = StateKeeper(log, store, settings)
+    for turn in range(4):
+        before = keeper.position()
+        running = start(settings)
+        wait(lambda past=before: keeper.position() > past or log.head() == past)
+        for _ in range(5 + turn):
+            log.append(some(act, 1))
+        time.sleep(0.03 * turn)
+        running.kill()
+        running.wait()
+        assert is_true(log, store)
     running = start(settings)
     wait(lambda: keeper.position() == log.head())
     assert is_fresh(log, store)
