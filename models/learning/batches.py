@@ -4,7 +4,7 @@ A question is an event; it is asked from the user's last place strictly before i
 timestamp are all asked from the same place and none sees another. A first event is asked from nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +68,10 @@ class Sequences:
         )
 
 
+Choose = Callable[[Sequences, int, np.random.Generator], np.ndarray]
+"""Gives the pieces of one epoch, of at most so many events each."""
+
+
 def target_weights(kinds: np.ndarray, rewards: np.ndarray, floor: float) -> np.ndarray:
     """How much each event counts as something to foresee, float32: from ``floor`` (worth nothing) to 1.
 
@@ -93,6 +97,22 @@ def pieces(sequences: Sequences, context: int, rng: np.random.Generator) -> np.n
     tiled = np.stack([begin, np.minimum(begin + context, ends[user])], axis=1)
     heads = np.stack([starts, starts + shift], axis=1)[shift > 0]
     return np.concatenate([heads, tiled])
+
+
+def new_and_replayed(learned_upto: int, share: float) -> Choose:
+    """Each epoch's pieces: all that hold a new event, and of the others as many as hold ``share`` events a new one."""
+
+    def choose(sequences: Sequences, context: int, rng: np.random.Generator) -> np.ndarray:
+        cut_P2 = pieces(sequences, context, rng)
+        newer = np.concatenate([[0], np.cumsum(sequences.positions_E > learned_upto)])
+        begin_P, end_P = cut_P2[:, 0], np.minimum(cut_P2[:, 1] + 1, sequences.end_E[cut_P2[:, 0]])
+        new_P = newer[end_P] > newer[begin_P]
+        old_P2 = cut_P2[~new_P][rng.permutation(int((~new_P).sum()))]
+        events = np.cumsum(old_P2[:, 1] - old_P2[:, 0])
+        replayed = int(np.searchsorted(events, share * newer[-1], side="right"))
+        return np.concatenate([cut_P2[new_P], old_P2[:replayed]])
+
+    return choose
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,19 @@ import torch
 from models.baselines import ItemKnn, Popularity
 from models.catalogue import Catalogue
 from models.hybrid import PARTS, Hybrid
-from models.learning.batches import Sequences, pieces
+from models.learning.batches import Sequences, new_and_replayed
 from models.learning.dataset import TrainingSet
-from models.learning.fitting import Choose, Schedule, fit, seeded
+from models.learning.fitting import few_threads, fit, seeded
 from models.learning.selection import MixSearch, Weights
-from models.learning.training import OnEpoch, Trained, ablation, learnable, parts_alone, validation_over
+from models.learning.training import (
+    OnEpoch,
+    Trained,
+    ablation,
+    learnable,
+    parts_alone,
+    tuning_schedule,
+    validation_over,
+)
 from models.learning.validation import Validation
 from models.network.config import Recipe
 from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender
@@ -52,12 +60,21 @@ def finetune(
 ) -> Trained:
     """Learn from positions in (champion.trained_upto, train_upto] and a replay sample of older ones.
 
-    Nothing after ``train_upto`` and nothing of the panel's users has any influence. The network keeps
-    the champion's shape, whatever ``recipe`` says. Deterministic for
-    a seed on one machine. Raises DataContractError when nothing is left to learn from.
+    Nothing after ``train_upto`` and nothing of the panel's users has any influence. The network keeps the
+    champion's shape, whatever ``recipe`` says. Deterministic for a seed on one machine. Raises DataContractError when
+    nothing is left to learn from.
     """
     recipe = replace(recipe, network=champion.hybrid.network.network.config)
     known = learnable(training_set, train_upto)
+    with few_threads(recipe.threads):
+        final, report = _learn_on(champion, known, recipe, train_upto, seed, on_epoch)
+    return Trained(final, known.catalogue, recipe, train_upto, seed, report)
+
+
+def _learn_on(
+    champion: Champion, known: TrainingSet, recipe: Recipe, train_upto: int, seed: int, on_epoch: OnEpoch | None
+) -> tuple[Hybrid, dict[str, Any]]:
+    """The hybrid and its report."""
     fresh = np.sort(known.positions[known.positions > champion.trained_upto])
     head_upto = int(fresh[int(len(fresh) * (1.0 - TAIL))]) - 1 if len(fresh) else train_upto
     head = known.upto(head_upto)
@@ -67,7 +84,7 @@ def finetune(
     weights, weights_tried = _choose_weights(tried, validation, recipe)
     chosen_epochs = max(epochs, key=lambda row: row["objective"])["epoch"]
     final = _updated(champion, known, replace(recipe, finetune_epochs=chosen_epochs), seed)
-    report = {
+    return replace(final, weights=weights), {
         "recipe": recipe.as_dict(),
         "seed": seed,
         "champion_trained_upto": champion.trained_upto,
@@ -89,7 +106,6 @@ def finetune(
         "validation": parts_alone(replace(tried, weights=weights), validation),
         "ablation": ablation(tried, validation),
     }
-    return Trained(replace(final, weights=weights), known.catalogue, recipe, train_upto, seed, report)
 
 
 def extended(champion: Champion, catalogue: Catalogue) -> tuple[SequenceNetwork, tuple[str, ...]]:
@@ -115,22 +131,6 @@ def extended(champion: Champion, catalogue: Catalogue) -> tuple[SequenceNetwork,
     return network.to("cuda" if torch.cuda.is_available() else "cpu"), attributes.genre_names
 
 
-def new_and_replayed(trained_upto: int, share: float) -> Choose:
-    """Each epoch's pieces: all that hold a new event, and of the others as many as hold ``share`` events a new one."""
-
-    def choose(sequences: Sequences, context: int, rng: np.random.Generator) -> np.ndarray:
-        cut_P2 = pieces(sequences, context, rng)
-        newer = np.concatenate([[0], np.cumsum(sequences.positions_E > trained_upto)])
-        begin_P, end_P = cut_P2[:, 0], np.minimum(cut_P2[:, 1] + 1, sequences.end_E[cut_P2[:, 0]])
-        new_P = newer[end_P] > newer[begin_P]
-        old_P2 = cut_P2[~new_P][rng.permutation(int((~new_P).sum()))]
-        events = np.cumsum(old_P2[:, 1] - old_P2[:, 0])
-        replayed = int(np.searchsorted(events, share * newer[-1], side="right"))
-        return np.concatenate([cut_P2[new_P], old_P2[:replayed]])
-
-    return choose
-
-
 def _updated(champion: Champion, known: TrainingSet, recipe: Recipe, seed: int, on_epoch: Any = None) -> Hybrid:
     """Every part of the champion brought up to ``known``; ``on_epoch`` is given the hybrid of each epoch."""
     network, names = extended(champion, known.catalogue)
@@ -142,12 +142,11 @@ def _updated(champion: Champion, known: TrainingSet, recipe: Recipe, seed: int, 
 
     if on_epoch is not None:
         on_epoch(0, None, hybrid())
-    schedule = Schedule(recipe.finetune_epochs, recipe.finetune_rate, 0.1, 0.0, recipe.finetune_pull)
     fit(
         network,
         Sequences.of(known, recipe.reward_floor),
         recipe,
-        schedule,
+        tuning_schedule(recipe),
         seed,
         None if on_epoch is None else lambda epoch, loss: on_epoch(epoch, loss, hybrid()),
         new_and_replayed(champion.trained_upto, recipe.replay_share),

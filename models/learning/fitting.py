@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.learning.batches import Lesson, Sequences, lessons, pieces
+from models.learning.batches import Choose, Lesson, Sequences, lessons, pieces
 from models.learning.losses import full_softmax, sampled_softmax
 from models.learning.optimiser import AdamW
 from models.network.config import Recipe
@@ -36,8 +36,15 @@ class Schedule:
         return min(1.0, done / self.warmup if self.warmup else 1.0, max(0.02, (1.0 - done) * 1.5))
 
 
-Choose = Callable[[Sequences, int, np.random.Generator], np.ndarray]
-"""Gives the pieces of one epoch, of at most so many events each."""
+@contextmanager
+def few_threads(count: int) -> Iterator[None]:
+    """Torch on ``count`` threads inside (0: as it is). On small tensors, more threads mostly wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -46,11 +46,17 @@ class KnnGrid:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides how a hybrid is trained, but the data and the seed."""
+    """Everything that decides how a hybrid is trained, but the data and the seed.
+
+    ``reward_floor`` is the weight of a target that is worth nothing beside one that is worth all; ``finetune_pull``
+    how strongly fine-tuning is drawn back to the champion; ``replay_share`` how many old events it sees for a new
+    one; ``validation_groups`` how many questions choices are made on, each ``validate_every_batch``-th batch of
+    them after each epoch; ``threads`` torch's, 0 for as many as there are cores.
+    """
 
     name: str
     network: SequenceConfig = field(default_factory=SequenceConfig)
-    epochs: int = 6
+    epochs: int = 8
     batch: int = 16
     learning_rate: float = 3e-3
     weight_decay: float = 0.05
@@ -59,7 +65,7 @@ class Recipe:
     negatives: int = 512
     reward_floor: float = 0.5
     finetune_epochs: int = 3
-    finetune_rate: float = 1e-3
+    finetune_rate: float = 3e-3
     finetune_pull: float = 0.1
     replay_share: float = 1.0
     knn: KnnGrid = field(default_factory=KnnGrid)
@@ -67,6 +73,7 @@ class Recipe:
     mix_step: float = 0.1
     validation_groups: int = 2000
     validate_every_batch: int = 2
+    threads: int = 1
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe as JSON values."""
@@ -99,13 +106,20 @@ def tiny() -> Recipe:
 
 def small() -> Recipe:
     """For a machine without an accelerator and an hour of time."""
-    return Recipe("small", SequenceConfig(width=128, blocks=2, heads=4, context=100), epochs=30, negatives=1024)
+    return Recipe(
+        "small", SequenceConfig(width=128, blocks=2, heads=4, context=100), epochs=30, negatives=1024, threads=0
+    )
 
 
 def base() -> Recipe:
     """For one accelerator."""
     return Recipe(
-        "base", SequenceConfig(width=256, blocks=4, heads=4, context=200), epochs=40, batch=128, negatives=4096
+        "base",
+        SequenceConfig(width=256, blocks=4, heads=4, context=200),
+        epochs=40,
+        batch=128,
+        negatives=4096,
+        threads=0,
     )
 
 
