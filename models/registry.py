@@ -24,12 +24,12 @@ from mlflow.models import infer_signature
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from attune.clock import Clock, system_clock
-from attune.errors import ModelError
+from attune.errors import BundleError, ModelError
 from models import model_card, pyfunc
-from models.bundle import CONFIG, Bundle
+from models.bundle import CONFIG, FILES, FORMAT, Bundle
 from models.code_version import git_commit
 from models.figures import flat, for_json
-from models.sealed_folder import MANIFEST
+from models.sealed_folder import MANIFEST, open_sealed
 
 EXPERIMENT = "attune"
 MODEL = "attune-recommender"
@@ -105,13 +105,13 @@ class Registry:
     def download(self, version: str, folder: Path) -> Path:
         """The bundle of a version as ``folder/<version>``; fetched once, and never seen half-fetched.
 
-        A folder of that name that holds another bundle (of a registry that was lost) is replaced.
+        A folder of that name that is not whole, or holds another bundle (of a registry that was lost), is replaced.
         """
         target = folder / str(version)
         with self._wrapped(f"fetch version {version}"):
             run_id, found = self._version(version)
             digest = found["bundle_digest"]
-            if (target / MANIFEST).exists() and _digest(target) == digest:
+            if _holds(target, digest):
                 return target
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=f".version-{version}-", dir=folder) as draft:
@@ -321,9 +321,18 @@ def _digest(bundle_folder: Path) -> str:
     return sha256((bundle_folder / MANIFEST).read_bytes()).hexdigest()
 
 
+def _holds(folder: Path, digest: str) -> bool:
+    """Whether the folder is the bundle of that digest, every byte of it."""
+    try:
+        open_sealed(folder, FORMAT, FILES)
+    except BundleError:
+        return False
+    return _digest(folder) == digest
+
+
 def _settle(bundle: Path, target: Path) -> None:
     """Move a whole folder to its name; if another process was first, its equal copy stays."""
-    if target.exists():  # of another registry that gave the same number
+    if target.exists():  # altered, or of another registry that gave the same number
         shutil.rmtree(target)
     try:
         bundle.rename(target)

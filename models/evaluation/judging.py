@@ -22,7 +22,7 @@ from models.learning.dataset import TrainingSet
 from models.learning.panel import is_panel
 
 COMPARED = ("ndcg@10", "hr@10")
-LATENCY_USERS = 40
+LATENCY_USERS = 25
 
 
 def judge_folders(

@@ -118,9 +118,12 @@ def test_a_download_is_the_bundle_fetched_once(registry, versions, bundle_folder
     assert [path.name for path in folder.parent.iterdir()] == ["1"]
 
 
-def test_a_folder_of_another_registry_is_replaced(registry, versions, tmp_path) -> None:
+def test_a_folder_that_is_altered_or_of_another_registry_is_replaced(registry, versions, tmp_path) -> None:
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / MANIFEST).write_text("{}")
+    folder = registry.download("1", tmp_path)
+    Bundle.load(folder)
+    (folder / "items.json").write_text("{}")
     Bundle.load(registry.download("1", tmp_path))
 
 
