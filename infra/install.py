@@ -40,7 +40,8 @@ def install_with_uv(python: Path) -> bool:
     uv = python.with_name("uv")
     if not uv.exists() and not run([python, "-m", "pip", "install", "--quiet", "uv"]):
         return False
-    install = [uv, "pip", "install", "--quiet", "--python", python]
+    # Whatever is compiled once here starts faster in every process, also where Python may not write bytecode.
+    install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python]
     environment = dict(os.environ, UV_LINK_MODE="copy", **uv_environment(pip_options(python)))
     return run([*install, "-r", LOCK], environment) and run(
         [*install, "--no-deps", "--no-build-isolation", "--editable", ROOT], environment
