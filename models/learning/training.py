@@ -124,7 +124,7 @@ def refit(known: TrainingSet, chosen: Hybrid, train_upto: int, recipe: Recipe, s
     """Every part, as it was chosen, brought up to everything known.
 
     What is counted is counted again; the network learns on, from the stretch that it was chosen on and a replay of
-    what it had learned: as good as from nothing, in a tenth of the time (docs/lab-notes.md).
+    what it had learned: the hybrid is as good as from nothing, in a sixth of the time (docs/lab-notes.md).
     """
     knn = ItemKnn.fit(known, chosen.knn.choice)
     popularity = Popularity.fit(known, chosen.popularity.half_life_days)
