@@ -35,9 +35,6 @@ POPULAR_SECONDS = 5.0
 
 RETRY_LONGEST_SECONDS = 30.0
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-AGAIN = ".again"
-"""Below the bundles' folder: copies that were fetched because the first one was refused."""
-
 HISTORY_LIMIT = 50
 
 
@@ -164,35 +161,33 @@ class ChampionWatch:
     def _take_last_on_disk(self, promoted: Promotion) -> None:
         """At a start: the latest earlier champion whose bundle lies on disk answers until the promoted one does."""
         for earlier in self._promotions.history(self._settings.endpoint, HISTORY_LIMIT):
-            if earlier.version == promoted.version:
+            folder = self._on_disk(earlier.version)
+            if earlier.version == promoted.version or folder is None:
                 continue
-            for folder in self._on_disk(earlier.version):
-                try:
-                    self._swap(earlier, self._verified(folder))
-                except Exception as error:
-                    log.warning("version %s on disk cannot be served either: %s", earlier.version, error)
-                    continue
-                log.warning("version %s answers until version %s can", earlier.version, promoted.version)
-                return
+            try:
+                self._swap(earlier, self._verified(folder))
+            except Exception as error:
+                log.warning("version %s on disk cannot be served either: %s", earlier.version, error)
+                continue
+            log.warning("version %s answers until version %s can", earlier.version, promoted.version)
+            return
 
     def _bundle(self, version: str) -> Bundle:
-        """From disk, else from the registry; a copy on disk that is refused is fetched anew beside it."""
-        target = self._settings.bundles_folder
-        for folder in self._on_disk(version):
+        """From disk, else from the registry, which replaces a copy that was altered."""
+        folder = self._on_disk(version)
+        if folder is not None:
             try:
                 return self._verified(folder)
             except BundleError as error:
                 log.error("the copy in %s is refused, fetching version %s anew: %s", folder, version, error)
-                target = self._settings.bundles_folder / AGAIN
-        return self._verified(self._downloads.download(version, target))
+        return self._verified(self._downloads.download(version, self._settings.bundles_folder))
 
-    def _on_disk(self, version: str) -> list[Path]:
-        """The folders that may hold the version, as put there by hand or by the registry's download."""
+    def _on_disk(self, version: str) -> Path | None:
+        """The version's folder, where there is one."""
         if not VERSION.fullmatch(version):
             raise BundleError(f"version {version!r} is not a name; promote a version of the registry")
-        folder = self._settings.bundles_folder
-        names = (version, f"version-{version}-*", f"{AGAIN}/version-{version}-*")
-        return [found for name in names for found in sorted(folder.glob(name)) if found.is_dir()]
+        folder = self._settings.bundles_folder / version
+        return folder if folder.is_dir() else None
 
     def _verified(self, folder: Path) -> Bundle:
         bundle = Bundle.load(folder)

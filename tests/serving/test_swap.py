@@ -122,7 +122,7 @@ def test_with_the_registry_down_the_last_champion_on_disk_answers(
 ) -> None:
     for name, value in REGISTRY_PATIENCE.items():
         monkeypatch.setenv(name, value)
-    install(settings, "first", "version-1-abc")
+    install(settings, "first", "1")
     install(settings, "second", "2")
     with run_endpoint(settings, lambda: feature_store, Registry("http://127.0.0.1:9")) as ready:
         for version in ("2", "1"):
