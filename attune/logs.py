@@ -5,9 +5,10 @@ from pathlib import Path
 
 
 def set_up(level: int = logging.INFO, file: Path | None = None) -> None:
-    """Send log records to ``file``, or to standard error when none is given."""
+    """Send log records and warnings to ``file``, or to standard error when none is given."""
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
+    logging.captureWarnings(True)
     logging.basicConfig(
         level=level,
         filename=file,

@@ -1,6 +1,7 @@
 """What each subcommand of `attune` does; results go to the terminal as a table, or as one JSON object."""
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from attune import event_log
+from attune import event_log, logs
 from attune.clock import system_clock
 from attune.event_log import EventLog
 from attune.settings import Settings
@@ -134,8 +135,9 @@ class _Run:
 @contextmanager
 def _batch_servers(as_json: bool) -> Iterator[_Run]:
     """Prefect and MLflow for the length of one command."""
-    console = Console(stderr=True, quiet=as_json)
-    with ending_on_signals(), Stack(Settings()) as stack:
+    console, settings = Console(stderr=True, quiet=as_json), Settings()
+    logs.set_up(logging.WARNING, settings.logs_folder / "commands.log")
+    with ending_on_signals(), Stack(settings) as stack:
         try:
             with console.status("starting Prefect and MLflow"):
                 stack.start_batch_servers()

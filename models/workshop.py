@@ -25,10 +25,6 @@ from models.ranking.policy import PlackettLuce
 from models.registry import Registry
 
 
-TEMPERATURE = 0.05
-"""Of the policy, in units of the hybrid's scores, which lie in [-1, 1]."""
-
-
 def train_bundle(folder: Path, bundles: Path, recipe: str, seed: int) -> Path:
     """Train by a named recipe on a training set's folder; returns the bundle's folder under ``bundles``.
 
@@ -88,13 +84,13 @@ def _made(
         window=training_set.window,
         trained_upto=trained.trained_upto,
         seed=trained.seed,
-        panel_users_trained=0,
+        panel_users_trained=trained.panel_users,
         parent=parent,
         git_commit=commit,
     )
     golden = golden_batch(training_set, trained.trained_upto, trained.catalogue)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    save_bundle(folder, trained.hybrid, trained.catalogue, PlackettLuce(TEMPERATURE), provenance, golden)
+    save_bundle(folder, trained.hybrid, trained.catalogue, PlackettLuce(), provenance, golden)
     report.write_text(json.dumps(trained.report, indent=1))
     return folder
 

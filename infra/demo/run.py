@@ -1,7 +1,9 @@
 """The whole loop, stage by stage, over real servers: what `attune demo` does."""
 
 import importlib
+import logging
 
+from attune import logs
 from attune.errors import AttuneError
 from attune.settings import Settings
 from infra.children import Interrupted, ending_on_signals
@@ -19,6 +21,7 @@ def run() -> int:
     folder = (Settings().var / "demo").resolve()
     moved = move_aside(folder)
     folder.mkdir(parents=True)
+    logs.set_up(logging.WARNING, folder / "logs" / "demo.log")
     settings = Settings(var=folder, database_url="", mlflow_url="", prefect_url="", serving_port=0)
     status = 1
     with ending_on_signals():

@@ -24,6 +24,7 @@ from models.learning.training import (
     Trained,
     ablation,
     learnable,
+    panel_users,
     parts_alone,
     tuning_schedule,
     validation_over,
@@ -68,7 +69,7 @@ def finetune(
     known = learnable(training_set, train_upto)
     with few_threads(recipe.threads):
         final, report = _learn_on(champion, known, recipe, train_upto, seed, on_epoch)
-    return Trained(final, known.catalogue, recipe, train_upto, seed, report)
+    return Trained(final, known.catalogue, recipe, train_upto, seed, panel_users(known), report)
 
 
 def _learn_on(

@@ -36,8 +36,9 @@ WARM_START_LENGTH = 0.2
 class Trained:
     """A hybrid and what it was made of; ``trained_upto`` is the last position that any part learned from.
 
-    ``catalogue`` is the one that the hybrid scores, with its items' statistics as of that position. ``report``
-    holds JSON values: parameters, figures by epoch, what was chosen, each part alone, the ablation.
+    ``catalogue`` is the one that the hybrid scores, with its items' statistics as of that position.
+    ``panel_users`` counts the panel's users among those learned from. ``report`` holds JSON values: parameters,
+    figures by epoch, what was chosen, each part alone, the ablation.
     """
 
     hybrid: Hybrid
@@ -45,6 +46,7 @@ class Trained:
     recipe: Recipe
     trained_upto: int
     seed: int
+    panel_users: int
     report: dict[str, Any]
 
 
@@ -64,7 +66,7 @@ def train(
     known = learnable(training_set, validate_upto)
     with few_threads(recipe.threads):
         final, report = _learn(known, recipe, train_upto, validate_upto, seed, on_epoch)
-    return Trained(final, known.catalogue, recipe, validate_upto, seed, report)
+    return Trained(final, known.catalogue, recipe, validate_upto, seed, panel_users(known), report)
 
 
 def _learn(
@@ -103,6 +105,11 @@ def _learn(
         "validation": parts_alone(chosen, validation),
         "ablation": ablation(chosen, validation),
     }
+
+
+def panel_users(learned: TrainingSet) -> int:
+    """How many of the users learned from belong to the panel."""
+    return int(is_panel(learned.user_ids[np.unique(learned.users)]).sum())
 
 
 def learnable(training_set: TrainingSet, upto: int) -> TrainingSet:
