@@ -55,6 +55,10 @@ def checked_url(url: str) -> URL:
     return parsed
 
 
+_ONE_ALEMBIC = threading.Lock()
+"""alembic keeps the migration that runs in module-wide state: threads of one process take turns."""
+
+
 def upgrade(url: str) -> None:
     """Bring the tables up to date, in one transaction; where there are none, create them (and SQLite's folder).
 
@@ -64,7 +68,7 @@ def upgrade(url: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     try:
-        with database.migration() as connection:
+        with _ONE_ALEMBIC, database.migration() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     finally:

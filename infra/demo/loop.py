@@ -82,12 +82,12 @@ class Loop:
             spoil(Path(first["bundle"]), spoiled)
             version = workshop.register(rooms.registry(self.stack.settings), spoiled, None)["version"]
             verdict = promote(version=version, accept_undecided=True)
-            failed = [gate["name"] for gate in verdict["gates"] if gate["verdict"] == "fail"]
-            self.report.refused = {"version": version, "accepted": verdict["accepted"], "gates": failed}
+            refused_by = verdict["refused_by"]
+            self.report.refused = {"version": version, "accepted": verdict["accepted"], "gates": refused_by}
             self.keep_gates(verdict)
             if verdict["accepted"]:
                 raise AttuneError("the gates accepted a challenger whose id table had been shuffled")
-            stage.figures |= {"version": version, "refused by": ", ".join(failed)}
+            stage.figures |= {"version": version, "refused by": ", ".join(refused_by)}
 
     def promote_first(self, first: dict[str, Any]) -> None:
         with self.stage("its unspoiled twin passes and becomes champion") as stage:
@@ -197,6 +197,9 @@ def gate_counts(verdict: dict[str, Any]) -> dict[str, int]:
 
 
 def refusal(verdict: dict[str, Any]) -> str:
-    """The gates that failed, with what they measured."""
-    failed = [gate for gate in verdict["gates"] if gate["verdict"] == "fail"]
-    return "; ".join(f"{gate['name']}: {gate['measured']} against a limit of {gate['limit']}" for gate in failed)
+    """The gates that kept the version out, with what they measured."""
+    return "; ".join(
+        f"{gate['name']}: {gate['measured']} against a limit of {gate['limit']}"
+        for gate in verdict["gates"]
+        if gate["name"] in verdict["refused_by"]
+    )

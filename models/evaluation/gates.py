@@ -42,7 +42,10 @@ class GateLimits:
 
 @dataclass(frozen=True)
 class Gate:
-    """One question with its answer; ``measured`` and ``limit`` are in the unit that ``note`` states."""
+    """One question with its answer; ``measured`` and ``limit`` are in the unit that ``note`` states.
+
+    ``adverse`` marks an undecided gate whose measured figure lies on the wrong side of its limit.
+    """
 
     name: str
     limit: float | None
@@ -51,10 +54,11 @@ class Gate:
     note: str
     low: float | None = None
     high: float | None = None
+    adverse: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The gate as JSON holds it: infinities become null."""
-        found = {name: getattr(self, name) for name in ("name", "limit", "measured", "low", "high", "verdict", "note")}
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in found.items()}
 
 
@@ -141,11 +145,22 @@ def lineage(found: Lineage) -> Gate:
     return Gate("lineage", float(found.first_holdout - 1), float(found.trained_upto), "pass" if clean else "fail", note)
 
 
+def refused_by(gates: Iterable[Gate], accept_undecided: bool) -> list[Gate]:
+    """The gates that keep a challenger out: those that failed, and undecided ones.
+
+    A caller who takes the risk of undecided gates takes it only where the figure itself lies on the right side.
+    """
+    return [
+        gate
+        for gate in gates
+        if gate.verdict == "fail" or (gate.verdict == "undecided" and (gate.adverse or not accept_undecided))
+    ]
+
+
 def accepts(gates: Iterable[Gate], accept_undecided: bool) -> bool:
-    """Whether every gate holds; an undecided one only where the caller takes that risk. No gates accept nothing."""
-    verdicts = [gate.verdict for gate in gates]
-    refused = {"fail"} if accept_undecided else {"fail", "undecided"}
-    return "pass" in verdicts and not refused & set(verdicts)
+    """Whether nothing keeps the challenger out and something speaks for it."""
+    listed = list(gates)
+    return any(gate.verdict == "pass" for gate in listed) and not refused_by(listed, accept_undecided)
 
 
 def _not_worse(name: str, other: str, limit: float, change: Interval, evidence: Evidence, limits: GateLimits) -> Gate:
@@ -166,12 +181,13 @@ def _quality(
     """A gate on an interval: lost for certain fails always, the rest needs enough evidence."""
     note = f"{unit}, 95 % interval by user [{found.low:.4f}, {found.high:.4f}]"
     verdict: Verdict = "pass" if holds else "fail"
+    adverse = False
     if lost:
         verdict, note = "fail", f"{note}: the whole interval lies on the wrong side"
     elif not evidence.enough(limits):
-        verdict = "undecided"
+        verdict, adverse = "undecided", not found.value >= limit
         note += (
             f"; {evidence.users} users and {evidence.events} events do not decide"
             f" (at least {limits.min_users} and {limits.min_events})"
         )
-    return Gate(name, limit, found.value, verdict, note, found.low, found.high)
+    return Gate(name, limit, found.value, verdict, note, found.low, found.high, adverse)

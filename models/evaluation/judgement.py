@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from models.evaluation.bootstrap import Interval
-from models.evaluation.gates import Gate, GateLimits, accepts
+from models.evaluation.gates import Gate, GateLimits, accepts, refused_by
 from models.evaluation.metrics import EVENT_METRICS, GROUP_METRICS
 from models.figures import for_json, short, table
 
@@ -46,6 +46,7 @@ class Judgement:
             {
                 "accepted": self.accepted,
                 "accept_undecided": self.accept_undecided,
+                "refused_by": [gate.name for gate in refused_by(self.gates, self.accept_undecided)],
                 "gates": [gate.to_json() for gate in self.gates],
                 "intervals": {
                     name: {metric: asdict(one) for metric, one in row.items()} for name, row in self.intervals.items()

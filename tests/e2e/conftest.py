@@ -17,13 +17,13 @@ CLUSTERS = 4
 OLD_ITEMS, NEW_ITEMS = 20, 10
 """Items of each cluster that are known from the start, and those that everybody turns to later."""
 
-PEOPLE = 120
+PEOPLE = 200
 SEED = 11
 
 
 @dataclass(frozen=True)
 class Planted:
-    """People of one cluster choose that cluster's items; from ``later`` on only its new ones, in a fixed order.
+    """People of one cluster choose that cluster's items, the low numbers most; later its new ones, in a fixed order.
 
     Nobody touched a new item before, so only a model that learned from the later events can know the order.
     """
@@ -51,7 +51,7 @@ def plant() -> Planted:
         for age, count in (("old", OLD_ITEMS), ("new", NEW_ITEMS))
         for number in range(count)
     ]
-    early = _events(random, "p", PEOPLE, 0, lambda cluster: random.permutation(_names("old", cluster, OLD_ITEMS))[:14])
+    early = _events(random, "p", PEOPLE, 0, lambda cluster: _favourites(random, cluster, 10))
     later = _events(random, "q", PEOPLE, 1, lambda cluster: _walk(random, cluster))
     latest = _events(random, "r", PEOPLE, 2, lambda cluster: _walk(random, cluster))
     return Planted(pd.DataFrame(items), early, later, latest)
@@ -64,7 +64,12 @@ def _names(age: str, cluster: int, count: int) -> list[str]:
 def _walk(random: np.random.Generator, cluster: int) -> list[str]:
     start = int(random.integers(NEW_ITEMS))
     new = [f"new-{cluster}-{(start + step) % NEW_ITEMS}" for step in range(6)]
-    return [*random.permutation(_names("old", cluster, OLD_ITEMS))[:2], *new]
+    return [*_favourites(random, cluster, 2), *new]
+
+
+def _favourites(random: np.random.Generator, cluster: int, count: int) -> list[str]:
+    share = 1.0 / np.arange(1, OLD_ITEMS + 1)
+    return list(random.choice(_names("old", cluster, OLD_ITEMS), count, replace=False, p=share / share.sum()))
 
 
 def _events(random: np.random.Generator, prefix: str, people: int, epoch: int, choose) -> pd.DataFrame:

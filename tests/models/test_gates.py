@@ -94,3 +94,15 @@ def test_acceptance(verdicts: list[gates.Verdict], accept_undecided: bool) -> No
     found = [Gate(str(place), None, None, verdict, "") for place, verdict in enumerate(verdicts)]
     expected = "pass" in verdicts and "fail" not in verdicts and (accept_undecided or "undecided" not in verdicts)
     assert accepts(found, accept_undecided) == expected
+
+
+def test_the_risk_of_undecided_gates_ends_where_the_figure_itself_is_bad() -> None:
+    few = Evidence(users=30, events=500)
+    leaning = gates.beats_popularity(Interval(-0.01, -0.05, 0.03), few, GateLimits())
+    hopeful = gates.beats_popularity(Interval(0.01, -0.03, 0.05), few, GateLimits())
+    sound = gates.parity(0.0, GateLimits())
+    assert (leaning.verdict, hopeful.verdict) == ("undecided", "undecided")
+    assert gates.accepts([hopeful, sound], accept_undecided=True)
+    assert not gates.accepts([leaning, sound], accept_undecided=True)
+    assert gates.refused_by([leaning, sound], accept_undecided=True) == [leaning]
+    assert gates.refused_by([hopeful, sound], accept_undecided=False) == [hopeful]
