@@ -1,15 +1,17 @@
 """Which code made a model."""
 
 import subprocess
+from hashlib import sha256
 from pathlib import Path
 
 
 def git_commit() -> str | None:
-    """The commit of the code that runs, with ``+`` when files differ from it; None outside a checkout."""
+    """The commit of the code that runs, with ``+`` and a digest of what differs from it; None outside a checkout."""
     root = Path(__file__).resolve().parents[1]
     try:
         commit = _git(root, "rev-parse", "HEAD")
-        return f"{commit}+" if _git(root, "status", "--porcelain", "--untracked-files=no") else commit
+        changed = _git(root, "diff", "HEAD")
+        return f"{commit}+{sha256(changed.encode()).hexdigest()[:8]}" if changed else commit
     except (OSError, subprocess.SubprocessError):
         return None
 

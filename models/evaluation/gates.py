@@ -38,13 +38,16 @@ class GateLimits:
     min_users: int = 300
     min_events: int = 20_000
     """Below either, a quality gate is undecided unless its whole interval lies on the wrong side."""
+    least_users: int = 2
+    """Below this nothing was measured at all: an undecided quality gate may not be risked."""
 
 
 @dataclass(frozen=True)
 class Gate:
     """One question with its answer; ``measured`` and ``limit`` are in the unit that ``note`` states.
 
-    ``adverse`` marks an undecided gate whose measured figure lies on the wrong side of its limit.
+    ``adverse`` marks an undecided gate that nothing speaks for: its figure lies on the wrong side of its limit, or
+    there was nothing to measure.
     """
 
     name: str
@@ -93,7 +96,8 @@ def beats_popularity(gain: Interval, evidence: Evidence, limits: GateLimits) -> 
     holds = gain.low > limits.popularity_gain
     lost = gain.high <= limits.popularity_gain
     unit = f"gain in {limits.metric} over popularity"
-    return _quality("beats_popularity", limits.popularity_gain, gain, holds, lost, evidence, limits, unit)
+    leans = gain.value > limits.popularity_gain
+    return _quality("beats_popularity", limits.popularity_gain, gain, (holds, lost, leans), evidence, limits, unit)
 
 
 def not_worse_than_champion(change: Interval, evidence: Evidence, limits: GateLimits) -> Gate:
@@ -165,27 +169,32 @@ def accepts(gates: Iterable[Gate], accept_undecided: bool) -> bool:
 
 def _not_worse(name: str, other: str, limit: float, change: Interval, evidence: Evidence, limits: GateLimits) -> Gate:
     unit = f"relative change in {limits.metric} against {other}"
-    return _quality(name, limit, change, change.low >= limit, change.high < limit, evidence, limits, unit)
+    sides = (change.low >= limit, change.high < limit, change.value >= limit)
+    return _quality(name, limit, change, sides, evidence, limits, unit)
 
 
 def _quality(
     name: str,
     limit: float,
     found: Interval,
-    holds: bool,
-    lost: bool,
+    sides: tuple[bool, bool, bool],
     evidence: Evidence,
     limits: GateLimits,
     unit: str,
 ) -> Gate:
-    """A gate on an interval: lost for certain fails always, the rest needs enough evidence."""
+    """A gate on an interval: lost for certain fails always, the rest needs enough evidence.
+
+    ``sides``: whether the whole interval is on the right side, whether the whole is on the wrong one, and whether
+    the figure itself is on the right one.
+    """
+    holds, lost, leans = sides
     note = f"{unit}, 95 % interval by user [{found.low:.4f}, {found.high:.4f}]"
     verdict: Verdict = "pass" if holds else "fail"
     adverse = False
     if lost:
         verdict, note = "fail", f"{note}: the whole interval lies on the wrong side"
     elif not evidence.enough(limits):
-        verdict, adverse = "undecided", not found.value >= limit
+        verdict, adverse = "undecided", not leans or evidence.users < limits.least_users
         note += (
             f"; {evidence.users} users and {evidence.events} events do not decide"
             f" (at least {limits.min_users} and {limits.min_events})"

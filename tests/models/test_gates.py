@@ -104,5 +104,18 @@ def test_the_risk_of_undecided_gates_ends_where_the_figure_itself_is_bad() -> No
     assert (leaning.verdict, hopeful.verdict) == ("undecided", "undecided")
     assert gates.accepts([hopeful, sound], accept_undecided=True)
     assert not gates.accepts([leaning, sound], accept_undecided=True)
+    level = gates.beats_popularity(Interval(0.0, 0.0, 0.0), few, GateLimits())
+    assert not gates.accepts([level, sound], accept_undecided=True)
     assert gates.refused_by([leaning, sound], accept_undecided=True) == [leaning]
     assert gates.refused_by([hopeful, sound], accept_undecided=False) == [hopeful]
+
+
+def test_where_nothing_was_measured_no_risk_can_be_taken() -> None:
+    nothing = Evidence(users=0, events=0)
+    unknown = Interval(0.0, -math.inf, math.inf)
+    quality = [
+        gates.beats_popularity(unknown, nothing, GateLimits()),
+        gates.not_worse_than_champion(unknown, nothing, GateLimits()),
+    ]
+    assert [gate.verdict for gate in quality] == ["undecided", "undecided"]
+    assert not gates.accepts([*quality, gates.parity(0.0, GateLimits())], accept_undecided=True)
