@@ -15,7 +15,7 @@ install:
 	@$(PYTHON) infra/install.py $(VENV)
 
 demo: install  ## the whole loop on real data, in five minutes
-	@ATTUNE_DIE_WITH_PARENT=1 exec $(BIN)/attune demo
+	@ATTUNE_DIE_WITH_PARENT=$$PPID exec $(BIN)/attune demo
 
 test: install  ## every test that a change must pass
 	@$(BIN)/python -m pytest -q -m "not long"

@@ -17,6 +17,8 @@ from typing import IO
 from attune.errors import AttuneError, ConfigError
 
 PR_SET_PDEATHSIG = 1
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+RAISE_AGAIN_SECONDS = 3.0
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -113,19 +115,46 @@ class Interrupted(BaseException):
 def ending_on_signals() -> Iterator[None]:
     """Turn INT, TERM and HUP into ``Interrupted``, also where the shell had INT ignored (a background job).
 
-    With ``ATTUNE_DIE_WITH_PARENT`` set, the death of the parent (make) counts as TERM.
+    Python swallows an exception that is raised inside a callback of C code or a destructor, so it is raised
+    again every few seconds until cleaning up has begun (see ``ending_undisturbed``).
+    With ``ATTUNE_DIE_WITH_PARENT`` set to the parent's process id, the parent's death counts as TERM.
     """
+    received: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(name, signal.SIG_IGN)
-        raise Interrupted(number)
+        received.append(number)
+        signal.setitimer(signal.ITIMER_REAL, RAISE_AGAIN_SECONDS)
+        raise Interrupted(received[0])
 
-    before = {name: signal.signal(name, interrupt) for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    if os.environ.pop("ATTUNE_DIE_WITH_PARENT", ""):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    before = {number: signal.signal(number, interrupt) for number in (*ENDING, signal.SIGALRM)}
+    try:
+        die_with_parent(os.environ.pop("ATTUNE_DIE_WITH_PARENT", ""))
+        yield
+    finally:
+        nothing_interrupts()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def ending_undisturbed() -> Iterator[None]:
+    """The innermost context of what must be cleaned up: once it is left, no signal interrupts the clean-up."""
     try:
         yield
     finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
+        nothing_interrupts()
+
+
+def nothing_interrupts() -> None:
+    """From here on signals that end a process are ignored: it is ending already."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+    signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+
+def die_with_parent(parent: str) -> None:
+    """Ask for TERM when the parent dies; send it at once should it be dead already."""
+    if parent:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != int(parent):
+            os.kill(os.getpid(), signal.SIGTERM)

@@ -19,7 +19,7 @@ from attune.event_log import EventLog
 from attune.settings import Settings
 from features.importing import ImportReport, import_source
 from features.sources.frames import SourceFrames
-from infra.children import Interrupted, ending_on_signals
+from infra.children import Interrupted, ending_on_signals, ending_undisturbed
 from infra.local import Stack
 
 
@@ -96,7 +96,7 @@ def gate_table(gates: list[dict[str, Any]]) -> Table:
 def serve() -> None:
     """The endpoint and its state keeper in the foreground."""
     console = Console()
-    with ending_on_signals(), Stack(Settings()) as stack:
+    with ending_on_signals(), Stack(Settings()) as stack, ending_undisturbed():
         try:
             stack.start_batch_servers(prefect=False)
             child = stack.start_endpoint()
@@ -137,7 +137,7 @@ def _batch_servers(as_json: bool) -> Iterator[_Run]:
     """Prefect and MLflow for the length of one command."""
     console, settings = Console(stderr=True, quiet=as_json), Settings()
     logs.set_up(logging.WARNING, settings.logs_folder / "commands.log")
-    with ending_on_signals(), Stack(settings) as stack:
+    with ending_on_signals(), Stack(settings) as stack, ending_undisturbed():
         try:
             with console.status("starting Prefect and MLflow"):
                 stack.start_batch_servers()

@@ -7,6 +7,7 @@ after ten seconds. The exit status is the command's own. Standard library only, 
 """
 
 import contextlib
+import ctypes
 import os
 import select
 import signal
@@ -18,26 +19,33 @@ PATIENCE_SECONDS = 10.0
 """From TERM to KILL."""
 
 TICK_SECONDS = 0.1
+PR_SET_PDEATHSIG = 1
 
 
 def main() -> int:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The group's own TERM reaches the command; the guardian stays to see it end.
-    signal.signal(signal.SIGTERM, lambda *_: os.close(0))
-    child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)
-    while child.poll() is None and not starter_is_gone():
+    told: list[int] = []
+    for ignored in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
+    # TERM means: end the command; the guardian stays to see it gone.
+    signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent)
+    while child.poll() is None and not told and not starter_is_gone():
         pass
     end_group(child)
     return child.returncode
 
 
+def die_with_parent() -> None:
+    """In the child: the signals as a program expects them, and KILL should the guardian itself be killed."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def starter_is_gone() -> bool:
     """Wait one tick for the pipe's end of file; True once it came."""
-    try:
-        readable, _, _ = select.select([0], [], [], TICK_SECONDS)
-        return bool(readable) and os.read(0, 1) == b""
-    except (OSError, ValueError):
-        return True
+    readable, _, _ = select.select([0], [], [], TICK_SECONDS)
+    return bool(readable) and os.read(0, 1) == b""
 
 
 def end_group(child: subprocess.Popen[bytes]) -> None:

@@ -6,7 +6,7 @@ import logging
 from attune import logs
 from attune.errors import AttuneError
 from attune.settings import Settings
-from infra.children import Interrupted, ending_on_signals
+from infra.children import Interrupted, ending_on_signals, ending_undisturbed
 from infra.demo.report import Report
 from infra.demo.screen import Screen, staged
 from infra.local import Stack, move_aside
@@ -22,11 +22,12 @@ def run() -> int:
     moved = move_aside(folder)
     folder.mkdir(parents=True)
     logs.set_up(logging.WARNING, folder / "logs" / "demo.log")
+    report.write(folder / "report.json")
     settings = Settings(var=folder, database_url="", mlflow_url="", prefect_url="", serving_port=0)
     status = 1
     with ending_on_signals():
         try:
-            with Stack(settings) as stack:
+            with Stack(settings) as stack, ending_undisturbed():
                 with staged(
                     "start Prefect, MLflow, the state keeper and the endpoint", report, screen, folder
                 ) as stage:
