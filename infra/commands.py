@@ -3,7 +3,6 @@
 import json
 import logging
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -77,8 +76,17 @@ def promote(version: str | None, accept_undecided: bool, as_json: bool) -> bool:
         )
         if not as_json:
             Console().print(gate_table(verdict["gates"]))
-        show("promoted" if verdict["accepted"] else "refused", verdict, as_json, leave_out=("gates", "metrics"))
+        show("promoted" if verdict["accepted"] else "refused", verdict if as_json else in_short(verdict), as_json)
         return bool(verdict["accepted"])
+
+
+def in_short(verdict: dict[str, Any]) -> dict[str, Any]:
+    """What a person wants to know of a judgement at once; the whole of it is on the version in MLflow."""
+    alone = {name: slices["all"]["ndcg@10"] for name, slices in verdict["baselines"].items()}
+    found = {"version": verdict["version"], "events judged": verdict["hold_out"]["events"]}
+    found |= {"users": verdict["hold_out"]["users"], "NDCG@10": verdict["metrics"]["all"]["ndcg@10"]}
+    found |= {f"{name} NDCG@10": figure for name, figure in alone.items()}
+    return {**found, "refused by": ", ".join(verdict["refused_by"]) or "nothing"}
 
 
 def gate_table(gates: list[dict[str, Any]]) -> Table:
@@ -99,13 +107,12 @@ def serve() -> None:
     with ending_on_signals(), Stack(Settings()) as stack, ending_undisturbed():
         try:
             stack.start_batch_servers(prefect=False)
-            child = stack.start_endpoint()
+            stack.start_endpoint()
             stack.wait()
             url = stack.endpoint_url
             console.print(f"[bold]{url}[/] answers; its API is described at {url}/docs. Ctrl-C stops it.")
-            while child.guardian.poll() is None:
-                time.sleep(0.5)
-            sys.exit(f"the endpoint ended; {child.log} ends with:\n{child.last_words()}")
+            ended = stack.wait_for_an_end()
+            sys.exit(f"{ended.name} ended; {ended.log} ends with:\n{ended.last_words()}")
         except Interrupted:
             console.print("stopping")
 
@@ -147,15 +154,14 @@ def _batch_servers(as_json: bool) -> Iterator[_Run]:
             raise SystemExit(128 + signal.number) from None
 
 
-def show(title: str, values: dict[str, Any], as_json: bool, leave_out: tuple[str, ...] = ()) -> None:
+def show(title: str, values: dict[str, Any], as_json: bool) -> None:
     """Print a result as a two-column table, or whole as one JSON object."""
     if as_json:
         sys.stdout.write(json.dumps(values, default=str) + "\n")
         return
     table = Table(title=title, show_header=False, title_justify="left")
     for name, value in values.items():
-        if name not in leave_out:
-            table.add_row(name.replace("_", " "), _readable(value))
+        table.add_row(name.replace("_", " "), _readable(value))
     Console().print(table)
 
 

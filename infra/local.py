@@ -5,6 +5,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +20,7 @@ from infra.children import Child, Children, check_port, free_port, wait_until
 from mlflow_server import command as mlflow_command
 
 HOST = "127.0.0.1"
+TICK_SECONDS = 0.5
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -26,6 +28,7 @@ QUIET = {
     "FEAST_USAGE": "false",
     "PREFECT_LOGGING_LEVEL": "WARNING",
     "PREFECT_LOGGING_ROOT_LEVEL": "ERROR",
+    "PREFECT_LOGGING_TO_API_ENABLED": "false",
     "PREFECT_CLI_PROMPT": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -91,7 +94,7 @@ class Stack:
         if not self.settings.mlflow_url:
             self._start_mlflow()
 
-    def start_endpoint(self) -> Child:
+    def start_endpoint(self) -> None:
         """The state keeper and the endpoint, after the servers that they ask; returns at once, see ``wait``."""
         if self.settings.serving_port:
             host, port = self.settings.serving_host, self.settings.serving_port
@@ -101,13 +104,20 @@ class Stack:
         self.children.start("keeper", [sys.executable, "-m", "features.state_keeper"])
         child = self.children.start("endpoint", [sys.executable, "-m", "serving.app"])
         self._pending.append((child, f"{self.endpoint_url}/readyz"))
-        return child
 
     def wait(self) -> None:
         """Wait until everything that was started answers; raises AttuneError with the last words of what does not."""
         for child, url in self._pending:
             wait_until(partial(answers, url), child)
         self._pending.clear()
+
+    def wait_for_an_end(self) -> Child:
+        """Wait until any of the servers has ended by itself, and name it."""
+        while True:
+            for child in self.children.running:
+                if child.guardian.poll() is not None:
+                    return child
+            time.sleep(TICK_SECONDS)
 
     @property
     def endpoint_url(self) -> str:

@@ -1,10 +1,14 @@
 """The whole loop, stage by stage, over real servers: what `attune demo` does."""
 
+import fcntl
 import importlib
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from attune import logs
-from attune.errors import AttuneError
+from attune.errors import AttuneError, ConfigError
 from attune.settings import Settings
 from infra.children import Interrupted, ending_on_signals, ending_undisturbed
 from infra.demo.report import Report
@@ -17,8 +21,14 @@ def run() -> int:
 
     Each demo starts from an empty folder, the run before is moved aside. All processes are ended on every way out.
     """
-    screen, report = Screen(), Report()
     folder = (Settings().var / "demo").resolve()
+    with only_one(folder.with_name("demo.lock")):
+        return run_in(folder)
+
+
+def run_in(folder: Path) -> int:
+    """The demo in a folder that is moved aside if it exists."""
+    screen, report = Screen(), Report()
     moved = move_aside(folder)
     folder.mkdir(parents=True)
     logs.set_up(logging.WARNING, folder / "logs" / "demo.log")
@@ -60,3 +70,15 @@ def start(stack: Stack) -> dict[str, str]:
     stack.wait()
     settings = stack.settings
     return {"endpoint": stack.endpoint_url, "mlflow": settings.mlflow_url, "prefect": settings.prefect_url}
+
+
+@contextmanager
+def only_one(lock: Path) -> Iterator[None]:
+    """Hold a lock file for as long as the block runs; raises ConfigError when another demo holds it."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"another demo runs in {lock.parent}: wait for it, or set ATTUNE_VAR") from error
+        yield

@@ -14,6 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from attune.errors import ConfigError
+from infra.demo.run import only_one
+
 ATTUNE = str(Path(sys.executable).with_name("attune"))
 
 
@@ -65,3 +68,11 @@ def test_a_killed_demo_leaves_nothing_behind(demo, tmp_path: Path) -> None:
     while family(str(tmp_path)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert family(str(tmp_path)) == []
+
+
+def test_two_demos_do_not_share_a_folder(tmp_path: Path) -> None:
+    lock = tmp_path / "demo.lock"
+    with only_one(lock), pytest.raises(ConfigError, match="another demo"), only_one(lock):
+        pass
+    with only_one(lock):
+        pass
