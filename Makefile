@@ -21,7 +21,7 @@ test: install  ## every test that a change must pass
 	@$(BIN)/python -m pytest -q -m "not long"
 
 test-long: install  ## kill loops, statistics, large profiles; minutes each
-	@$(BIN)/python -m pytest -q -m long --timeout 1800
+	@$(BIN)/python -m pytest -q -m long --timeout 1800 --results docs/results/test-long.json
 
 lint: install  ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .

@@ -52,10 +52,22 @@ def figures(report: ImportReport) -> dict[str, Any]:
 
 def train(recipe: str, seed: int, as_json: bool) -> None:
     """Everything from the log to a registered challenger, each stage a flow."""
+    _demand_events()
     with _batch_servers(as_json) as run:
         from flows.train import train as train_flow
 
         show("trained", run.through("train", lambda: train_flow(recipe=recipe, seed=seed)), as_json)
+
+
+def _demand_events() -> None:
+    """Say at once, before any server is started, that there is too little to train on."""
+    from models.learning.windows import demand_enough
+
+    settings = Settings()
+    event_log.prepare(settings.log_url)
+    with closing(EventLog(settings.log_url)) as log:
+        counts = log.counts()
+    demand_enough(counts.get("interaction", 0) + counts.get("feedback", 0))
 
 
 def finetune(seed: int, as_json: bool) -> None:

@@ -3,10 +3,14 @@
 The environment is set before any library of ours is imported, and the child processes inherit it.
 """
 
+import json
 import os
+import platform
 import shutil
+import subprocess
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -22,6 +26,10 @@ QUIET = {
 }
 HOME = pytest.StashKey[Path]()
 SCRATCH = pytest.StashKey[Path]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--results", type=Path, help="Write every test's outcome and seconds to this JSON file.")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -42,6 +50,24 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     if left:
         sys.stderr.write(f"\nthe tests wrote to the home folder: {left[:10]}\n")
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    """The results of long proofs as they are committed: what was run, where, and what held."""
+    file: Path | None = config.getoption("--results")
+    if file is None:
+        return
+    reports = [one for outcome in ("passed", "failed") for one in terminalreporter.stats.get(outcome, [])]
+    figures = [
+        {"name": one.nodeid, "value": round(one.duration, 1), "limit": None, "holds": one.passed, "note": "seconds"}
+        for one in sorted(reports, key=lambda one: one.nodeid)
+    ]
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    versions = {name: version(name) for name in ("torch", "sqlalchemy", "pysqlite3", "feast", "hypothesis")}
+    machine = {"cores": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()}
+    found = {"bench": "test-long", "command": "make test-long", "commit": commit, "machine": machine}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({**found, "versions": versions, "seed": None, "figures": figures}, indent=1) + "\n")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -19,13 +19,20 @@ class Windows:
     upto: int
 
 
+def demand_enough(events: int) -> None:
+    """Raises DataContractError when so few events cannot be trained on."""
+    if events < LEAST_EVENTS:
+        raise DataContractError(
+            f"{events} events are too few to train on; at least {LEAST_EVENTS} are needed: import some"
+        )
+
+
 def share_out(positions: np.ndarray, validation: float = 0.1, holdout: float = 0.1) -> Windows:
     """Share out events by their log positions (any order): the last ``holdout`` share is for the gates.
 
     Raises DataContractError when there are too few events.
     """
-    if len(positions) < LEAST_EVENTS:
-        raise DataContractError(f"{len(positions)} events are too few to train on; at least {LEAST_EVENTS} are needed")
+    demand_enough(len(positions))
     ordered = np.sort(positions)
     train = int(len(ordered) * (1.0 - validation - holdout))
     judged = int(len(ordered) * (1.0 - holdout))

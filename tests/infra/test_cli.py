@@ -111,6 +111,13 @@ def test_an_unknown_kind_is_quarantined_with_the_known_ones(attune, table) -> No
     assert "did you mean 'click'" in next(iter(result["reasons"]))
 
 
+def test_too_few_events_are_named_before_anything_is_started(attune, table) -> None:
+    attune("import", "tabular", "--interactions", table(GOOD), "--map", MAP, "--kind", "rating")
+    status, _, err = attune("train")
+    assert status == 1
+    assert "3 events are too few" in err
+
+
 def test_a_wrong_setting_is_named(attune, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATTUNE_SERVING_PORT", "often")
     status, _, err = attune("import", "movielens")
