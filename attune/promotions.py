@@ -3,6 +3,7 @@
 Whoever wants to promote takes the endpoint's lease. Every lease has a larger fencing number than all before it, and a
 promotion is written under its lease's number: a holder that was paused until its lease ran out and somebody else took
 it finds its number overtaken and is refused, whatever its own clock says. One lease promotes once at most.
+Leases are short; who needs one for longer renews it while at work (``attune.holding``).
 Aliases elsewhere (MLflow's) are projections of this table.
 """
 
@@ -109,7 +110,9 @@ class Promotions:
     def append(self, lease: Lease, version: str, action: Action, reason: str, actor: str) -> Promotion:
         """Make ``version`` the champion, in one transaction with the check of the lease.
 
-        Raises PromotionConflict when the lease has ended, was taken by somebody else or has promoted already.
+        A version that is champion already stays it: nothing is written and the standing promotion is returned, so a
+        repeated call neither counts twice nor makes a version its own ``previous``. Raises PromotionConflict when
+        the lease has ended, was taken by somebody else or has promoted another version already.
         """
         if action not in get_args(Action):
             raise ValueError(f"{action!r} is not one of {', '.join(get_args(Action))}")
@@ -117,6 +120,8 @@ class Promotions:
             now = self._clock()
             _check(lease, _locked_lease(connection, lease.endpoint), now)
             before = _champion(connection, lease.endpoint)
+            if before is not None and before.version == version:
+                return before
             if before is not None and before.fence >= lease.fence:
                 raise PromotionConflict(
                     f"{lease.endpoint}: version {before.version} was promoted under lease {before.fence} already; "

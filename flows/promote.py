@@ -9,13 +9,12 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from attune.holding import held
 from attune.promotions import Lease, Promotions
 from attune.settings import Settings
 from flows import rooms
 from flows.train import build_training_set
 from models.evaluation import judging
-
-LEASE_SECONDS = 900.0
 
 
 def holder() -> str:
@@ -64,22 +63,25 @@ def record(version: str, judgement: judging.Judgement) -> None:
 
 
 @task(cache_policy=NO_CACHE)
-def append(table: Promotions, lease: Lease, version: str, judgement: judging.Judgement) -> None:
-    """Append the row that makes the version champion; MLflow's aliases follow it."""
-    settings = Settings()
+def append(table: Promotions, lease: Lease, version: str, judgement: judging.Judgement) -> bool:
+    """Append the row that makes the version champion; MLflow's aliases follow. False when it was champion already."""
     promotion = table.append(lease, version, "promote", judgement.summary(), holder())
-    rooms.registry(settings).project(promotion)
+    rooms.registry(Settings()).project(promotion)
+    return promotion.fence == lease.fence
 
 
 @flow(name="promote")
 def promote(version: str | None = None, upto: int | None = None, accept_undecided: bool = False) -> dict[str, Any]:
-    """Judge a version (the challenger by default) and promote it if it is accepted. A refusal is a result."""
-    settings = Settings()
-    with rooms.promotions(settings) as table, table.lease(settings.endpoint, holder(), LEASE_SECONDS) as lease:
+    """Judge a version (the challenger by default) and promote it if it is accepted. A refusal is a result.
+
+    ``promoted`` says whether the champion changed: a version that is champion already may be accepted again, and stays.
+    """
+    settings, promoted = Settings(), False
+    with rooms.promotions(settings) as table, held(table, settings.endpoint, holder()) as lease:
         corrected = reconcile(table)
         contenders = fetch_contenders(table, version)
         judgement = judge(contenders, build_training_set(upto), accept_undecided)
         record(contenders["version"], judgement)
         if judgement.accepted:
-            append(table, lease, contenders["version"], judgement)
-    return {"version": contenders["version"], "corrected": corrected, **judgement.as_dict()}
+            promoted = append(table, lease, contenders["version"], judgement)
+    return {"version": contenders["version"], "promoted": promoted, "corrected": corrected, **judgement.as_dict()}

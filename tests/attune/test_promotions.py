@@ -71,6 +71,18 @@ def test_a_rollback_is_one_more_row(promotions: Promotions) -> None:
     assert (back.version, back.previous, back.action, back.fence) == ("1", "2", "rollback", 3)
 
 
+def test_promoting_the_champion_again_changes_nothing(promotions: Promotions) -> None:
+    promote(promotions, "1")
+    standing = promote(promotions, "2")
+    assert promote(promotions, "2") == standing
+    assert promotions.champion("default") == standing
+    assert (standing.previous, len(promotions.history("default", 10))) == ("1", 2)
+    with promotions.lease("default", "operator", 60) as lease:
+        back = promotions.append(lease, "1", "rollback", "complaints", "ada")
+        assert promotions.append(lease, "1", "rollback", "asked twice", "ada") == back
+    assert (back.version, back.previous) == ("1", "2")
+
+
 def test_endpoints_do_not_meet(promotions: Promotions) -> None:
     promote(promotions, "1", "films")
     with promotions.lease("films", "flow", 60):
