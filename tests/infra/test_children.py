@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from attune.errors import AttuneError, ConfigError
@@ -28,18 +27,6 @@ with ending_on_signals():
 """
 
 
-def members(marker: str) -> list[psutil.Process]:
-    """Processes whose environment carries the marker: children, grandchildren and guardians."""
-    found = []
-    for one in psutil.process_iter():
-        try:
-            if one.environ().get("ATTUNE_FAMILY") == marker and one.status() != psutil.STATUS_ZOMBIE:
-                found.append(one)
-        except psutil.Error:
-            continue
-    return found
-
-
 def eventually(condition, seconds: float = 20.0) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -51,7 +38,7 @@ def eventually(condition, seconds: float = 20.0) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("background", [False, True])
-def test_nothing_outlives_the_starter(tmp_path: Path, number: int, background: bool) -> None:
+def test_nothing_outlives_the_starter(family, tmp_path: Path, number: int, background: bool) -> None:
     marker = f"{tmp_path}-{number}"
 
     def ignore_interrupts() -> None:  # what a shell does to a background job
@@ -64,13 +51,13 @@ def test_nothing_outlives_the_starter(tmp_path: Path, number: int, background: b
         preexec_fn=ignore_interrupts,
         stderr=subprocess.DEVNULL,
     )
-    assert eventually(lambda: len(members(marker)) == 4)  # starter, guardian, child, grandchild
+    assert eventually(lambda: len(family(marker)) == 4)  # starter, guardian, child, grandchild
     os.kill(starter.pid, number)
     starter.wait(20)
-    assert eventually(lambda: not members(marker)), members(marker)
+    assert eventually(lambda: not family(marker)), family(marker)
 
 
-def test_a_child_that_ignores_term_is_killed(tmp_path: Path) -> None:
+def test_a_child_that_ignores_term_is_killed(family, tmp_path: Path) -> None:
     children = Children(tmp_path)
     deaf = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
@@ -78,7 +65,7 @@ def test_a_child_that_ignores_term_is_killed(tmp_path: Path) -> None:
     child = children.start("deaf", [sys.executable, "-c", deaf], {"ATTUNE_FAMILY": str(tmp_path)})
     assert eventually(lambda: "deaf" in child.log.read_text())
     children.stop()
-    assert not members(str(tmp_path))
+    assert not family(str(tmp_path))
 
 
 def test_the_dead_are_reported_with_their_last_words(tmp_path: Path) -> None:

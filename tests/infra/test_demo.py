@@ -11,7 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from attune.errors import ConfigError
@@ -40,20 +39,8 @@ def demo(tmp_path: Path):
     return interrupt
 
 
-def family(marker: str) -> list[str]:
-    """The commands that still run with the marker in their environment."""
-    found = []
-    for one in psutil.process_iter():
-        try:
-            if one.environ().get("ATTUNE_FAMILY") == marker and one.status() != psutil.STATUS_ZOMBIE:
-                found.append(" ".join(one.cmdline()))
-        except psutil.Error:
-            continue
-    return found
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_demo_ends_everything_and_says_so(demo, tmp_path: Path, number: int) -> None:
+def test_an_interrupted_demo_ends_everything_and_says_so(demo, family, tmp_path: Path, number: int) -> None:
     status, report = demo(number)
     assert status == 128 + number
     assert report["ok"] is False
@@ -61,7 +48,7 @@ def test_an_interrupted_demo_ends_everything_and_says_so(demo, tmp_path: Path, n
     assert family(str(tmp_path)) == []
 
 
-def test_a_killed_demo_leaves_nothing_behind(demo, tmp_path: Path) -> None:
+def test_a_killed_demo_leaves_nothing_behind(demo, family, tmp_path: Path) -> None:
     status, report = demo(signal.SIGKILL)
     assert (status, report["ok"]) == (-signal.SIGKILL, False)
     deadline = time.monotonic() + 30
