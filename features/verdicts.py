@@ -1,11 +1,16 @@
 """What validation said of each batch of positions, kept as one JSON file a batch.
 
-Training reads only positions that a passing verdict covers, without a gap from the first.
+Batches may overlap: the newest verdict on a position is the one that holds. Training reads only positions whose
+verdict passed, without a gap from the first.
 """
 
+import fcntl
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
+from itertools import pairwise
 from pathlib import Path
 
 from attune.errors import DataContractError
@@ -13,12 +18,16 @@ from attune.errors import DataContractError
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict on positions in (``after``, ``upto``]; ``broken`` says which critical expectations were."""
+    """The verdict on positions in (``after``, ``upto``]; ``broken`` says which critical expectations were.
+
+    ``number`` is its place in the order of judging, from 1: ``Verdicts.record`` gives it.
+    """
 
     after: int
     upto: int
     broken: tuple[str, ...]
     warnings: tuple[str, ...]
+    number: int = 0
 
     @property
     def ok(self) -> bool:
@@ -32,25 +41,46 @@ class Verdicts:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def record(self, verdict: Verdict) -> None:
-        """Write a verdict; it appears whole or not at all."""
+    def record(self, verdict: Verdict) -> Verdict:
+        """Write a verdict as the newest of all, and return it with its number; it appears whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{verdict.after:015d}-{verdict.upto:015d}.json"
-        draft = path.with_suffix(f".{os.getpid()}.draft")
-        draft.write_text(json.dumps(vars(verdict), indent=1))
-        draft.replace(path)
+        with (self.folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            numbered = replace(verdict, number=1 + max((one.number for one in self.all()), default=0))
+            path = self.folder / f"{verdict.after:015d}-{verdict.upto:015d}.json"
+            draft = path.with_suffix(f".{os.getpid()}.draft")
+            draft.write_text(json.dumps(vars(numbered), indent=1))
+            draft.replace(path)
+        return numbered
 
     def all(self) -> list[Verdict]:
         """Every verdict, in the order of the positions."""
         rows = [json.loads(path.read_text()) for path in sorted(self.folder.glob("*.json"))]
-        return [Verdict(row["after"], row["upto"], tuple(row["broken"]), tuple(row["warnings"])) for row in rows]
+        return [
+            Verdict(row["after"], row["upto"], tuple(row["broken"]), tuple(row["warnings"]), row["number"])
+            for row in rows
+        ]
+
+    def standing(self) -> Iterator[tuple[int, int, Verdict | None]]:
+        """(after, upto, the verdict that holds there or None), stretch after stretch from position 1, without gaps."""
+        waiting = sorted(self.all(), key=lambda one: one.after, reverse=True)
+        edges = sorted({0} | {edge for one in waiting for edge in (one.after, one.upto)})
+        newest: list[tuple[int, int, Verdict]] = []
+        for after, upto in pairwise(edges):
+            while waiting and waiting[-1].after <= after:
+                verdict = waiting.pop()
+                heappush(newest, (-verdict.number, verdict.upto, verdict))
+            while newest and newest[0][1] <= after:
+                heappop(newest)
+            yield after, upto, newest[0][2] if newest else None
 
     def passed_upto(self) -> int:
-        """The last position that passing verdicts cover without a gap; 0 when none does."""
+        """The last position up to which the newest verdict on every one passed; 0 when that is none."""
         reached = 0
-        for verdict in self.all():
-            if verdict.ok and verdict.after <= reached:
-                reached = max(reached, verdict.upto)
+        for _, upto, verdict in self.standing():
+            if verdict is None or not verdict.ok:
+                break
+            reached = upto
         return reached
 
     def demand(self, upto: int) -> None:
@@ -58,8 +88,8 @@ class Verdicts:
         reached = self.passed_upto()
         if reached >= upto:
             return
-        for verdict in self.all():
-            if not verdict.ok and verdict.upto > reached:
+        for after, _, verdict in self.standing():
+            if after >= reached and verdict is not None and not verdict.ok:
                 raise DataContractError(
                     f"training is stopped: positions {verdict.after + 1} to {verdict.upto} broke critical "
                     f"expectations ({'; '.join(verdict.broken)}); mend the source or the suite and validate again"

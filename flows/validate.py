@@ -17,10 +17,14 @@ from flows import rooms
 
 @task
 def open_batch(after: int | None, upto: int | None) -> tuple[int, int]:
-    """The positions to judge: by default what lies between the last passing verdict and the lake's watermark."""
+    """The positions to judge: by default what lies between the last passing verdict and the lake's watermark.
+
+    Never beyond the watermark: a verdict is on events that were there.
+    """
     settings = Settings()
-    start = Verdicts(settings.validation_folder).passed_upto() if after is None else after
-    return start, rooms.lake(settings).watermark() if upto is None else upto
+    start = Verdicts(settings.validation_folder).passed_upto() if after is None else max(after, 0)
+    watermark = rooms.lake(settings).watermark()
+    return start, watermark if upto is None else min(upto, watermark)
 
 
 @task
@@ -39,7 +43,7 @@ def record_verdict(after: int, upto: int, validation: Validation) -> dict[str, A
     rows = [{"severity": severity, "finding": str(one)} for severity, one in findings]
     create_table_artifact(key="validation", table=rows or [{"severity": "-", "finding": "nothing to report"}])
     verdict = Verdict(after, upto, tuple(map(str, validation.failed)), tuple(map(str, validation.warnings)))
-    Verdicts(Settings().validation_folder).record(verdict)
+    verdict = Verdicts(Settings().validation_folder).record(verdict)
     return {**vars(verdict), "ok": verdict.ok, "expectations": validation.evaluated, "docs": str(validation.docs)}
 
 
