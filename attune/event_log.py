@@ -105,6 +105,11 @@ class EventLog:
         with self._database.reading() as connection:
             return connection.scalar(select(log_head.c.position)) or 0
 
+    def log_id(self) -> str:
+        """Which log this is: a random word, the same for its whole life and in its backups."""
+        with self._database.reading() as connection:
+            return connection.execute(select(log_head.c.log_id)).scalar_one()
+
     def read(
         self, after: int, limit: int, upto: int | None = None, types: Collection[str] | None = None
     ) -> list[Logged]:

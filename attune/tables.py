@@ -56,8 +56,10 @@ log_head = Table(
     metadata,
     Column("id", Integer, CheckConstraint("id = 1", name="log_head_one_row"), primary_key=True, autoincrement=False),
     Column("position", WHOLE, nullable=False),
+    Column("log_id", WORDS, nullable=False),
 )
-"""One row: the last position given out. Whoever appends holds it until the commit."""
+"""One row: the last position given out (whoever appends holds it until the commit), and which log this is: a random
+word from when its tables were made, by which what was derived from another log is told apart."""
 
 quarantine = Table(
     "quarantine",

@@ -2,7 +2,8 @@
 
 The watermark only says whose states to look at. What is folded is always the user's tail in the log after the
 position that the stored state itself carries, so a watermark or a store from another moment (a crash, a restored
-file) costs freshness and never truth: a state can lag, it cannot skip.
+file) costs freshness and never truth: a state can lag, it cannot skip. Beside the watermark stands the id of the log
+that it counts in: states that were folded from another log are refused.
 
 Run it as ``python -m features.state_keeper``; TERM ends it after the batch at hand.
 """
@@ -16,7 +17,7 @@ import threading
 from collections.abc import Iterator
 
 from attune import logs
-from attune.errors import FeatureStoreError, LogBusy
+from attune.errors import EventLogError, FeatureStoreError
 from attune.event_log import EventLog
 from attune.settings import Settings
 from attune.user_state import UserState, empty, fold
@@ -28,6 +29,8 @@ BATCH = 2_000
 """Events a step; a push costs about as much for a hundred users as for ten."""
 PUSH = 100
 TYPES = ("interaction", "feedback", "user")
+LONGEST_PAUSE = 30.0
+"""Seconds between attempts at most, however often the log or the store has failed."""
 
 
 class StateKeeper:
@@ -41,22 +44,20 @@ class StateKeeper:
 
     def position(self) -> int:
         """The log position up to which every user's state was looked at."""
-        try:
-            return int(self._path.read_text())
-        except (FileNotFoundError, ValueError):
-            return 0
+        return self._watermark()[0]
 
     def step(self) -> int:
         """Take one micro-batch of the log; how many events it held (0: nothing was new).
 
         The watermark is written after the push: a kill in between repeats work that changes nothing.
-        Raises FeatureStoreError when the watermark lies beyond the log: the online states belong to another log.
+        Raises FeatureStoreError when the online states belong to another log: the watermark carries another id, or
+        lies beyond the end (a log that was put back to an older backup).
         """
-        after, head = self.position(), self._log.head()
-        if after > head:
+        (after, known_id), head, log_id = self._watermark(), self._log.head(), self._log.log_id()
+        if after > head or known_id not in ("", log_id):
             raise FeatureStoreError(
-                f"{self._path} says {after} and the log ends at {head}: the online states were folded from another "
-                f"log; stop attune, remove {self._path.parent} and apply again"
+                f"{self._path} says {after} of log {known_id or 'unknown'} and log {log_id} ends at {head}: the online "
+                f"states were folded from another log; stop attune, remove {self._path.parent} and apply again"
             )
         if after == head:
             return 0
@@ -65,20 +66,22 @@ class StateKeeper:
         for start in range(0, len(users), PUSH):
             self._refresh(users[start : start + PUSH])
         full = len(columns["position"]) == BATCH
-        self._remember(columns["position"][-1] if full else head)
+        self._remember(columns["position"][-1] if full else head, log_id)
         return len(columns["position"])
 
     def run(self, stop: threading.Event) -> None:
-        """Step until ``stop`` is set; a busy or failing log or store is waited out."""
+        """Step until ``stop`` is set; a failing log or store is waited out, at growing intervals."""
+        pause = self._poll_seconds
         with self.alone():
             while not stop.is_set():
                 try:
                     moved = self.step()
-                except (LogBusy, FeatureStoreError) as error:
-                    logger.warning("the online states were not refreshed, trying again: %s", error)
-                    moved = 0
+                    pause = self._poll_seconds
+                except (EventLogError, FeatureStoreError) as error:
+                    moved, pause = 0, min(2 * pause, LONGEST_PAUSE)
+                    logger.warning("the online states were not refreshed, again in %.1f s: %s", pause, error)
                 if not moved:
-                    stop.wait(self._poll_seconds)
+                    stop.wait(pause)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -100,9 +103,17 @@ class StateKeeper:
         state = known or empty(user_id)
         return fold(state, self._log.tail(user_id, state.position))
 
-    def _remember(self, position: int) -> None:
+    def _watermark(self) -> tuple[int, str]:
+        """The position and the id of the log that it counts in; (0, "") where nothing was kept."""
+        try:
+            position, _, log_id = self._path.read_text().strip().partition(" ")
+            return int(position), log_id
+        except (FileNotFoundError, ValueError):
+            return 0, ""
+
+    def _remember(self, position: int, log_id: str) -> None:
         draft = self._path.with_suffix(".draft")
-        draft.write_text(str(position))
+        draft.write_text(f"{position} {log_id}\n")
         os.replace(draft, self._path)
 
 

@@ -42,10 +42,12 @@ def test_migrating_gives_the_tables_of_the_code(bare_url: str) -> None:
 
 
 def test_preparing_again_keeps_what_is_there(log: EventLog, url: str) -> None:
+    log_id = log.log_id()
     with log._database.writing() as connection:
         connection.execute(text("UPDATE log_head SET position = 41"))
     prepare(url)
     assert log.head() == 41
+    assert log.log_id() == log_id
 
 
 def test_many_may_prepare_at_once(bare_url: str) -> None:
@@ -79,10 +81,21 @@ def test_tables_of_another_version_are_refused(url: str, version: str) -> None:
         database.close()
 
 
+def test_every_log_has_an_id_of_its_own(bare_url: str, tmp_path: Path) -> None:
+    ids = set()
+    for url in (bare_url, f"sqlite:///{tmp_path / 'other.db'}", f"sqlite:///{tmp_path / 'third.db'}"):
+        prepare(url)
+        log = EventLog(url)
+        ids.add(log.log_id())
+        log.close()
+    assert len(ids) == 3
+    assert all(len(one) == 32 for one in ids)
+
+
 def test_one_row_only_in_the_head(url: str) -> None:
     database = Database(url)
     with pytest.raises(EventLogError), database.writing() as connection:
-        connection.execute(text("INSERT INTO log_head (id, position) VALUES (2, 0)"))
+        connection.execute(text("INSERT INTO log_head (id, position, log_id) VALUES (2, 0, 'x')"))
     database.close()
 
 
@@ -111,4 +124,4 @@ def test_the_migration_as_sql(alembic: Config) -> None:
     command.upgrade(alembic, "head", sql=True)
     written = alembic.output_buffer.getvalue()  # type: ignore[attr-defined]
     assert "CREATE TABLE events" in written
-    assert "INSERT INTO log_head (id, position) VALUES (1, 0)" in written
+    assert "INSERT INTO log_head (id, position, log_id) VALUES (1, 0, " in written

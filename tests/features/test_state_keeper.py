@@ -4,14 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from attune.errors import FeatureStoreError
-from attune.event_log import EventLog
+from attune.errors import EventLogError, FeatureStoreError, LogBusy
+from attune.event_log import EventLog, prepare
 from attune.events import Interaction, User
 from attune.settings import Settings
 from attune.user_state import empty, fold
@@ -93,6 +95,53 @@ def test_states_of_another_log_are_refused(store: FeatureStore, keeper: StateKee
     (store.keeper_folder / "keeper.position").write_text("99")
     with pytest.raises(FeatureStoreError, match="folded from another log"):
         keeper.step()
+
+
+def test_a_log_in_the_place_of_another_is_noticed_however_long_it_grows(
+    log: EventLog, store: FeatureStore, keeper: StateKeeper, settings: Settings, act: Act, tmp_path: Path
+) -> None:
+    log.append(some(act, 1))
+    keeper.step()
+    other_url = f"sqlite:///{tmp_path / 'other.db'}"
+    prepare(other_url)
+    with closing(EventLog(other_url)) as other:
+        other.append(some(act, 4))
+        assert other.head() > keeper.position()
+        with pytest.raises(FeatureStoreError, match="folded from another log"):
+            StateKeeper(other, store, settings).step()
+    assert keeper.step() == 0
+
+
+def test_a_failing_log_is_waited_out_longer_and_longer(
+    log: EventLog, store: FeatureStore, keeper: StateKeeper, act: Act, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stop(threading.Event):
+        """Notes the pauses instead of sleeping; ends the run once the keeper has nothing more to do."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.pauses: list[float] = []
+
+        def wait(self, timeout: float | None = None) -> bool:
+            self.pauses.append(timeout or 0.0)
+            if is_fresh(log, store):
+                self.set()
+            return self.is_set()
+
+    log.append(some(act, 1))
+    failures = iter([LogBusy("busy"), *(EventLogError("disk I/O error") for _ in range(9))])
+    whole = keeper.step
+
+    def failing_at_first() -> int:
+        if (error := next(failures, None)) is not None:
+            raise error
+        return whole()
+
+    monkeypatch.setattr(keeper, "step", failing_at_first)
+    stop = Stop()
+    keeper.run(stop)
+    assert stop.pauses == [0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0, 30.0, 0.2]
+    assert is_fresh(log, store)
 
 
 def test_two_keepers_do_not_work_at_once(keeper: StateKeeper) -> None:

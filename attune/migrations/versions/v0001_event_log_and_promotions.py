@@ -16,6 +16,7 @@ depends_on = None
 
 WHOLE = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 WORDS = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+RANDOM = {"sqlite": "lower(hex(randomblob(16)))", "postgresql": "replace(gen_random_uuid()::text, '-', '')"}
 IN_TAIL = sa.text("type IN ('interaction', 'feedback', 'user')")
 
 
@@ -50,13 +51,16 @@ def _event_log() -> None:
     )
     op.create_index("events_by_id", "events", ["event_id"], unique=True)
     op.create_index("events_tail", "events", ["user_id", "position"], sqlite_where=IN_TAIL, postgresql_where=IN_TAIL)
-    head = op.create_table(
+    op.create_table(
         "log_head",
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("position", WHOLE, nullable=False),
+        sa.Column("log_id", WORDS, nullable=False),
         sa.CheckConstraint("id = 1", name="log_head_one_row"),
     )
-    op.bulk_insert(head, [{"id": 1, "position": 0}])
+    # Drawn by the database: the migration as SQL may be run for several.
+    random = RANDOM[op.get_context().dialect.name]
+    op.execute(f"INSERT INTO log_head (id, position, log_id) VALUES (1, 0, {random})")
 
 
 def _quarantine() -> None:
