@@ -94,6 +94,7 @@ class FeatureStore:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self.folder = settings.feast_folder.resolve()
         self._definitions = names.definitions(self.folder / "offline")
         self._opened: _Opened | None = None
@@ -122,6 +123,27 @@ class FeatureStore:
             schema = _empty_table(view).schema
             table = pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False)
             _write_parquet(table, self._files()[view])
+
+    @contextlib.contextmanager
+    def over(self, user_frame: pd.DataFrame, item_frame: pd.DataFrame) -> Iterator["FeatureStore"]:
+        """A store of the same definitions over these offline rows, for joins; gone at the end of the block.
+
+        It lies in a folder of its own, so what ``write_stats`` and ``materialize`` brought here stays as it is.
+        One at a time; who comes second waits.
+        """
+        folder = self.folder / "aside"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            var = folder / "var"
+            shutil.rmtree(var, ignore_errors=True)  # of a process that was killed
+            aside = FeatureStore(self._settings.model_copy(update={"var": var}))
+            aside.apply()
+            aside.write_stats(user_frame, item_frame)
+            try:
+                yield aside
+            finally:
+                shutil.rmtree(var, ignore_errors=True)
 
     def materialize_all(self, clock: Clock = system_clock) -> dict[str, Any]:
         """Materialise from the first stamp of the offline rows up to now; the window, as ISO 8601, for reports."""

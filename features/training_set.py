@@ -1,7 +1,11 @@
 """Writes a training set: a folder of events with their point-in-time features, the catalogue, and the window.
 
-The folder is the interface to ``models.learning.dataset``. The same events give the same files, byte for byte in
-what the digest covers.
+The folder is the interface to ``models.learning.dataset``. All of it is a function of the events up to one log
+position: statistics are counted over these alone, so what is logged later, however early it is dated, changes nothing.
+
+The limit that remains lies inside one training set: statistics go by event time. An event that was logged late
+counts in the features of events that were logged before it and dated after it, also where the two stand on different
+sides of a cut between learning and judging.
 """
 
 import hashlib
@@ -20,7 +24,7 @@ from attune.columns import ITEM_STATS, USER_STATS, Columns
 from attune.errors import DataContractError
 from attune.kinds import RETRACT
 from features.lake import Lake
-from features.stats import rewards
+from features.stats import item_stats, rewards, user_stats
 
 if TYPE_CHECKING:  # it imports Feast, which costs seconds that labels and others need not pay
     from features.store import FeatureStore
@@ -53,19 +57,21 @@ def build(lake: Lake, store: "FeatureStore", folder: Path, upto: int) -> Trainin
     """The events at positions up to ``upto`` with the features that were known strictly before each one's second.
 
     Writes ``events.parquet`` (sorted by event_timestamp, position; take-backs and what they took back left out),
-    ``items.parquet`` (with ``ITEM_STATS`` as of the last event) and ``window.json``, which appears last. Building
-    again over the same lake gives the same digest. Raises DataContractError when there is no event.
+    ``items.parquet`` (with ``ITEM_STATS`` as of the last event) and ``window.json``, which appears last. The store
+    joins; the statistics that it joins are counted here, over the positions up to ``upto``. Building again gives the
+    same digest, whatever was logged since. Raises DataContractError when there is no event.
     """
-    events = kept_events(lake.behaviour(0, upto).to_pandas())
+    behaviour = lake.behaviour(0, upto).to_pandas()
+    events, items = kept_events(behaviour), lake.items(upto)
     if not len(events):
         raise DataContractError(f"no events up to position {upto} in {lake.folder}: import some and ingest them")
-    features = store.historical(events)
+    with store.over(user_stats(behaviour), item_stats(behaviour)) as known:
+        features = known.historical(events)
+        last_time = int(events[Columns.EVENT_TIMESTAMP].iloc[-1])
+        of_items = known.item_stats_at(items[Columns.ITEM_ID].tolist(), last_time)
     events[[*USER_STATS, *ITEM_STATS]] = features[[*USER_STATS, *ITEM_STATS]].to_numpy(np.float32)
-    last_time = int(events[Columns.EVENT_TIMESTAMP].iloc[-1])
-    items = lake.items(upto)
-    known = store.item_stats_at(items[Columns.ITEM_ID].tolist(), last_time)
-    items[list(ITEM_STATS)] = known[list(ITEM_STATS)].to_numpy(np.float32)
-    window = _window(events, len(items))
+    items[list(ITEM_STATS)] = of_items[list(ITEM_STATS)].to_numpy(np.float32)
+    window = _window(events, items)
     folder.mkdir(parents=True, exist_ok=True)
     columns = [*EVENT_COLUMNS, *USER_STATS, *ITEM_STATS]
     _write(pa.Table.from_pandas(events[columns], preserve_index=False), folder / EVENTS)
@@ -91,16 +97,19 @@ def kept_events(behaviour: pd.DataFrame) -> pd.DataFrame:
     return kept.assign(**{Columns.REWARD: rewards(kept[Columns.KIND], kept[Columns.VALUE]).astype(np.float32)})
 
 
-def digest(events: pd.DataFrame) -> str:
-    """sha256 over the ordered events: position, id, user, item, kind, value, time."""
-    names = [column for column in EVENT_COLUMNS if column != Columns.REWARD]
+def digest(events: pd.DataFrame, items: pd.DataFrame) -> str:
+    """sha256 over all that models read: the ordered events and items, their attributes and their features."""
     hashed = hashlib.sha256()
-    for row in zip(*(events[name].tolist() for name in names), strict=True):
-        hashed.update("\x1f".join(map(str, row)).encode() + b"\x1e")
+    names = [column for column in EVENT_COLUMNS if column != Columns.REWARD]
+    for frame, columns in ((events, names), (items, [Columns.ITEM_ID, Columns.ATTRIBUTES])):
+        for row in zip(*(frame[name].tolist() for name in columns), strict=True):
+            hashed.update("\x1f".join(map(str, row)).encode() + b"\x1e")
+    for frame, columns in ((events, [*USER_STATS, *ITEM_STATS]), (items, [*ITEM_STATS])):
+        hashed.update(np.ascontiguousarray(frame[columns].to_numpy(np.float32)).tobytes())
     return hashed.hexdigest()
 
 
-def _window(events: pd.DataFrame, items: int) -> dict[str, Any]:
+def _window(events: pd.DataFrame, items: pd.DataFrame) -> dict[str, Any]:
     return {
         "first_position": int(events[Columns.POSITION].min()),
         "last_position": int(events[Columns.POSITION].max()),
@@ -108,8 +117,8 @@ def _window(events: pd.DataFrame, items: int) -> dict[str, Any]:
         "last_time": int(events[Columns.EVENT_TIMESTAMP].iloc[-1]),
         "rows": len(events),
         "users": int(events[Columns.USER_ID].nunique()),
-        "items": items,
-        "digest": digest(events),
+        "items": len(items),
+        "digest": digest(events, items),
         "feature_service": FEATURE_SERVICE,
     }
 

@@ -18,6 +18,7 @@ from features.lake import Lake
 from features.store import FeatureStore
 
 Act = Callable[..., Interaction]
+EVENT_FEATURES = (*USER_STATS, *ITEM_STATS)
 
 
 @pytest.fixture
@@ -91,6 +92,44 @@ def test_an_earlier_position_gives_another_window(world: FeatureStore, lake: Lak
     part = training_set.build(lake, world, tmp_path / "b", 6)
     assert (part.rows, part.window["last_position"], part.window["items"]) == (5, 6, 3)
     assert part.window["digest"] != whole.window["digest"]
+
+
+def test_what_is_logged_later_changes_nothing_however_early_it_is_dated(
+    settings: Settings, log: EventLog, lake: Lake, act: Act, tmp_path: Path
+) -> None:
+    """Events of day 30 on, then a late import of days 0 to 2: the same set up to the same position."""
+    hour = 3_600
+    recent = [act(f"u{n % 7}", f"i{n % 11}", 30 * DAY / SECOND + n * hour, "rating", n % 5 + 1.0) for n in range(60)]
+    late = [act(f"u{n % 7}", f"i{n % 11}", n * hour, "rating", 5.0) for n in range(60)]
+    store = FeatureStore(settings)
+    store.apply()
+    built = {}
+    for name, events in (("before", recent), ("after", late)):
+        log.append(events)
+        lake.ingest(log)
+        everything = lake.behaviour().to_pandas()
+        store.write_stats(stats.user_stats(everything), stats.item_stats(everything))
+        store.materialize_all(lambda: 40 * DAY)
+        built[name] = training_set.build(lake, store, tmp_path / name, 60)
+    assert built["before"].window == built["after"].window
+    for file in ("events.parquet", "items.parquet"):
+        assert (tmp_path / "before" / file).read_bytes() == (tmp_path / "after" / file).read_bytes()
+    online = store.user_stats("u0")
+    assert online[0] == 18, "what was brought online is still counted over everything"
+    assert training_set.build(lake, store, tmp_path / "whole", 120).window["digest"] != built["after"].window["digest"]
+
+
+def test_the_digest_covers_features_and_items(world: FeatureStore, lake: Lake, tmp_path: Path) -> None:
+    built = training_set.build(lake, world, tmp_path, lake.watermark())
+    events, items = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("events", "items"))
+    assert training_set.digest(events, items) == built.window["digest"]
+    digests = {built.window["digest"]}
+    for column in (*EVENT_FEATURES, "value", "event_timestamp"):
+        digests.add(training_set.digest(events.assign(**{column: events[column].fillna(0) + 1}), items))
+    for column in ITEM_STATS:
+        digests.add(training_set.digest(events, items.assign(**{column: items[column].fillna(0) + 1})))
+    digests.add(training_set.digest(events, items.assign(attributes="{}")))
+    assert len(digests) == 1 + len(EVENT_FEATURES) + 2 + len(ITEM_STATS) + 1
 
 
 def test_no_event_is_said(world: FeatureStore, lake: Lake, tmp_path: Path) -> None:
