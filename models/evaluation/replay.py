@@ -11,15 +11,13 @@ from time import perf_counter
 import numpy as np
 import pandas as pd
 
-from attune.kinds import KINDS
 from models.catalogue import Catalogue
 from models.contract import Recommender
 from models.evaluation.metrics import CUT, EVENT_COLUMNS, GROUP_COLUMNS, Evaluation
-from models.history import KIND_INDEX, HistoryBatch
-from models.learning.dataset import Groups, TrainingSet, groups, histories, seen
+from models.evaluation.targets import targets
+from models.history import HistoryBatch
+from models.learning.dataset import Groups, TrainingSet, groups, histories
 from models.ranking.retrieval import mask, top_k_rows
-
-_TARGET_KINDS = np.array([place for name, place in KIND_INDEX.items() if KINDS[name].marks_seen])
 
 
 def replay(
@@ -90,29 +88,20 @@ def _questions(
     Whether an item was seen is decided by the training set's own catalogue, so that every recommender is asked
     the same; ``places`` maps it to the recommender's.
     """
-    known = seen(training_set, part)
-    row_S, count = known.row_of_value(), len(training_set.catalogue)
-    event_T, row_T = part.rows.values, part.rows.row_of_value()
-    used_T = np.isin(training_set.kinds[event_T], _TARGET_KINDS)
-    unmarked = int((~used_T).sum())
-    event_T, row_T = event_T[used_T], row_T[used_T]
-    key_T = row_T * count + training_set.items[event_T]
-    fresh_T = np.zeros(len(key_T), bool)
-    fresh_T[np.unique(key_T, return_index=True)[1]] = True
-    fresh_T &= ~np.isin(key_T, row_S * count + known.values)
-    event_T, row_T = event_T[fresh_T], row_T[fresh_T]
+    found = targets(training_set, part)
+    item_T = training_set.items[found.event_T]
     questions = _Questions(
         group_B=group_B,
         user_B=training_set.user_ids[part.users],
         moment_B=part.moments,
-        row_S=row_S,
-        seen_S=places[known.values],
-        row_T=row_T,
-        item_T=places[training_set.items[event_T]],
-        reward_T=training_set.rewards[event_T],
-        position_T=training_set.positions[event_T],
+        row_S=found.seen.row_of_value(),
+        seen_S=places[found.seen.values],
+        row_T=found.row_T,
+        item_T=places[item_T],
+        reward_T=training_set.rewards[found.event_T],
+        position_T=training_set.positions[found.event_T],
     )
-    return questions, (int((~fresh_T).sum()), unmarked)
+    return questions, (found.repeated, found.unmarked)
 
 
 class _Gathered:

@@ -1,7 +1,7 @@
 """What is chosen is chosen here: NDCG@10 over the validation stretch, in the order of time, full ranking.
 
-The same definitions as the final judgement (``models.evaluation``); the histories are gathered once, because
-dozens of choices are measured on them.
+Targets, ranks and figures are those of the final judgement, by its own functions (``models.evaluation``); the
+histories are gathered once, because dozens of choices are measured on them.
 """
 
 from collections.abc import Iterator
@@ -12,8 +12,9 @@ import numpy as np
 from models.contract import Recommender
 from models.evaluation.metrics import event_values
 from models.evaluation.replay import ranks
+from models.evaluation.targets import targets
 from models.history import HistoryBatch
-from models.learning.dataset import TrainingSet, groups, histories, seen
+from models.learning.dataset import TrainingSet, groups, histories
 from models.ranking.retrieval import mask
 
 BATCH = 256
@@ -45,20 +46,18 @@ class Validation:
 
     @staticmethod
     def over(training_set: TrainingSet, after: int, upto: int, most: int) -> "Validation":
-        """Groups at positions in (after, upto]; items that the user had already are no targets."""
+        """Groups at positions in (after, upto]; see ``models.evaluation.targets`` for what of them is a target."""
         stretch = groups(training_set, after, upto)
         if len(stretch) > most:
             stretch = stretch.select(np.linspace(0, len(stretch) - 1, most).astype(np.int64))
         asked = []
         for start in range(0, len(stretch), BATCH):
             part = stretch.select(np.arange(start, min(start + BATCH, len(stretch))))
-            known = seen(training_set, part)
-            rows, events = part.rows.row_of_value(), part.rows.values
-            items, count = training_set.items[events], len(training_set.catalogue)
-            fresh = ~np.isin(rows * count + items, known.row_of_value() * count + known.values)
-            rows, items, rewards = rows[fresh], items[fresh], training_set.rewards[events][fresh]
+            found = targets(training_set, part)
+            items, rewards = training_set.items[found.event_T], training_set.rewards[found.event_T]
+            had = found.seen
             batch = histories(training_set, part)
-            asked.append(Asked(batch, known.row_of_value(), known.values, rows, items, rewards))
+            asked.append(Asked(batch, had.row_of_value(), had.values, found.row_T, items, rewards))
         return Validation(asked)
 
     def thinned(self, every: int) -> "Validation":
