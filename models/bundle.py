@@ -51,13 +51,15 @@ _STATS = "catalogue/stats_NF"
 class Provenance:
     """Where a model comes from: what ``config.json`` says beside the model's own settings.
 
-    ``trained_upto`` is the last log position that any part learned from or was chosen on; ``window`` is the
-    training set's ``window.json``; ``panel_users_trained`` counts panel users among those learned from (0).
+    ``trained_upto`` is the last log position among the events that any part really learned from or was chosen on,
+    ``holdout_after`` the one after which the training said that it left everything to the judgement; ``window`` is
+    the training set's ``window.json``; ``panel_users_trained`` counts panel users among those learned from (0).
     """
 
     recipe: Mapping[str, Any]
     window: Mapping[str, Any]
     trained_upto: int
+    holdout_after: int
     seed: int
     panel_users_trained: int
     parent: str | None = None
@@ -117,8 +119,13 @@ class Bundle:
 
     @property
     def trained_upto(self) -> int:
-        """The last log position that the model was trained or chosen on."""
+        """The last log position that the model was trained or chosen on, as measured."""
         return int(self.config["trained_upto"])
+
+    @property
+    def holdout_after(self) -> int:
+        """The log position after which events were left to the judgement, as declared."""
+        return int(self.config["holdout_after"])
 
     @property
     def panel_users_trained(self) -> int:

@@ -18,7 +18,7 @@ def render(config: Mapping[str, Any], report: Mapping[str, Any], parent: str | N
         "## Meant for\n\nRanking the items of its catalogue for a user whose latest events are known. Users without"
         " any are answered by popularity, and the answer says so.",
         "## Limits\n\nThe figures above are offline: they count what people chose without this model. A panel of one"
-        " user in ten never trains it. Items that came after the window are unknown to it until the next training.",
+        " user in ten teaches it nothing (item statistics count everybody). Items that came after the window are unknown to it until the next training.",
         "## Everything that decided it\n\n```json\n" + json.dumps(config, indent=1, sort_keys=True) + "\n```",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -47,7 +47,9 @@ def _window(config: Mapping[str, Any]) -> str:
     window = config.get("window", {})
     rows = [[name, short(window[name])] for name in ("rows", "users", "items", "digest") if name in window]
     rows += [[name, to_iso(window[name])] for name in ("first_time", "last_time") if window.get(name) is not None]
-    rows += [[name, str(config.get(name))] for name in ("trained_upto", "feature_service", "reward_table")]
+    rows += [
+        [name, str(config.get(name))] for name in ("trained_upto", "holdout_after", "feature_service", "reward_table")
+    ]
     return "## Learned from\n\n" + table(rows, ["window", ""])
 
 

@@ -47,11 +47,11 @@ def finetune_bundle(champion: Path, folder: Path, bundles: Path, seed: int, hold
     The last ``hold_back`` share of those events is left to the gates. Raises DataContractError when there are none.
     """
     training_set, bundle = TrainingSet.load(folder), Bundle.load(champion)
-    later = np.sort(training_set.positions[training_set.positions > bundle.trained_upto])
+    later = np.sort(training_set.positions[training_set.positions > bundle.holdout_after])
     learned = later[: round(len(later) * (1.0 - hold_back))]
     if not len(learned):
         raise DataContractError(
-            f"nothing to learn from: the champion knows everything up to position {bundle.trained_upto} already"
+            f"nothing to learn from: the champion knows everything up to position {bundle.holdout_after} already"
         )
     upto = int(learned[-1])
 
@@ -83,6 +83,7 @@ def _made(
         recipe=trained.recipe.as_dict(),
         window=training_set.window,
         trained_upto=trained.trained_upto,
+        holdout_after=trained.holdout_after,
         seed=trained.seed,
         panel_users_trained=trained.panel_users,
         parent=parent,

@@ -33,7 +33,7 @@ def judge_folders(
     accept_undecided: bool = False,
     limits: GateLimits | None = None,
 ) -> Judgement:
-    """``judge`` on the training set of a folder, on everything that none of the models was trained on."""
+    """``judge`` on the training set of a folder, on everything that all of the models left to the judgement."""
     training_set = TrainingSet.load(training_set_folder)
     return judge(challenger, champion, anchor, training_set, limits=limits, accept_undecided=accept_undecided)
 
@@ -50,12 +50,13 @@ def judge(
 ) -> Judgement:
     """Judge the bundle of a challenger on the events at positions in (after, upto].
 
-    By default the hold-out begins after the last position that any of the models was trained on, and ends with
-    the training set. Raises BundleError when a bundle is not whole.
+    By default the hold-out begins where the last of the models declared it, and ends with the training set. What the
+    challenger really learned from was measured apart, so the gate `lineage` can refuse it. Raises BundleError when a
+    bundle is not whole.
     """
     limits = limits or GateLimits()
     bundles = _load(challenger=challenger_folder, champion=champion_folder, anchor=anchor_folder)
-    after = max(bundle.trained_upto for bundle in bundles.values()) if after is None else after
+    after = max(bundle.holdout_after for bundle in bundles.values()) if after is None else after
     upto = int(training_set.positions.max()) if upto is None else upto
     began = perf_counter()
     replays = _replays(bundles, training_set, after, upto)

@@ -23,6 +23,7 @@ from models.learning.training import (
     OnEpoch,
     Trained,
     ablation,
+    last_position,
     learnable,
     panel_users,
     parts_alone,
@@ -61,15 +62,17 @@ def finetune(
 ) -> Trained:
     """Learn from positions in (champion.trained_upto, train_upto] and a replay sample of older ones.
 
-    Nothing after ``train_upto`` and nothing of the panel's users has any influence. The network keeps the
-    champion's shape, whatever ``recipe`` says. Deterministic for a seed on one machine. Raises DataContractError when
-    nothing is left to learn from.
+    No event after ``train_upto`` is learned from or chosen on, and none of the panel's users (see
+    ``models.learning.panel`` for what of theirs is counted all the same). The network keeps the champion's shape,
+    whatever ``recipe`` says. Deterministic for a seed on one machine. Raises DataContractError when nothing is left to
+    learn from.
     """
     recipe = replace(recipe, network=champion.hybrid.network.network.config)
     known = learnable(training_set, train_upto)
     with few_threads(recipe.threads):
         final, report = _learn_on(champion, known, recipe, train_upto, seed, on_epoch)
-    return Trained(final, known.catalogue, recipe, train_upto, seed, panel_users(known), report)
+    used = max(last_position(known), champion.trained_upto)  # the champion's weights carry what it saw
+    return Trained(final, known.catalogue, recipe, used, train_upto, seed, panel_users(known), report)
 
 
 def _learn_on(

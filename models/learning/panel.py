@@ -1,4 +1,10 @@
-"""The panel: a fixed tenth of the users whose events never train anything, so that they can judge every model."""
+"""The panel: a fixed tenth of the users whose events teach no model, so that they can judge every one.
+
+An event of theirs is never a target and never part of a history in training, never counts for item-kNN or popularity
+and never decides a choice. The items' statistics are counted over everybody: they are facts about the item,
+computed before any model (``features.stats``), and serving has the same. So the panel is felt in one way: as a share
+of the counts that stand beside an item.
+"""
 
 import hashlib
 from collections.abc import Sequence

@@ -34,9 +34,11 @@ WARM_START_LENGTH = 0.2
 
 @dataclass(frozen=True)
 class Trained:
-    """A hybrid and what it was made of; ``trained_upto`` is the last position that any part learned from.
+    """A hybrid and what it was made of.
 
-    ``catalogue`` is the one that the hybrid scores, with its items' statistics as of that position.
+    ``trained_upto`` is measured: the last position among the events that any part learned from or was chosen on.
+    ``holdout_after`` is declared: whatever lies after it was left to the judgement. The gate `lineage` compares them.
+    ``catalogue`` is the one that the hybrid scores, with its items' statistics as of the end of its training.
     ``panel_users`` counts the panel's users among those learned from. ``report`` holds JSON values: parameters,
     figures by epoch, what was chosen, each part alone, the ablation.
     """
@@ -45,6 +47,7 @@ class Trained:
     catalogue: Catalogue
     recipe: Recipe
     trained_upto: int
+    holdout_after: int
     seed: int
     panel_users: int
     report: dict[str, Any]
@@ -60,13 +63,15 @@ def train(
 ) -> Trained:
     """Learn from positions up to ``train_upto``, choose on those up to ``validate_upto``, then learn from both.
 
-    Nothing after ``validate_upto`` and nothing of the panel's users has any influence. Deterministic for a seed
-    on one machine. Raises DataContractError when nothing is left to learn from.
+    No event after ``validate_upto`` is learned from or chosen on, and none of the panel's users (see
+    ``models.learning.panel`` for what of theirs is counted all the same). Deterministic for a seed on one machine.
+    Raises DataContractError when nothing is left to learn from.
     """
     known = learnable(training_set, validate_upto)
     with few_threads(recipe.threads):
         final, report = _learn(known, recipe, train_upto, validate_upto, seed, on_epoch)
-    return Trained(final, known.catalogue, recipe, validate_upto, seed, panel_users(known), report)
+    used = last_position(known)
+    return Trained(final, known.catalogue, recipe, used, validate_upto, seed, panel_users(known), report)
 
 
 def _learn(
@@ -105,6 +110,11 @@ def _learn(
         "validation": parts_alone(chosen, validation),
         "ablation": ablation(chosen, validation),
     }
+
+
+def last_position(learned: TrainingSet) -> int:
+    """The last log position among the events learned from, measured on them whatever was asked for."""
+    return int(learned.positions.max())
 
 
 def panel_users(learned: TrainingSet) -> int:

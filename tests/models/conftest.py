@@ -155,7 +155,7 @@ def policy() -> PlackettLuce:
 
 @pytest.fixture(scope="session")
 def provenance(planted: TrainingSet, cut: int) -> Provenance:
-    return Provenance({"name": "by hand"}, planted.window, cut, seed=0, panel_users_trained=0)
+    return Provenance({"name": "by hand"}, planted.window, cut, cut, seed=0, panel_users_trained=0)
 
 
 @pytest.fixture(scope="session")

@@ -94,6 +94,22 @@ def test_a_model_that_saw_the_hold_out_or_the_panel_is_refused(
     assert [gate.name for gate in found.gates if gate.verdict == "fail"] == ["lineage"]
 
 
+def test_more_learned_than_declared_is_refused_where_promotion_judges(
+    planted, trained, policy, provenance: Provenance, cut, write_training_set, tmp_path: Path
+) -> None:
+    """No position is handed over here: the hold-out begins where the bundle says, what it saw was measured."""
+    golden = golden_batch(planted, cut, planted.catalogue)
+    data = write_training_set(planted, tmp_path / "set")
+    found = {}
+    for seen in (cut, cut + 1):
+        one = replace(provenance, trained_upto=seen)
+        folder = save_bundle(tmp_path / f"upto-{seen}", trained, planted.catalogue, policy, one, golden)
+        found[seen] = judge_folders(folder, None, None, data, limits=DECISIVE)
+        assert found[seen].hold_out["after"] == cut
+    assert found[cut].accepted
+    assert [gate.name for gate in found[cut + 1].gates if gate.verdict == "fail"] == ["lineage"]
+
+
 def test_tables_that_do_not_belong_together_fail_parity(
     bundle_folder, planted, trained, policy, provenance, cut, tmp_path
 ):

@@ -66,7 +66,14 @@ def test_nothing_after_validation_has_any_influence(tastes, brief, cuts, first):
     assert not same_bytes(first, train(scrambled(tastes, earlier), brief, *cuts, seed=3)), "the scrambling is felt"
 
 
-def test_the_panel_has_no_influence(tastes, brief, cuts, first):
+def test_where_the_training_ended_is_measured_on_what_was_learned_from(tastes, cuts, first):
+    mine = ~is_panel(tastes.user_ids)[tastes.users] & (tastes.positions <= cuts[1])
+    assert first.trained_upto == tastes.positions[mine].max()
+    assert first.holdout_after == cuts[1]
+
+
+def test_no_event_of_the_panel_teaches_anything(tastes, brief, cuts, first):
+    """What it did, and what stands in its rows, changes no byte; other rows' item statistics may have counted it."""
     panel = np.flatnonzero(is_panel(tastes.user_ids)[tastes.users])
     assert len(panel) > 50
     assert same_bytes(first, train(scrambled(tastes, panel), brief, *cuts, seed=3))

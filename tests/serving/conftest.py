@@ -170,7 +170,7 @@ def made_bundle(folder: Path, seed: int, weights: tuple[float, float, float]) ->
         weights,
     )
     upto = int(training_set.positions.max())
-    provenance = Provenance({}, training_set.window, upto, seed, 0)
+    provenance = Provenance({}, training_set.window, upto, upto, seed, 0)
     golden = golden_batch(training_set, upto, catalogue)
     return save_bundle(folder, hybrid, catalogue, PlackettLuce(0.1), provenance, golden)
 

@@ -1,0 +1,52 @@
+"""From a folder to a bundle: what it declares is what was asked, what it was trained on is measured."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import workshop
+from models.bundle import Bundle
+from models.evaluation.judging import judge_folders
+from models.learning import training
+from models.learning.dataset import TrainingSet
+from models.learning.windows import share_out
+from models.network.config import Recipe
+
+
+@pytest.fixture(autouse=True)
+def quick_recipe(monkeypatch: pytest.MonkeyPatch, quick: Recipe) -> None:
+    monkeypatch.setattr(workshop, "RECIPES", {"quick": lambda: quick})
+
+
+@pytest.fixture
+def data(tastes: TrainingSet, write_training_set, tmp_path: Path) -> Path:
+    return write_training_set(tastes, tmp_path / "set")
+
+
+def lineage(bundle: Path, data: Path) -> str:
+    gates = judge_folders(bundle, None, None, data).gates
+    return next(gate.verdict for gate in gates if gate.name == "lineage")
+
+
+def test_a_training_keeps_to_what_it_declares(tastes: TrainingSet, data: Path, tmp_path: Path) -> None:
+    windows = share_out(tastes.positions)
+    folder = workshop.train_bundle(data, tmp_path / "bundles", "quick", seed=1)
+    bundle = Bundle.load(folder)
+    assert bundle.holdout_after == windows.validate_upto >= bundle.trained_upto > windows.train_upto
+    assert lineage(folder, data) == "pass"
+    tuned_folder = workshop.finetune_bundle(folder, data, tmp_path / "bundles", seed=1, hold_back=0.3)
+    tuned, later = Bundle.load(tuned_folder), np.sort(tastes.positions[tastes.positions > bundle.holdout_after])
+    assert tuned.holdout_after == later[round(len(later) * 0.7) - 1] >= tuned.trained_upto > bundle.trained_upto
+    assert lineage(tuned_folder, data) == "pass"
+
+
+def test_a_training_that_reads_further_than_it_declares_is_refused(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = training.learnable
+    monkeypatch.setattr(training, "learnable", lambda training_set, upto: honest(training_set, upto + 40))
+    folder = workshop.train_bundle(data, tmp_path / "bundles", "quick", seed=1)
+    bundle = Bundle.load(folder)
+    assert bundle.trained_upto > bundle.holdout_after
+    assert lineage(folder, data) == "fail"
