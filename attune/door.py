@@ -40,6 +40,8 @@ class Rejected:
     row: Row
     field: str | None
     reason: str
+    rule: str | None = None
+    """The reason without the row's own value: equal for all rows that break the same rule; None: not told apart."""
 
 
 def new_event_id() -> str:
@@ -79,8 +81,13 @@ def admit_all(type_name: str, rows: Iterable[Row], clock: Clock) -> tuple[list[A
         try:
             admitted.append(admit(type_name, row, clock))
         except DataContractError as error:
-            rejected.append(Rejected(number, row, error.field, str(error)))
+            rejected.append(Rejected(number, row, error.field, str(error), error.rule))
     return admitted, rejected
+
+
+def _breach(field: str, rule: str, value: str) -> DataContractError:
+    """The error of a row whose ``value`` (as a reason quotes it) stands where ``rule`` has '…'."""
+    return DataContractError(f"{field}: {rule.replace('…', value, 1)}", field, f"{field}: {rule}")
 
 
 def _identifier(row: Row, field: str) -> str:
@@ -88,11 +95,11 @@ def _identifier(row: Row, field: str) -> str:
     if raw is None or raw == "":
         raise DataContractError(f"{field}: absent; every row needs one", field)
     if not isinstance(raw, str):
-        raise DataContractError(f"{field}: {_shown(raw)} is not text", field)
+        raise _breach(field, "… is not text", _shown(raw))
     if len(raw) > ID_LIMIT:
-        raise DataContractError(f"{field}: {len(raw)} characters; at most {ID_LIMIT} are allowed", field)
+        raise _breach(field, f"… characters; at most {ID_LIMIT} are allowed", str(len(raw)))
     if not raw.isprintable() or raw != raw.strip():
-        raise DataContractError(f"{field}: {_shown(raw)} has unprintable characters or blanks around it", field)
+        raise _breach(field, "… has unprintable characters or blanks around it", _shown(raw))
     return str(raw)
 
 
@@ -102,11 +109,11 @@ def _timestamp(row: Row, clock: Clock) -> int:
     if raw is None:
         raise DataContractError(f"{field}: absent; every row needs the time at which it happened", field)
     if not isinstance(raw, int) or isinstance(raw, bool):
-        raise DataContractError(f"{field}: {_shown(raw)} is not a time", field)
+        raise _breach(field, "… is not a time", _shown(raw))
     if raw > clock() + FUTURE_LIMIT:
-        raise DataContractError(f"{field}: {_readable(raw)} lies in the future; check the clock and the unit", field)
+        raise _breach(field, "… lies in the future; check the clock and the unit", _readable(raw))
     if raw < EARLIEST:
-        raise DataContractError(f"{field}: {_readable(raw)} lies too far in the past; check the unit", field)
+        raise _breach(field, "… lies too far in the past; check the unit", _readable(raw))
     return int(raw)
 
 
@@ -144,9 +151,7 @@ def _kind_and_value(row: Row) -> tuple[str, float | None]:
     name = row.get("kind")
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise DataContractError(
-            f"kind: {_shown(name)} is unknown{_nearest(name)}; known are {', '.join(KINDS)}", "kind"
-        )
+        raise _breach("kind", f"…; known are {', '.join(KINDS)}", f"{_shown(name)} is unknown{_nearest(name)}")
     raw = row.get("value")
     if raw is None:
         if kind.needs_value:
@@ -154,11 +159,10 @@ def _kind_and_value(row: Row) -> tuple[str, float | None]:
         return kind.name, None
     value = _number(raw)
     if value is None:
-        raise DataContractError(f"value: {_shown(raw)} is not a finite number", "value")
+        raise _breach("value", "… is not a finite number", _shown(raw))
     if not kind.low <= value <= kind.high:
-        raise DataContractError(
-            f"value: {_shown(raw)} is outside {kind.low:g} to {kind.high:g}; {kind.name!r} is {kind.meaning}", "value"
-        )
+        rule = f"… is outside {kind.low:g} to {kind.high:g}; {kind.name!r} is {kind.meaning}"
+        raise _breach("value", rule, _shown(raw))
     return kind.name, value
 
 
@@ -185,13 +189,13 @@ def _attributes(row: Row) -> dict[str, Any]:
     if not isinstance(raw, Mapping):
         raise DataContractError(f"attributes: {type(raw).__name__} is not a mapping of names to values", "attributes")
     if len(raw) > ATTRIBUTES_LIMIT:
-        raise DataContractError(f"attributes: {len(raw)} of them; at most {ATTRIBUTES_LIMIT} are allowed", "attributes")
+        raise _breach("attributes", f"… of them; at most {ATTRIBUTES_LIMIT} are allowed", str(len(raw)))
     return {_name(name): _attribute(name, value) for name, value in raw.items()}
 
 
 def _name(name: object) -> str:
     if not isinstance(name, str) or not _is_text(name):
-        raise DataContractError(f"attributes: the name {_shown(name)} is not readable text", "attributes")
+        raise _breach("attributes", "the name … is not readable text", _shown(name))
     return str(name)
 
 
@@ -211,11 +215,8 @@ def _single(name: str, value: object) -> Any:
         return int(value)
     if isinstance(value, float) and math.isfinite(value):
         return float(value)
-    raise DataContractError(
-        f"attributes: {_shown(name)} holds {_shown(value)}, which is neither readable text, a finite number of 64 "
-        "bits, a truth value nor a list of them",
-        "attributes",
-    )
+    rule = "…, which is neither readable text, a finite number of 64 bits, a truth value nor a list of them"
+    raise _breach("attributes", rule, f"{_shown(name)} holds {_shown(value)}")
 
 
 def _is_text(words: str) -> bool:

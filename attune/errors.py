@@ -27,12 +27,14 @@ class ConfigError(AttuneError):
 class DataContractError(AttuneError):
     """A row, a file or a batch breaks its contract.
 
-    ``field`` names the column or HTTP field at fault, or is None when the whole is at fault.
+    ``field`` names the column or HTTP field at fault, or is None when the whole is at fault. ``rule`` is the message
+    without the value at fault, so that it is equal for all that break the same rule (by default the whole message).
     """
 
-    def __init__(self, message: str, field: str | None = None) -> None:
+    def __init__(self, message: str, field: str | None = None, rule: str | None = None) -> None:
         super().__init__(message)
         self.field = field
+        self.rule = rule or message
 
 
 class EventLogError(AttuneError):

@@ -157,6 +157,11 @@ class EventLog:
         with self._database.reading() as connection:
             return connection.scalar(query) is not None
 
+    def digests(self, event_ids: Sequence[str]) -> dict[str, bytes]:
+        """The content digests (``Event.digest``) of those ids that were logged."""
+        with self._database.reading() as connection:
+            return {event_id: digest for event_id, (digest, _) in _known(connection, event_ids).items()}
+
     def counts(self) -> dict[str, int]:
         """How many events of each type there are; reads the whole log."""
         query = select(events.c.type, func.count().label("number")).group_by(events.c.type).order_by(events.c.type)

@@ -2,11 +2,12 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
 import pandas as pd
 
 from attune.clock import Clock
@@ -16,19 +17,23 @@ from attune.errors import DataContractError
 from attune.event_log import EventLog
 from attune.events import AnyEvent
 from features.sources.frames import INTERACTION_COLUMNS, SourceFrames, Unreadable
+from features.versions import numbered
 
 CHUNK = 5_000
 FIRST_MOMENT = 0
 """The time of imported item and user rows: it must not change from import to import, or nothing would repeat."""
 
-_CONTENT = msgspec.json.Encoder(order="deterministic")
+NO_TIME = 2**62
+"""Stands for a time that is not understood, later than every other."""
+
+Row = TypeVar("Row")
 
 
 @dataclass
 class Tally:
     """What became of some rows; ``rows_in`` is always ``accepted + repeated + quarantined``.
 
-    ``reasons`` counts the quarantined rows by the field at fault and the start of the reason.
+    ``reasons`` counts the quarantined rows by the rule that they broke, told by the first row's reason.
     """
 
     rows_in: int = 0
@@ -53,21 +58,17 @@ def in_order(frames: SourceFrames) -> pd.DataFrame:
     holds the ids that a whole import would give. Rows whose time is not understood stand last.
     """
     frame = frames.interactions.reset_index(drop=True)
-    moments = pd.to_numeric(frame[Columns.EVENT_TIMESTAMP], errors="coerce")
-    frame = frame.iloc[moments.argsort(kind="stable").to_numpy()] if moments.notna().all() else _sorted(frame, moments)
+    times = [raw if type(raw) is int and abs(raw) < NO_TIME else NO_TIME for raw in frame[Columns.EVENT_TIMESTAMP]]
+    frame = frame.iloc[np.argsort(np.array(times, dtype=np.int64), kind="stable")]
     contents = ["\x1f".join(map(repr, row)) for row in zip(*(frame[name] for name in INTERACTION_COLUMNS), strict=True)]
-    return frame.reset_index(drop=True).assign(**{Columns.EVENT_ID: _numbered_ids("interaction", contents)})
+    return frame.reset_index(drop=True).assign(**{Columns.EVENT_ID: _numbered_ids(contents)})
 
 
-def _sorted(frame: pd.DataFrame, moments: pd.Series) -> pd.DataFrame:
-    return frame.loc[moments.sort_values(kind="stable", na_position="last").index]
-
-
-def _numbered_ids(type_name: str, contents: Sequence[str]) -> list[str]:
+def _numbered_ids(contents: Sequence[str]) -> list[str]:
     column = pd.Series(contents, dtype=object)
     numbers = column.groupby(column, sort=False).cumcount()
     return [
-        hashlib.blake2b(f"{type_name}\x1f{content}\x1f{number}".encode(), digest_size=16).hexdigest()
+        hashlib.blake2b(f"interaction\x1f{content}\x1f{number}".encode(), digest_size=16).hexdigest()
         for content, number in zip(contents, numbers, strict=True)
     ]
 
@@ -78,48 +79,61 @@ def import_source(
     """Append a source's items, users and interactions to the log.
 
     ``after`` and ``upto`` count rows of ``in_order(frames)``: rows [after, upto) are imported, all by default
-    (lines that could not be read come with the first slice). Importing the same rows again adds nothing.
+    (records that could not be read come with the first slice). Importing the same rows again adds nothing; an item's
+    or a user's row that differs from what the log knew last takes effect (``features.versions``).
     ``source`` names the origin in quarantine. Raises EventLogError when the log cannot take the events.
     """
     report = ImportReport()
-    first = not after
-    _take(log, "item", _entity_rows(frames.items, Columns.ITEM_ID), frames, clock, source, report.items, first)
-    _take(log, "user", _entity_rows(frames.users, Columns.USER_ID), frames, clock, source, report.users, first)
-    rows = in_order(frames).iloc[after or 0 : upto]
-    _take(log, "interaction", rows.to_dict("records"), frames, clock, source, report, first)
+    intake = _Intake(log, clock, source, {} if after else frames.unreadable)
+    intake.take("item", _entity_rows(frames.items, Columns.ITEM_ID), report.items)
+    intake.take("user", _entity_rows(frames.users, Columns.USER_ID), report.users)
+    intake.take("interaction", in_order(frames).iloc[after or 0 : upto].to_dict("records"), report)
     return report
 
 
 def _entity_rows(frame: pd.DataFrame, id_column: str) -> list[dict[str, Any]]:
-    pairs = list(zip(frame[id_column], frame[Columns.ATTRIBUTES], strict=True))
-    contents = [f"{identifier!r}\x1f{_CONTENT.encode(attributes).decode()}" for identifier, attributes in pairs]
-    event_ids = _numbered_ids(id_column, contents)
     return [
-        {id_column: identifier, "attributes": attributes, "event_id": event_id, "event_timestamp": FIRST_MOMENT}
-        for (identifier, attributes), event_id in zip(pairs, event_ids, strict=True)
+        {id_column: identifier, "attributes": attributes, "event_timestamp": FIRST_MOMENT}
+        for identifier, attributes in zip(frame[id_column], frame[Columns.ATTRIBUTES], strict=True)
     ]
 
 
-def _take(
-    log: EventLog,
-    type_name: str,
-    rows: list[dict[str, Any]],
-    frames: SourceFrames,
-    clock: Clock,
-    source: str,
-    tally: Tally,
-    with_unreadable: bool,
-) -> None:
-    unreadable = frames.unreadable.get(type_name, ()) if with_unreadable else ()
-    rejected = [_rejected_line(len(rows) + number, line) for number, line in enumerate(unreadable)]
-    tally.rows_in += len(rows) + len(unreadable)
-    for start, chunk in _chunks(rows):
-        events, refused = admit_all(type_name, chunk, clock)
-        rejected += [Rejected(start + one.row_number, one.row, one.field, one.reason) for one in refused]
-        rejected += _append(log, events, start, tally)
-    log.quarantine(type_name, source, rejected)
-    tally.quarantined += len(rejected)
-    tally.reasons = dict(Counter(one.reason for one in rejected).most_common())
+@dataclass(frozen=True)
+class _Intake:
+    """Takes the rows of one source into the log, and what is turned away into its quarantine."""
+
+    log: EventLog
+    clock: Clock
+    source: str
+    unreadable: Mapping[str, Sequence[Unreadable]]
+
+    def take(self, type_name: str, rows: list[dict[str, Any]], tally: Tally) -> None:
+        """All rows of one type, counted into ``tally``; items and users are numbered by their versions, all at once."""
+        lines = self.unreadable.get(type_name, ())
+        rejected = [_rejected_line(len(rows) + number, line) for number, line in enumerate(lines)]
+        tally.rows_in += len(rows) + len(lines)
+        for start, chunk in _chunks(rows, CHUNK if type_name == "interaction" else len(rows)):
+            events, refused = admit_all(type_name, chunk, self.clock)
+            rejected += [replace(one, row_number=start + one.row_number) for one in refused]
+            if type_name != "interaction":
+                events = numbered(self.log, events)
+            for place, part in _chunks(events, CHUNK):
+                rejected += _append(self.log, part, start + place, tally)
+        self.log.quarantine(type_name, self.source, rejected)
+        tally.quarantined += len(rejected)
+        tally.reasons = _by_rule(rejected)
+
+
+def _by_rule(rejected: Sequence[Rejected]) -> dict[str, int]:
+    """How many rows broke each rule, the most first; a rule is told by the first reason that names it."""
+    broken: dict[str, Counter[str]] = {}
+    for one in rejected:
+        broken.setdefault(one.rule or one.reason, Counter())[one.reason] += 1
+    told: Counter[str] = Counter()
+    for reasons in broken.values():
+        others = f" (and {len(reasons) - 1:,} other values)" if len(reasons) > 1 else ""
+        told[next(iter(reasons)) + others] += reasons.total()
+    return dict(told.most_common())
 
 
 def _append(log: EventLog, events: Sequence[AnyEvent], start: int, tally: Tally) -> list[Rejected]:
@@ -128,20 +142,20 @@ def _append(log: EventLog, events: Sequence[AnyEvent], start: int, tally: Tally)
         appended = log.append(events)
     except DataContractError as error:
         if len(events) == 1:
-            return [Rejected(start, msgspec.to_builtins(events[0]), error.field, str(error))]
+            return [Rejected(start, msgspec.to_builtins(events[0]), error.field, str(error), error.rule)]
         return [bad for place, event in enumerate(events) for bad in _append(log, [event], start + place, tally)]
     tally.accepted += appended.accepted
     tally.repeated += appended.repeated
     return [_conflict(start + place, events[place]) for place in appended.conflicts]
 
 
-def _chunks(rows: list[dict[str, Any]]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    for start in range(0, len(rows), CHUNK):
-        yield start, rows[start : start + CHUNK]
+def _chunks(rows: Sequence[Row], size: int) -> Iterator[tuple[int, Sequence[Row]]]:
+    for start in range(0, len(rows), size or 1):
+        yield start, rows[start : start + size]
 
 
 def _rejected_line(number: int, line: Unreadable) -> Rejected:
-    return Rejected(number, {"line": line.line}, None, line.reason)
+    return Rejected(number, {"line": line.line}, None, line.reason, line.rule)
 
 
 def _conflict(number: int, event: Any) -> Rejected:

@@ -49,11 +49,13 @@ def tabular(
         str, typer.Option(help="Which columns to read: user_id=..,item_id=..,event_timestamp=..,kind=..,value=..")
     ] = "",
     items: Annotated[Path | None, typer.Option(help="What is known of the items.")] = None,
-    items_map: Annotated[str, typer.Option(help="Their columns: item_id=..,title=..,year=..,genres=..,text=..")] = "",
+    items_map: Annotated[
+        str, typer.Option(help="Their columns: item_id=..,title=..,year=..,genres=..,text=.. and any attribute=..")
+    ] = "",
     users: Annotated[Path | None, typer.Option(help="What is known of the users.")] = None,
     users_map: Annotated[str, typer.Option(help="Their columns: user_id=.. and any attribute=..")] = "",
     kind: Annotated[str | None, typer.Option(help="The kind of every row, when no column says it.")] = None,
-    kinds: Annotated[str, typer.Option(help="Other names for kinds: addtocart=cart,transaction=purchase")] = "",
+    kinds: Annotated[str, typer.Option(help="Other names for kinds: addtocart=cart,1=view")] = "",
     order: Annotated[Order | None, typer.Option(help="Without timestamps: rows in the order of time.")] = None,
     scale: Annotated[str | None, typer.Option(help="The ratings' scale, when it is not 1,5: LOW,HIGH")] = None,
     unit: Annotated[

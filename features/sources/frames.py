@@ -7,25 +7,28 @@ an absent cell is None.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from attune.clock import SECOND
 from attune.columns import Columns
-from attune.errors import DataContractError
 
 INTERACTION_COLUMNS = (Columns.USER_ID, Columns.ITEM_ID, Columns.KIND, Columns.VALUE, Columns.EVENT_TIMESTAMP)
-UNITS = {"s": SECOND, "ms": 1_000, "us": 1}
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A line that could not be split into the file's columns; it is counted and quarantined as it came."""
+    """A record that could not be split into the file's columns; it is counted and quarantined as it came.
+
+    ``rule`` is the reason without what is particular to this one.
+    """
 
     line: str
     reason: str
+    rule: str
 
 
 @dataclass(frozen=True)
@@ -58,88 +61,65 @@ def absent_as_none(column: pd.Series) -> pd.Series:
 
 
 def ids(column: pd.Series) -> pd.Series:
-    """Ids as text: 31 and 31.0 become '31' (nulls turn whole-number columns into floats), '031' stays as it is."""
-    if pd.api.types.is_float_dtype(column):
-        return _whole_floats(column)
-    objects = absent_as_none(column)
-    texts = objects.map(lambda raw: raw if raw is None or isinstance(raw, str) else _id_text(raw))
-    present = texts.dropna()
-    if len(present) and present.str.fullmatch(r"-?\d+\.0").all():
-        return texts.map(lambda text: text if text is None else text[:-2])
-    return texts
+    """Ids as text without blanks around them; an empty one is absent, a list or mapping stays what it is.
+
+    A whole float becomes '31': 31.0 as a number in any column (nulls turn whole numbers into floats), '31.0' as text
+    where the column came as floats, which is where every cell that looks like a number ends in '.0'. Any other
+    text stays as it is: '031', or '1.0' beside '1'.
+    """
+    texts = [_id_text(raw) for raw in absent_as_none(column)]
+    ends = {text for text in texts if isinstance(text, str) and text.endswith(".0") and _NUMBER.fullmatch(text)}
+    if ends and all(text in ends or not _is_number(text) for text in set(filter(_is_text, texts))):
+        texts = [text[:-2] if _is_text(text) and text in ends else text for text in texts]
+    return pd.Series(texts, index=column.index, dtype=object)
 
 
-def _whole_floats(column: pd.Series) -> pd.Series:
-    return absent_as_none(column).map(lambda raw: None if raw is None else _id_text(raw))
+def _is_text(raw: Any) -> bool:
+    return isinstance(raw, str)
 
 
-def _id_text(raw: Any) -> str:
+def _is_number(text: str) -> bool:
+    return _NUMBER.fullmatch(text) is not None
+
+
+def _id_text(raw: Any) -> Any:
+    if isinstance(raw, str):
+        return raw.strip() or None
+    if raw is None or isinstance(raw, list | tuple | dict | np.ndarray):
+        return raw.tolist() if isinstance(raw, np.ndarray) else raw
     if isinstance(raw, float | np.floating) and float(raw).is_integer():
         return str(int(raw))
-    return raw.decode(errors="replace") if isinstance(raw, bytes) else str(raw)
+    return (raw.decode(errors="replace") if isinstance(raw, bytes) else str(raw)).strip() or None
 
 
 def numbers(column: pd.Series) -> pd.Series:
     """Values as floats; what is no number stays as it came, an absent one becomes None."""
-    parsed = pd.to_numeric(column, errors="coerce")
-    return _keeping_the_rest(column, parsed.to_numpy(np.float64, na_value=np.nan).tolist(), parsed.notna())
+    parsed = as_numbers(column)
+    return keeping_the_rest(column, parsed.tolist(), parsed.notna().to_numpy(bool))
 
 
-def moments(column: pd.Series, unit: str | None = None) -> pd.Series:
-    """Times as microseconds since the epoch: unix seconds, milliseconds or microseconds, ISO 8601, datetimes.
-
-    ``unit`` is s, ms, us, or None to tell it from the median's size (which is safe from 1973 to 5138).
-    What is no time stays as it came. Raises DataContractError for an unknown unit.
-    """
-    if unit is not None and unit not in UNITS:
-        raise DataContractError(f"unit: {unit!r} is not one of {', '.join(UNITS)}", Columns.EVENT_TIMESTAMP)
-    if pd.api.types.is_datetime64_any_dtype(column):
-        return _datetimes(column, column)
-    numeric = pd.to_numeric(column, errors="coerce") if not _holds_dates(column) else None
-    if numeric is not None and (numeric.notna().any() or column.isna().all()):
-        return _unix(column, numeric, unit)
-    texts = column.astype("string").str.replace(r"\s*(UTC|GMT)$", "Z", regex=True)
-    texts = texts.str.replace(r"^(\d{4})/(\d{1,2})/", r"\1-\2-", regex=True)
-    return _datetimes(column, pd.to_datetime(texts, errors="coerce", utc=True, format="ISO8601"))
+def as_numbers(column: pd.Series) -> pd.Series:
+    """The column as float64, NaN where a cell is no number (a date, a truth value and a list are none)."""
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        floats = column.to_numpy(np.float64, na_value=np.nan)
+        return pd.Series(floats, index=column.index)
+    objects = column.astype(object)
+    readable = [isinstance(raw, str) or _is_plain_number(raw) for raw in objects]
+    return pd.to_numeric(objects.where(readable, None), errors="coerce").astype(np.float64)
 
 
-def _holds_dates(column: pd.Series) -> bool:
-    first = next((raw for raw in column if raw is not None and raw == raw), None)
-    return hasattr(first, "year")
+def _is_plain_number(raw: Any) -> bool:
+    if isinstance(raw, int | np.integer):
+        return not isinstance(raw, bool) and abs(int(raw)) < 2**1000
+    return isinstance(raw, float | np.floating | Decimal)
 
 
-def _unix(column: pd.Series, numeric: pd.Series, unit: str | None) -> pd.Series:
-    floats = numeric.to_numpy(np.float64, na_value=np.nan)
-    finite = np.isfinite(floats)
-    factor = UNITS[unit] if unit else _factor(float(np.median(np.abs(floats[finite]))) if finite.any() else 0.0)
-    if pd.api.types.is_integer_dtype(numeric.dtype) and finite.all():
-        exact = [raw * int(factor) if factor >= 1 else raw // 1_000 for raw in map(int, numeric.tolist())]
-        return pd.Series(exact, index=column.index, dtype=object)
-    scaled = [round(raw * factor) for raw in np.where(finite, floats, 0.0).tolist()]
-    return _keeping_the_rest(column, scaled, pd.Series(finite, index=column.index))
-
-
-def _factor(median: float) -> float:
-    if median < 1e11:
-        return float(SECOND)
-    if median < 1e14:
-        return 1_000.0
-    return 1.0 if median < 1e17 else 1e-3
-
-
-def _datetimes(column: pd.Series, parsed: pd.Series) -> pd.Series:
-    aware = parsed.dt.tz_localize("UTC") if parsed.dt.tz is None else parsed.dt.tz_convert("UTC")
-    micros = aware.fillna(pd.Timestamp(0, tz="UTC")).dt.as_unit("us").astype("int64")
-    return _keeping_the_rest(column, micros.tolist(), parsed.notna())
-
-
-def _keeping_the_rest(column: pd.Series, values: list[Any], understood: pd.Series) -> pd.Series:
-    rest = column.astype(object).to_numpy(copy=True)
-    known = understood.to_numpy(bool)
+def keeping_the_rest(column: pd.Series, values: list[Any], understood: np.ndarray) -> pd.Series:
+    """``values`` where they were understood, elsewhere the column's cells as they came, an absent one as None."""
     chosen = np.empty(len(column), dtype=object)
     chosen[:] = values
-    chosen[~known] = rest[~known]
-    return absent_as_none(pd.Series(chosen, index=column.index, dtype=object))
+    chosen[~understood] = absent_as_none(column[~understood]).to_numpy(object)
+    return pd.Series(chosen, index=column.index, dtype=object)
 
 
 def split_lists(column: pd.Series) -> pd.Series:

@@ -1,12 +1,7 @@
 """Reads one table out of a file: CSV (plain or gzipped, any usual separator) or Parquet."""
 
-import csv
-import gzip
-import io
-import warnings
-import zlib
-from collections.abc import Iterator
-from itertools import islice
+import re
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -15,104 +10,107 @@ import pyarrow.parquet as pq
 
 from attune.errors import DataContractError
 from features.sources.frames import Unreadable
+from features.sources.records import flaw, records, split_lines, unreadable
+from features.sources.texts import read_text
 
 SEPARATORS = ",;\t|"
 PARQUET_MAGIC = b"PAR1"
 GZIP_MAGIC = b"\x1f\x8b"
-LINE_LIMIT = 10_000
-"""Characters of an unreadable line that quarantine keeps."""
+UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
 
 
 def read_table(path: Path) -> tuple[pd.DataFrame, list[Unreadable]]:
-    """The file's rows as a frame, and the lines that could not be split into its columns.
+    """The file's rows as a frame, and the records that could not be split into its columns.
 
-    CSV cells stay text ('007' is not 7; only an empty cell is absent). Raises DataContractError when the file
-    is missing, empty, or holds no table.
+    CSV cells stay text ('007' is not 7; only an empty cell is absent). A column without a name is left out (an index
+    written by pandas, a separator at the end of each line); a named index of a Parquet file is a column.
+    Raises DataContractError when the file is missing, empty, or holds no table.
     """
-    if not path.is_file():
-        raise DataContractError(f"{path}: no such file; check the path")
-    with path.open("rb") as stream:
-        start = stream.read(4)
+    start = _start(path)
     if not start:
         raise DataContractError(f"{path}: the file is empty; a table with a header line is expected")
-    table, unreadable = (_parquet(path), []) if start == PARQUET_MAGIC else _csv(path, start[:2] == GZIP_MAGIC)
-    if not len(table) and not unreadable:
+    table, broken = (_parquet(path), []) if start == PARQUET_MAGIC else _csv(path, start[:2] == GZIP_MAGIC)
+    if not len(table) and not broken:
         raise DataContractError(f"{path}: the table has no rows")
-    table.columns = [str(name) for name in table.columns]
-    return table, unreadable
+    return table, broken
+
+
+def _start(path: Path) -> bytes:
+    if not path.is_file():
+        raise DataContractError(f"{path}: no such file; check the path")
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4)
+    except OSError as error:
+        raise DataContractError(f"{path}: cannot be read ({error}); check its permissions") from error
 
 
 def _parquet(path: Path) -> pd.DataFrame:
     try:
-        return pq.read_table(path).to_pandas(integer_object_nulls=True, date_as_object=True)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        table = pq.read_table(path).to_pandas(integer_object_nulls=True, date_as_object=True)
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, NotImplementedError) as error:
         raise DataContractError(f"{path}: not a readable Parquet file ({error})") from error
+    named = {str(name): table.index.get_level_values(place) for place, name in enumerate(table.index.names) if name}
+    _refuse_doubles(path, [*named, *map(str, table.columns)])
+    table.columns = [str(name) for name in table.columns]
+    indexed = pd.DataFrame({name: level.to_series().reset_index(drop=True) for name, level in named.items()})
+    kept = [name for name in table.columns if name.strip() and not UNNAMED_INDEX.fullmatch(name)]
+    return pd.concat([indexed, table[kept].reset_index(drop=True)], axis="columns")
 
 
 def _csv(path: Path, gzipped: bool) -> tuple[pd.DataFrame, list[Unreadable]]:
-    text = _text(path, gzipped)
-    header = next(_lines(text), "")
+    text = read_text(path, gzipped)
+    lines = split_lines(text)
+    header = next((line for line in lines if line.strip()), "")
     separator = max(SEPARATORS, key=header.count)
-    names = [name.strip() for name in next(csv.reader([header], delimiter=separator), [])]
-    if not any(names):
-        raise DataContractError(f"{path}: no header line found; the first line must name the columns")
-    if len(set(names)) != len(names):
-        raise DataContractError(f"{path}: a column name stands twice in the header: {', '.join(names)}")
-    try:
-        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
-            table = _fast(text, separator)
-    except (ValueError, pd.errors.ParserWarning):
-        return _line_by_line(text, separator, names)
-    table.columns = names
-    return table, []
-
-
-def _fast(text: str, separator: str) -> pd.DataFrame:
-    """Raises (ParserError, a ValueError, or ParserWarning) when a line has more cells than the header."""
-    return pd.read_csv(
-        io.StringIO(text),
-        sep=separator,
-        dtype=str,
-        keep_default_na=False,
-        na_values=[""],
-        index_col=False,
-        skipinitialspace=True,
-    )
-
-
-def _text(path: Path, gzipped: bool) -> str:
-    try:
-        content = gzip.decompress(path.read_bytes()) if gzipped else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataContractError(f"{path}: not a readable gzip file ({error})") from error
-    if b"\0" in content[:4096]:
-        raise DataContractError(f"{path}: binary content; a CSV, CSV.gz or Parquet file is expected")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
-
-
-def _line_by_line(text: str, separator: str, names: list[str]) -> tuple[pd.DataFrame, list[Unreadable]]:
-    """The slow way for a file with broken lines: what has the header's number of cells is kept, the rest named."""
-    rows: list[list[str | None]] = []
-    unreadable: list[Unreadable] = []
-    for line in islice(_lines(text), 1, None):
-        try:
-            cells = next(csv.reader([line], delimiter=separator, skipinitialspace=True))
-        except csv.Error as error:
-            unreadable.append(Unreadable(line[:LINE_LIMIT], f"row: {error}"))
+    found = records(lines, separator)
+    names = _names(path, next(found, None))
+    fits = flaw(text) is None
+    rows: list[list[str]] = []
+    broken: list[Unreadable] = []
+    for record in found:
+        if isinstance(record, Unreadable):
+            broken.append(record)
             continue
-        while len(cells) > len(names) and not cells[-1]:
-            cells.pop()
-        if len(cells) > len(names):
-            told = f"row: {len(cells)} cells where the header names {len(names)} columns"
-            unreadable.append(Unreadable(line[:LINE_LIMIT], told))
+        cells, told = _fitted(record[0], names), record[1]
+        reason = None if fits else flaw(told)
+        if cells is None or reason is not None:
+            broken.append(unreadable(told, reason or _ragged(len(record[0]), names), reason or "row: ragged"))
         else:
-            rows.append([cell or None for cell in cells] + [None] * (len(names) - len(cells)))
-    return pd.DataFrame(rows, columns=names, dtype=object), unreadable
+            rows.append(cells)
+    columns = zip(*rows, strict=True) if rows else [()] * len(names)
+    named = {name: [cell or None for cell in cells] for name, cells in zip(names, columns, strict=True) if name}
+    return pd.DataFrame(named, dtype=object), broken
 
 
-def _lines(text: str) -> Iterator[str]:
-    """The lines with something on them (cut at line feeds alone, as the CSV reader cuts them)."""
-    return (line.rstrip("\r") for line in text.split("\n") if line.strip())
+def _names(path: Path, header: tuple[list[str], str] | Unreadable | None) -> list[str]:
+    """The columns' names, '' for those without; those at the end are left out."""
+    reason = header.reason if isinstance(header, Unreadable) else flaw(header[1]) if header else None
+    if reason is not None:
+        raise DataContractError(f"{path}: the header line cannot be read ({reason.removeprefix('row: ')})")
+    names = [name.strip() for name in header[0]] if isinstance(header, tuple) else []
+    while names and not names[-1]:
+        names.pop()
+    if not names:
+        raise DataContractError(f"{path}: no header line found; the first line must name the columns")
+    _refuse_doubles(path, [name for name in names if name])
+    return names
+
+
+def _refuse_doubles(path: Path, names: list[str]) -> None:
+    double = [name for name, count in Counter(names).items() if count > 1]
+    if double:
+        raise DataContractError(f"{path}: a column name stands twice in the header: {', '.join(double)}")
+
+
+def _fitted(cells: list[str], names: list[str]) -> list[str] | None:
+    """The cells of the named columns, or None when there are too few or too many; empty ones at the end may go."""
+    if len(cells) == len(names):
+        return cells
+    while len(cells) > len(names) and not cells[-1]:
+        cells.pop()
+    return cells if len(cells) == len(names) else None
+
+
+def _ragged(count: int, names: list[str]) -> str:
+    return f"row: {count} cells where the header names {len(names)} columns"

@@ -14,10 +14,12 @@ from attune.errors import DataContractError
 from attune.kinds import KINDS
 from features.sources import frames
 from features.sources.frames import INTERACTION_COLUMNS, SourceFrames, Unreadable
+from features.sources.moments import moments
 from features.sources.tables import read_table
 
 ITEM_COLUMNS = (Columns.ITEM_ID, Columns.TITLE, Columns.YEAR, Columns.GENRES, Columns.TEXT)
 USER_COLUMNS = (Columns.USER_ID,)
+"""Further names in the maps of items and users are attributes under that name."""
 
 Names = Mapping[str, str] | str | None
 
@@ -38,14 +40,18 @@ def read(
     """The files as frames for the door.
 
     ``mapping`` names the files' columns ('user_id=uid,item_id=iid', or a dict); a column of attune's own name
-    needs no entry. ``kind`` is every row's kind; ``kinds`` renames kinds ('addtocart=cart'). ``order='row'``
+    needs no entry. ``kind`` is every row's kind; ``kinds`` renames kinds ('addtocart=cart', '1=view' whether 1 is text
+    or a number). ``order='row'``
     gives row n the time epoch + n seconds. ``scale`` ('1,10') maps that range of ratings to 1..5. ``unit`` is the
     unit of unix times (s, ms, us; by default told from their size).
-    Items keep title, year, genres and text by name, and every other column as an attribute; so do users.
+    Items keep title, year, genres and text by name, and every other column as an attribute; so do users. Their maps
+    may rename attributes ('price=cost'); a column whose name the map gives to another one is left out.
     Raises DataContractError for a missing file, no table, or a map that names what is not there.
     """
     table, unreadable = read_table(Path(interactions))
-    columns = _columns(table, parse_map(mapping), INTERACTION_COLUMNS, Path(interactions))
+    named = parse_map(mapping)
+    _refuse_unknown(named, INTERACTION_COLUMNS)
+    columns = _columns(table, named, INTERACTION_COLUMNS, Path(interactions))
     behaviour = pd.DataFrame(
         {
             Columns.USER_ID: frames.ids(_required(table, columns, Columns.USER_ID, interactions)),
@@ -73,12 +79,16 @@ def parse_map(names: Names) -> dict[str, str]:
     return {name.strip(): column.strip() for name, column in pairs}
 
 
+def _refuse_unknown(named: dict[str, str], known: Collection[str]) -> None:
+    for name in named:
+        if name not in known:
+            raise DataContractError(f"map: {name!r} is no column of attune{_nearest(name, known)}", name)
+
+
 def _columns(table: pd.DataFrame, named: dict[str, str], known: Collection[str], path: Path) -> dict[str, str]:
     """Canonical name -> the file's column, for all that the map names and all that need no naming."""
     have = [str(column) for column in table.columns]
     for name, column in named.items():
-        if name not in known:
-            raise DataContractError(f"map: {name!r} is no column of attune{_nearest(name, known)}", name)
         if column not in have:
             raise DataContractError(f"map: {path} has no column {column!r}{_nearest(column, have)}", name)
     return {name: name for name in known if name in have} | named
@@ -111,7 +121,8 @@ def _kind(
             f"of {', '.join(KINDS)}",
             Columns.KIND,
         )
-    return frames.absent_as_none(table[columns[Columns.KIND]]).map(lambda raw: renamed.get(raw, raw))
+    texts = frames.ids(table[columns[Columns.KIND]])
+    return texts.map(lambda raw: renamed.get(raw, raw) if isinstance(raw, str) else raw)
 
 
 def _value(table: pd.DataFrame, columns: dict[str, str], scale: str | tuple[float, float] | None) -> pd.Series:
@@ -147,7 +158,7 @@ def _moments(
             f"the rows stand in the order of time (order row): {', '.join(map(str, table.columns))}",
             Columns.EVENT_TIMESTAMP,
         )
-    return frames.moments(table[columns[Columns.EVENT_TIMESTAMP]], unit)
+    return moments(table[columns[Columns.EVENT_TIMESTAMP]], unit)
 
 
 def _entities(
@@ -155,21 +166,26 @@ def _entities(
 ) -> tuple[pd.DataFrame, list[Unreadable]]:
     if path is None:
         return frames.entity_frame(id_column), []
+    for name in named:
+        if not name.isidentifier():
+            raise DataContractError(f"map: {name!r} is no name for an attribute (letters, digits and _)", name)
     table, unreadable = read_table(Path(path))
     columns = _columns(table, named, known, Path(path))
     identifiers = frames.ids(_required(table, columns, id_column, Path(path)))
-    canonical = {column: name for name, column in columns.items()}
-    cells: dict[str, list[Any]] = {}
-    for column in table.columns:
-        if column != columns[id_column]:
-            cells[canonical.get(str(column), str(column))] = _attribute(canonical.get(str(column)), table[column])
-    names = list(cells)
+    cells = {name: _attribute(name, table[column]) for name, column in _attribute_columns(table, columns, id_column)}
     rows = zip(*cells.values(), strict=True) if cells else [()] * len(table)
-    attributes = [frames.without_absent(dict(zip(names, row, strict=True))) for row in rows]
+    attributes = [frames.without_absent(dict(zip(cells, row, strict=True))) for row in rows]
     return frames.entity_frame(id_column, identifiers, attributes), unreadable
 
 
-def _attribute(name: str | None, column: pd.Series) -> list[Any]:
+def _attribute_columns(table: pd.DataFrame, columns: dict[str, str], id_column: str) -> list[tuple[str, str]]:
+    """(attribute, the file's column): what the map names under its names, every other column under its own."""
+    mapped = [(name, column) for name, column in columns.items() if name != id_column]
+    taken = set(columns) | set(columns.values())
+    return mapped + [(column, column) for column in map(str, table.columns) if column not in taken]
+
+
+def _attribute(name: str, column: pd.Series) -> list[Any]:
     if name == Columns.GENRES:
         return frames.split_lists(column).tolist()
     if name == Columns.YEAR:

@@ -8,6 +8,7 @@ import pytest
 from attune.clock import SECOND
 from attune.errors import DataContractError
 from features.sources import frames, movielens, tabular
+from features.sources.moments import moments
 
 MAP = "user_id=u,item_id=i,event_timestamp=t"
 JULY = 1_500_000_000
@@ -55,21 +56,21 @@ def test_ids_become_text(given: pd.Series, expected: list) -> None:
     ],
 )
 def test_times_of_any_form_become_microseconds(given: pd.Series) -> None:
-    assert frames.moments(given).tolist() == [JULY * SECOND, (JULY + 1) * SECOND]
+    assert moments(given).tolist() == [JULY * SECOND, (JULY + 1) * SECOND]
 
 
 def test_times_keep_microseconds_and_what_is_no_time() -> None:
-    assert frames.moments(column(["2017-07-14T02:40:00.123456", None, "soon"])).tolist() == [
+    assert moments(column(["2017-07-14T02:40:00.123456", None, "soon"])).tolist() == [
         JULY * SECOND + 123_456, None, "soon"]  # fmt: skip
-    assert frames.moments(column([JULY + 0.5, None, np.inf], float)).tolist() == [JULY * SECOND + 500_000, None, np.inf]
-    assert frames.moments(column(["12", "soon", None]), unit="ms").tolist() == [12_000, "soon", None]
-    assert frames.moments(column([pd.Timestamp(JULY, unit="s"), pd.NaT], "datetime64[ns]")).tolist() == [
+    assert moments(column([JULY + 0.5, None, np.inf], float)).tolist() == [JULY * SECOND + 500_000, None, np.inf]
+    assert moments(column(["12", "soon", None]), unit="ms").tolist() == [12_000, "soon", None]
+    assert moments(column([pd.Timestamp(JULY, unit="s"), pd.NaT], "datetime64[ns]")).tolist() == [
         JULY * SECOND, None]  # fmt: skip
 
 
 def test_an_unknown_unit_is_refused() -> None:
     with pytest.raises(DataContractError, match="unit: 'min' is not one of s, ms, us"):
-        frames.moments(column([1]), "min")
+        moments(column([1]), "min")
 
 
 def test_lists_are_split_where_that_is_meant() -> None:
@@ -188,9 +189,9 @@ def test_quoted_cells_may_hold_separators_and_lines(tmp_path: Path) -> None:
 
 def test_an_open_quote_costs_its_own_line_alone(tmp_path: Path) -> None:
     text = 'u,i,t\n1,2,3\n4,"5,6\n7,8,9\n'
-    rows = tabular.read(table(tmp_path / "a.csv", text), mapping=MAP, kind="view").interactions
-    assert rows["user_id"].tolist() == ["1", "4", "7"]
-    assert rows["event_timestamp"].tolist() == [3 * SECOND, None, 9 * SECOND]
+    source = tabular.read(table(tmp_path / "a.csv", text), mapping=MAP, kind="view")
+    assert source.interactions["user_id"].tolist() == ["1", "7"]
+    assert [line.line for line in source.unreadable["interaction"]] == ['4,"5,6']
 
 
 def test_latin_letters_of_an_older_encoding(tmp_path: Path) -> None:
