@@ -18,7 +18,8 @@ def render(config: Mapping[str, Any], report: Mapping[str, Any], parent: str | N
         "## Meant for\n\nRanking the items of its catalogue for a user whose latest events are known. Users without"
         " any are answered by popularity, and the answer says so.",
         "## Limits\n\nThe figures above are offline: they count what people chose without this model. A panel of one"
-        " user in ten teaches it nothing (item statistics count everybody). Items that came after the window are unknown to it until the next training.",
+        " user in ten teaches it nothing (item statistics count everybody). Items that came after the window are"
+        " unknown to it until the next training.",
         "## Everything that decided it\n\n```json\n" + json.dumps(config, indent=1, sort_keys=True) + "\n```",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"

@@ -1,0 +1,77 @@
+"""The flows' tasks as plain functions, on a folder of the test's own and without a server."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from attune.event_log import EventLog, prepare
+from attune.events import Interaction
+from attune.holding import held
+from attune.promotions import Promotion, Promotions
+from attune.settings import Settings
+from features.lake import Lake
+from features.verdicts import Verdict, Verdicts
+from flows import promote, rooms, validate
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("ATTUNE_VAR", str(tmp_path / "var"))
+    found = Settings()
+    prepare(found.log_url)
+    return found
+
+
+@pytest.fixture
+def promotions(settings: Settings) -> Iterator[Promotions]:
+    with closing(Promotions(settings.log_url)) as table:
+        yield table
+
+
+def test_a_batch_ends_at_the_lakes_watermark(settings: Settings) -> None:
+    with closing(EventLog(settings.log_url)) as log:
+        log.append([
+            Interaction(event_id=f"e{n}", event_timestamp=n, user_id="u", item_id="i", kind="view") for n in range(5)
+        ])  # fmt: skip
+        Lake(settings.lake_folder).ingest(log)
+    assert validate.open_batch.fn(None, None) == (0, 5)
+    assert validate.open_batch.fn(None, 500) == (0, 5)
+    assert validate.open_batch.fn(-3, 2) == (0, 2)
+    Verdicts(settings.validation_folder).record(Verdict(0, 3, (), ()))
+    assert validate.open_batch.fn(None, 4) == (3, 4)
+
+
+class Judged:
+    """Stands for a judgement that accepted."""
+
+    def summary(self) -> str:
+        return "all gates passed"
+
+
+class Mirror:
+    """Stands for the registry: keeps what it was told to project."""
+
+    def __init__(self) -> None:
+        self.projected: list[Promotion | None] = []
+
+    def project(self, promotion: Promotion | None) -> list[str]:
+        self.projected.append(promotion)
+        return []
+
+
+def test_promoting_the_champion_again_says_that_nothing_changed(
+    promotions: Promotions, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = Mirror()
+    monkeypatch.setattr(rooms, "registry", lambda _: mirror)
+    changed = []
+    for version in ("1", "2", "2"):
+        with held(promotions, settings.endpoint, "test") as lease:
+            changed.append(promote.append.fn(promotions, lease, version, Judged()))
+    assert changed == [True, True, False]
+    standing = promotions.champion(settings.endpoint)
+    assert standing is not None
+    assert (standing.version, standing.previous) == ("2", "1")
+    assert mirror.projected[1:] == [standing, standing], "the aliases follow all the same"
