@@ -27,7 +27,7 @@ def build_training_set(upto: int | None) -> Path:
 
 @task
 def fit(folder: Path, recipe: str, seed: int) -> Path:
-    """Train every part and save the bundle; what lies after its ``trained_upto`` is for the gates."""
+    """Train every part and save the bundle; what lies after its ``holdout_after`` is for the gates."""
     return workshop.train_bundle(folder, Settings().bundles_folder, recipe, seed)
 
 

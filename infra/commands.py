@@ -111,7 +111,8 @@ def promote(version: str | None, accept_undecided: bool, as_json: bool) -> bool:
         )
         if not as_json:
             Console().print(gate_table(verdict["gates"]))
-        show("promoted" if verdict["accepted"] else "refused", verdict if as_json else in_short(verdict), as_json)
+        title = "promoted" if verdict["promoted"] else "champion already" if verdict["accepted"] else "refused"
+        show(title, verdict if as_json else in_short(verdict), as_json)
         return bool(verdict["accepted"])
 
 

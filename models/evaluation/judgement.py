@@ -17,7 +17,7 @@ class Judgement:
     """Gates and everything they rest on.
 
     ``metrics`` is the challenger's summary, ``baselines`` those of whom it was compared with by name (popularity,
-    champion, anchor, each of its own parts alone), ``panel`` its summary on the users that never train anything.
+    champion, anchor, each of its own parts alone), ``panel`` its summary on the users whose events teach no model.
     ``intervals`` maps a comparison and a metric to its 95 % interval by user; ``cost`` is in the units of its names.
     """
 
