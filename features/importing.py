@@ -17,7 +17,7 @@ from attune.errors import DataContractError
 from attune.event_log import EventLog
 from attune.events import AnyEvent
 from features.sources.frames import INTERACTION_COLUMNS, SourceFrames, Unreadable
-from features.versions import numbered
+from features.versions import new_versions
 
 CHUNK = 5_000
 FIRST_MOMENT = 0
@@ -108,16 +108,16 @@ class _Intake:
     unreadable: Mapping[str, Sequence[Unreadable]]
 
     def take(self, type_name: str, rows: list[dict[str, Any]], tally: Tally) -> None:
-        """All rows of one type, counted into ``tally``; items and users are numbered by their versions, all at once."""
+        """All rows of one type, counted into ``tally``; items and users by their versions, all at once."""
         lines = self.unreadable.get(type_name, ())
         rejected = [_rejected_line(len(rows) + number, line) for number, line in enumerate(lines)]
         tally.rows_in += len(rows) + len(lines)
         for start, chunk in _chunks(rows, CHUNK if type_name == "interaction" else len(rows)):
             events, refused = admit_all(type_name, chunk, self.clock)
             rejected += [replace(one, row_number=start + one.row_number) for one in refused]
-            if type_name != "interaction":
-                events = numbered(self.log, events)
-            for place, part in _chunks(events, CHUNK):
+            fresh = events if type_name == "interaction" else new_versions(self.log, events)
+            tally.repeated += len(events) - len(fresh)
+            for place, part in _chunks(fresh, CHUNK):
                 rejected += _append(self.log, part, start + place, tally)
         self.log.quarantine(type_name, self.source, rejected)
         tally.quarantined += len(rejected)

@@ -9,34 +9,38 @@ Two imports at once that give one item the same number collide in the log: the l
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from attune.event_log import EventLog
-from attune.events import Item, User
-
-Entity = TypeVar("Entity", Item, User)
+from attune.events import AnyEvent, Item, User
 
 
-def numbered(log: EventLog, events: Sequence[Entity]) -> list[Entity]:
-    """The events of one type, in their order, with the ids of the versions that they repeat or become."""
+def new_versions(log: EventLog, events: Sequence[AnyEvent]) -> list[AnyEvent]:
+    """Those of the items or users, in their order, that the log does not know yet, with the ids of their versions."""
+    keys = [_key(event) for event in events]
     said: dict[str, list[bytes]] = {}
-    places = [_placed(said.setdefault(_identity(event), []), event.digest()) for event in events]
-    lengths = _lengths(log, said)
-    held = log.digests([
-        name for key, digests in said.items() for name in _ids(key, lengths[key] - len(digests), lengths[key])
-    ])  # fmt: skip
-    starts = {key: lengths[key] - _overlap(key, digests, lengths[key], held) for key, digests in said.items()}
+    places = [_placed(said.setdefault(key, []), event.digest()) for key, event in zip(keys, events, strict=True)]
+    held: dict[str, bytes] = {}
+    lengths = _lengths(log, said, held)
+    latest = {key: _ids(key, lengths[key] - len(digests), lengths[key]) for key, digests in said.items()}
+    held |= log.digests([name for names in latest.values() for name in names if name not in held])
+    known = {key: _overlap([held[name] for name in latest[key]], digests) for key, digests in said.items()}
     return [
-        msgspec.structs.replace(event, event_id=_event_id(_identity(event), starts[_identity(event)] + place))
-        for event, place in zip(events, places, strict=True)
+        msgspec.structs.replace(event, event_id=_event_id(key, lengths[key] - known[key] + place))
+        for event, key, place in zip(events, keys, places, strict=True)
+        if place >= known[key]
     ]
 
 
-def _identity(event: Item | User) -> str:
-    return f"item\x1f{event.item_id}" if isinstance(event, Item) else f"user\x1f{event.user_id}"
+def _key(event: AnyEvent) -> str:
+    """Which item or user; raises TypeError for any other event."""
+    if isinstance(event, Item):
+        return f"item\x1f{event.item_id}"
+    if isinstance(event, User):
+        return f"user\x1f{event.user_id}"
+    raise TypeError(f"a {type(event).__name__} has no versions")
 
 
 def _placed(digests: list[bytes], digest: bytes) -> int:
@@ -50,21 +54,23 @@ def _event_id(key: str, number: int) -> str:
     return hashlib.blake2b(f"{key}\x1f{number}".encode(), digest_size=16).hexdigest()
 
 
-def _ids(key: str, first: int, end: int) -> list[str]:
-    return [_event_id(key, number) for number in range(max(first, 0), end)]
+def _lengths(log: EventLog, said: Mapping[str, Sequence[bytes]], held: dict[str, bytes]) -> dict[str, int]:
+    """How many versions of each the log holds: by doubling, then halving, all of them at once.
 
-
-def _lengths(log: EventLog, keys: Iterable[str]) -> dict[str, int]:
-    """How many versions of each the log holds: by doubling, then halving, all of them at once."""
+    ``held`` learns the digests of the versions that were looked at.
+    """
     found: dict[str, int] = {}
-    bounds: dict[str, tuple[int, int | None]] = dict.fromkeys(keys, (0, None))
+    bounds: dict[str, tuple[int, int | None]] = dict.fromkeys(said, (0, None))
     while bounds:
-        probes = {key: 2 * low if high is None else (low + high) // 2 for key, (low, high) in bounds.items()}
-        names = {key: _event_id(key, number) for key, number in probes.items()}
-        held = log.digests(list(names.values()))
-        for key, number in probes.items():
-            low, high = bounds.pop(key)
-            low, high = (number + 1, high) if names[key] in held else (low, number)
+        probes = [
+            (key, low, high, max(low, 2 * low - 1) if high is None else (low + high) // 2)
+            for key, (low, high) in bounds.items()
+        ]
+        names = [_event_id(key, number) for key, _, _, number in probes]
+        held |= log.digests(names)
+        bounds = {}
+        for (key, low, high, number), name in zip(probes, names, strict=True):
+            low, high = (number + 1, high) if name in held else (low, number)
             if low == high:
                 found[key] = low
             else:
@@ -72,8 +78,10 @@ def _lengths(log: EventLog, keys: Iterable[str]) -> dict[str, int]:
     return found
 
 
-def _overlap(key: str, said: list[bytes], length: int, held: Mapping[str, bytes]) -> int:
-    """The most of the first rows that are the log's last versions."""
-    first = max(length - len(said), 0)
-    known = [held.get(name, b"") for name in _ids(key, first, length)]
+def _ids(key: str, first: int, end: int) -> list[str]:
+    return [_event_id(key, number) for number in range(max(first, 0), end)]
+
+
+def _overlap(known: list[bytes], said: list[bytes]) -> int:
+    """The most of the first rows that are the last versions."""
     return next(count for count in range(len(known), -1, -1) if known[len(known) - count :] == said[:count])

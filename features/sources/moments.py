@@ -60,7 +60,8 @@ def _from_unix(column: pd.Series, numeric: pd.Series, unit: str | None) -> pd.Se
     if pd.api.types.is_integer_dtype(column.dtype) and column.notna().all():
         return _exact(column, unit)
     floats = numeric.to_numpy(np.float64)
-    scaled = np.rint(floats * _factor(floats[np.isfinite(floats)], unit))
+    with np.errstate(over="ignore"):
+        scaled = np.rint(floats * _factor(floats[np.isfinite(floats)], unit))
     understood = np.abs(scaled) < LIMIT
     return _no_other_wholes(column, np.where(understood, scaled, 0.0).astype(np.int64).tolist(), understood)
 

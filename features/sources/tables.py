@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,9 @@ from features.sources.texts import read_text
 SEPARATORS = ",;\t|"
 PARQUET_MAGIC = b"PAR1"
 GZIP_MAGIC = b"\x1f\x8b"
+BLOCK = 500
+"""Records turned into columns at a time."""
+
 UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
 
 
@@ -65,22 +69,33 @@ def _csv(path: Path, gzipped: bool) -> tuple[pd.DataFrame, list[Unreadable]]:
     separator = max(SEPARATORS, key=header.count)
     found = records(lines, separator)
     names = _names(path, next(found, None))
-    fits = flaw(text) is None
-    rows: list[list[str]] = []
+    sound = flaw(text) is None
+    columns: list[list[str | None]] = [[] for _ in names]
     broken: list[Unreadable] = []
-    for record in found:
+    while block := list(islice(found, BLOCK)):
+        rows = _whole_rows(block, names, sound, broken)
+        for column, cells in zip(columns, zip(*rows, strict=True), strict=bool(rows)):
+            column.extend([cell or None for cell in cells])
+    named = {name: column for name, column in zip(names, columns, strict=True) if name}
+    return pd.DataFrame(named, dtype=object), broken
+
+
+def _whole_rows(
+    block: list[tuple[list[str], str] | Unreadable], names: list[str], sound: bool, broken: list[Unreadable]
+) -> list[list[str]]:
+    """The rows that have a cell for each name; the others go to ``broken``. ``sound``: no text needs a look."""
+    rows = []
+    for record in block:
         if isinstance(record, Unreadable):
             broken.append(record)
             continue
         cells, told = _fitted(record[0], names), record[1]
-        reason = None if fits else flaw(told)
+        reason = None if sound else flaw(told)
         if cells is None or reason is not None:
             broken.append(unreadable(told, reason or _ragged(len(record[0]), names), reason or "row: ragged"))
         else:
             rows.append(cells)
-    columns = zip(*rows, strict=True) if rows else [()] * len(names)
-    named = {name: [cell or None for cell in cells] for name, cells in zip(names, columns, strict=True) if name}
-    return pd.DataFrame(named, dtype=object), broken
+    return rows
 
 
 def _names(path: Path, header: tuple[list[str], str] | Unreadable | None) -> list[str]:

@@ -169,3 +169,57 @@ def test_ml_100k_imports(log: EventLog, clock: Clock, private_data: Path) -> Non
     report = import_source(log, source, clock, "ml-100k")
     assert (report.accepted, report.items.accepted, report.users.accepted) == (100_000, 1_682, 943)
     assert adds_up(report)
+
+
+def test_reasons_are_grouped_by_rule(log: EventLog, clock: Clock, tmp_path: Path) -> None:
+    rows = [("u", "i", "4", f"soon {n}") for n in range(300)] + [("", "i", "4", "5")] * 2 + [("u", "i", "9", "5")]
+    report = import_source(log, frames(write(tmp_path / "a.csv", rows)), clock, "a")
+    assert [(reason.split(":")[0], count) for reason, count in report.reasons.items()] == [
+        ("event_timestamp", 300), ("user_id", 2), ("value", 1)]  # fmt: skip
+    assert next(iter(report.reasons)) == "event_timestamp: 'soon 0' is not a time (and 299 other values)"
+    assert adds_up(report)
+
+
+class Titles:
+    """Imports files that say one title after another of item i, and tells what is known of it then."""
+
+    def __init__(self, log: EventLog, clock: Clock, folder: Path) -> None:
+        self.log, self.clock = log, clock
+        self.items, self.behaviour = folder / "i.csv", write(folder / "a.csv", [("u", "i", "4", "1")])
+
+    def take(self, *titles: str) -> tuple[int, int, str]:
+        write(self.items, [("i", title) for title in titles] + [("other", "One")], ("item_id", "title"))
+        source = tabular.read(self.behaviour, self.items, None, "user_id=u,item_id=i,event_timestamp=t", kind="view")
+        tally = import_source(self.log, source, self.clock, "a").items
+        assert tally.rows_in == tally.accepted + tally.repeated == len(titles) + 1
+        return tally.accepted, tally.repeated, self.known()[-1]
+
+    def known(self) -> list[str]:
+        events = [logged.event for logged in self.log.read(0, 1_000, types=["item"])]
+        return [event.attributes["title"] for event in events if event.item_id == "i"]
+
+
+def test_the_last_import_of_an_item_counts(log: EventLog, clock: Clock, tmp_path: Path) -> None:
+    titles = Titles(log, clock, tmp_path)
+    assert titles.take("A") == (2, 0, "A")
+    assert titles.take("B") == (1, 1, "B")
+    assert titles.take("A") == (1, 1, "A")
+    assert titles.take("A") == (0, 2, "A")
+    assert titles.take("A", "B") == (1, 2, "B")
+    assert titles.take("A", "B") == (0, 3, "B")
+    assert titles.take("B", "B") == (0, 3, "B")
+    assert titles.take("B", "A", "B") == (0, 4, "B")
+    assert titles.take("C", "B") == (2, 1, "B")
+
+
+@profile(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(files=st.lists(st.lists(st.sampled_from("ABC"), min_size=1, max_size=4), min_size=1, max_size=8))
+def test_after_an_import_the_source_is_what_is_known(
+    log: EventLog, clock: Clock, tmp_path: Path, files: list[list[str]]
+) -> None:
+    titles = Titles(log, clock, tmp_path)
+    for file in files:
+        told = [title for place, title in enumerate(file) if not place or file[place - 1] != title]
+        titles.take(*file)
+        assert titles.known()[-len(told) :] == told
+        assert titles.take(*file)[0] == 0

@@ -1,4 +1,6 @@
+import datetime
 import gzip
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,12 @@ def column(values: list, dtype: object = object) -> pd.Series:
         (column(["007", "7"]), ["007", "7"]),
         (column([31.5, 2.0], float), ["31.5", "2"]),
         (column([b"ab", "c"]), ["ab", "c"]),
+        (column(["31.0", "abc", "7.0"]), ["31", "abc", "7"]),
+        (column(["31.0", "7"]), ["31.0", "7"]),
+        (column([31.0, "abc", None]), ["31", "abc", None]),
+        (column([" a", "b ", "  "]), ["a", "b", None]),
+        (column(["a", pd.NA], "string"), ["a", None]),
+        (column([["a"], np.array([1, 2]), {"a": 1}]), [["a"], [1, 2], {"a": 1}]),
     ],
 )
 def test_ids_become_text(given: pd.Series, expected: list) -> None:
@@ -197,3 +205,126 @@ def test_an_open_quote_costs_its_own_line_alone(tmp_path: Path) -> None:
 def test_latin_letters_of_an_older_encoding(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes("u,i,t\nzoë,1,2\n".encode("latin-1"))
     assert tabular.read(tmp_path / "a.csv", mapping=MAP, kind="view").interactions["user_id"].tolist() == ["zoë"]
+
+
+DAY_OF_JULY = 1_499_990_400
+"""2017-07-14 00:00:00 UTC"""
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (column([None, JULY], "Int64"), [None, JULY * SECOND]),
+        (column([None, "2017-07-14T02:40:00"], "string"), [None, JULY * SECOND]),
+        (column([None, None], "Int64"), [None, None]),
+        (column([*["2017-07-14 02:40:00"] * 5, "0"]), [*[JULY * SECOND] * 5, "0"]),
+        (column([*["2017-07-14 02:40:00"] * 5, "-1", None]), [*[JULY * SECOND] * 5, "-1", None]),
+        (column([pd.Timestamp(JULY, unit="s"), pd.Timestamp(JULY, unit="s"), 0]), [JULY * SECOND, JULY * SECOND, "0"]),
+        (column([JULY, JULY, "2017-07-14"]), [JULY * SECOND, JULY * SECOND, "2017-07-14"]),
+        (column([datetime.date(2017, 7, 14), None]), [DAY_OF_JULY * SECOND, None]),
+        (column(["20170714", "20170714", None]), [DAY_OF_JULY * SECOND, DAY_OF_JULY * SECOND, None]),
+        (column([20170714, 20170714], "int64"), [DAY_OF_JULY * SECOND] * 2),
+        (column([20170714.0, np.nan], float), [DAY_OF_JULY * SECOND, None]),
+        (column(["20170714", "20171399"]), [20170714 * SECOND, 20171399 * SECOND]),
+        (column([Decimal(JULY), JULY]), [JULY * SECOND] * 2),
+        (column([[1], {"a": 1}, True, b"x"]), [[1], {"a": 1}, "True", b"x"]),
+        (column([10**400, JULY, JULY, "1e305"]), [str(10**400), *[JULY * SECOND] * 2, "1e305"]),
+    ],
+)
+def test_a_column_of_times_has_one_form(given: pd.Series, expected: list) -> None:
+    assert moments(given).tolist() == expected
+
+
+def test_a_unit_makes_dates_of_eight_digits_numbers() -> None:
+    assert moments(column(["20170714"]), "s").tolist() == [20170714 * SECOND]
+
+
+def test_values_of_any_type_survive() -> None:
+    given = column([1, "2", Decimal("2.5"), [1], None, True, 10**400, np.float32(4)])
+    assert frames.numbers(given).tolist() == [1.0, 2.0, 2.5, [1], None, True, 10**400, 4.0]
+    assert frames.numbers(column([1, None], "Int64")).tolist() == [1.0, None]
+
+
+def read(path: Path, content: str | bytes, **options: object) -> frames.SourceFrames:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return tabular.read(path, **{"mapping": MAP, "kind": "view"} | options)
+
+
+def test_a_ragged_record_goes_whole_and_tears_no_other(tmp_path: Path) -> None:
+    text = 'u,i,t\n1,"good\nvery,good",3\n1,"x\ny",3,4,5\n1,2\n6,7,8\n'
+    source = read(tmp_path / "a.csv", text)
+    assert source.interactions["item_id"].tolist() == ["good\nvery,good", "7"]
+    assert [(line.line, line.reason[:12]) for line in source.unreadable["interaction"]] == [
+        ('1,"x\ny",3,4,5', "row: 5 cells"), ("1,2", "row: 2 cells")]  # fmt: skip
+    assert len({line.rule for line in source.unreadable["interaction"]}) == 1
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n"])
+def test_lines_of_any_system(tmp_path: Path, end: str) -> None:
+    assert read(tmp_path / "a.csv", f"u,i,t{end}1,2,3{end}{end}4,5,6").interactions["item_id"].tolist() == ["2", "5"]
+
+
+def test_text_after_a_closed_quote_is_part_of_the_cell(tmp_path: Path) -> None:
+    assert read(tmp_path / "a.csv", 'u,i,t\n"a"b,2,3\n').interactions["user_id"].tolist() == ["ab"]
+
+
+@pytest.mark.parametrize("bad", [b"\0", b"\xff"])
+def test_a_bad_byte_far_down_costs_its_line_alone(tmp_path: Path, bad: bytes) -> None:
+    lines = ["zo\u00eb,1,2".encode()] * 2_000 + [b"u" + bad + b"x,1,2"] + [b"y,1,2"] * 2_000
+    source = read(tmp_path / "a.csv", b"u,i,t\n" + b"\n".join(lines))
+    assert source.interactions["user_id"].value_counts().to_dict() == {"zo\u00eb": 2_000, "y": 2_000}
+    (line,) = source.unreadable["interaction"]
+    assert ("NUL" if bad == b"\0" else "not UTF-8") in line.reason
+    line.line.encode()
+
+
+def test_windows_letters_are_read_as_such(tmp_path: Path) -> None:
+    rows = b"u,i,t\n" + b"\x84zo\xeb\x93,1,2\n" * 9 + b"y,1,2\n" * 9
+    assert read(tmp_path / "a.csv", rows).interactions["user_id"][0] == "\u201ezo\u00eb\u201c"
+
+
+def test_a_damaged_header_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataContractError, match=r"header line cannot be read .*UTF-8"):
+        read(tmp_path / "a.csv", b"u,i,t,\xff\n" + b"1,2,3,4\n" * 200)
+
+
+def test_columns_without_a_name_are_left_out(tmp_path: Path) -> None:
+    source = read(tmp_path / "a.csv", ",u,i,,t,,\n0,1,2,,3,,\n1,4,5,,6\n")
+    assert source.interactions["event_timestamp"].tolist() == [3 * SECOND, 6 * SECOND]
+
+
+def test_kinds_of_a_parquet_file_are_compared_as_text(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"u": [1, 2], "i": [1, 2], "t": [JULY, JULY], "whole": [1, 2], "float": [1.0, None]})
+    frame["many"] = [["1"], ["2"]]
+    frame.to_parquet(tmp_path / "a.parquet")
+
+    def kinds(column: str) -> list:
+        options = {"mapping": f"{MAP},kind={column}", "kinds": "1=view,2=cart"}
+        return tabular.read(tmp_path / "a.parquet", **options).interactions["kind"].tolist()
+
+    assert (kinds("whole"), kinds("float"), kinds("many")) == (["view", "cart"], ["view", None], [["1"], ["2"]])
+
+
+def test_a_named_index_of_a_parquet_file_is_a_column(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"u": [7, 8], "i": [1, 2], "t": pd.array([None, JULY], dtype="Int64")})
+    frame.set_index("u").to_parquet(tmp_path / "a.parquet")
+    rows = tabular.read(tmp_path / "a.parquet", mapping=MAP, kind="view").interactions
+    assert rows["user_id"].tolist() == ["7", "8"]
+    assert rows["event_timestamp"].tolist() == [None, JULY * SECOND]
+    frame.rename_axis("u").to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DataContractError, match="stands twice"):
+        tabular.read(tmp_path / "a.parquet", mapping=MAP, kind="view")
+    frame.iloc[::-1].to_parquet(tmp_path / "a.parquet")
+    assert tabular.read(tmp_path / "a.parquet", mapping=MAP, kind="view").interactions["user_id"].tolist() == ["8", "7"]
+
+
+def test_attributes_may_be_renamed(tmp_path: Path) -> None:
+    table(tmp_path / "i.csv", "sku,item_id,cost,name,label\nA,1,5,One,x\n")
+    table(tmp_path / "u.csv", "id,years\nU,31\n")
+    maps = {"items_map": "item_id=sku,price=cost,title=name,headline=name", "users_map": "user_id=id,age=years"}
+    source = read(tmp_path / "a.csv", "u,i,t\n1,1,1\n", items=tmp_path / "i.csv", users=tmp_path / "u.csv", **maps)
+    assert source.items["item_id"].tolist() == ["A"]
+    assert source.items["attributes"][0] == {"price": "5", "title": "One", "headline": "One", "label": "x"}
+    assert (source.users["user_id"][0], source.users["attributes"][0]) == ("U", {"age": "31"})
+    with pytest.raises(DataContractError, match="'the age' is no name"):
+        read(tmp_path / "a.csv", "u,i,t\n1,1,1\n", users=tmp_path / "u.csv", users_map="user_id=id,the age=years")

@@ -118,6 +118,27 @@ def test_too_few_events_are_named_before_anything_is_started(attune, table) -> N
     assert "3 events are too few" in err
 
 
+def test_an_import_of_nothing_but_bad_rows_fails_and_is_counted(attune, table) -> None:
+    bad = "".join(f"1,a,soon {n},5\n" for n in range(40))
+    arguments = ("import", "tabular", "--interactions", table("user,item,when,stars\n" + bad), "--map", MAP)
+    status, out, err = attune(*arguments, "--kind", "rating", "--json")
+    report = json.loads(out)
+    assert status == 1
+    assert (report["rows_in"], report["quarantined"], list(report["reasons"].values())) == (40, 40, [40])
+    assert "every interaction row (40)" in err
+    assert "'soon 0' is not a time" in err
+
+
+def test_the_commonest_reasons_alone_are_listed(attune, table) -> None:
+    kinds = ["rating", "watch", "dwell", "survey"]
+    rows = "".join(f"1,a,5,{kind},{value}\n" for kind in kinds for value in ("", "x", "-9"))
+    rows += "1,,5,view,\n,a,5,view,\n1,a,,view,\n1,a,5,view,\n"
+    text = "user_id,item_id,event_timestamp,kind,value\n" + rows
+    status, out, _ = attune("import", "tabular", "--interactions", table(text))
+    assert status == 0
+    assert "and 2 more: 2" in out
+
+
 def test_a_wrong_setting_is_named(attune, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATTUNE_SERVING_PORT", "often")
     status, _, err = attune("import", "movielens")
