@@ -4,24 +4,71 @@ Settings are built at the entry points (``Settings()``) and passed on; importing
 Every field is read from the environment as ``ATTUNE_<NAME>``.
 """
 
+import difflib
 import os
 import secrets
 from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from attune.errors import ConfigError
+
+PREFIX = "ATTUNE_"
+BESIDE = frozenset({"ATTUNE_DIE_WITH_PARENT", "ATTUNE_TEST_DATA"})
+"""Variables of that prefix which are no settings: the Makefile's and the tests'."""
+
 
 class Settings(BaseSettings):
-    """The settings of one installation; everything that attune writes lies under ``var``."""
+    """The settings of one installation; everything that attune writes lies under ``var``.
 
-    model_config = SettingsConfigDict(env_prefix="ATTUNE_", extra="forbid", frozen=True)
+    Building them raises ConfigError for an ``ATTUNE_`` variable that is no setting, and names the nearest one.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     var: Path = Field(default=Path("var"), description="The folder that holds everything attune writes.")
     database_url: str = Field(default="", description="Event log and promotions; empty: SQLite under `var/log`.")
-    mlflow_url: str = Field(default="", description="The MLflow server; empty: commands start one on `var/mlflow`.")
+    profile: Literal["local", "production"] = Field(
+        default="local", description="`production` refuses to start with missing or default secrets."
+    )
+    mlflow_url: str = Field(
+        default="", description="An MLflow server elsewhere; empty: the platform's, or one started for the command."
+    )
     prefect_url: str = Field(
-        default="", description="The Prefect API; empty: commands start a server on `var/prefect`."
+        default="", description="A Prefect API elsewhere; empty: the platform's, or one started for the command."
+    )
+    mlflow_port: int = Field(default=5000, ge=0, le=65535, description="The port of the platform's MLflow server.")
+    prefect_port: int = Field(default=4200, ge=0, le=65535, description="The port of the platform's Prefect server.")
+    worker_port: int = Field(default=4201, ge=0, le=65535, description="The port on which the worker says it is well.")
+    mlflow_database_url: str = Field(
+        default="", description="The registry's database (SQLite or PostgreSQL); empty: `var/mlflow/mlflow.db`."
+    )
+    mlflow_artifacts: str = Field(
+        default="",
+        description="The registry's artifacts: a folder or `s3://bucket/path`; empty: `var/mlflow/artifacts`.",
+    )
+    mlflow_hosts: str = Field(
+        default="", description="Host names, by commas, under which MLflow may be asked besides its own address."
+    )
+    mlflow_auth: bool = Field(default=False, description="Whether MLflow asks for a user name and a password.")
+    mlflow_username: str = Field(default="admin", description="The user as whom attune asks MLflow.")
+    mlflow_password: SecretStr | None = Field(default=None, description="That user's password.")
+    mlflow_secret_key: SecretStr | None = Field(
+        default=None, description="Signs the forms of MLflow's own pages when it asks for passwords."
+    )
+    versions_kept_days: int = Field(
+        default=30, ge=1, description="Model versions younger than so many days are never removed."
+    )
+    versions_kept: int = Field(default=20, ge=1, description="So many of the latest versions are never removed.")
+    backup_folder: Path | None = Field(default=None, description="Where backups go; empty: `var/backups`.")
+    backups_kept: int = Field(default=7, ge=1, description="So many of the latest backups stay.")
+    batch_events: int = Field(
+        default=500, ge=1, description="So many new events are announced to the flows at once, as a batch."
+    )
+    batch_seconds: float = Field(
+        default=30.0, gt=0, description="Fewer new events are announced after so many seconds at the latest."
     )
     serving_host: str = Field(default="127.0.0.1", description="The address that the endpoint listens on.")
     serving_port: int = Field(default=8000, ge=0, le=65535, description="The port that the endpoint listens on.")
@@ -34,6 +81,20 @@ class Settings(BaseSettings):
         default=0.2, gt=0, description="How often the state keeper looks for new events."
     )
     lock_seconds: float = Field(default=10.0, gt=0, description="How long a writer waits for the event log's lock.")
+
+    def model_post_init(self, context: Any) -> None:
+        """Refuse what the environment says to nobody."""
+        known = {PREFIX + name.upper() for name in type(self).model_fields}
+        for name in sorted(os.environ):
+            if name.startswith(PREFIX) and name not in known | BESIDE:
+                nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+                raise ConfigError(f"{name} is no setting; the nearest is {nearest}: correct it or unset it")
+
+    def as_environment(self) -> dict[str, str]:
+        """The same settings as variables for another process, with folders that do not depend on where it runs."""
+        given = {name: getattr(self, name) for name in type(self).model_fields}
+        plain = {name: _plain(value) for name, value in given.items() if value is not None}
+        return {PREFIX + name.upper(): text for name, text in plain.items()}
 
     @property
     def log_url(self) -> str:
@@ -71,6 +132,21 @@ class Settings(BaseSettings):
         return self.var / "logs"
 
     @property
+    def mlflow_folder(self) -> Path:
+        """MLflow's database and artifacts, where the settings name no others."""
+        return self.var / "mlflow"
+
+    @property
+    def platform_folder(self) -> Path:
+        """What the supervisor of the platform's processes keeps: its settings, socket and lock."""
+        return self.var / "platform"
+
+    @property
+    def backups(self) -> Path:
+        """The folder of backups."""
+        return self.backup_folder or self.var / "backups"
+
+    @property
     def docs_folder(self) -> Path:
         """Great Expectations' Data Docs."""
         return self.var / "data_docs"
@@ -95,3 +171,9 @@ class Settings(BaseSettings):
             finally:
                 draft.unlink()
         return path.read_bytes()
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value.resolve() if isinstance(value, Path) else value)

@@ -41,13 +41,7 @@ def environment(settings: Settings) -> dict[str, str]:
     var = settings.var.resolve()
     told = {
         **QUIET,
-        "ATTUNE_VAR": str(var),
-        "ATTUNE_DATABASE_URL": settings.database_url,
-        "ATTUNE_MLFLOW_URL": settings.mlflow_url,
-        "ATTUNE_PREFECT_URL": settings.prefect_url,
-        "ATTUNE_SERVING_HOST": settings.serving_host,
-        "ATTUNE_SERVING_PORT": str(settings.serving_port),
-        "ATTUNE_ENDPOINT": settings.endpoint,
+        **settings.as_environment(),
         "PREFECT_HOME": str(var / "prefect"),
         "MPLCONFIGDIR": str(var / "cache" / "matplotlib"),
         **{f"XDG_{name}_HOME": str(var / "cache" / name.lower()) for name in ("CONFIG", "CACHE", "DATA")},

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from attune.errors import ConfigError
 from attune.settings import Settings
 
 
@@ -75,3 +76,17 @@ def test_a_slate_secret_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert settings.slate_key() == b"hush"
     assert "hush" not in repr(settings)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_variable_that_is_no_setting_is_refused_with_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTUNE_SERVING_PROT", "8001")
+    with pytest.raises(ConfigError, match="ATTUNE_SERVING_PROT is no setting; the nearest is ATTUNE_SERVING_PORT"):
+        Settings()
+
+
+def test_settings_travel_to_another_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(var=Path("here"), mlflow_password="hush", batch_seconds=0.5)
+    for name, text in settings.as_environment().items():
+        monkeypatch.setenv(name, text)
+    assert Settings() == settings.model_copy(update={"var": tmp_path / "here"})

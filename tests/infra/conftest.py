@@ -5,7 +5,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-MARK = "ATTUNE_FAMILY"
+MARK = "FAMILY_OF_TEST"
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_nothing_outlives_the_starter(family, tmp_path: Path, number: int, backg
 
     starter = subprocess.Popen(
         [sys.executable, "-c", STARTER, str(tmp_path), FAMILY.format("time.sleep(600)")],
-        env={**os.environ, "ATTUNE_FAMILY": marker},
+        env={**os.environ, "FAMILY_OF_TEST": marker},
         preexec_fn=ignore_interrupts,
         stderr=subprocess.DEVNULL,
     )
@@ -62,7 +62,7 @@ def test_a_child_that_ignores_term_is_killed(family, tmp_path: Path) -> None:
     deaf = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
     )
-    child = children.start("deaf", [sys.executable, "-c", deaf], {"ATTUNE_FAMILY": str(tmp_path)})
+    child = children.start("deaf", [sys.executable, "-c", deaf], {"FAMILY_OF_TEST": str(tmp_path)})
     assert eventually(lambda: "deaf" in child.log.read_text())
     children.stop()
     assert not family(str(tmp_path))

@@ -24,7 +24,7 @@ def demo(tmp_path: Path):
     """Start the demo under an empty folder, send it a signal once its servers have been started, wait for its end."""
 
     def interrupt(number: int) -> tuple[int, dict]:
-        environment = {**os.environ, "ATTUNE_VAR": str(tmp_path / "var"), "ATTUNE_FAMILY": str(tmp_path)}
+        environment = {**os.environ, "ATTUNE_VAR": str(tmp_path / "var"), "FAMILY_OF_TEST": str(tmp_path)}
         logs = tmp_path / "var" / "demo" / "logs"
         with (tmp_path / "output").open("wb") as output:
             process = subprocess.Popen([ATTUNE, "demo"], env=environment, stdout=output, stderr=output)
