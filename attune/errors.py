@@ -3,6 +3,7 @@
     AttuneError
     ├── ConfigError            a setting or a command-line argument is wrong
     ├── DataContractError      a row, a file or a batch breaks its contract
+    ├── EndpointError          the endpoint refused a request or does not answer
     ├── EventLogError          the event log could not take or give events
     │   └── LogBusy            another writer holds the log; nothing was written
     ├── FeatureStoreError      the feature store could not be read or written
@@ -35,6 +36,20 @@ class DataContractError(AttuneError):
         super().__init__(message)
         self.field = field
         self.rule = rule or message
+
+
+class EndpointError(AttuneError):
+    """The endpoint refused a request or does not answer.
+
+    ``field`` names the field at fault where the endpoint named one, ``reason`` is what it said, ``status`` the HTTP
+    status of its answer (None when there was none).
+    """
+
+    def __init__(self, reason: str, field: str | None = None, status: int | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.field = field
+        self.status = status
 
 
 class EventLogError(AttuneError):

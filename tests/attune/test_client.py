@@ -1,0 +1,197 @@
+"""The typed client against a scripted server: what it sends, what it tries again, what its errors say.
+
+How it gets on with a real endpoint is tested in tests/serving/test_client.py.
+"""
+
+import http.server
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from attune import client as typed
+from attune.client import BATCH_ROWS, Client
+from attune.errors import AttuneError, ConfigError, EndpointError
+from serving import schemas
+
+TAKEN = {"event_id": "e1", "position": 7, "status": "accepted"}
+BUSY = (503, {"error": {"message": "the log is busy", "field": None}})
+DROP = (0, None)
+
+
+class Script:
+    """A server that gives the answers it was told to give, in their order, and keeps what it was sent."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[int, Any]] = []
+        self.requests: list[dict[str, Any]] = []
+        self.url = ""
+
+    def tell(self, *answers: tuple[int, Any]) -> None:
+        self.answers += answers
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    told = Script()
+
+    class Told(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            told.requests.append({"path": self.path, "body": json.loads(body) if body else None})
+            status, answer = told.answers.pop(0)
+            if not status:
+                self.close_connection = True
+                return
+            content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("content-length", str(len(content)))
+            if status == 503:
+                self.send_header("retry-after", "0")
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_GET
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Told)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    told.url = f"http://127.0.0.1:{server.server_address[1]}"
+    yield told
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def client(script: Script, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    monkeypatch.setattr(typed, "PAUSE_SECONDS", 0.01)
+    with Client(script.url, timeout=5.0) as ready:
+        yield ready
+
+
+def events_answer(number: int, rejected: int = 0) -> dict[str, Any]:
+    refused = [{"row": row, "field": "kind", "reason": "unknown"} for row in range(rejected)]
+    ids = [None] * rejected + [f"e{row}" for row in range(number - rejected)]
+    return {"accepted": number - rejected, "repeated": 0, "rejected": refused, "position": 9, "event_ids": ids}
+
+
+@pytest.mark.parametrize(
+    "name", ["ShownItem", "RecommendAnswer", "FeedbackAnswer", "RejectedRow", "EventsAnswer", "ModelAnswer"]
+)
+def test_the_answers_have_the_fields_that_the_endpoint_gives(name: str) -> None:
+    here, there = getattr(typed, name), getattr(schemas, name)
+    assert here.__struct_fields__ == there.__struct_fields__
+
+
+def test_a_field_that_a_later_endpoint_adds_does_no_harm(client: Client, script: Script) -> None:
+    script.tell((200, {**TAKEN, "new": 1}))
+    assert client.feedback("s", "u", "i", "like").position == 7
+
+
+def test_what_was_not_answered_is_sent_again_under_the_same_id(client: Client, script: Script) -> None:
+    script.tell(DROP, BUSY, (200, TAKEN))
+    client.feedback("s", "u", "i", "like")
+    sent = [request["body"] for request in script.requests]
+    assert len(sent) == 3
+    assert sent[0]["event_id"]
+    assert sent[0] == sent[1] == sent[2]
+
+
+def test_the_tries_have_an_end(client: Client, script: Script) -> None:
+    script.tell(BUSY, BUSY, BUSY, BUSY)
+    with pytest.raises(EndpointError, match="the log is busy") as raised:
+        client.recommend("u")
+    assert (len(script.requests), raised.value.status) == (3, 503)
+
+
+def test_a_refusal_names_field_and_reason_and_is_final(client: Client, script: Script) -> None:
+    script.tell((422, {"error": {"message": "k: Expected `int` <= 100", "field": "k"}}))
+    with pytest.raises(EndpointError) as raised:
+        client.recommend("u", k=1_000)
+    assert (raised.value.field, raised.value.status) == ("k", 422)
+    assert "<= 100" in raised.value.reason
+    assert len(script.requests) == 1
+
+
+def test_many_rows_go_in_batches_and_come_back_as_one_answer(client: Client, script: Script) -> None:
+    rows = [{"user_id": "u", "item_id": f"i{number}", "kind": "view"} for number in range(2 * BATCH_ROWS + 1)]
+    refused = (422, {"error": {"message": "kind: unknown", "field": "kind"}})
+    script.tell((200, events_answer(BATCH_ROWS)), (200, events_answer(BATCH_ROWS, rejected=2)), refused)
+    answer = client.events(rows)
+    sent = [row for request in script.requests for row in request["body"]["events"]]
+    assert [row["item_id"] for row in sent] == [row["item_id"] for row in rows]
+    assert len({row["event_id"] for row in sent}) == len(rows)
+    assert (answer.accepted, len(answer.event_ids)) == (2 * BATCH_ROWS - 2, len(rows))
+    assert [one.row for one in answer.rejected] == [BATCH_ROWS, BATCH_ROWS + 1, 2 * BATCH_ROWS]
+    assert answer.rejected[-1].reason == "kind: unknown"
+
+
+def test_large_rows_go_in_small_batches(client: Client, script: Script) -> None:
+    rows = [{"user_id": "u", "item_id": "i" * 200_000, "kind": "view"} for _ in range(6)]
+    script.tell((200, events_answer(4)), (200, events_answer(2)))
+    assert client.events(rows).accepted == 6
+    assert [len(request["body"]["events"]) for request in script.requests] == [4, 2]
+
+
+def test_no_rows_ask_nothing(client: Client, script: Script) -> None:
+    assert client.events([]).event_ids == []
+    assert script.requests == []
+
+
+@pytest.mark.parametrize("body", [b"<html>404</html>", b"{}", b"\xff\xfe"])
+@pytest.mark.parametrize("status", [200, 404])
+def test_another_server_at_the_address_is_told_from_an_endpoint(
+    client: Client, script: Script, status: int, body: bytes
+) -> None:
+    script.tell((status, body))
+    with pytest.raises(EndpointError, match="something else listens there"):
+        client.model()
+
+
+def test_ready_says_yes_no_and_never_raises(client: Client, script: Script) -> None:
+    script.tell((200, {"status": "ready"}), BUSY)
+    assert [client.ready(), client.ready()] == [True, False]
+    with Client("http://127.0.0.1:9") as nobody:
+        assert not nobody.ready()
+
+
+def test_an_endpoint_that_is_down_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(typed, "PAUSE_SECONDS", 0.01)
+    with Client("http://127.0.0.1:9", retries=1) as client, pytest.raises(EndpointError, match=r"127\.0\.0\.1:9"):
+        client.model()
+
+
+def test_slow_answers_end_with_the_timeout() -> None:
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        with Client(url, timeout=0.1, retries=0) as client, pytest.raises(EndpointError, match="in time"):
+            client.model()
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://host", "http://", "http://a:b:c", ""])
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="no address"):
+        Client(url)
+
+
+def test_what_is_no_json_is_refused_before_it_is_sent(client: Client, script: Script) -> None:
+    with pytest.raises(AttuneError, match="JSON"):
+        client.recommend("u", context={"when": object()})
+    assert script.requests == []
+
+
+def test_answers_are_values() -> None:
+    answer = msgspec.convert(TAKEN, typed.FeedbackAnswer)
+    with pytest.raises(AttributeError):
+        answer.position = 8  # type: ignore[misc]
