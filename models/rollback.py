@@ -1,0 +1,119 @@
+"""Going back to a version that was champion before: no gates, since it has answered already.
+
+The promotions table is the truth. A roll-back is a row in it like any other, written under the endpoint's lease, and
+MLflow's aliases follow; where MLflow does not answer the row stands, and the aliases are put right by whoever
+projects next.
+
+Without a named version, "before" means *under* the champion on the stack of champions: a promotion puts its version on
+top, a roll-back takes off what lies above the version that it goes to. So rolling back twice goes two champions back;
+it never returns to the version that was just left (that would put the faulty one back). To return, name the version.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from attune.errors import ModelError
+from attune.holding import held
+from attune.promotions import Promotion, Promotions
+
+ALL = 1_000_000
+"""More promotions than an endpoint will ever have."""
+
+log = logging.getLogger(__name__)
+
+
+class Aliases(Protocol):
+    """The part of ``models.registry.Registry`` that a roll-back needs."""
+
+    def versions(self) -> list[dict[str, Any]]: ...
+    def project(self, promotion: Promotion | None) -> list[str]: ...
+
+
+def rollback(
+    table: Promotions,
+    registry: Aliases,
+    endpoint: str,
+    version: str | None,
+    actor: str,
+    say: Callable[[str], None] = log.warning,
+) -> Promotion:
+    """Make the champion before (or the named one, which was champion once) the champion again.
+
+    Returns the promotion that holds now: the standing one when the named version is champion already. ``say`` is told
+    what MLflow could not do, and which aliases somebody had moved by hand. Raises ModelError when there is nothing to
+    go back to, PromotionConflict when somebody else is promoting.
+    """
+    with held(table, endpoint, actor) as lease:
+        history = table.history(endpoint, ALL)
+        target = _demanded(version, history, endpoint) if version else _before(history, endpoint)
+        _check_kept(registry, target, say)
+        reason = f"rolled back from version {history[0].version}"
+        promotion = table.append(lease, target, "rollback", reason, actor)
+    _project(registry, promotion, say)
+    return promotion
+
+
+def stack(history: Iterable[Promotion]) -> list[str]:
+    """The champions that a roll-back would go through, the present one last, from the promotions latest first."""
+    versions: list[str] = []
+    for row in reversed(list(history)):
+        if row.action == "rollback" and row.version in versions:
+            while versions[-1] != row.version:
+                versions.pop()
+        else:
+            versions.append(row.version)
+    return versions
+
+
+def _before(history: list[Promotion], endpoint: str) -> str:
+    champions = stack(history)
+    if not champions:
+        raise ModelError(f"endpoint {endpoint!r} has no champion yet, so there is nothing to roll back: promote one")
+    if len(champions) == 1:
+        raise ModelError(
+            f"version {champions[-1]} has no champion before it to roll back to{_others(history)}; "
+            "or promote another version: attune promote VERSION"
+        )
+    return champions[-2]
+
+
+def _others(history: list[Promotion]) -> str:
+    """The versions that can be named, in words."""
+    known = sorted({row.version for row in history} - {history[0].version})
+    return f"; name one that was champion: {', '.join(known)}" if known else ""
+
+
+def _demanded(version: str, history: list[Promotion], endpoint: str) -> str:
+    """The named version, if it was champion once."""
+    if any(row.version == version for row in history):
+        return version
+    known = _others(history) if history else "; it never had any"
+    raise ModelError(
+        f"version {version} was never champion of endpoint {endpoint!r}{known}; "
+        f"a version that has not answered yet goes through the gates: attune promote {version}"
+    )
+
+
+def _check_kept(registry: Aliases, version: str, say: Callable[[str], None]) -> None:
+    """Refuse a version that the registry has no more: nobody could load it."""
+    try:
+        kept = {row["version"] for row in registry.versions()}
+    except ModelError as error:
+        say(f"nobody looked whether the registry still has version {version}: {error}")
+        return
+    if version not in kept:
+        raise ModelError(
+            f"version {version} was champion, but the registry has it no more (it was removed); "
+            "see `attune versions` and name another one"
+        )
+
+
+def _project(registry: Aliases, promotion: Promotion, say: Callable[[str], None]) -> None:
+    try:
+        corrected = registry.project(promotion)
+    except ModelError as error:
+        say(f"version {promotion.version} is champion, but MLflow's aliases do not say so yet: {error}")
+        return
+    for line in corrected:
+        say(line)
