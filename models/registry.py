@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -37,7 +37,7 @@ CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 ARTIFACT = "model"
 DESCRIPTION_LIMIT = 5_000
 PARAM_LIMIT = 500
-BATCH_METRICS, BATCH_PARAMS = 1_000, 100
+BATCH_METRICS, BATCH_PARAMS, BATCH_RUNS = 1_000, 100, 50
 PARAMETERS, MEASURED = ("chosen",), ("validation", "ablation")
 _PROJECTED = "attune.projected."
 
@@ -136,12 +136,38 @@ class Registry:
             measured = {f"gate/{gate['name']}": gate["measured"] for gate in found["gates"]}
             self._log_metrics(run_id, {**flat({"holdout": found["metrics"]}), **flat(measured)})
 
+    def tag(self, version: str, name: str, text: str) -> None:
+        """Write a tag on a version."""
+        with self._wrapped(f"tag version {version}"):
+            self.client.set_model_version_tag(MODEL, version, name, text)
+
     def versions(self) -> list[dict[str, Any]]:
-        """Every version, the latest first: ``version``, ``tags``, ``run_id``."""
+        """Every version, the latest first: ``version``, ``tags``, ``run_id``, ``created_at`` (microseconds)."""
         with self._wrapped("list the versions"):
             found = self.client.search_model_versions(f"name='{MODEL}'", max_results=1_000)
-        rows = [{"version": str(one.version), "tags": dict(one.tags), "run_id": one.run_id} for one in found]
+        rows = [
+            {
+                "version": str(one.version),
+                "tags": dict(one.tags),
+                "run_id": one.run_id,
+                "created_at": int(one.creation_timestamp or 0) * 1_000,
+            }
+            for one in found
+        ]
         return sorted(rows, key=lambda row: -int(row["version"]))
+
+    def recorded(self, run_ids: Sequence[str]) -> dict[str, tuple[dict[str, str], dict[str, float]]]:
+        """The parameters and the last value of each metric of these runs; one that was removed is left out."""
+        found: dict[str, tuple[dict[str, str], dict[str, float]]] = {}
+        with self._wrapped("read what is recorded of the versions"):
+            experiment = self.client.get_experiment_by_name(EXPERIMENT)
+            if experiment is None:
+                return found
+            for start in range(0, len(run_ids), BATCH_RUNS):
+                named = ", ".join(f"'{run_id}'" for run_id in run_ids[start : start + BATCH_RUNS])
+                runs = self.client.search_runs([experiment.experiment_id], f"attributes.run_id IN ({named})")
+                found |= {run.info.run_id: (dict(run.data.params), dict(run.data.metrics)) for run in runs}
+        return found
 
     def aliases(self) -> dict[str, str]:
         """Which version each alias names; empty when nothing is registered."""

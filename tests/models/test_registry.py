@@ -79,6 +79,18 @@ def test_a_version_says_where_it_comes_from(registry, versions, client, bundle_f
     assert run.inputs.dataset_inputs[0].dataset.digest == planted.window["digest"][:36]
 
 
+def test_what_is_recorded_of_many_versions_is_read_at_once(registry, versions) -> None:
+    rows = registry.versions()
+    found = registry.recorded([row["run_id"] for row in rows] + ["0" * 32])
+    assert set(found) == {row["run_id"] for row in rows}
+    params, metrics = found[rows[-1]["run_id"]]
+    assert params["recipe.name"] == "by hand"
+    assert metrics["validation/hybrid/ndcg_at_10"] == 0.2
+    assert [row["created_at"] for row in rows] == sorted((row["created_at"] for row in rows), reverse=True)
+    assert rows[0]["created_at"] > 1_600_000_000_000_000
+    assert registry.recorded([]) == {}
+
+
 def test_the_model_card_is_whole_as_an_artifact_and_cut_as_the_description(
     registry, versions, client, tmp_path
 ) -> None:
