@@ -6,13 +6,15 @@ reader saw position p, nothing at or below p appears later.** A reader follows t
 the last position that it saw. Gaps may exist.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Compiled, Connection, Select, bindparam, desc, func, select, update
 
-from attune.clock import Clock, system_clock
+from attune import browsing
+from attune.browsing import ActiveUser, KnownItem
+from attune.clock import DAY, Clock, system_clock
 from attune.database import Database, upgrade
 from attune.door import Rejected
 from attune.event_rows import rejected_rows, to_logged, to_row
@@ -21,6 +23,12 @@ from attune.tables import IN_TAIL, events, log_head, quarantine
 
 LOOK_UP = 1_000
 """Ids a statement when looking for what the log has already."""
+
+FETCHED = 300
+"""Rows taken from the driver at once: few enough to be gone before Python's garbage collection looks at them."""
+
+CLOCK_SLACK = DAY
+"""How far the clock may ever have been put back for ``logged_between`` to find everything."""
 
 COLUMNS = tuple(column.name for column in events.columns)
 
@@ -127,10 +135,31 @@ class EventLog:
         columns that a type has not are None.
         """
         query = _between(select(events), after, upto, types).limit(limit)
+        columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
         with self._database.reading() as connection:
-            rows = connection.execute(query).all()
-        lists: Iterable[Any] = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
-        return {name: list(values) for name, values in zip(COLUMNS, lists, strict=True)}
+            cursor: Any = connection.execute(query).cursor
+            while rows := cursor.fetchmany(FETCHED):
+                for column, values in zip(columns.values(), zip(*rows, strict=True), strict=True):
+                    column.extend(values)
+        return columns
+
+    def logged_between(self, start: int, end: int) -> tuple[int, int]:
+        """The first and the last position of what was logged from ``start`` until before ``end`` (microseconds).
+
+        (0, 0) when that is nothing; events of other times may lie between where the clock was put back. The place is
+        found by halving, so that this costs about as much as the days in question, not as the log.
+        """
+        with self._database.reading() as connection:
+            low = _first_logged_at(connection, start - CLOCK_SLACK)
+            high = _first_logged_at(connection, end + CLOCK_SLACK)
+            query = select(func.min(events.c.position), func.max(events.c.position)).where(
+                events.c.position >= low,
+                events.c.position < high,
+                events.c.logged_at >= start,
+                events.c.logged_at < end,
+            )
+            first, last = connection.execute(query).one()
+        return first or 0, last or 0
 
     def tail(self, user_id: str, after: int) -> list[Logged]:
         """That user's interactions, feedback and attributes after a position, in order; no slates."""
@@ -168,6 +197,12 @@ class EventLog:
         with self._database.reading() as connection:
             return {row.type: row.number for row in connection.execute(query)}
 
+    def number_after(self, after: int, types: Collection[str]) -> int:
+        """How many events of those types lie after a position; reads no more than what lies there."""
+        query = select(func.count()).where(events.c.position > after, events.c.type.in_(sorted(types)))
+        with self._database.reading() as connection:
+            return connection.scalar(query) or 0
+
     def popular(self, limit: int) -> list[tuple[str, int]]:
         """The items with most interactions and feedback, with their numbers; ties in the order of ids.
 
@@ -183,6 +218,27 @@ class EventLog:
         )
         with self._database.reading() as connection:
             return [(item_id, count) for item_id, count in connection.execute(query)]
+
+    def users(self, limit: int) -> list[ActiveUser]:
+        """The ``limit`` users who were active last, the latest first; reads back only as far as these go."""
+        with self._database.reading() as connection:
+            head = connection.scalar(select(log_head.c.position)) or 0
+            return browsing.active_users(connection, head, limit)
+
+    def items(self, limit: int, search: str = "") -> list[KnownItem]:
+        """The latest version of items, by title; with ``search`` those whose title holds all of its words."""
+        with self._database.reading() as connection:
+            return browsing.known_items(connection, limit, search)
+
+    def item(self, item_id: str) -> KnownItem | None:
+        """The latest version of that item; None when no event describes it."""
+        with self._database.reading() as connection:
+            return browsing.known_item(connection, item_id)
+
+    def user_attributes(self, user_id: str) -> dict[str, Any]:
+        """What the latest event about that user says; empty when there is none."""
+        with self._database.reading() as connection:
+            return browsing.user_attributes(connection, user_id)
 
     def quarantine(self, type_name: str, source: str, rejected: Sequence[Rejected]) -> int:
         """Keep rows that were turned away, each once a (source, type, content, occurrence); how many were new.
@@ -221,6 +277,25 @@ class EventLog:
 def _locked_head(connection: Connection) -> int:
     """The head, held until the transaction ends; on SQLite the transaction holds the write lock already."""
     return connection.execute(select(log_head.c.position).with_for_update()).scalar_one()
+
+
+def _first_logged_at(connection: Connection, moment: int) -> int:
+    """The first position logged at or after a moment, as if the clock had never been put back; else head + 1.
+
+    Where it was, by ``CLOCK_SLACK`` at most, what was logged at ``moment + CLOCK_SLACK`` or later lies at that position
+    or after it, and what was logged before ``moment - CLOCK_SLACK`` before it.
+    """
+    query = select(events.c.position, events.c.logged_at).where(events.c.position >= bindparam("position"))
+    query = query.order_by(events.c.position).limit(1)
+    low, high = 1, (connection.scalar(select(log_head.c.position)) or 0) + 1
+    while low < high:
+        middle = (low + high) // 2
+        row = connection.execute(query, {"position": middle}).first()
+        if row is None or row.logged_at >= moment:
+            high = middle
+        else:
+            low = row.position + 1
+    return low
 
 
 def _known(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[bytes, int]]:

@@ -15,3 +15,4 @@ def set_up(level: int = logging.INFO, file: Path | None = None) -> None:
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
         force=True,
     )
+    logging.getLogger("httpx").setLevel(max(level, logging.WARNING))  # it reports every request

@@ -16,7 +16,7 @@ import signal
 import threading
 from collections.abc import Iterator
 
-from attune import logs
+from attune import logs, pulse
 from attune.errors import EventLogError, FeatureStoreError
 from attune.event_log import EventLog
 from attune.settings import Settings
@@ -39,7 +39,7 @@ class StateKeeper:
     def __init__(self, log: EventLog, store: FeatureStore, settings: Settings) -> None:
         self._log = log
         self._store = store
-        self._poll_seconds = settings.keeper_poll_seconds
+        self._settings = settings
         self._path = store.keeper_folder / "keeper.position"
 
     def position(self) -> int:
@@ -71,12 +71,13 @@ class StateKeeper:
 
     def run(self, stop: threading.Event) -> None:
         """Step until ``stop`` is set; a failing log or store is waited out, at growing intervals."""
-        pause = self._poll_seconds
+        pause = self._settings.keeper_poll_seconds
         with self.alone():
             while not stop.is_set():
+                pulse.beat(self._settings, "keeper")
                 try:
                     moved = self.step()
-                    pause = self._poll_seconds
+                    pause = self._settings.keeper_poll_seconds
                 except (EventLogError, FeatureStoreError) as error:
                     moved, pause = 0, min(2 * pause, LONGEST_PAUSE)
                     logger.warning("the online states were not refreshed, again in %.1f s: %s", pause, error)

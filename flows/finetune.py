@@ -3,39 +3,70 @@
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
-
-from attune.errors import NoChampion
 from attune.settings import Settings
 from flows import rooms
+from flows.making import flow, step
+from flows.refresh import refresh
 from flows.train import build_training_set, register_challenger
-from models import workshop
+
+BEHAVIOUR = ("interaction", "feedback")
 
 
-@task
-def fetch_champion() -> tuple[str, Path]:
-    """The champion's version and its bundle on disk."""
+@step
+def find_champion() -> str | None:
+    """The version to start from; None before the first promotion."""
     settings = Settings()
     with rooms.promotions(settings) as table:
         promotion = table.champion(settings.endpoint)
-    if promotion is None:
-        raise NoChampion(f"endpoint {settings.endpoint!r} has no champion to start from: train and promote one first")
-    return promotion.version, rooms.registry(settings).download(promotion.version, settings.bundles_folder)
+    return promotion.version if promotion else None
 
 
-@task
+@step
+def count_new(champion: str) -> int:
+    """Events after all that the champion, or any version since, was made from."""
+    settings = Settings()
+    since = [one for one in rooms.registry(settings).versions() if int(one["version"]) >= int(champion)]
+    known = max((last_position(one["tags"]) for one in since), default=0)
+    with rooms.event_log(settings) as log:
+        return log.number_after(known, BEHAVIOUR)
+
+
+def last_position(tags: dict[str, str]) -> int:
+    """Where the window ends that a version was made from, by its tag ``window`` (``first..last``)."""
+    return int(tags.get("window", "0..0").rpartition("..")[2])
+
+
+@step
+def fetch(version: str) -> Path:
+    """The bundle of a version on disk."""
+    settings = Settings()
+    return rooms.registry(settings).download(version, settings.bundles_folder)
+
+
+@step
 def learn_on(champion: Path, folder: Path, seed: int, hold_back: float) -> Path:
     """Fine-tune every part of the champion and save the bundle."""
+    from models import workshop
+
     return workshop.finetune_bundle(champion, folder, Settings().bundles_folder, seed, hold_back)
 
 
 @flow(name="finetune")
-def finetune(seed: int = 0, upto: int | None = None, hold_back: float = 0.2) -> dict[str, Any]:
-    """Fine-tune on what came after the champion's training, up to a position (the lake's watermark by default).
+def finetune(seed: int = 0, upto: int | None = None, hold_back: float = 0.2, at_least: int = 1) -> dict[str, Any]:
+    """Fine-tune the champion on what came after its training and register the version as challenger.
 
-    The last ``hold_back`` share of those events is left to the gates; 0 when later events will judge.
+    Args:
+        seed: Equal seeds give equal models.
+        upto: Learn from events up to this position of the log only.
+        hold_back: The last share of the new events, left to the gates; 0 when later events will judge.
+        at_least: Do nothing while fewer new events than this have come.
     """
-    parent, champion = fetch_champion()
-    folder = build_training_set(upto)
-    bundle = learn_on(champion, folder, seed, hold_back)
-    return register_challenger(bundle, parent)
+    champion = find_champion()
+    if champion is None:
+        return {"version": None, "skipped": "there is no champion to start from: train and promote one first"}
+    new_events = count_new(champion)
+    if new_events < at_least:
+        return {"version": None, "skipped": f"{new_events} new events, fewer than {at_least}"}
+    refresh()
+    bundle = learn_on(fetch(champion), build_training_set(upto), seed, hold_back)
+    return register_challenger(bundle, champion) | {"new_events": new_events}

@@ -3,13 +3,12 @@
 from dataclasses import asdict
 from typing import Any
 
-from prefect import flow, task
-
 from attune.settings import Settings
 from flows import rooms
+from flows.making import flow, step
 
 
-@task
+@step
 def move_to_lake() -> dict[str, Any]:
     """Copy what lies after the lake's watermark; copying again adds nothing."""
     settings = Settings()

@@ -2,33 +2,60 @@
 
 from typing import Any
 
-from prefect import flow, task
-
 from attune.settings import Settings
-from features import stats
-from features.store import FeatureStore
 from flows import rooms
+from flows.making import flow, step
 
 
-@task
+@step
 def compute_stats() -> dict[str, int]:
     """Write the offline rows of ``user_stats`` and ``item_stats``, and tell Feast what they are."""
+    from features import stats
+
     settings = Settings()
-    events = rooms.lake(settings).behaviour().to_pandas()
-    store = FeatureStore(settings)
+    lake, store = rooms.lake(settings), rooms.feature_store(settings)
+    upto = lake.watermark()
+    events = lake.behaviour(upto=upto).to_pandas()
     store.apply()
     users, items = stats.user_stats(events), stats.item_stats(events)
     store.write_stats(users, items)
-    return {"user_rows": len(users), "item_rows": len(items)}
+    return {"user_rows": len(users), "item_rows": len(items), "upto": upto}
 
 
-@task
-def bring_online() -> dict[str, Any]:
-    """Materialise both views from the first event's time (explicitly) to now."""
-    return FeatureStore(Settings()).materialize_all()
+@step
+def bring_online(upto: int) -> dict[str, Any]:
+    """Materialise both views from the first event's time (explicitly) to now; remember up to which position."""
+    settings = Settings()
+    window = rooms.feature_store(settings).materialize_all()
+    remember(settings, upto)
+    return window
+
+
+def remember(settings: Settings, upto: int) -> None:
+    """Keep the position up to which the features count; a killed run leaves the last one, and is run again whole."""
+    path = settings.feast_folder / "counted_upto"
+    draft = path.with_suffix(".draft")
+    draft.write_text(f"{upto}\n")
+    draft.replace(path)
+
+
+def counted_upto(settings: Settings) -> int:
+    """The position up to which the features count; 0 before the first time."""
+    try:
+        return int((settings.feast_folder / "counted_upto").read_text())
+    except (FileNotFoundError, ValueError):
+        return 0
 
 
 @flow(name="materialize")
-def materialize() -> dict[str, Any]:
-    """Bring the feature store up to the lake's watermark."""
-    return {**compute_stats(), **bring_online()}
+def materialize(again: bool = False) -> dict[str, Any]:
+    """Bring the feature store up to the lake's watermark.
+
+    Args:
+        again: Compute and materialise also when the lake holds nothing new.
+    """
+    settings = Settings()
+    if not again and counted_upto(settings) == (upto := rooms.lake(settings).watermark()):
+        return {"user_rows": 0, "item_rows": 0, "upto": upto}
+    computed = compute_stats()
+    return {**computed, **bring_online(computed["upto"])}

@@ -3,18 +3,20 @@
 import os
 import socket
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 
 from attune.holding import held
 from attune.promotions import Lease, Promotions
 from attune.settings import Settings
 from flows import rooms
+from flows.making import flow, step
+from flows.refresh import refresh
 from flows.train import build_training_set
-from models.evaluation import judging
+
+if TYPE_CHECKING:
+    from models.evaluation.judging import Judgement
 
 
 def holder() -> str:
@@ -22,48 +24,66 @@ def holder() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-@task(cache_policy=NO_CACHE)
+@step
 def reconcile(table: Promotions) -> list[str]:
     """Put MLflow's aliases back to what the promotions table says; returns what had to be corrected."""
     settings = Settings()
     return rooms.registry(settings).project(table.champion(settings.endpoint))
 
 
-@task(cache_policy=NO_CACHE)
-def fetch_contenders(table: Promotions, version: str | None) -> dict[str, Any]:
+@step
+def find_challenger(table: Promotions, accept_undecided: bool) -> tuple[str | None, str]:
+    """The version that waits to be judged; None, and why, when there is none or nothing has changed since it was."""
+    settings = Settings()
+    registry = rooms.registry(settings)
+    challenger = registry.aliases().get("challenger")
+    if challenger is None:
+        return None, "no version waits to be judged: train or fine-tune one first"
+    tags = next(one["tags"] for one in registry.versions() if one["version"] == challenger)
+    if tags.get("judged") == circumstances(table, accept_undecided):
+        return None, f"version {challenger} was refused on these very events: its gates are on its page in MLflow"
+    return challenger, ""
+
+
+def circumstances(table: Promotions, accept_undecided: bool) -> str:
+    """What a judgement depends on besides the version: champion, events, and how undecided gates count."""
+    settings = Settings()
+    champion = table.champion(settings.endpoint)
+    upto = rooms.lake(settings).watermark()
+    return f"champion {champion.version if champion else 'none'}, events to {upto}, undecided {accept_undecided}"
+
+
+@step
+def fetch_contenders(table: Promotions, version: str) -> dict[str, Path | None]:
     """The challenger, the champion and the first anchor on disk (the latter two None at the first promotion)."""
     settings = Settings()
     registry = rooms.registry(settings)
-    challenger = version or registry.challenger()
     champion, anchor = table.champion(settings.endpoint), table.first(settings.endpoint)
-    fetched = {"champion": champion, "anchor": anchor}
-    return {
-        "version": challenger,
-        "challenger": registry.download(challenger, settings.bundles_folder),
-        **{
-            name: registry.download(promotion.version, settings.bundles_folder) if promotion else None
-            for name, promotion in fetched.items()
-        },
-    }
+    wanted = {"challenger": version, "champion": champion and champion.version, "anchor": anchor and anchor.version}
+    return {name: registry.download(one, settings.bundles_folder) if one else None for name, one in wanted.items()}
 
 
-@task(cache_policy=NO_CACHE)
-def judge(contenders: dict[str, Any], folder: Path, accept_undecided: bool) -> judging.Judgement:
+@step
+def judge(contenders: dict[str, Any], folder: Path, accept_undecided: bool) -> "Judgement":
     """Measure the contenders on what came after the challenger's training, and hold them against the gates."""
+    from models.evaluation import judging
+
     return judging.judge_folders(
         contenders["challenger"], contenders["champion"], contenders["anchor"], folder, accept_undecided
     )
 
 
-@task(cache_policy=NO_CACHE)
-def record(version: str, judgement: judging.Judgement) -> None:
+@step
+def record(version: str, judgement: "Judgement", judged: str) -> None:
     """Write every gate on the version in MLflow and into the run's page."""
-    rooms.registry(Settings()).record_gates(version, judgement)
-    create_markdown_artifact(key="gates", markdown=judgement.markdown())
+    registry = rooms.registry(Settings())
+    registry.record_gates(version, judgement)
+    registry.tag(version, "judged", judged)
+    create_markdown_artifact(key="gates", markdown=judgement.markdown(), description=f"The gates of version {version}.")
 
 
-@task(cache_policy=NO_CACHE)
-def append(table: Promotions, lease: Lease, version: str, judgement: judging.Judgement) -> bool:
+@step
+def append(table: Promotions, lease: Lease, version: str, judgement: "Judgement") -> bool:
     """Append the row that makes the version champion; MLflow's aliases follow. False when it was champion already."""
     promotion = table.append(lease, version, "promote", judgement.summary(), holder())
     rooms.registry(Settings()).project(promotion)
@@ -72,16 +92,25 @@ def append(table: Promotions, lease: Lease, version: str, judgement: judging.Jud
 
 @flow(name="promote")
 def promote(version: str | None = None, upto: int | None = None, accept_undecided: bool = False) -> dict[str, Any]:
-    """Judge a version (the challenger by default) and promote it if it is accepted. A refusal is a result.
+    """Hold a version against the gates and promote it if it is accepted. A refusal is a result, not a failure.
 
     ``promoted`` says whether the champion changed: a version that is champion already may be accepted again, and stays.
+
+    Args:
+        version: The version to judge; by default the challenger, unless it was refused on the same events before.
+        upto: Judge on events up to this position of the log only.
+        accept_undecided: Take the risk where a gate has too few users or events to decide.
     """
     settings, promoted = Settings(), False
     with rooms.promotions(settings) as table, held(table, settings.endpoint, holder()) as lease:
         corrected = reconcile(table)
-        contenders = fetch_contenders(table, version)
+        refresh(features=False)
+        chosen, why = (version, "") if version else find_challenger(table, accept_undecided)
+        if chosen is None:
+            return {"version": None, "promoted": False, "accepted": False, "corrected": corrected, "skipped": why}
+        contenders = fetch_contenders(table, chosen)
         judgement = judge(contenders, build_training_set(upto), accept_undecided)
-        record(contenders["version"], judgement)
+        record(chosen, judgement, circumstances(table, accept_undecided))
         if judgement.accepted:
-            promoted = append(table, lease, contenders["version"], judgement)
-    return {"version": contenders["version"], "promoted": promoted, "corrected": corrected, **judgement.as_dict()}
+            promoted = append(table, lease, chosen, judgement)
+    return {"version": chosen, "promoted": promoted, "corrected": corrected, **judgement.as_dict()}

@@ -1,13 +1,21 @@
-"""Opens the rooms that the flows' tasks work in, from the settings of this process."""
+"""Opens the rooms that the flows' steps work in, from the settings of this process.
+
+Libraries that take seconds to load are imported when a room is opened, so that a run that finds nothing to do costs
+little.
+"""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
 
 from attune.event_log import EventLog
 from attune.promotions import Promotions
 from attune.settings import Settings
-from features.lake import Lake
-from models.registry import Registry
+
+if TYPE_CHECKING:
+    from features.lake import Lake
+    from features.store import FeatureStore
+    from models.registry import Registry
 
 
 @contextmanager
@@ -17,18 +25,29 @@ def event_log(settings: Settings) -> Iterator[EventLog]:
         yield log
 
 
-def lake(settings: Settings) -> Lake:
-    """The log's events as Parquet."""
-    return Lake(settings.lake_folder)
-
-
-def registry(settings: Settings) -> Registry:
-    """The model registry."""
-    return Registry(settings.mlflow_url)
-
-
 @contextmanager
 def promotions(settings: Settings) -> Iterator[Promotions]:
     """The truth of what is champion, closed on leaving."""
     with closing(Promotions(settings.log_url)) as table:
         yield table
+
+
+def lake(settings: Settings) -> "Lake":
+    """The log's events as Parquet."""
+    from features.lake import Lake
+
+    return Lake(settings.lake_folder)
+
+
+def feature_store(settings: Settings) -> "FeatureStore":
+    """Feast."""
+    from features.store import FeatureStore
+
+    return FeatureStore(settings)
+
+
+def registry(settings: Settings) -> "Registry":
+    """The model registry."""
+    from models.registry import Registry
+
+    return Registry(settings.mlflow_url)

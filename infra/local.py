@@ -17,41 +17,11 @@ from attune import event_log
 from attune.errors import AttuneError
 from attune.settings import Settings
 from infra.children import Child, Children, check_port, free_port, wait_until
+from infra.environment import environment
 from mlflow_server import command as mlflow_command
 
 HOST = "127.0.0.1"
 TICK_SECONDS = 0.5
-QUIET = {
-    "DO_NOT_TRACK": "1",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "GX_ANALYTICS_ENABLED": "false",
-    "FEAST_USAGE": "false",
-    "PREFECT_LOGGING_LEVEL": "WARNING",
-    "PREFECT_LOGGING_ROOT_LEVEL": "ERROR",
-    "PREFECT_LOGGING_TO_API_ENABLED": "false",
-    "PREFECT_CLI_PROMPT": "false",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    **mlflow_command.ENVIRONMENT,
-}
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    """What the tools must be told so that all they write lies under ``var`` and none of them phones home."""
-    var = settings.var.resolve()
-    told = {
-        **QUIET,
-        **settings.as_environment(),
-        "PREFECT_HOME": str(var / "prefect"),
-        "MPLCONFIGDIR": str(var / "cache" / "matplotlib"),
-        **{f"XDG_{name}_HOME": str(var / "cache" / name.lower()) for name in ("CONFIG", "CACHE", "DATA")},
-        "XDG_RUNTIME_DIR": str(var / "cache" / "runtime"),
-    }
-    if settings.prefect_url:
-        told["PREFECT_API_URL"] = settings.prefect_url
-    if settings.mlflow_url:
-        told["MLFLOW_TRACKING_URI"] = settings.mlflow_url
-    return told
 
 
 @dataclass

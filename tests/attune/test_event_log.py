@@ -78,6 +78,12 @@ def test_what_is_read_is_what_was_given(log: EventLog) -> None:
     assert log.counts() == {"feedback": 1, "interaction": 1, "item": 1, "slate": 1, "user": 1}
 
 
+def test_events_after_a_position_are_counted_by_type(log: EventLog) -> None:
+    log.append(one_of_each())
+    assert [log.number_after(after, ("interaction", "feedback")) for after in (0, 1, 3)] == [2, 1, 0]
+    assert log.number_after(0, ("slate",)) == 1
+
+
 def test_columns_hold_the_same_events(log: EventLog) -> None:
     given = one_of_each()
     log.append(given)

@@ -1,0 +1,33 @@
+"""Some days of the lake are written again from the log, judged again, and counted again."""
+
+from datetime import date
+from typing import Any
+
+from attune.settings import Settings
+from flows import rooms
+from flows.making import HOUR, flow, step
+from flows.materialize import materialize
+from flows.validate import validate
+
+
+@step
+def rebuild(first_day: date, last_day: date) -> tuple[int, int]:
+    """Replace the partitions of the days on which events were logged; the positions (after, upto] that they hold."""
+    settings = Settings()
+    with rooms.event_log(settings) as log:
+        return rooms.lake(settings).rebuild(log, first_day, last_day)
+
+
+@flow(name="backfill", timeout_seconds=6 * HOUR)
+def backfill(first_day: date, last_day: date) -> dict[str, Any]:
+    """Derive again what comes from the events of some days: after a repair, a new suite, a damaged file.
+
+    Args:
+        first_day: The first day (UTC) on which the events were logged.
+        last_day: The last such day, included.
+    """
+    after, upto = rebuild(first_day, last_day)
+    if upto <= after:
+        return {"after": after, "upto": upto, "ok": True, "materialize": None}
+    verdict = validate.fn(after, upto)
+    return {**verdict, "materialize": materialize.fn(again=True)}

@@ -1,0 +1,99 @@
+"""What was missed while no worker was there is made up for once, and what crashed is run again once.
+
+Prefect keeps every run that fell due in the meantime and would start them all, one after the other. A flow reads the
+log from its own watermark, so one run catches up on any number of them.
+"""
+
+import logging
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterTags,
+    FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.states import Cancelled
+
+log = logging.getLogger(__name__)
+
+LATE_SECONDS = 30
+"""A run that is due for longer than this was not picked up in its time."""
+RECENT = timedelta(days=1)
+OURS = DeploymentFilter(tags=DeploymentFilterTags(all_=["attune"]))
+CAUGHT_UP, AGAIN = "catch-up", "again"
+
+
+def catch_up(client: SyncPrefectClient) -> list[str]:
+    """Make up for late and crashed runs of every deployment; returns in words what was done."""
+    deployments = {one.id: one for one in client.read_deployments(deployment_filter=OURS)}
+    told = [*_late(client, deployments.values()), *_crashed(client, deployments.values())]
+    for line in told:
+        log.info(line)
+    return told
+
+
+def _late(client: SyncPrefectClient, deployments: Iterable[DeploymentResponse]) -> Iterable[str]:
+    """One run in place of all the scheduled ones that were missed."""
+    before = datetime.now(UTC) - timedelta(seconds=LATE_SECONDS)
+    missed = client.read_flow_runs(
+        deployment_filter=OURS,
+        flow_run_filter=FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+            expected_start_time=FlowRunFilterExpectedStartTime(before_=before),
+        ),
+        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+    )
+    named = {one.id: one for one in deployments}
+    scheduled = sorted((one for one in missed if one.auto_scheduled), key=lambda one: str(one.deployment_id))
+    for deployment_id, group in groupby(scheduled, key=lambda one: one.deployment_id):
+        runs = sorted(group, key=_due, reverse=True)
+        deployment = named.get(deployment_id)
+        if deployment is None or deployment.paused:
+            continue
+        made = client.create_flow_run_from_deployment(
+            deployment.id, tags=[CAUGHT_UP], idempotency_key=f"{CAUGHT_UP}-{runs[0].id}"
+        )
+        for run in runs:
+            client.set_flow_run_state(run.id, Cancelled(message=f"missed; run {made.name} catches up"), force=True)
+        yield f"{deployment.name}: {len(runs)} missed, run {made.name} catches up"
+
+
+def _crashed(client: SyncPrefectClient, deployments: Iterable[DeploymentResponse]) -> Iterable[str]:
+    """Another run for each deployment whose latest one lost its process; once, lest it crash for ever."""
+    for deployment in deployments:
+        latest = _latest_started(client, deployment)
+        if latest is None or latest.state_type != StateType.CRASHED or AGAIN in latest.tags or deployment.paused:
+            continue
+        made = client.create_flow_run_from_deployment(
+            deployment.id, parameters=latest.parameters, tags=[AGAIN], idempotency_key=f"{AGAIN}-{latest.id}"
+        )
+        if made.state_type == StateType.SCHEDULED:
+            yield f"{deployment.name}: run {latest.name} crashed, run {made.name} takes its place"
+
+
+def _latest_started(client: SyncPrefectClient, deployment: DeploymentResponse) -> FlowRun | None:
+    """The deployment's run that began last, within a day; runs that were dropped or wait do not count."""
+    begun = [StateType.RUNNING, StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.PENDING]
+    found = client.read_flow_runs(
+        deployment_filter=DeploymentFilter(id={"any_": [deployment.id]}),
+        flow_run_filter=FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=begun)),
+            expected_start_time=FlowRunFilterExpectedStartTime(after_=datetime.now(UTC) - RECENT),
+        ),
+        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+        limit=1,
+    )
+    return found[0] if found else None
+
+
+def _due(run: FlowRun) -> datetime:
+    return run.expected_start_time or datetime.min.replace(tzinfo=UTC)

@@ -1,0 +1,80 @@
+"""Triggers a deployment and waits for its result: how commands ask a platform that is up."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    TaskRunFilter,
+    TaskRunFilterState,
+    TaskRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.exceptions import ObjectNotFound, PrefectException
+
+from attune.errors import AttuneError
+
+POLL_SECONDS = 0.5
+BY_HAND = "by-hand"
+
+
+def run_deployed(name: str, parameters: dict[str, Any], on_state: Callable[[str], None]) -> dict[str, Any]:
+    """Run the deployment of that name with these parameters; returns what its flow returned.
+
+    ``on_state`` is told in words how far it is, whenever that changes. The run goes on should the caller stop waiting.
+    Raises AttuneError when Prefect does not answer, the run failed, or another run had to be waited for in vain.
+    """
+    try:
+        with get_client(sync_client=True) as client:
+            deployment = client.read_deployment_by_name(f"{name}/{name}")
+            run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters, tags=[BY_HAND])
+            return _result(_awaited(client, run, on_state), client)
+    except ObjectNotFound as error:
+        raise AttuneError(f"Prefect has no deployment {name!r}: the worker makes it; see `attune status`") from error
+    except (httpx.HTTPError, PrefectException) as error:
+        raise AttuneError(f"Prefect did not answer: {error}; see `attune status` and `attune logs prefect`") from error
+
+
+def _awaited(client: SyncPrefectClient, run: FlowRun, on_state: Callable[[str], None]) -> FlowRun:
+    """The run once it has ended."""
+    told = ""
+    while True:
+        run = client.read_flow_run(run.id)
+        now = _stage(client, run)
+        if now != told:
+            on_state(now)
+            told = now
+        if run.state is not None and run.state.is_final():
+            return run
+        time.sleep(POLL_SECONDS)
+
+
+def _stage(client: SyncPrefectClient, run: FlowRun) -> str:
+    """What the run is doing, in a few words."""
+    name = (run.state_name or "waiting").lower()
+    if run.state_type != StateType.RUNNING:
+        return f"{run.name}: {name}"
+    running = TaskRunFilterState(type=TaskRunFilterStateType(any_=[StateType.RUNNING]))
+    steps = client.read_task_runs(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])),
+        task_run_filter=TaskRunFilter(state=running),
+        limit=1,
+    )
+    doing = steps[0].name.rsplit("-", 1)[0].replace("_", " ") if steps else name
+    return f"{run.name}: {doing}"
+
+
+def _result(run: FlowRun, client: SyncPrefectClient) -> dict[str, Any]:
+    """What the flow returned. Raises AttuneError with the reason when it did not complete."""
+    state = run.state
+    if state is not None and state.is_completed():
+        result: dict[str, Any] = state.result()
+        return result
+    message = (state.message if state else None) or "no reason was given"
+    name = state.name if state else "lost"
+    page = f"{str(client.api_url).rstrip('/').removesuffix('/api')}/runs/flow-run/{run.id}"
+    raise AttuneError(f"run {run.name} ended as {name}: {message} ({page})")

@@ -1,0 +1,29 @@
+"""The previous champion, or a former one, is made champion again."""
+
+from dataclasses import asdict
+from typing import Any
+
+from attune.settings import Settings
+from flows import rooms
+from flows.making import flow, step
+from flows.promote import holder
+
+
+@step
+def go_back(version: str | None) -> dict[str, Any]:
+    """Append the row under the endpoint's lease; MLflow's aliases follow."""
+    from models.rollback import rollback as roll_back
+
+    settings = Settings()
+    with rooms.promotions(settings) as table:
+        return asdict(roll_back(table, rooms.registry(settings), settings.endpoint, version, holder()))
+
+
+@flow(name="rollback")
+def rollback(version: str | None = None) -> dict[str, Any]:
+    """Make a former champion champion again; serving follows within a second.
+
+    Args:
+        version: The version to go back to; by default the one that the champion replaced.
+    """
+    return go_back(version)

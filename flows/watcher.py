@@ -1,0 +1,117 @@
+"""Follows the event log and tells Prefect when new behaviour has come: many events at once, or a few after a while.
+
+    python -m flows.watcher
+
+It also makes up for missed and crashed runs, once a minute. Killing it costs time and nothing else: at its start
+everything in the log counts as new, and the flow that is started by its event looks for itself.
+"""
+
+import contextlib
+import logging
+import signal
+import threading
+import time
+from dataclasses import dataclass
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.events.schemas.events import Event, Resource
+from prefect.exceptions import PrefectException
+
+from attune import logs
+from attune.errors import EventLogError
+from attune.event_log import EventLog
+from attune.pulse import beat
+from attune.settings import Settings
+from flows.announcing import BATCH, LOG
+from flows.catching_up import catch_up
+
+log = logging.getLogger(__name__)
+
+BEHAVIOUR = ("interaction", "feedback")
+POLL_SECONDS = 1.0
+CATCH_UP_SECONDS = 60.0
+LONGEST_PAUSE = 30.0
+
+
+@dataclass
+class Debounce:
+    """When a growing log is worth an announcement: ``at_once`` new events, or any that waited ``longest`` seconds."""
+
+    at_once: int
+    longest: float
+    announced: int = 0
+    waiting_since: float | None = None
+
+    def due(self, new: int, now: float) -> bool:
+        """Whether to announce, given how many events came after ``announced``; ``now`` is a monotonic second."""
+        if new == 0:
+            self.waiting_since = None
+            return False
+        if self.waiting_since is None:
+            self.waiting_since = now
+        return new >= self.at_once or now - self.waiting_since >= self.longest
+
+    def told(self, upto: int) -> None:
+        """Everything up to a position was announced."""
+        self.announced, self.waiting_since = upto, None
+
+
+class Watcher:
+    """Looks at the log again and again; what it says goes to Prefect over HTTP, so that it knows it was heard."""
+
+    def __init__(self, event_log: EventLog, client: SyncPrefectClient, settings: Settings) -> None:
+        self._log, self._client, self._settings = event_log, client, settings
+        self._debounce = Debounce(settings.batch_events, settings.batch_seconds)
+        self._caught_up = time.monotonic()
+
+    def step(self) -> bool:
+        """Look once; True when a batch was announced. Raises what the log or Prefect raise: nothing is forgotten."""
+        head = self._log.head()
+        new = self._log.number_after(self._debounce.announced, BEHAVIOUR) if head > self._debounce.announced else 0
+        announced = self._debounce.due(new, time.monotonic())
+        if announced:
+            self._announce(new, head)
+            self._debounce.told(head)
+        if time.monotonic() - self._caught_up >= CATCH_UP_SECONDS:
+            self._caught_up = time.monotonic()
+            catch_up(self._client)
+        return announced
+
+    def run(self, stop: threading.Event) -> None:
+        """Step until ``stop``; a log or a Prefect that does not answer is waited out, at growing intervals."""
+        pause = POLL_SECONDS
+        while not stop.is_set():
+            beat(self._settings, "watcher")
+            try:
+                self.step()
+                pause = POLL_SECONDS
+            except (EventLogError, httpx.HTTPError, PrefectException) as error:
+                pause = min(2 * pause, LONGEST_PAUSE)
+                log.warning("not announced, again in %.0f s: %s", pause, error)
+            stop.wait(pause)
+
+    def _announce(self, new: int, head: int) -> None:
+        event = Event(
+            event=BATCH, resource=Resource({"prefect.resource.id": LOG}), payload={"events": new, "position": head}
+        )
+        self._client.request("POST", "/events", json=[event.model_dump(mode="json")]).raise_for_status()
+        log.info("announced %d new events up to position %d", new, head)
+
+
+def main() -> None:
+    """Follow the log until TERM or INT."""
+    stop = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: stop.set())
+    logs.set_up()
+    settings = Settings()
+    with (
+        contextlib.closing(EventLog(settings.log_url, lock_seconds=settings.lock_seconds)) as event_log,
+        get_client(sync_client=True) as client,
+    ):
+        Watcher(event_log, client, settings).run(stop)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What the platform's commands do and print."""
+
+import json
+import shlex
+import subprocess
+import sys
+from collections import deque
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from attune.errors import AttuneError
+from attune.settings import Settings
+from infra.children import Interrupted, ending_on_signals, ending_undisturbed
+from infra.environment import environment
+from infra.platform import addresses, examinations, lifecycle
+from infra.platform.parts import log_of, part_named, parts, with_addresses
+from infra.platform.screen import table
+
+NOTHING_RUNS = 4
+FEAST_FILE = "feature_store.yaml"
+
+
+def up(as_json: bool) -> None:
+    """Start everything, showing how far it is."""
+    console = Console(stderr=True, quiet=as_json)
+    with ending_on_signals(), ending_undisturbed():
+        try:
+            with Live(console=console, refresh_per_second=4, transient=True) as live:
+                settings, seconds = lifecycle.up(Settings(), lambda now: live.update(table(now)))
+        except Interrupted as signal:
+            raise SystemExit(128 + signal.number) from None
+    found = lifecycle.conditions(settings)
+    if as_json:
+        _print({"seconds": round(seconds, 1), "parts": [one.as_dict() for one in found]})
+        return
+    Console().print(table(found))
+    how = f"The platform is up after {seconds:.0f} s" if seconds else "The platform was up already"
+    Console().print(f"{how}. `attune train` makes a model, `attune status` shows this table, `attune down` stops it.")
+
+
+def status(as_json: bool) -> int:
+    """Print the conditions; the exit status."""
+    settings = Settings()
+    running = addresses.running(settings)
+    if running is None:
+        if as_json:
+            _print({"running": False, "parts": []})
+        else:
+            Console().print(f"nothing runs on {settings.var}: `attune up` starts the platform")
+        return NOTHING_RUNS
+    found = lifecycle.conditions(running)
+    if as_json:
+        _print({"running": True, "parts": [one.as_dict() for one in found]})
+    else:
+        Console().print(table(found))
+    return 0 if all(one.state == "ready" for one in found) else 1
+
+
+def show_logs(name: str | None, follow: bool, lines: int) -> None:
+    """The last lines of the parts' files; ``follow`` hands over to ``tail -F``."""
+    settings = Settings()
+    chosen = [part_named(settings, name)] if name else parts(settings)
+    files = [path for part in chosen if (path := log_of(settings, part.name)).exists()]
+    if not files:
+        raise AttuneError(f"{settings.logs_folder} holds no logs yet: `attune up` starts the platform")
+    if follow:
+        try:
+            subprocess.run(["tail", "-n", str(lines), "-F", *map(str, files)], check=False)
+        except KeyboardInterrupt:
+            return
+        return
+    for path in files:
+        if len(files) > 1:
+            Console().rule(f"{path}", align="left")
+        with path.open(errors="replace") as stream:
+            sys.stdout.writelines(deque(stream, lines))
+        sys.stdout.flush()
+
+
+def doctor(as_json: bool) -> int:
+    """Print every finding; the exit status."""
+    found = examinations.examine(Settings())
+    if as_json:
+        _print({"findings": [one.as_dict() for one in found]})
+    else:
+        shown = Table("", "looked at", "found", "what to do")
+        for one in found:
+            colour = {"good": "green", "warning": "yellow", "bad": "red"}[one.verdict]
+            shown.add_row(f"[{colour}]{one.verdict}[/]", one.name, one.found, one.advice)
+        Console().print(shown)
+    return 1 if any(one.verdict == "bad" for one in found) else 0
+
+
+def down(as_json: bool) -> None:
+    """Stop everything."""
+    settings = Settings()
+    with Console(stderr=True, quiet=as_json).status("stopping"):
+        stopped = lifecycle.down(settings)
+    if as_json:
+        _print({"stopped": stopped})
+    else:
+        Console().print("the platform is down" if stopped else f"nothing runs on {settings.var}")
+
+
+def print_environment() -> None:
+    """Shell lines that point the tools' own commands at this platform."""
+    settings = Settings()
+    told = tools_environment(addresses.running(settings) or with_addresses(settings))
+    for name, value in sorted(told.items()):
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def tools_environment(settings: Settings) -> dict[str, str]:
+    """What ``prefect``, ``mlflow`` and ``feast`` need; writes Feast's file, which its command reads."""
+    folder = settings.feast_folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FEAST_FILE).write_text(feast_file(settings))
+    secret = {"ATTUNE_SLATE_SECRET", "ATTUNE_MLFLOW_SECRET_KEY", "ATTUNE_MLFLOW_PASSWORD"}
+    told = {name: value for name, value in environment(settings, lasting=True).items() if name not in secret and value}
+    return {**told, "FEAST_REPO": str(folder), "FEAST_FS_YAML_FILE_PATH": str(folder / FEAST_FILE)}
+
+
+def feast_file(settings: Settings) -> str:
+    """The repository's description in Feast's own words; the same stores that ``features.store`` opens."""
+    folder = settings.feast_folder.resolve()
+    config = {
+        "project": "attune",
+        "provider": "local",
+        "registry": str(folder / "registry.db"),
+        "online_store": {"type": "sqlite", "path": str(folder / "online" / "online.db")},
+        "offline_store": {"type": "file"},
+        "entity_key_serialization_version": 3,
+    }
+    return f"# Written by `attune env`, for Feast's own commands.\n{json.dumps(config, indent=1)}\n"
+
+
+def _print(value: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")

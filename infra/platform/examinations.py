@@ -1,0 +1,181 @@
+"""What `attune doctor` looks at: each examination is a function that says what it found and what to do about it."""
+
+import importlib.metadata
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from attune.errors import AttuneError
+from attune.settings import Settings
+from infra.environment import QUIET, environment
+from infra.platform import addresses, lifecycle, ports
+from infra.platform.parts import parts
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+LITTLE_BYTES, FEW_BYTES = 5 * 2**30, 2**30
+CLOCK_SECONDS = 5.0
+SECRETS_MODE = 0o077
+
+Verdict = Literal["good", "warning", "bad"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one examination found; ``advice`` is empty where nothing is to be done."""
+
+    name: str
+    verdict: Verdict
+    found: str
+    advice: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """The same as plain values."""
+        return asdict(self)
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Everything, in the order in which one would mend it."""
+    examinations: list[Callable[[Settings], Iterator[Finding]]] = [
+        _versions, _sqlite, _folder, _disk, _clock, _secrets, _telemetry, _database, _platform
+    ]  # fmt: skip
+    return [finding for look in examinations for finding in look(settings)]
+
+
+def _versions(settings: Settings) -> Iterator[Finding]:
+    """The packages here against the lock."""
+    wrong = []
+    for line in (ROOT / "requirements.lock").read_text().splitlines():
+        name, _, wanted = line.partition("==")
+        if not wanted:
+            continue
+        try:
+            found = importlib.metadata.version(name).partition("+")[0]
+        except importlib.metadata.PackageNotFoundError:
+            found = "missing"
+        if found != wanted:
+            wrong.append(f"{name} {found} (lock: {wanted})")
+    if wrong:
+        yield Finding(
+            "versions", "warning", ", ".join(wrong[:5]) + (" ..." if len(wrong) > 5 else ""), "`make install`"
+        )
+    else:
+        yield Finding("versions", "good", "as in requirements.lock")
+
+
+def _sqlite(settings: Settings) -> Iterator[Finding]:
+    from pysqlite3 import dbapi2
+
+    from attune.database import OLDEST_SQLITE
+
+    good = dbapi2.sqlite_version_info >= OLDEST_SQLITE
+    advice = "" if good else "a rare bug may damage a log in WAL mode: `make install` brings a newer one"
+    yield Finding("SQLite", "good" if good else "bad", f"{dbapi2.sqlite_version} under the event log", advice)
+
+
+def _folder(settings: Settings) -> Iterator[Finding]:
+    """Whether what attune writes can be written."""
+    folder = settings.var.resolve()
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if os.access(nearest, os.W_OK | os.X_OK):
+        yield Finding("folder", "good", f"{folder} can be written")
+    else:
+        yield Finding("folder", "bad", f"{nearest} cannot be written", "give this user the right, or set ATTUNE_VAR")
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    folder = settings.var.resolve()
+    free = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+    verdict: Verdict = "bad" if free < FEW_BYTES else "warning" if free < LITTLE_BYTES else "good"
+    advice = "" if verdict == "good" else "make room: `attune retire` removes old versions, var/backups old backups"
+    yield Finding("disk", verdict, f"{free / 2**30:.1f} GiB free under {folder}", advice)
+
+
+def _clock(settings: Settings) -> Iterator[Finding]:
+    """The machine's clock against that of the disk, and against the last event."""
+    from attune.clock import SECOND, system_clock, to_iso
+
+    last = _last_logged(settings)
+    ahead = (last - system_clock()) / SECOND if last else 0.0
+    if ahead > CLOCK_SECONDS:
+        advice = "set the clock (NTP): events that are logged now would be dated before those there"
+        yield Finding(
+            "clock", "bad", f"the log's last event was logged at {to_iso(last)}, {ahead:.0f} s from now", advice
+        )
+    elif time.time() < 1_700_000_000:
+        yield Finding("clock", "bad", f"it is {to_iso(system_clock())}", "set the clock (NTP)")
+    else:
+        yield Finding("clock", "good", to_iso(system_clock()))
+
+
+def _last_logged(settings: Settings) -> int:
+    from attune.event_log import EventLog
+
+    try:
+        log = EventLog(settings.log_url)
+    except AttuneError:
+        return 0
+    try:
+        last = log.read(log.head() - 1, 1)
+        return last[0].logged_at if last else 0
+    finally:
+        log.close()
+
+
+def _secrets(settings: Settings) -> Iterator[Finding]:
+    key = settings.var / "slate.key"
+    if key.exists() and key.stat().st_mode & SECRETS_MODE:
+        yield Finding("secrets", "bad", f"{key} can be read by others", f"chmod 600 {key}")
+    elif settings.profile == "production" and not settings.mlflow_auth:
+        yield Finding("secrets", "bad", "MLflow asks nobody for a password", "set ATTUNE_MLFLOW_AUTH and its password")
+    else:
+        yield Finding("secrets", "good", "the key that signs slates is readable by this user only")
+
+
+def _telemetry(settings: Settings) -> Iterator[Finding]:
+    told = environment(settings)
+    loud = [name for name, value in QUIET.items() if told.get(name) != value]
+    verdict: Verdict = "bad" if loud else "good"
+    yield Finding("telemetry", verdict, "off in every process of the platform" if not loud else ", ".join(loud))
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    """Every SQLite file under ``var``: whole, as far as a quick look tells."""
+    broken = [f"{path}: {error}" for path in sorted(settings.var.rglob("*.db")) if (error := _broken(path))]
+    if broken:
+        yield Finding("databases", "bad", "; ".join(broken), "`attune down`, then `attune restore` the last backup")
+    else:
+        yield Finding("databases", "good", "every SQLite file can be read")
+
+
+def _broken(path: Path) -> str:
+    if path.stat().st_size == 0:
+        return ""
+    try:
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
+        try:
+            answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        return str(error)
+    return "" if answer == "ok" else str(answer)
+
+
+def _platform(settings: Settings) -> Iterator[Finding]:
+    """The parts where the platform runs, its ports where it does not."""
+    running = addresses.running(settings)
+    if running is None:
+        for part in parts(settings):
+            if part.port and part.port.number and not ports.is_free(part.port):
+                held = f"port {part.port.number} is taken by {ports.holder(part.port.number)}"
+                yield Finding(part.name, "bad", held, f"stop that or set {part.port.setting}")
+        yield Finding("platform", "good", "does not run", "`attune up` starts it")
+        return
+    for one in lifecycle.conditions(running):
+        verdict: Verdict = "good" if one.state == "ready" else "warning" if one.state == "starting" else "bad"
+        yield Finding(one.name, verdict, one.state, "" if verdict == "good" else f"`attune logs {one.name}` says why")
