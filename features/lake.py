@@ -4,6 +4,9 @@
 far the lake reaches. A chunk of the log is cut into runs of one day each, written in the order of positions, each
 under a temporary name, synced, then renamed: a kill at any step leaves whole files that end at some position, and
 the next ingest goes on from there.
+
+A file is replaced by a file that holds at least its positions: from the rename on, readers leave out whatever lies
+inside another file, so that they find every event once while the old files are being removed.
 """
 
 import fcntl
@@ -12,6 +15,7 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from attune.clock import DAY, to_datetime
+from attune.clock import DAY, from_datetime, to_datetime
 from attune.columns import Columns
 from attune.errors import DataContractError
 from attune.event_log import EventLog
@@ -48,6 +52,12 @@ SCHEMA = pa.schema(
 
 BEHAVIOUR = ("interaction", "feedback")
 
+REPEATING = [name for name in SCHEMA.names if name not in (Columns.POSITION, Columns.EVENT_ID, Columns.PAYLOAD)]
+"""The columns that a dictionary of their values makes smaller."""
+
+CHUNK = 50_000
+"""Events read from the log, and written to a file, at once."""
+
 
 @dataclass(frozen=True)
 class IngestReport:
@@ -59,11 +69,24 @@ class IngestReport:
     files: int
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class _File:
     first: int
     last: int
     path: Path
+
+    @property
+    def day(self) -> str:
+        return self.path.parent.name.removeprefix("day=")
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Positions ``first`` to ``last``, and the files that hold exactly these; none: the lake lacks them."""
+
+    first: int
+    last: int
+    files: tuple[_File, ...] = ()
 
 
 class Lake:
@@ -72,11 +95,16 @@ class Lake:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
 
-    def ingest(self, log: EventLog, chunk: int = 50_000) -> IngestReport:
-        """Append the log's events after the watermark; a repeat, or a retry after a kill, adds only what is missing."""
-        head, first, rows, files = log.head(), 0, 0, 0
+    def ingest(self, log: EventLog, chunk: int = CHUNK) -> IngestReport:
+        """Append the log's events after the watermark; a repeat, or a retry after a kill, adds only what is missing.
+
+        Raises DataContractError when the lake reaches further than the log: it was made from another one.
+        """
+        first, rows, files = 0, 0, 0
         with self._one_writer():
-            last = self.watermark()
+            last, head = self.watermark(), log.head()
+            if last > head:
+                raise self._of_another_log(f"it reaches to {last}, the log ends at {head}")
             while len(table := _table(log.read_columns(last, head, chunk))):
                 for day, run in _runs(table):
                     files += 1
@@ -84,6 +112,22 @@ class Lake:
                 positions = table[Columns.POSITION]
                 first, last, rows = first or positions[0].as_py(), positions[-1].as_py(), rows + len(table)
         return IngestReport(first, last if rows else 0, rows, files)
+
+    def rebuild(self, log: EventLog, first_day: date, last_day: date, chunk: int = CHUNK) -> tuple[int, int]:
+        """Write again, from the log, what was logged from the first to the last day (UTC); (after, upto] were written.
+
+        Damaged, removed and missing files come back, small ones are joined. Readers find every event once
+        throughout; killed at any step and called again, it gives the same. Nothing beyond the watermark is added.
+        (0, 0) when the lake and the log have nothing of those days. Raises DataContractError for days in the wrong
+        order, and for a lake that was made from another log.
+        """
+        if last_day < first_day:
+            raise DataContractError(f"days: {last_day} lies before {first_day}; name the earlier one first")
+        with self._one_writer():
+            after, upto = self._positions_of(log, first_day, last_day)
+            for span in self._spans(after, upto, chunk):
+                self._rewrite(log, span)
+        return after, upto
 
     def watermark(self) -> int:
         """The last position that the lake holds, 0 when it is empty."""
@@ -97,20 +141,41 @@ class Lake:
         columns: Sequence[str] | None = None,
     ) -> pa.Table:
         """Events at positions (after, upto], in the order of positions, with the columns of ``SCHEMA`` asked for."""
-        wanted = list(columns or SCHEMA.names)
-        reading = list(dict.fromkeys([*wanted, Columns.POSITION, Columns.TYPE]))
-        tables = [
-            pq.read_table(file.path, columns=reading, partitioning=None)
-            for file in self._files()
-            if file.last > after and (upto is None or file.first <= upto)
-        ]
-        table = pa.concat_tables([_empty(reading), *tables])
-        keep = pc.greater(table[Columns.POSITION], after)
-        if upto is not None:
-            keep = pc.and_(keep, pc.less_equal(table[Columns.POSITION], upto))
-        if types is not None:
-            keep = pc.and_(keep, pc.is_in(table[Columns.TYPE], pa.array(list(types), pa.string())))
-        return table.filter(keep).sort_by(Columns.POSITION).select(wanted)
+        return pa.concat_tables([_empty(columns or SCHEMA.names), *self.pieces(after, upto, types, columns)])
+
+    def pieces(
+        self,
+        after: int = 0,
+        upto: int | None = None,
+        types: Collection[str] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Iterator[pa.Table]:
+        """As ``events``, file after file, holding one at a time; those that hold none are passed over unread.
+
+        Raises DataContractError for a file that cannot be read.
+        """
+        wanted, reached, files = list(columns or SCHEMA.names), after, self._files()
+        while files:
+            file = files.pop(0)
+            if file.last <= reached or (upto is not None and file.first > upto):
+                continue
+            keep = pc.field(Columns.POSITION) > reached
+            if upto is not None:
+                keep &= pc.field(Columns.POSITION) <= upto
+            if types is not None:
+                keep &= pc.field(Columns.TYPE).isin(list(types))
+            try:
+                piece = pq.read_table(file.path, columns=wanted, filters=keep, partitioning=None)
+            except FileNotFoundError:  # joined with others since it was listed
+                files = self._files()
+                continue
+            except (pa.ArrowException, OSError) as error:
+                raise DataContractError(
+                    f"lake: {file.path} cannot be read ({error}); write its day again: `attune backfill {file.day} {file.day}`"
+                ) from error
+            reached = file.last
+            if len(piece):
+                yield piece
 
     def behaviour(self, after: int = 0, upto: int | None = None) -> pa.Table:
         """Interactions and feedback at positions (after, upto], all columns."""
@@ -121,41 +186,119 @@ class Lake:
 
         Columns item_id, title, year (float, NaN unknown), genres (list), text, attributes (JSON of all of them).
         """
-        known = self.events(0, upto, ("item",), (Columns.ITEM_ID, Columns.PAYLOAD))
-        latest = dict(zip(known[Columns.ITEM_ID].to_pylist(), known[Columns.PAYLOAD].to_pylist(), strict=True))
-        seen = self.events(0, upto, BEHAVIOUR, (Columns.ITEM_ID,))[Columns.ITEM_ID].unique().to_pylist()
-        ids = sorted(latest.keys() | set(seen))
+        latest: dict[str, str] = {}
+        for piece in self.pieces(0, upto, ("item",), (Columns.ITEM_ID, Columns.PAYLOAD)):
+            columns = (piece[name].to_pylist() for name in (Columns.ITEM_ID, Columns.PAYLOAD))
+            latest.update(zip(*columns, strict=True))
+        ids = sorted(latest.keys() | self.item_ids(BEHAVIOUR, upto))
         return pd.DataFrame([_item_row(item_id, latest.get(item_id)) for item_id in ids], columns=_ITEM_COLUMNS)
 
-    def _files(self) -> list[_File]:
-        files = sorted(_file(path) for path in self.folder.glob("day=*/[0-9]*.parquet"))
-        for earlier, later in pairwise(files):
-            if later.first <= earlier.last:
-                raise DataContractError(
-                    f"lake: {later.path} and {earlier.path} hold the same positions; empty the folder and ingest again"
-                )
-        return files
+    def item_ids(self, types: Collection[str], upto: int | None = None) -> set[str]:
+        """The items that events of those types name, at positions up to ``upto``."""
+        found: set[str] = set()
+        for piece in self.pieces(0, upto, types, (Columns.ITEM_ID,)):
+            found.update(piece[Columns.ITEM_ID].unique().drop_null().to_pylist())
+        return found
 
-    def _write(self, day: str, events: pa.Table) -> None:
+    def _files(self) -> list[_File]:
+        """The files that count, in the order of positions."""
+        return self._listed()[0]
+
+    def _listed(self) -> tuple[list[_File], list[_File]]:
+        """The files that count, and those that lie inside another one: what was joined and not removed yet."""
+        counting: list[_File] = []
+        inside: list[_File] = []
+        for file in sorted(self._present(), key=lambda one: (one.first, -one.last, one.path)):
+            reached = counting[-1].last if counting else 0
+            if file.first > reached:
+                counting.append(file)
+            elif file.last <= reached:
+                inside.append(file)
+            else:
+                raise DataContractError(
+                    f"lake: {file.path} and {counting[-1].path} hold the same positions; empty the folder and ingest "
+                    "again"
+                )
+        return counting, inside
+
+    def _present(self) -> set[_File]:
+        """The folder's files. Listed until it stood still: a listing may miss both a file and what takes its place."""
+        before: set[_File] | None = None
+        found: set[_File] = set()
+        while found != before:
+            before, found = found, {_file(path) for path in self.folder.glob("day=*/[0-9]*.parquet")}
+        return found
+
+    def _positions_of(self, log: EventLog, first_day: date, last_day: date) -> tuple[int, int]:
+        """(after, upto] with all that log and lake have of those days, as far as the lake reaches, in whole files."""
+        start, end = (from_datetime(datetime.combine(day, time.min, UTC)) for day in (first_day, last_day))
+        files, watermark = self._files(), self.watermark()
+        first, last = log.logged_between(start, end + DAY)
+        known = [file for file in files if first_day.isoformat() <= file.day <= last_day.isoformat()]
+        edges = [(first, min(last, watermark))] if 0 < first <= watermark else []
+        edges += [(file.first, file.last) for file in known]
+        if not edges:
+            return 0, 0
+        first, last = min(edges)[0], max(last for _, last in edges)
+        touched = [file for file in files if file.last >= first and file.first <= last]
+        return min([first, *(file.first for file in touched)]) - 1, max([last, *(file.last for file in touched)])
+
+    def _spans(self, after: int, upto: int, chunk: int) -> Iterator[_Span]:
+        """(after, upto] cut into neighbouring files of one day, together at most ``chunk`` positions, and gaps."""
+        reached, held = after, _Span(after + 1, after)
+        for file in [file for file in self._files() if after < file.first <= upto]:
+            fits = file.last - held.first < chunk and file.first == reached + 1
+            if held.files and not (fits and file.day == held.files[0].day):
+                yield held
+                held = _Span(file.first, file.first - 1)
+            yield from _gaps(reached, file.first - 1, chunk)
+            held = _Span(held.first if held.files else file.first, file.last, (*held.files, file))
+            reached = file.last
+        if held.files:
+            yield held
+        yield from _gaps(reached, upto, chunk)
+
+    def _rewrite(self, log: EventLog, span: _Span) -> None:
+        """Put a span's events in place of its files, or write those that the lake lacks."""
+        events = _table(log.read_columns(span.first - 1, span.last, span.last - span.first + 1))
+        if not span.files:
+            for day, run in _runs(events):
+                self._write(day, run)
+            return
+        edges = [events[Columns.POSITION][place].as_py() for place in (0, -1)] if len(events) else []
+        if edges != [span.first, span.last]:
+            raise self._of_another_log(f"the log has not all of the positions {span.first} to {span.last}")
+        written = self._write(span.files[0].day, events)
+        for file in span.files:
+            if file.path != written:
+                file.path.unlink()
+
+    def _of_another_log(self, found: str) -> DataContractError:
+        return DataContractError(
+            f"lake: {self.folder} was not made from this log ({found}); empty the folder and ingest again"
+        )
+
+    def _write(self, day: str, events: pa.Table) -> Path:
         folder = self.folder / f"day={day}"
         folder.mkdir(parents=True, exist_ok=True)
         draft = folder / f".{os.getpid()}.draft"
         with draft.open("wb") as stream:
-            pq.write_table(events, stream, compression="zstd")
+            pq.write_table(events, stream, compression="zstd", use_dictionary=REPEATING)
             stream.flush()
             os.fsync(stream.fileno())
         first, last = (events[Columns.POSITION][place].as_py() for place in (0, -1))
-        draft.rename(folder / f"{first:012d}-{last:012d}.parquet")
+        path = draft.rename(folder / f"{first:012d}-{last:012d}.parquet")
         for directory in (folder, self.folder):
             _sync(directory)
+        return path
 
     @contextmanager
     def _one_writer(self) -> Iterator[None]:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            for draft in self.folder.glob("day=*/.*.draft"):
-                draft.unlink()
+            for left_over in (*self.folder.glob("day=*/.*.draft"), *(file.path for file in self._listed()[1])):
+                left_over.unlink()
             yield
 
 
@@ -165,6 +308,11 @@ _ITEM_COLUMNS = [Columns.ITEM_ID, Columns.TITLE, Columns.YEAR, Columns.GENRES, C
 def _file(path: Path) -> _File:
     first, last = path.stem.split("-")
     return _File(int(first), int(last), path)
+
+
+def _gaps(after: int, upto: int, chunk: int) -> Iterator[_Span]:
+    for first in range(after + 1, upto + 1, chunk):
+        yield _Span(first, min(first + chunk - 1, upto))
 
 
 def _sync(directory: Path) -> None:
