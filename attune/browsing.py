@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, desc, select
+from sqlalchemy import Connection, desc, func, select
 
 from attune.columns import Columns
 from attune.events import Item, User
@@ -75,6 +75,14 @@ def known_item(connection: Connection, item_id: str) -> KnownItem | None:
     query = query.where(events.c.type == "item", events.c.item_id == item_id)
     row = connection.execute(query.order_by(desc(events.c.position)).limit(1)).first()
     return None if row is None else _known(row)
+
+
+def kinds_with(connection: Connection, item_id: str) -> dict[str, int]:
+    """How often each kind of behaviour met that item, the commonest first; reads the whole log."""
+    number = func.count().label("number")
+    query = select(events.c.kind, number).where(events.c.item_id == item_id, events.c.kind.is_not(None))
+    rows = connection.execute(query.group_by(events.c.kind).order_by(desc(number), events.c.kind))
+    return {row.kind: row.number for row in rows}
 
 
 def user_attributes(connection: Connection, user_id: str) -> dict[str, Any]:

@@ -235,6 +235,11 @@ class EventLog:
         with self._database.reading() as connection:
             return browsing.known_item(connection, item_id)
 
+    def kinds_with(self, item_id: str) -> dict[str, int]:
+        """How many events of each kind name that item, the commonest first; reads the whole log."""
+        with self._database.reading() as connection:
+            return browsing.kinds_with(connection, item_id)
+
     def user_attributes(self, user_id: str) -> dict[str, Any]:
         """What the latest event about that user says; empty when there is none."""
         with self._database.reading() as connection:

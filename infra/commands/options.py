@@ -1,0 +1,46 @@
+"""Options and completions that several commands have; imported for every `--help`, so it loads next to nothing."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+START, EVENTS, PEOPLE, MODELS, SERVERS = "Start here", "Events", "Recommendations", "Models", "Platform"
+"""The panels of `attune --help`, in the order in which people meet them."""
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output instead of tables.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many rows at most.")]
+
+ALIASES = ("champion", "previous", "challenger")
+
+
+def kinds() -> list[tuple[str, str]]:
+    """Every kind of behaviour with its meaning, for completion."""
+    from attune.kinds import KINDS
+
+    return [(kind.name, kind.meaning) for kind in KINDS.values()]
+
+
+def recipes() -> list[str]:
+    """The names of the recipes, for completion."""
+    from models.network.config import RECIPES
+
+    return list(RECIPES)
+
+
+def versions() -> Iterator[str]:
+    """The versions whose bundles lie on this machine (those that were judged or served), latest first.
+
+    Asking the registry would take seconds and a running server.
+    """
+    folder = Path(os.environ.get("ATTUNE_VAR", "var")) / "bundles"
+    found = [path.name for path in folder.glob("*") if path.name.isdecimal()]
+    yield from sorted(found, key=int, reverse=True)
+
+
+def versions_and_aliases() -> Iterator[str]:
+    """Versions, and the names by which a version is known."""
+    yield from ALIASES
+    yield from versions()

@@ -1,0 +1,120 @@
+"""What commands print: a result on standard output, as tables or as one JSON object; the rest on standard error."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from attune.clock import SECOND
+from models.figures import for_json, short
+
+VERDICTS = {"pass": "green", "fail": "red", "undecided": "yellow"}
+
+
+def console() -> Console:
+    """Where results for people go."""
+    return Console(highlight=False)
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """The one JSON object of a command; infinities and NaN become null."""
+    sys.stdout.write(json.dumps(for_json(values), default=str, ensure_ascii=False) + "\n")
+
+
+def note(text: str) -> None:
+    """A remark beside the result, on standard error."""
+    Console(stderr=True, highlight=False).print(Text(text, style="yellow"))
+
+
+def say_next(text: str) -> None:
+    """What to do next, after a result for people; names of commands stand in backquotes."""
+    parts = text.split("`")
+    line = Text("next: ", style="dim")
+    for place, part in enumerate(parts):
+        line.append(part, style="bold" if place % 2 else "")
+    console().print(line)
+
+
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None, numbers: Sequence[int] = ()
+) -> None:
+    """A table for people; cells are plain text (or Text), those of the columns in ``numbers`` align to the right."""
+    found = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for place, name in enumerate(head):
+        found.add_column(name, justify="right" if place in numbers else "left", overflow="fold")
+    for row in rows:
+        found.add_row(*(cell if isinstance(cell, Text) else Text(readable(cell)) for cell in row))
+    console().print(found)
+
+
+def facts(title: str, values: Mapping[str, Any]) -> None:
+    """Names and values, one a line."""
+    found = Table(title=title, title_justify="left", title_style="bold", show_header=False)
+    found.add_column(style="dim")
+    found.add_column(overflow="fold")
+    for name, value in values.items():
+        found.add_row(Text(name.replace("_", " ")), Text(readable(value)))
+    console().print(found)
+
+
+def readable(value: object) -> str:
+    """A value as people read it: whole numbers in groups of three, others with four places, nothing for None."""
+    if isinstance(value, Mapping):
+        return "\n".join(f"{name}: {readable(one)}" for name, one in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(readable, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else short(value)
+
+
+def verdict(word: str) -> Text:
+    """A gate's verdict in its colour."""
+    return Text(word.replace("_", " "), style=VERDICTS.get(word, "dim"))
+
+
+def ago(then: int, now: int) -> str:
+    """How long ago something was (both in microseconds), in its largest unit."""
+    seconds = max(now - then, 0) // SECOND
+    for name, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {name}"
+    return f"{seconds} s"
+
+
+class Progress:
+    """What a command is doing, on standard error: a spinner where there is a terminal, else lines.
+
+    ``quiet`` leaves the lines out, for JSON.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._quiet = quiet
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Callable[[str], None]]:
+        """Show that a stage is at work until the block ends, and how long it took if it ended well.
+
+        Gives the block a function that says how far it is.
+        """
+        started = time.monotonic()
+        with self._console.status(escape(name)) as status:
+
+            def say(text: str) -> None:
+                status.update(escape(f"{name}: {text}"))
+                if not self._quiet and not self._console.is_terminal:
+                    self._console.print(Text(f"  {text}", style="dim"))
+
+            yield say
+        if not self._quiet:
+            self._console.print(f"[green]✓[/] {escape(name)} [dim]{time.monotonic() - started:.1f} s[/]")
