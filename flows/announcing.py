@@ -3,9 +3,14 @@
 They say that something happened and no more: whoever is started by one reads the log from its own watermark.
 """
 
+import logging
 from typing import Any
 
-from prefect.events import emit_event
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.events.schemas.events import Event, Resource
+from prefect.exceptions import PrefectException
+from prefect.settings import get_current_settings
 
 BATCH = "attune.events.batch"
 REGISTERED = "attune.version.registered"
@@ -13,7 +18,24 @@ VALIDATED = "attune.validation.passed"
 BROKEN = "attune.validation.failed"
 LOG, MODEL = "attune.event-log", "attune.model"
 
+logger = logging.getLogger(__name__)
+
 
 def announce(name: str, resource: str, payload: dict[str, Any]) -> None:
-    """Put an event on the bus; a bus that does not answer is Prefect's to report, and stops nothing here."""
-    emit_event(name, resource={"prefect.resource.id": resource}, payload=payload)
+    """Put an event on the bus from within a flow; a bus that does not answer is reported and stops nothing.
+
+    What an event sets off is also on a schedule, so that one that was not heard costs time.
+    """
+    if not get_current_settings().api.url:
+        return
+    try:
+        with get_client(sync_client=True) as client:
+            post(client, name, resource, payload)
+    except (httpx.HTTPError, PrefectException) as error:
+        logger.warning("%s was not announced: %s", name, error)
+
+
+def post(client: SyncPrefectClient, name: str, resource: str, payload: dict[str, Any]) -> None:
+    """Put an event on the bus; on return Prefect has it. Raises what the client raises."""
+    event = Event(event=name, resource=Resource({"prefect.resource.id": resource}), payload=payload)
+    client.request("POST", "/events", json=[event.model_dump(mode="json")]).raise_for_status()

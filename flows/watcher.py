@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.events.schemas.events import Event, Resource
 from prefect.exceptions import PrefectException
 
 from attune import logs
@@ -23,7 +22,7 @@ from attune.errors import EventLogError
 from attune.event_log import EventLog
 from attune.pulse import beat
 from attune.settings import Settings
-from flows.announcing import BATCH, LOG
+from flows.announcing import BATCH, LOG, post
 from flows.catching_up import catch_up
 
 log = logging.getLogger(__name__)
@@ -92,10 +91,7 @@ class Watcher:
             stop.wait(pause)
 
     def _announce(self, new: int, head: int) -> None:
-        event = Event(
-            event=BATCH, resource=Resource({"prefect.resource.id": LOG}), payload={"events": new, "position": head}
-        )
-        self._client.request("POST", "/events", json=[event.model_dump(mode="json")]).raise_for_status()
+        post(self._client, BATCH, LOG, {"events": new, "position": head})
         log.info("announced %d new events up to position %d", new, head)
 
 

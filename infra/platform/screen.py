@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from rich.table import Table
+from rich.box import SIMPLE
+from rich.table import Column, Table
 
 from infra.platform.lifecycle import Condition
 
@@ -11,7 +12,7 @@ COLOURS = {"ready": "green", "starting": "yellow"}
 
 def table(conditions: Sequence[Condition]) -> Table:
     """One row a part: what it is, how it is, where it answers, since when, its memory."""
-    found = Table("part", "state", "address", "up for", "memory", "what it does")
+    found = Table("part", "state", Column("address", no_wrap=True), "up for", "memory", "what it does", box=SIMPLE)
     for one in conditions:
         colour = COLOURS.get(one.state, "red")
         found.add_row(

@@ -115,6 +115,7 @@ class Supervisor:
             "command": _escaped((sys.executable, "-m", "infra.platform.watchman")),
             "events": "TICK_5",
             "autorestart": "true",
+            "stdout_logfile": "NONE",
             "stderr_logfile": str(log_of(self.settings, WATCHMAN)),
             "priority": "999",
         }

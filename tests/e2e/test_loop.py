@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from attune.clock import system_clock
@@ -23,7 +25,6 @@ from attune.event_log import EventLog
 from attune.promotions import Promotions
 from features.importing import import_source
 from features.sources import tabular
-from features.verdicts import Verdict, Verdicts
 from infra.demo.endpoint import Endpoint, react
 from infra.local import Stack
 from models.evaluation.spoil import spoil
@@ -66,16 +67,20 @@ def take_in(platform: Stack, planted, tmp_path_factory: pytest.TempPathFactory) 
 
 def test_nothing_is_trained_on_what_broke_its_contract(platform: Stack, planted, take_in) -> None:
     from flows.train import train
+    from flows.validate import validate
 
     assert take_in("early") == len(planted.early)
-    verdicts = Verdicts(platform.settings.validation_folder)
-    passed = verdicts.all()
-    reached = verdicts.passed_upto()
-    verdicts.record(Verdict(0, reached, ("value between 0.5 and 5",), ()))
-    with pytest.raises(DataContractError, match=r"training is stopped.*value between"):
+    file = next(platform.settings.lake_folder.glob("day=*/*.parquet"))
+    whole = file.read_bytes()
+    table = pq.read_table(file, partitioning=None)
+    kinds = ["smuggled" if kind == "click" else kind for kind in table["kind"].to_pylist()]
+    place = table.schema.get_field_index("kind")
+    pq.write_table(table.set_column(place, "kind", pa.array(kinds, table.schema.field("kind").type)), file)
+    assert not validate(after=0)["ok"]
+    with pytest.raises(DataContractError, match=r"training is stopped.*smuggled"):
         train()
-    for verdict in passed:
-        verdicts.record(verdict)
+    file.write_bytes(whole)
+    assert validate()["ok"]
 
 
 def test_a_first_version_is_trained_and_registered(story, platform: Stack) -> None:
