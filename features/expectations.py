@@ -1,4 +1,4 @@
-"""The only caller of Great Expectations: holds a batch of the lake against its suites and writes Data Docs.
+"""The only caller of Great Expectations: holds a batch of the lake against its suites and writes its Data Docs.
 
 Bad rows were stopped at the door; what is checked here is that nothing slipped in behind it (another writer, a
 damaged file, a broken migration), and that the batch is what one expects of it. Critical expectations stop training,
@@ -6,7 +6,9 @@ warnings are reported.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+import re
+import tempfile
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 from great_expectations import expectations as gxe
 from great_expectations.core import ExpectationSuite, ValidationDefinition
+from great_expectations.core.run_identifier import RunIdentifier
 from great_expectations.data_context import EphemeralDataContext
 from great_expectations.data_context.types.base import (
     DataContextConfig,
@@ -25,11 +28,12 @@ from great_expectations.data_context.types.base import (
 from great_expectations.expectations.metadata_types import FailureSeverity
 from great_expectations.expectations.row_conditions import Column
 
-from attune.clock import DAY, to_iso
+from attune.clock import DAY, to_datetime, to_iso
 from attune.columns import Columns
 from attune.door import EARLIEST, FUTURE_LIMIT, ID_LIMIT
 from attune.kinds import KINDS, RETRACT
-from features.lake import BEHAVIOUR
+from features import data_docs
+from features.lake import BEHAVIOUR, SCHEMA
 
 CRITICAL, WARNING = FailureSeverity.CRITICAL, FailureSeverity.WARNING
 TYPES = ("interaction", "feedback", "slate", "item", "user")
@@ -40,6 +44,9 @@ EXPECTED_ROWS = 100
 FRESH = DAY
 """How old the latest event of a batch may be, by the time at which it was logged."""
 EXAMPLES = 5
+
+COLUMNS = tuple(name for name in SCHEMA.names if name not in (Columns.PAYLOAD, Columns.SLATE_ID))
+"""What the suites look at: the columns of ``features.lake.SCHEMA`` that a batch needs."""
 
 
 @dataclass(frozen=True)
@@ -73,29 +80,39 @@ class Validation:
         return not self.failed
 
 
-def validate(batch: pa.Table | pd.DataFrame, known_items: Iterable[str], now: int, docs_folder: Path) -> Validation:
-    """Hold a batch of the lake (columns of ``features.lake.SCHEMA``) against its suites.
+def validate(
+    batch: pa.Table | pd.DataFrame, known_items: Collection[str], now: int, docs_folder: Path, name: str = "batch"
+) -> Validation:
+    """Hold a batch of the lake (with the columns ``COLUMNS``) against its suites.
 
     ``known_items`` are the ids that the catalogue holds, ``now`` is the import clock in microseconds. Data Docs go to
-    ``docs_folder`` and nothing is written elsewhere. A broken expectation is a finding, not an error.
+    ``docs_folder``, where ``name`` tells the batch, and nothing is written elsewhere. A broken expectation is a
+    finding, not an error.
     """
     events = batch.to_pandas() if isinstance(batch, pa.Table) else batch
-    behaviour = events[events[Columns.TYPE].isin(BEHAVIOUR)] if Columns.TYPE in events else events
-    if Columns.ITEM_ID in behaviour:
-        unknown = ~behaviour[Columns.ITEM_ID].isin(set(known_items))
-        behaviour = behaviour.assign(**{UNKNOWN_ITEM: behaviour[Columns.ITEM_ID].where(unknown, None)})
-    context = _context(docs_folder)
-    outcomes = _run(context, "events", events, _of_every_event(now))
-    if len(behaviour):
-        outcomes += _run(context, "behaviour", behaviour, _of_behaviour(behaviour))
+    docs_folder.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=docs_folder))
+    context, run = _context(draft), RunIdentifier(re.sub(r"[^\w-]+", "-", name), to_datetime(now))
+    outcomes = _run(context, run, "events", events, _of_every_event(now))
+    if len(behaviour := _behaviour(events, known_items)):
+        outcomes += _run(context, run, "behaviour", behaviour, _of_behaviour(behaviour))
     context.build_data_docs(site_names=[SITE])
     findings = [(outcome, _finding(outcome)) for outcome in outcomes if not outcome.success]
-    return Validation(
-        evaluated=len(outcomes),
-        docs=docs_folder / "index.html",
-        failed=[finding for outcome, finding in findings if outcome.expectation_config.severity == CRITICAL],
-        warnings=[finding for outcome, finding in findings if outcome.expectation_config.severity != CRITICAL],
-    )
+    failed = [finding for outcome, finding in findings if outcome.expectation_config.severity == CRITICAL]
+    warnings = [finding for outcome, finding in findings if outcome.expectation_config.severity != CRITICAL]
+    pages = sorted(page.relative_to(draft) for page in (draft / "validations").rglob("*.html"))
+    told = [[page.parts[1], str(page)] for page in pages]
+    result = data_docs.Result(name, now, len(events), [*map(str, failed)], [*map(str, warnings)], told)
+    return Validation(len(outcomes), data_docs.publish(draft, docs_folder, result), failed, warnings)
+
+
+def _behaviour(events: pd.DataFrame, known_items: Collection[str]) -> pd.DataFrame:
+    """The interactions and feedback, with their items that the catalogue lacks in a column of their own."""
+    behaviour = events[events[Columns.TYPE].isin(BEHAVIOUR)] if Columns.TYPE in events else events
+    if Columns.ITEM_ID not in behaviour:
+        return behaviour
+    unknown = ~behaviour[Columns.ITEM_ID].isin(known_items)
+    return behaviour.assign(**{UNKNOWN_ITEM: behaviour[Columns.ITEM_ID].where(unknown, None)})
 
 
 def _of_every_event(now: int) -> Iterator[gxe.Expectation]:
@@ -161,7 +178,7 @@ def _of_behaviour(behaviour: pd.DataFrame) -> Iterator[gxe.Expectation]:
     )
 
 
-def _context(docs_folder: Path) -> EphemeralDataContext:
+def _context(folder: Path) -> EphemeralDataContext:
     config = DataContextConfig(
         store_backend_defaults=InMemoryStoreBackendDefaults(),
         data_docs_sites={
@@ -170,7 +187,7 @@ def _context(docs_folder: Path) -> EphemeralDataContext:
                 "show_how_to_buttons": False,
                 "store_backend": {
                     "class_name": "TupleFilesystemStoreBackend",
-                    "base_directory": str(docs_folder.resolve()),
+                    "base_directory": str(folder.resolve()),
                 },
                 "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
             }
@@ -178,18 +195,21 @@ def _context(docs_folder: Path) -> EphemeralDataContext:
         analytics_enabled=False,
         progress_bars=ProgressBarsConfig(globally=False),
     )
-    docs_folder.mkdir(parents=True, exist_ok=True)
     return gx.get_context(mode="ephemeral", project_config=config)
 
 
 def _run(
-    context: EphemeralDataContext, name: str, frame: pd.DataFrame, expectations: Iterable[gxe.Expectation]
+    context: EphemeralDataContext,
+    run: RunIdentifier,
+    name: str,
+    frame: pd.DataFrame,
+    expectations: Iterable[gxe.Expectation],
 ) -> list[Any]:
     source = context.data_sources.add_pandas(name)
     batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
     suite = context.suites.add(ExpectationSuite(name=name, expectations=list(expectations)))
     definition = context.validation_definitions.add(ValidationDefinition(name=name, data=batch, suite=suite))
-    outcome = definition.run(batch_parameters={"dataframe": frame}, result_format="SUMMARY")
+    outcome = definition.run(batch_parameters={"dataframe": frame}, result_format="SUMMARY", run_id=run)
     return list(outcome.results)
 
 

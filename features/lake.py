@@ -170,9 +170,8 @@ class Lake:
                 files = self._files()
                 continue
             except (pa.ArrowException, OSError) as error:
-                raise DataContractError(
-                    f"lake: {file.path} cannot be read ({error}); write its day again: `attune backfill {file.day} {file.day}`"
-                ) from error
+                cure = f"write its day again: `attune backfill {file.day} {file.day}`"
+                raise DataContractError(f"lake: {file.path} cannot be read ({error}); {cure}") from error
             reached = file.last
             if len(piece):
                 yield piece
