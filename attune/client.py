@@ -92,9 +92,13 @@ class EventsAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What answers now; everything but the endpoint is None without a champion. Times are ISO 8601."""
+    """What answers now; everything after the first three is None without a champion. Times are ISO 8601.
+
+    ``log_id`` says which event log the endpoint reads and writes (``EventLog.log_id``).
+    """
 
     endpoint: str
+    log_id: str
     served_by: str
     version: str | None
     previous: str | None

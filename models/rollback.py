@@ -45,13 +45,19 @@ def rollback(
     go back to, PromotionConflict when somebody else is promoting.
     """
     with held(table, endpoint, actor) as lease:
-        history = table.history(endpoint, ALL)
-        target = _demanded(version, history, endpoint) if version else _before(history, endpoint)
-        _check_kept(registry, target, say)
-        reason = f"rolled back from version {history[0].version}"
-        promotion = table.append(lease, target, "rollback", reason, actor)
+        version = target(table, endpoint, version)
+        _check_kept(registry, version, say)
+        left = table.champion(endpoint)
+        reason = f"rolled back from version {left.version}" if left else ""
+        promotion = table.append(lease, version, "rollback", reason, actor)
     _project(registry, promotion, say)
     return promotion
+
+
+def target(table: Promotions, endpoint: str, version: str | None) -> str:
+    """The version that a roll-back would go to now; raises ModelError as ``rollback`` does."""
+    history = table.history(endpoint, ALL)
+    return _demanded(version, history, endpoint) if version else _before(history, endpoint)
 
 
 def stack(history: Iterable[Promotion]) -> list[str]:

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 import uvicorn
@@ -113,13 +114,10 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     recommending = Recommending(
         rooms.watch, states, rooms.signer, rooms.slates, rooms.metrics, parts.clock, rooms.reads, rooms.model
     )
+    describe = partial(_describe, settings.endpoint, parts.event_log.log_id(), rooms.watch)
     accepting = Accepting(parts.event_log, rooms.signer, rooms.metrics, parts.clock, rooms.writes)
     app.include_router(hot_routes(recommending, accepting))
-    app.include_router(
-        steward_routes(
-            lambda: _describe(settings.endpoint, rooms.watch), lambda: _missing(rooms, parts.event_log), rooms.metrics
-        )
-    )
+    app.include_router(steward_routes(describe, lambda: _missing(rooms, parts.event_log), rooms.metrics))
     return app
 
 
@@ -149,10 +147,11 @@ async def _missing(rooms: Rooms, event_log: EventLog) -> str | None:
     return None
 
 
-def _describe(endpoint: str, watch: ChampionWatch) -> ModelAnswer:
+def _describe(endpoint: str, log_id: str, watch: ChampionWatch) -> ModelAnswer:
     champion = watch.champion
     return ModelAnswer(
         endpoint=endpoint,
+        log_id=log_id,
         served_by="champion" if champion else POPULARITY,
         version=champion.version if champion else None,
         previous=champion.promotion.previous if champion else None,

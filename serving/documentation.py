@@ -57,6 +57,7 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "ModelAnswer": {
         "endpoint": "default",
+        "log_id": "2f1c6b9c7f0e4d0bb7b1a4d2f3e5a697",
         "served_by": "champion",
         "version": "3",
         "previous": "2",

@@ -138,9 +138,10 @@ class EventsAnswer(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class ModelAnswer(msgspec.Struct, kw_only=True, frozen=True):
-    """What is answering now; everything but the endpoint is null without a champion."""
+    """What is answering now; everything after the first three is null without a champion."""
 
     endpoint: str
+    log_id: Annotated[str, Meta(description="Which event log it reads and writes: a random word, kept in backups.")]
     served_by: str
     version: str | None
     previous: str | None

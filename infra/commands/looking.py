@@ -50,7 +50,7 @@ def user(user_id: str, limit: int, as_json: bool) -> None:
         return
     _show_state(state, kinds)
     rows = [
-        [_moment(one.time), one.kind, one.value, one.item_id, titles[one.item_id], "taken back" * one.retracted]
+        [_moment(one.time), one.kind, _value(one.value), one.item_id, titles[one.item_id], "taken back" * one.retracted]
         for one in latest
     ]
     output.table(["when (UTC)", "kind", "value", "item", "title", ""], rows, title="latest events", numbers=[2])
@@ -78,7 +78,7 @@ def _show_state(state: UserState, kinds: Counter[str]) -> None:
     for name, time in (("first", state.first_time), ("last", state.last_time)):
         if time is not None:
             values[name] = f"{_moment(time)} UTC"
-    output.facts(f"user {state.user_id}", values | state.attributes)
+    output.facts(f"user {state.user_id}", values | _plain(state.attributes))
 
 
 def items(limit: int, search: str, as_json: bool) -> None:
@@ -114,7 +114,7 @@ def item(item_id: str, as_json: bool) -> None:
         output.print_json({"item_id": item_id, "attributes": attributes, "events": sum(kinds.values()), "kinds": kinds})
         return
     counted = ", ".join(f"{number:,} {kind}" for kind, number in kinds.items()) or "none"
-    described = found.attributes if found else {"described": "by no event; only behaviour names it"}
+    described = _plain(found.attributes) if found else {"described": "by no event; only behaviour names it"}
     output.facts(f"item {item_id}", {**described, "events": counted})
 
 
@@ -130,6 +130,15 @@ def _item(one: KnownItem) -> dict[str, Any]:
 def title_of(found: KnownItem | None) -> str:
     """Its title, '' where it has none or is not described."""
     return found.title if found else ""
+
+
+def _value(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
+
+
+def _plain(attributes: dict[str, Any]) -> dict[str, str]:
+    """Attributes as text: a year is no quantity."""
+    return {name: ", ".join(map(str, one)) if isinstance(one, list) else str(one) for name, one in attributes.items()}
 
 
 def _moment(micros: int) -> str:

@@ -78,17 +78,18 @@ def compare(a: str, b: str, as_json: bool) -> None:
 
 def rollback(version: str | None, as_json: bool) -> None:
     """Make a former champion the champion again."""
-    from models.registry import Registry
     from models.rollback import rollback as go_back
+    from models.rollback import target
 
     settings, said = Settings(), list[str]()
     event_log.prepare(settings.log_url)
-    with (
-        running.registry(settings, Progress(quiet=as_json), demanded=False) as found,
-        closing(Promotions(settings.log_url)) as table,
-    ):
-        before = table.champion(settings.endpoint)
-        promotion = go_back(table, Registry(found.mlflow_url), settings.endpoint, version, _actor(), said.append)
+    with closing(Promotions(settings.log_url)) as table:
+        target(table, settings.endpoint, version)
+        with running.registry(settings, Progress(quiet=as_json), demanded=False) as found:
+            from models.registry import Registry
+
+            before = table.champion(settings.endpoint)
+            promotion = go_back(table, Registry(found.mlflow_url), settings.endpoint, version, _actor(), said.append)
     changed = promotion != before
     for line in said:
         output.note(line)

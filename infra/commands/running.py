@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from attune import event_log, logs
 from attune.client import Client
 from attune.errors import AttuneError
+from attune.event_log import EventLog
 from attune.promotions import Promotions
 from attune.settings import Settings
 from infra.children import Interrupted, ending_on_signals, ending_undisturbed
@@ -113,7 +114,7 @@ def endpoint(settings: Settings, progress: Progress) -> Iterator[Client]:
     platform = addresses.running(settings)
     found = platform or settings
     with Client(f"http://{found.serving_host}:{found.serving_port}") as client:
-        if platform is not None or (found.serving_port and client.ready()):
+        if platform is not None or (found.serving_port and _is_ours(client, settings)):
             with _told(found):
                 yield client
             return
@@ -125,6 +126,18 @@ def endpoint(settings: Settings, progress: Progress) -> Iterator[Client]:
             stack.wait()
         with Client(stack.endpoint_url) as client:
             yield client
+
+
+def _is_ours(client: Client, settings: Settings) -> bool:
+    """Whether an endpoint answers that reads and writes the event log of these settings."""
+    if not client.ready():
+        return False
+    event_log.prepare(settings.log_url)
+    with closing(EventLog(settings.log_url)) as log:
+        ours = client.model().log_id == log.log_id()
+    if not ours:
+        note(f"the endpoint at {client.url} serves another event log than this one, and is not asked")
+    return ours
 
 
 def _bundle_is_here(settings: Settings) -> bool:

@@ -16,7 +16,7 @@ def client(endpoint) -> Iterator[Client]:
 
 def test_a_slate_is_asked_for_and_answered(client: Client, endpoint) -> None:
     assert client.ready()
-    assert client.model().version == "1"
+    assert (client.model().version, client.model().log_id) == ("1", endpoint.log.log_id())
     endpoint.event("typed", "a-0")
     slate = client.recommend("typed", k=3, seed=5, exclude=["b-1"], context={"page": "home"})
     assert [item.position for item in slate.items] == [1, 2, 3]
