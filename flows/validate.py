@@ -1,21 +1,36 @@
-"""A batch of the lake is held against its expectations; what is critical and broken stops training."""
+"""The lake's new events are held against their expectations, stretch by stretch; what is critical stops training."""
 
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from prefect import flow, task
-from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
+from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 
 from attune.clock import system_clock
-from attune.columns import Columns
 from attune.settings import Settings
-from features.expectations import Validation
-from features.expectations import validate as hold_against_suite
 from features.verdicts import Verdict, Verdicts
 from flows import rooms
+from flows.making import flow, step
+
+STRETCH = 250_000
+"""Positions judged at once, at most: what is held in memory does not grow with what is to be judged."""
 
 
-@task
+@dataclass(frozen=True)
+class Judged:
+    """The verdict on one stretch, how many expectations it was held against, and the page that shows all of them."""
+
+    verdict: Verdict
+    expectations: int
+    docs: str
+
+    @property
+    def name(self) -> str:
+        """The stretch in words."""
+        return f"positions {self.verdict.after + 1:,} to {self.verdict.upto:,}"
+
+
+@step
 def open_batch(after: int | None, upto: int | None) -> tuple[int, int]:
     """The positions to judge: by default what lies between the last passing verdict and the lake's watermark.
 
@@ -27,30 +42,73 @@ def open_batch(after: int | None, upto: int | None) -> tuple[int, int]:
     return start, watermark if upto is None else min(upto, watermark)
 
 
-@task
-def judge_batch(after: int, upto: int) -> Validation:
-    """Run the suite and write the Data Docs."""
+def stretches(after: int, upto: int) -> list[tuple[int, int]]:
+    """(``after``, ``upto``] cut into equal parts of at most ``STRETCH`` positions."""
+    parts = max(-(-(upto - after) // STRETCH), 1)
+    return list(pairwise(after + (upto - after) * part // parts for part in range(parts + 1)))
+
+
+@step
+def judge(after: int, upto: int) -> list[Judged]:
+    """Run the suites on every stretch, write the Data Docs, and keep a verdict on each for training.
+
+    A killed run leaves the verdicts that it came to; the next one goes on after those that passed.
+    """
+    from features import expectations
+
     settings = Settings()
-    lake = rooms.lake(settings)
-    described = lake.events(upto=upto, types=("item",), columns=(Columns.ITEM_ID,))[Columns.ITEM_ID].to_pylist()
-    return hold_against_suite(lake.events(after, upto), described, system_clock(), settings.docs_folder)
+    lake, verdicts = rooms.lake(settings), Verdicts(settings.validation_folder)
+    described = lake.item_ids(("item",), upto)
+    progress: Any = create_progress_artifact(0.0, key="validation-progress", description="Judging the lake's new events")
+    judged = []
+    for start, stop in stretches(after, upto):
+        batch = lake.events(start, stop, columns=expectations.COLUMNS)
+        name = f"positions {start + 1:,} to {stop:,}"
+        found = expectations.validate(batch, described, system_clock(), settings.docs_folder, name)
+        verdict = Verdict(start, stop, tuple(map(str, found.failed)), tuple(map(str, found.warnings)))
+        judged.append(Judged(verdicts.record(verdict), found.evaluated, str(found.docs)))
+        update_progress_artifact(progress, 100.0 * (stop - after) / (upto - after))
+    return judged
 
 
-@task(cache_policy=NO_CACHE)
-def record_verdict(after: int, upto: int, validation: Validation) -> dict[str, Any]:
-    """Keep the verdict for training, and show the findings in the run's page."""
-    findings = [("critical", one) for one in validation.failed] + [("warning", one) for one in validation.warnings]
-    rows = [{"severity": severity, "finding": str(one)} for severity, one in findings]
-    create_table_artifact(key="validation", table=rows or [{"severity": "-", "finding": "nothing to report"}])
-    verdict = Verdict(after, upto, tuple(map(str, validation.failed)), tuple(map(str, validation.warnings)))
-    verdict = Verdicts(Settings().validation_folder).record(verdict)
-    return {**vars(verdict), "ok": verdict.ok, "expectations": validation.evaluated, "docs": str(validation.docs)}
+@step
+def sum_up(judged: list[Judged]) -> dict[str, Any]:
+    """What was found in all stretches together, shown in the run's page."""
+    rows = [row for one in judged for row in _findings(one)]
+    create_table_artifact(key="validation", table=rows, description="What did not hold in the lake's new events")
+    verdicts = [one.verdict for one in judged]
+    return {
+        "after": verdicts[0].after,
+        "upto": verdicts[-1].upto,
+        "ok": all(verdict.ok for verdict in verdicts),
+        "broken": [told for one in judged for told in _told(one, one.verdict.broken, len(judged))],
+        "warnings": [told for one in judged for told in _told(one, one.verdict.warnings, len(judged))],
+        "expectations": sum(one.expectations for one in judged),
+        "docs": judged[-1].docs,
+    }
+
+
+def _findings(judged: Judged) -> list[dict[str, str]]:
+    findings = [("critical", one) for one in judged.verdict.broken]
+    findings += [("warning", one) for one in judged.verdict.warnings]
+    findings = findings or [("-", "nothing to report")]
+    return [{"events": judged.name, "severity": severity, "finding": finding} for severity, finding in findings]
+
+
+def _told(judged: Judged, findings: tuple[str, ...], stretches: int) -> list[str]:
+    """The findings as they are, or with the stretch that they are of where there are several."""
+    return [finding if stretches == 1 else f"{judged.name}: {finding}" for finding in findings]
 
 
 @flow(name="validate")
 def validate(after: int | None = None, upto: int | None = None) -> dict[str, Any]:
-    """Judge the positions in (``after``, ``upto``]; a broken batch is a verdict, not a failed run."""
+    """Hold the lake's new events against their expectations; a broken batch is a verdict, not a failed run.
+
+    Args:
+        after: The last position that is not judged; empty: the last one that has passed.
+        upto: The last position that is judged; empty: the last one in the lake.
+    """
     start, stop = open_batch(after, upto)
     if start >= stop:
-        return {"after": start, "upto": stop, "ok": True, "broken": (), "warnings": (), "expectations": 0, "docs": ""}
-    return record_verdict(start, stop, judge_batch(start, stop))
+        return {"after": start, "upto": stop, "ok": True, "broken": [], "warnings": [], "expectations": 0, "docs": ""}
+    return sum_up(judge(start, stop))
