@@ -9,13 +9,19 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
 
-.PHONY: install demo test test-long lint
+.PHONY: install demo test test-long lint up down
 
 install:
 	@$(PYTHON) infra/install.py $(VENV)
 
 demo: install  ## the whole loop on real data, in five minutes
 	@ATTUNE_DIE_WITH_PARENT=$$PPID exec $(BIN)/attune demo
+
+up: install  ## the platform, in the background; `make down` stops it
+	@$(BIN)/attune up
+
+down: install
+	@$(BIN)/attune down
 
 test: install  ## every test that a change must pass
 	@$(BIN)/python -m pytest -q -m "not long"

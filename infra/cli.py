@@ -8,8 +8,9 @@ from typing import NoReturn
 
 import typer
 
-from infra.commands import imports, models, people
+from infra.commands import imports, models, people, upkeep
 from infra.commands.options import SERVERS, START
+from infra.platform import cli as platform
 
 EXIT = """Exit status: [bold]0[/bold] done, [bold]1[/bold] something attune can explain, [bold]2[/bold] a wrong call,
 [bold]3[/bold] refused by the gates, [bold]130[/bold] interrupted. Results go to standard output, messages to standard
@@ -48,9 +49,11 @@ def serve() -> None:
     serving.serve()
 
 
+platform.add_to(app)
 imports.add_to(app)
 people.add_to(app)
 models.add_to(app)
+upkeep.add_to(app)
 
 
 def main() -> NoReturn:

@@ -35,9 +35,9 @@ LASTING = {
     "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": "P30D",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_EVENT_RETENTION_OVERRIDES": '{"prefect.flow-run.heartbeat": 3600}',
 }
-"""For the platform: logs in the UI, a worker that asks every second, leases that outlive the server, old runs and
-events (30 days, and by Prefect's own default 7; heartbeats an hour) removed. Without the file storage a restarted server would forget who holds
-a deployment's place, and hold it for ever."""
+"""For the platform: logs in the UI, a worker that asks every second, leases that outlive the server (without the file
+storage a restarted server would forget who holds a deployment's place, and hold it for ever). Runs go after 30 days,
+heartbeats after an hour, other events after Prefect's own 7 days."""
 
 
 def environment(settings: Settings, lasting: bool = False) -> dict[str, str]:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-START, EVENTS, PEOPLE, MODELS, SERVERS = "Start here", "Events", "Recommendations", "Models", "Platform"
+START, EVENTS, PEOPLE, MODELS = "Start here", "Events", "Recommendations", "Models"
+SERVERS, UPKEEP = "Platform", "Upkeep"
 """The panels of `attune --help`, in the order in which people meet them."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output instead of tables.")]

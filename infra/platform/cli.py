@@ -5,14 +5,13 @@ from typing import Annotated
 
 import typer
 
-PLATFORM = "Platform"
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+from infra.commands.options import SERVERS, AsJson
 
 
 def add_to(app: typer.Typer) -> None:
     """Put the commands under their own heading of the help."""
     for command in (up, status, logs, doctor, down, env):
-        app.command(rich_help_panel=PLATFORM)(command)
+        app.command(rich_help_panel=SERVERS)(command)
 
 
 def up(as_json: AsJson = False) -> None:

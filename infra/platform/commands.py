@@ -5,15 +5,16 @@ import shlex
 import subprocess
 import sys
 from collections import deque
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.text import Text
 
 from attune.errors import AttuneError
 from attune.settings import Settings
 from infra.children import Interrupted, ending_on_signals, ending_undisturbed
+from infra.commands import output
+from infra.commands.output import console, print_json, say_next
 from infra.environment import environment
 from infra.platform import addresses, examinations, lifecycle
 from infra.platform.parts import log_of, part_named, parts, with_addresses
@@ -21,24 +22,25 @@ from infra.platform.screen import table
 
 NOTHING_RUNS = 4
 FEAST_FILE = "feature_store.yaml"
+COLOURS = {"good": "green", "warning": "yellow", "bad": "red"}
 
 
 def up(as_json: bool) -> None:
     """Start everything, showing how far it is."""
-    console = Console(stderr=True, quiet=as_json)
+    screen = Console(stderr=True, quiet=as_json)
     with ending_on_signals(), ending_undisturbed():
         try:
-            with Live(console=console, refresh_per_second=4, transient=True) as live:
+            with Live(console=screen, refresh_per_second=4, transient=True) as live:
                 settings, seconds = lifecycle.up(Settings(), lambda now: live.update(table(now)))
         except Interrupted as signal:
             raise SystemExit(128 + signal.number) from None
     found = lifecycle.conditions(settings)
     if as_json:
-        _print({"seconds": round(seconds, 1), "parts": [one.as_dict() for one in found]})
+        print_json({"seconds": round(seconds, 1), "parts": [one.as_dict() for one in found]})
         return
-    Console().print(table(found))
-    how = f"The platform is up after {seconds:.0f} s" if seconds else "The platform was up already"
-    Console().print(f"{how}. `attune train` makes a model, `attune status` shows this table, `attune down` stops it.")
+    console().print(table(found))
+    console().print(f"the platform is up after {seconds:.0f} s" if seconds else "the platform was up already")
+    say_next("`attune train` makes a model, `attune status` shows this table, `attune down` stops it")
 
 
 def status(as_json: bool) -> int:
@@ -47,15 +49,15 @@ def status(as_json: bool) -> int:
     running = addresses.running(settings)
     if running is None:
         if as_json:
-            _print({"running": False, "parts": []})
+            print_json({"running": False, "parts": []})
         else:
-            Console().print(f"nothing runs on {settings.var}: `attune up` starts the platform")
+            console().print(f"nothing runs on {settings.var}: `attune up` starts the platform")
         return NOTHING_RUNS
     found = lifecycle.conditions(running)
     if as_json:
-        _print({"running": True, "parts": [one.as_dict() for one in found]})
+        print_json({"running": True, "parts": [one.as_dict() for one in found]})
     else:
-        Console().print(table(found))
+        console().print(table(found))
     return 0 if all(one.state == "ready" for one in found) else 1
 
 
@@ -74,7 +76,7 @@ def show_logs(name: str | None, follow: bool, lines: int) -> None:
         return
     for path in files:
         if len(files) > 1:
-            Console().rule(f"{path}", align="left")
+            console().rule(f"{path}", align="left")
         with path.open(errors="replace") as stream:
             sys.stdout.writelines(deque(stream, lines))
         sys.stdout.flush()
@@ -84,13 +86,10 @@ def doctor(as_json: bool) -> int:
     """Print every finding; the exit status."""
     found = examinations.examine(Settings())
     if as_json:
-        _print({"findings": [one.as_dict() for one in found]})
+        print_json({"findings": [one.as_dict() for one in found]})
     else:
-        shown = Table("", "looked at", "found", "what to do")
-        for one in found:
-            colour = {"good": "green", "warning": "yellow", "bad": "red"}[one.verdict]
-            shown.add_row(f"[{colour}]{one.verdict}[/]", one.name, one.found, one.advice)
-        Console().print(shown)
+        rows = [[Text(one.verdict, COLOURS[one.verdict]), one.name, one.found, one.advice] for one in found]
+        output.table(["", "looked at", "found", "what to do"], rows)
     return 1 if any(one.verdict == "bad" for one in found) else 0
 
 
@@ -100,9 +99,9 @@ def down(as_json: bool) -> None:
     with Console(stderr=True, quiet=as_json).status("stopping"):
         stopped = lifecycle.down(settings)
     if as_json:
-        _print({"stopped": stopped})
+        print_json({"stopped": stopped})
     else:
-        Console().print("the platform is down" if stopped else f"nothing runs on {settings.var}")
+        console().print("the platform is down" if stopped else f"nothing runs on {settings.var}")
 
 
 def print_environment() -> None:
@@ -135,7 +134,3 @@ def feast_file(settings: Settings) -> str:
         "entity_key_serialization_version": 3,
     }
     return f"# Written by `attune env`, for Feast's own commands.\n{json.dumps(config, indent=1)}\n"
-
-
-def _print(value: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")
