@@ -10,6 +10,7 @@ from attune.clock import system_clock
 from attune.settings import Settings
 from features.verdicts import Verdict, Verdicts
 from flows import rooms
+from flows.announcing import BROKEN, LOG, VALIDATED, announce
 from flows.making import flow, step
 
 STRETCH = 250_000
@@ -59,7 +60,9 @@ def judge(after: int, upto: int) -> list[Judged]:
     settings = Settings()
     lake, verdicts = rooms.lake(settings), Verdicts(settings.validation_folder)
     described = lake.item_ids(("item",), upto)
-    progress: Any = create_progress_artifact(0.0, key="validation-progress", description="Judging the lake's new events")
+    progress: Any = create_progress_artifact(
+        0.0, key="validation-progress", description="Judging the lake's new events"
+    )
     judged = []
     for start, stop in stretches(after, upto):
         batch = lake.events(start, stop, columns=expectations.COLUMNS)
@@ -73,14 +76,16 @@ def judge(after: int, upto: int) -> list[Judged]:
 
 @step
 def sum_up(judged: list[Judged]) -> dict[str, Any]:
-    """What was found in all stretches together, shown in the run's page."""
+    """What was found in all stretches together, shown in the run's page and told to who pauses or resumes training."""
     rows = [row for one in judged for row in _findings(one)]
-    create_table_artifact(key="validation", table=rows, description="What did not hold in the lake's new events")
+    create_table_artifact(key="validation", table=rows, description=f"All that was looked at: {judged[-1].docs}")
     verdicts = [one.verdict for one in judged]
+    after, upto, passed = verdicts[0].after, verdicts[-1].upto, all(verdict.ok for verdict in verdicts)
+    announce(VALIDATED if passed else BROKEN, LOG, {"after": after, "upto": upto})
     return {
-        "after": verdicts[0].after,
-        "upto": verdicts[-1].upto,
-        "ok": all(verdict.ok for verdict in verdicts),
+        "after": after,
+        "upto": upto,
+        "ok": passed,
         "broken": [told for one in judged for told in _told(one, one.verdict.broken, len(judged))],
         "warnings": [told for one in judged for told in _told(one, one.verdict.warnings, len(judged))],
         "expectations": sum(one.expectations for one in judged),

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from infra.commands import imports, models, people, upkeep
+from infra.commands import benches, imports, models, people, upkeep
 from infra.commands.options import SERVERS, START
 from infra.platform import cli as platform
 
@@ -54,6 +54,7 @@ imports.add_to(app)
 people.add_to(app)
 models.add_to(app)
 upkeep.add_to(app)
+benches.add_to(app)
 
 
 def main() -> NoReturn:

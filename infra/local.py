@@ -51,11 +51,11 @@ class Stack:
         os.environ.clear()
         os.environ.update(self._before)
 
-    def start_batch_servers(self, prefect: bool = True) -> None:
-        """MLflow and (unless told not to) Prefect, where the settings name none; returns at once, see ``wait``."""
+    def start_batch_servers(self, prefect: bool = True, mlflow: bool = True) -> None:
+        """Prefect and MLflow (unless told not to), where the settings name none; returns at once, see ``wait``."""
         if prefect and not self.settings.prefect_url:
             self._start_prefect()
-        if not self.settings.mlflow_url:
+        if mlflow and not self.settings.mlflow_url:
             self._start_mlflow()
 
     def start_endpoint(self) -> None:

@@ -1,0 +1,47 @@
+"""`attune bench`: measures, and writes what it found."""
+
+import importlib
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.commands.options import UPKEEP, AsJson
+
+
+class Bench(StrEnum):
+    """The benchmarks: a module of `infra.bench` each."""
+
+    platform = "platform"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Declare the command."""
+    app.command(rich_help_panel=UPKEEP)(bench)
+
+
+def bench(
+    name: Annotated[Bench, typer.Argument(help="What to measure.")],
+    out: Annotated[Path, typer.Option(help="The JSON file to write.")],
+    only: Annotated[str | None, typer.Option(help="One part of it: of platform reaction, kills or volume.")] = None,
+    seed: Annotated[int, typer.Option(help="Equal seeds draw equal events.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure on a scratch installation of its own and write figures with their limits. Minutes to an hour.
+
+    [bold]attune bench platform --out docs/results/platform.json[/bold]
+    """
+    from infra.bench.record import write
+    from infra.commands.output import print_json, table
+
+    figures = importlib.import_module(f"infra.bench.{name}").measure(seed, only)
+    command = shlex.join(["attune", *sys.argv[1:]])
+    found = write(out, name, command, seed, figures)
+    if as_json:
+        print_json(found)
+        return
+    rows = [[one.name, one.value, one.limit, {True: "yes", False: "NO", None: ""}[one.holds]] for one in figures]
+    table(["figure", "value", "limit", "holds"], rows, numbers=(1, 2))
