@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -116,14 +117,11 @@ def _last_logged(settings: Settings) -> int:
     from attune.event_log import EventLog
 
     try:
-        log = EventLog(settings.log_url)
-    except AttuneError:
+        with closing(EventLog(settings.log_url)) as log:
+            last = log.read(log.head() - 1, 1)
+            return last[0].logged_at if last else 0
+    except AttuneError:  # none yet, or damaged: another examination tells
         return 0
-    try:
-        last = log.read(log.head() - 1, 1)
-        return last[0].logged_at if last else 0
-    finally:
-        log.close()
 
 
 def _secrets(settings: Settings) -> Iterator[Finding]:

@@ -1,0 +1,77 @@
+"""The doctor: finds what was broken on purpose, names it, and says what to do."""
+
+import socket
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from attune.event_log import EventLog, prepare
+from attune.events import Interaction
+from attune.settings import Settings
+from infra.platform import examinations, ports
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    here = Settings(var=tmp_path / "var")
+    found = ports.choose(here.model_copy(update=dict.fromkeys(ports.CHOSEN, 0)))
+    prepare(found.log_url)
+    found.slate_key()
+    return found
+
+
+def verdicts(settings: Settings) -> dict[str, str]:
+    return {one.name: one.verdict for one in examinations.examine(settings)}
+
+
+def finding(settings: Settings, name: str) -> examinations.Finding:
+    return next(one for one in examinations.examine(settings) if one.name == name)
+
+
+def test_a_sound_installation_has_nothing_bad(settings: Settings) -> None:
+    assert "bad" not in verdicts(settings).values()
+
+
+def test_a_damaged_database_is_named(settings: Settings) -> None:
+    with closing(EventLog(settings.log_url)) as log:
+        log.append([
+            Interaction(event_id=f"e{n}", event_timestamp=n, user_id="u" * 50, item_id="i" * 50, kind="view")
+            for n in range(2_000)
+        ])  # fmt: skip
+    path = settings.var / "log" / "events.db"
+    damaged = bytearray(path.read_bytes())
+    damaged[8_192:40_000] = b"\xff" * (40_000 - 8_192)
+    path.write_bytes(damaged)
+    found = finding(settings, "databases")
+    assert found.verdict == "bad"
+    assert "events.db" in found.found
+    assert "restore" in found.advice
+
+
+def test_a_half_written_database_is_named(settings: Settings) -> None:
+    (settings.var / "mlflow").mkdir()
+    (settings.var / "mlflow" / "mlflow.db").write_bytes(b"SQLite for")
+    assert finding(settings, "databases").verdict == "bad"
+
+
+def test_a_taken_port_is_bad_while_the_platform_is_down(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", settings.prefect_port)):
+        found = finding(settings, "prefect")
+    assert (found.verdict, "ATTUNE_PREFECT_PORT" in found.advice) == ("bad", True)
+
+
+def test_a_key_that_others_may_read_is_bad(settings: Settings) -> None:
+    (settings.var / "slate.key").chmod(0o644)
+    assert finding(settings, "secrets").advice.startswith("chmod 600")
+
+
+def test_a_clock_behind_the_log_is_bad(settings: Settings) -> None:
+    with closing(EventLog(settings.log_url, clock=lambda: 4_000_000_000_000_000)) as log:
+        log.append([Interaction(event_id="e", event_timestamp=1, user_id="u", item_id="i", kind="view")])
+    assert finding(settings, "clock").verdict == "bad"
+
+
+def test_a_folder_without_permission_is_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write everywhere
+    assert finding(Settings(var=tmp_path / "var"), "folder").verdict == "bad"
