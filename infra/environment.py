@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from attune.settings import Settings
+from mlflow_server import command as mlflow_command
 
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -11,7 +12,7 @@ QUIET = {
     "PREFECT_CLI_PROMPT": "false",
     "GX_ANALYTICS_ENABLED": "false",
     "FEAST_USAGE": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
+    **mlflow_command.ENVIRONMENT,
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }

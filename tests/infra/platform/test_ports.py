@@ -25,9 +25,12 @@ def test_zero_means_a_free_port_each(settings: Settings) -> None:
 
 
 def test_every_taken_port_is_named_with_its_holder_and_its_setting(settings: Settings) -> None:
-    with socket.create_server(("127.0.0.1", settings.mlflow_port)), socket.create_server(("", settings.serving_port)):
-        with pytest.raises(ConfigError) as refused:
-            ports.demand_free(settings)
+    with (
+        socket.create_server(("127.0.0.1", settings.mlflow_port)),
+        socket.create_server(("", settings.serving_port)),
+        pytest.raises(ConfigError) as refused,
+    ):
+        ports.demand_free(settings)
     message = str(refused.value)
     assert f"port {settings.mlflow_port} on 127.0.0.1, which mlflow needs, is taken by process {os.getpid()}" in message
     assert "ATTUNE_MLFLOW_PORT" in message
