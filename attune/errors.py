@@ -1,6 +1,7 @@
 """Every error that attune raises on purpose.
 
     AttuneError
+    ├── BackupError            a backup could not be made, or is not what it was
     ├── ConfigError            a setting or a command-line argument is wrong
     ├── DataContractError      a row, a file or a batch breaks its contract
     ├── EndpointError          the endpoint refused a request or does not answer
@@ -19,6 +20,10 @@ A failed gate is a value, not an exception.
 
 class AttuneError(Exception):
     """The root of the tree: ``except AttuneError`` catches what attune can explain."""
+
+
+class BackupError(AttuneError):
+    """A backup could not be made, is not whole, or has no room where it should go."""
 
 
 class ConfigError(AttuneError):

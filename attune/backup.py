@@ -1,0 +1,302 @@
+"""Backups of everything that cannot be computed again, taken while it is in use, and their way back.
+
+A backup is one folder, named by its moment, with ``manifest.json`` naming every file and its sha256. The order of
+copying makes the copies fit together: what was derived from the log (verdicts, lake, features) comes before the log,
+so that nothing derived is ahead of it; the registry comes after it, so that whatever a promotion names is there. Within
+each part, a note of how far it has come is copied before what it speaks of.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from attune import backup_layout as layout
+from attune import copies, event_log
+from attune.clock import SECOND, Clock, from_datetime, system_clock, to_datetime, to_iso
+from attune.copies import LogFacts
+from attune.errors import BackupError
+from attune.settings import Settings
+from attune.tables import SCHEMA_VERSION
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+STAMP = "%Y%m%dT%H%M%SZ"
+
+
+@dataclass(frozen=True)
+class Backup:
+    """One backup: the log that it holds up to ``head``, when it was made (microseconds), and what it leaves out."""
+
+    folder: Path
+    created_at: int
+    log_id: str
+    head: int
+    files: int
+    bytes: int
+    not_copied: tuple[str, ...]
+
+
+def backup(settings: Settings, folder: Path, clock: Clock = system_clock) -> Backup:
+    """Copy everything into ``folder/<UTC stamp>``, which appears whole or not at all.
+
+    Raises BackupError when the disk is full, something is damaged, or another backup is at work there; ConfigError
+    where a database needs programs that are not installed.
+    """
+    with _room(folder), _explained(folder):
+        moment = _free_moment(folder, clock())
+        target = folder / _stamp(moment)
+        draft = folder / f".draft-{target.name}"
+        draft.mkdir(mode=0o700)
+        try:
+            facts, digests, not_copied = _copy_everything(settings, draft)
+            _write_manifest(draft, moment, facts, digests, not_copied)
+            draft.rename(target)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        copies.sync(folder)
+    return _read(target)
+
+
+def restore(settings: Settings, backup_folder: Path) -> Backup:
+    """Bring a backup back to where ``settings`` say, which must be empty but for logs and backups.
+
+    Everything is copied aside and checked before the first part takes its place; the log comes last. Raises BackupError
+    for a backup that is damaged or of a newer attune and for a place that is not empty; ConfigError when the backup
+    holds a database of another kind than the settings name. Then everything is as it was.
+    """
+    made = _read(backup_folder)
+    files = _manifest(backup_folder)["files"]
+    _check_place(settings, made, files)
+    aside = settings.var / ".restoring"
+    placed: list[Path] = []
+    with _explained(settings.var):
+        try:
+            for name, expected in files.items():
+                if copies.copy_file(_present(made.folder, name), aside / name) != expected["sha256"]:
+                    raise _altered(made.folder / name)
+            for name, target in layout.moves(settings, files):
+                placed.append(target)
+                _move(aside / name, target)
+            for name, url in layout.dumps(settings, files):
+                copies.load_postgres(aside / name, url)
+        except BaseException:
+            for target in placed:
+                _remove(target)
+            raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    event_log.prepare(settings.log_url)
+    return made
+
+
+def verify(backup_folder: Path) -> Backup:
+    """Read every file of a backup again; raises BackupError naming the first that is not what it was."""
+    made = _read(backup_folder)
+    for name, expected in _manifest(backup_folder)["files"].items():
+        if copies.digest_of(_present(made.folder, name)) != expected["sha256"]:
+            raise _altered(made.folder / name)
+    return made
+
+
+def latest(folder: Path) -> Backup | None:
+    """The newest backup in a folder, None where there is none."""
+    found = _all(folder)
+    return _read(found[-1]) if found else None
+
+
+def prune(folder: Path, keep: int) -> list[Path]:
+    """Remove all but the ``keep`` newest backups; those that were removed."""
+    old = _all(folder)[: -max(keep, 1)]
+    if not old:
+        return []
+    with _room(folder):
+        for one in old:
+            leaving = one.with_name(f".draft-{one.name}")
+            one.rename(leaving)  # at once: a half-removed backup has no valid name
+            shutil.rmtree(leaving)
+    return old
+
+
+def _copy_everything(settings: Settings, draft: Path) -> tuple[LogFacts, dict[str, str], list[str]]:
+    """All parts in their order; what the log says, the sha256 of every file, and what was not copied."""
+    digests: dict[str, str] = {}
+    for name in (layout.KEY, *layout.NOTES):
+        with suppress(FileNotFoundError):
+            digests[name] = copies.copy_file(layout.belongs(settings, name), draft / name)
+    digests |= _folder(settings.validation_folder, draft, layout.VERDICTS)
+    digests |= _folder(settings.lake_folder, draft, layout.LAKE)
+    digests |= _sqlite(layout.belongs(settings, layout.ONLINE), draft, layout.ONLINE)
+    digests |= _folder(settings.feast_folder, draft, layout.FEATURES)
+    facts, of_log = _log(settings, draft)
+    of_registry, not_copied = _registry(settings, draft)
+    return facts, digests | of_log | of_registry, not_copied
+
+
+def _log(settings: Settings, draft: Path) -> tuple[LogFacts, dict[str, str]]:
+    if copies.is_postgres(settings.log_url):
+        dump = draft / layout.LOG_DUMP
+        return copies.dump_log(settings.log_url, dump), {layout.LOG_DUMP: copies.digest_of(dump)}
+    copy = draft / layout.LOG_FILE
+    copies.copy_sqlite(layout.belongs(settings, layout.LOG_FILE), copy)
+    return copies.sqlite_log_facts(copy), {layout.LOG_FILE: copies.digest_of(copy)}
+
+
+def _registry(settings: Settings, draft: Path) -> tuple[dict[str, str], list[str]]:
+    """MLflow's database, those of its users, then the artifacts; and what lies elsewhere."""
+    digests: dict[str, str] = {}
+    if layout.registry_on_postgres(settings):
+        copies.dump_postgres(settings.mlflow_database_url, draft / layout.REGISTRY_DUMP)
+        digests[layout.REGISTRY_DUMP] = copies.digest_of(draft / layout.REGISTRY_DUMP)
+    else:
+        digests |= _sqlite(layout.belongs(settings, layout.REGISTRY_FILE), draft, layout.REGISTRY_FILE)
+    for database in sorted(settings.mlflow_folder.glob("[!.]*.db")):
+        if (name := f"{layout.REGISTRY}/{database.name}") != layout.REGISTRY_FILE:
+            digests |= _sqlite(database, draft, name)
+    if not digests and settings.mlflow_url:
+        return digests, [f"the registry at {settings.mlflow_url}: whoever runs it keeps it"]
+    if (artifacts := layout.artifacts_folder(settings)) is None:
+        return digests, [f"the registry's artifacts in {settings.mlflow_artifacts}: the store's own copies keep them"]
+    return digests | _folder(artifacts, draft, layout.ARTIFACTS), []
+
+
+def _folder(source: Path, draft: Path, part: str) -> dict[str, str]:
+    found = copies.copy_folder(source, draft / part, partial(layout.to_be_copied, part))
+    return {f"{part}/{place.as_posix()}": digest for place, digest in found.items()}
+
+
+def _sqlite(source: Path, draft: Path, name: str) -> dict[str, str]:
+    """A SQLite database, where there is one."""
+    if not source.is_file():
+        return {}
+    copies.copy_sqlite(source, draft / name)
+    return {name: copies.digest_of(draft / name)}
+
+
+def _check_place(settings: Settings, made: Backup, files: Mapping[str, Any]) -> None:
+    """Raise unless everything of the backup has a place to go to, and that place is empty."""
+    layout.check_kinds(settings, files)
+    var = settings.var.resolve()
+    backups = (made.folder, settings.backups.resolve())
+    others = {settings.logs_folder.name, ".restoring"}
+    others |= {path.relative_to(var).parts[0] for path in backups if path != var and path.is_relative_to(var)}
+    if there := sorted(path.name for path in var.glob("*") if path.name not in others):
+        raise BackupError(f"{var} is not empty ({', '.join(there)}); restore into an empty folder: set ATTUNE_VAR")
+    for _, target in layout.moves(settings, files):
+        if target.exists():
+            raise BackupError(f"{target} exists already; move it aside or name another place in the settings")
+    for _, url in layout.dumps(settings, files):
+        copies.check_empty_postgres(url)
+
+
+def _move(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(source, target)
+    copies.sync(target.parent)
+
+
+def _remove(target: Path) -> None:
+    if target.is_dir():
+        shutil.rmtree(target, ignore_errors=True)
+    target.unlink(missing_ok=True)
+
+
+def _write_manifest(
+    draft: Path, moment: int, facts: LogFacts, digests: Mapping[str, str], not_copied: list[str]
+) -> None:
+    sizes = {name: (draft / name).stat().st_size for name in digests}
+    files = {name: {"sha256": digests[name], "bytes": sizes[name]} for name in sorted(digests)}
+    about = {"format": FORMAT, "created_at": to_iso(moment), "schema": facts.schema, "log_id": facts.log_id}
+    told = json.dumps({**about, "head": facts.head, "not_copied": not_copied, "files": files}, indent=1)
+    with (draft / MANIFEST).open("w") as stream:
+        stream.write(told + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    for folder in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
+        copies.sync(folder)
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / MANIFEST).read_bytes())
+        newer = found["format"] > FORMAT or found["schema"] > SCHEMA_VERSION
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise BackupError(f"{folder} is no whole backup: its {MANIFEST} cannot be read ({error})") from error
+    if newer:
+        raise BackupError(f"{folder} was made by a newer attune; update this one, then restore")
+    return dict(found)
+
+
+def _read(folder: Path) -> Backup:
+    found = _manifest(folder)
+    try:
+        sizes = [one["bytes"] for one in found["files"].values()]
+        made = from_datetime(datetime.fromisoformat(found["created_at"]))
+        rest = (found["log_id"], found["head"], len(sizes), sum(sizes), tuple(found["not_copied"]))
+        return Backup(folder.resolve(), made, *rest)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BackupError(f"{folder} is no whole backup: its {MANIFEST} lacks {error}") from error
+
+
+def _present(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.is_file() or not path.resolve().is_relative_to(folder):
+        raise BackupError(f"{path} is missing from its backup; take another backup")
+    return path
+
+
+def _altered(path: Path) -> BackupError:
+    return BackupError(f"{path} is not what its manifest says: it was altered or cut short; take another backup")
+
+
+def _all(folder: Path) -> list[Path]:
+    """Every backup in the folder, the oldest first."""
+    return sorted(path.parent for path in folder.glob(f"[0-9]*Z/{MANIFEST}"))
+
+
+def _stamp(moment: int) -> str:
+    return to_datetime(moment).strftime(STAMP)
+
+
+def _free_moment(folder: Path, now: int) -> int:
+    """Now, or the first second after it that no backup is named by."""
+    while (folder / _stamp(now)).exists():
+        now += SECOND
+    return now
+
+
+@contextmanager
+def _room(folder: Path) -> Iterator[None]:
+    """The folder of backups, for one at a time; what a killed one left is removed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
+    except OSError as error:
+        raise BackupError(
+            f"{folder} cannot hold backups: {error.strerror}; name another ATTUNE_BACKUP_FOLDER"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BackupError(f"another backup is at work in {folder}; wait for its end") from error
+        for left_over in folder.glob(".draft-*"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        yield
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        found = f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}"
+        raise BackupError(f"{folder}: {found}; nothing was kept: free space or mend permissions, try again") from error
