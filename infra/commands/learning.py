@@ -16,6 +16,8 @@ from models.figures import short
 
 BEHAVIOUR = ("interaction", "feedback")
 NDCG = " NDCG@10"
+COMPARED = {"champion": "the champion", "anchor": "the first champion", "popularity": "popularity"}
+NO_VERSION = "no version waits to be judged: make one with `attune train`"
 SIZES = ("events", "items", "parameters")
 
 
@@ -50,9 +52,10 @@ def finetune(seed: int, as_json: bool) -> None:
 
 def promote(version: str | None, accept_undecided: bool, as_json: bool) -> bool:
     """Gates, then promotion; whether the version was accepted."""
-    settings, progress = Settings(), Progress(quiet=as_json)
-    event_log.prepare(settings.log_url)
-    with running.runner(settings, progress) as runner:
+    settings = Settings()
+    if not running.has_versions(settings):
+        raise ModelError(NO_VERSION)
+    with running.runner(settings, Progress(quiet=as_json)) as runner:
         chosen = version or _challenger(runner.settings)
         result = runner.run("promote", version=chosen, accept_undecided=accept_undecided)
     if as_json:
@@ -87,7 +90,7 @@ def _challenger(settings: Settings) -> str:
         return waiting
     champion = standing(settings)
     if champion is None:
-        raise ModelError("no version waits to be judged: make one with `attune train`")
+        raise ModelError(NO_VERSION)
     raise ModelError(
         f"no version waits to be judged; version {champion.version} is champion. Make one with `attune finetune` or "
         "`attune train`, or name one that is there (`attune versions`): `attune promote VERSION`"
@@ -140,9 +143,9 @@ def _gate(gate: dict[str, Any]) -> list[Any]:
 
 
 def _figures(result: dict[str, Any]) -> list[list[Any]]:
-    """The version's own figures first, then those it is compared with, the best first."""
-    others = sorted(result["baselines"].items(), key=lambda item: -item[1]["all"]["ndcg@10"])
-    rows = {f"version {result['version']}": result["metrics"], **dict(others)}
+    """The version's own figures first, then those whom the gates compare it with."""
+    compared = {title: result["baselines"].get(name) for name, title in COMPARED.items()}
+    rows = {f"version {result['version']}": result["metrics"]} | {name: one for name, one in compared.items() if one}
     return [[name, *(found["all"][key] for key in ("ndcg@10", "hr@10", "coverage@10"))] for name, found in rows.items()]
 
 
@@ -153,7 +156,8 @@ def _outcome(result: dict[str, Any], champion: Promotion | None) -> Text:
         return Text(f"version {version} is champion now{before}", style="bold green")
     if result["accepted"]:
         return Text(f"version {version} is champion already and still meets its gates: nothing changed", style="bold")
-    words = Text(f"version {version} was refused by {', '.join(result['refused_by'])}", style="bold red")
+    names = ", ".join(name.replace("_", " ") for name in result["refused_by"])
+    words = Text(f"version {version} was refused by: {names}", style="bold red")
     if stays:
         words.append("; it is champion all the same, and goes on answering", style="not bold")
     return words
@@ -166,7 +170,9 @@ def _advice(result: dict[str, Any], champion: Promotion | None) -> str:
     refusing = [gate for gate in result["gates"] if gate["name"] in result["refused_by"]]
     if all(gate["verdict"] == "undecided" and not gate["adverse"] for gate in refusing):
         command = f"`attune promote {result['version']} --accept-undecided`"
-        return f"more events decide it; to take the risk now: {command}"
+        limits = result["limits"]
+        few = f"fewer than {limits['min_users']:,} users or {limits['min_events']:,} later events do not decide"
+        return f"{few}; wait for more, or take the risk: {command}"
     if champion is not None and champion.version == result["version"]:
         return "`attune rollback` goes back to the champion before it"
     notes = "; ".join(f"{gate['name'].replace('_', ' ')}: {gate['note']}" for gate in refusing)

@@ -48,7 +48,8 @@ def table(
     """A table for people; cells are plain text (or Text), those of the columns in ``numbers`` align to the right."""
     found = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for place, name in enumerate(head):
-        found.add_column(name, justify="right" if place in numbers else "left", overflow="fold")
+        number = place in numbers
+        found.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number)
     for row in rows:
         found.add_row(*(cell if isinstance(cell, Text) else Text(readable(cell)) for cell in row))
     console().print(found)
@@ -78,8 +79,8 @@ def readable(value: object) -> str:
 
 
 def verdict(word: str) -> Text:
-    """A gate's verdict in its colour."""
-    return Text(word.replace("_", " "), style=VERDICTS.get(word, "dim"))
+    """A gate's verdict in its colour; a dash where there was nothing to judge."""
+    return Text("-" if word == "not_applicable" else word, style=VERDICTS.get(word, "dim"))
 
 
 def ago(then: int, now: int) -> str:

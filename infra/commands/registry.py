@@ -9,15 +9,17 @@ from rich.text import Text
 
 from attune import event_log
 from attune.clock import system_clock, to_iso
+from attune.errors import ModelError
 from attune.promotions import Promotions
 from attune.settings import Settings
 from infra.commands import output, running
 from infra.commands.output import Progress
+from models.figures import short
 
 if TYPE_CHECKING:
     from models.versions import Described, Differences
 
-SHOWN_METRICS = ("holdout/all/", "validation/", "gate/")
+SHOWN_METRICS = ("holdout/all/", "validation/hybrid/")
 """The metrics that a table compares; JSON has them all."""
 
 NOTHING = "no version yet: `attune train` makes the first"
@@ -29,21 +31,23 @@ def versions(limit: int, as_json: bool) -> None:
     from models.registry import Registry
 
     settings = Settings()
-    with running.registry(settings, Progress(quiet=as_json)) as found:
-        listed = described.latest(Registry(found.mlflow_url), limit)
+    listed: list[Described] = []
+    if running.has_versions(settings):
+        with running.registry(settings, Progress(quiet=as_json)) as found:
+            listed = described.latest(Registry(found.mlflow_url), limit)
     champion, back_to = _standing(settings)
     if as_json:
         rows = [one.as_dict() | {"champion": one.version == champion} for one in listed]
         output.print_json({"champion": champion, "rollback_to": back_to, "versions": rows})
         return
     if not listed:
-        output.say_next(NOTHING)
+        output.console().print(NOTHING)
         return
     now = system_clock()
     output.table(
-        ["", "version", "age", "recipe", "from", "validation", "hold-out", "HR@10", "gates", "aliases"],
+        ["", "version", "age", "recipe", "from", "validation", "hold-out", "gates"],
         [_row(one, champion, now) for one in listed],
-        numbers=[1, 2, 5, 6, 7],
+        numbers=[2, 5, 6],
     )
     output.console().print(
         "[dim]★ answers now. validation and hold-out: NDCG@10, each on the events of its own time[/]"
@@ -56,7 +60,10 @@ def compare(a: str, b: str, as_json: bool) -> None:
     from models import versions as described
     from models.registry import Registry
 
-    with running.registry(Settings(), Progress(quiet=as_json)) as found:
+    settings = Settings()
+    if not running.has_versions(settings):
+        raise ModelError(f"there is {NOTHING}")
+    with running.registry(settings, Progress(quiet=as_json)) as found:
         first, second = described.named(Registry(found.mlflow_url), [a, b])
     differences = described.compare(first, second)
     if as_json:
@@ -115,6 +122,7 @@ def _standing(settings: Settings) -> tuple[str | None, str | None]:
     """The champion, and the version that `attune rollback` would go back to."""
     from models.rollback import ALL, stack
 
+    event_log.prepare(settings.log_url)
     with closing(Promotions(settings.log_url)) as table:
         champions = stack(table.history(settings.endpoint, ALL))
     return (champions[-1] if champions else None), (champions[-2] if len(champions) > 1 else None)
@@ -124,29 +132,23 @@ def _row(one: "Described", champion: str | None, now: int) -> list[Any]:
     figures = one.headline
     return [
         Text("★", style="bold green") if one.version == champion else "",
-        Text(one.version, style="bold" if one.version == champion else ""),
+        Text(" ".join([one.version, *one.aliases]), style="bold" if one.version == champion else ""),
         output.ago(one.created_at, now),
         one.recipe,
         one.parent or "nothing",
         figures.get("validation NDCG@10"),
         figures.get("hold-out NDCG@10"),
-        figures.get("hold-out HR@10"),
         _verdicts(one),
-        ", ".join(one.aliases),
     ]
 
 
 def _verdicts(one: "Described") -> Text:
-    """The gates in a few words: how many held, and which did not."""
+    """How many gates gave which verdict."""
     if one.accepted is None:
         return Text("not judged", style="dim")
-    counts = [word for word in one.gates.values() if word == "pass"]
-    words = Text(f"{len(counts)} pass", style="green")
-    for verdict in ("undecided", "fail"):
-        names = [name.replace("_", " ") for name, word in one.gates.items() if word == verdict]
-        if names:
-            words.append(", ", style="dim").append(f"{verdict}: {', '.join(names)}", style=output.VERDICTS[verdict])
-    return words
+    verdicts = list(one.gates.values())
+    counted = [(verdicts.count(word), word) for word in output.VERDICTS]
+    return Text(" ").join(Text(f"{number} {word}", style=output.VERDICTS[word]) for number, word in counted if number)
 
 
 def _what_next(listed: "list[Described]", champion: str | None, back_to: str | None) -> str:
@@ -170,20 +172,29 @@ def _show_differences(first: "Described", second: "Described", differences: "Dif
     else:
         output.console().print("[dim]no parameter differs[/]")
     metrics = [
-        [name, one, other, _difference(other - one)]
+        [_short_name(name), one, other, f"{other - one:+.4f}"]
         for name, (one, other) in differences.metrics.items()
         if name.startswith(SHOWN_METRICS)
     ]
     if metrics:
         output.table(["metric", *names, "difference"], metrics, numbers=[1, 2, 3])
-    gates = [[name.replace("_", " "), *map(_verdict, pair)] for name, pair in differences.gates.items()]
+    gates = [[name.replace("_", " "), _gate(first, name), _gate(second, name)] for name in differences.gates]
     if gates:
         output.table(["gate", *names], gates)
     output.console().print("[dim]hold-out figures compare only where both were judged on the same events[/]")
 
 
-def _verdict(word: str | None) -> Text:
-    return output.verdict(word or "not judged")
+def _short_name(metric: str) -> str:
+    """``holdout/all/hr_at_10`` as people say it."""
+    where, _, name = metric.rpartition("/")
+    return f"{where.partition('/')[0]} {name.replace('_at_', '@').replace('_', ' ')}"
+
+
+def _gate(one: "Described", name: str) -> Text:
+    """The verdict with what was measured."""
+    measured = one.metrics.get(f"gate/{name}")
+    words = output.verdict(one.gates.get(name, "not judged"))
+    return words if measured is None else words.append(f"  {short(measured)}", style="dim")
 
 
 def _about(one: "Described", name: str) -> str:
@@ -192,7 +203,3 @@ def _about(one: "Described", name: str) -> str:
     if name == "parent":
         return f"version {one.parent}" if one.parent else "nothing"
     return output.readable(getattr(one, name)) or "-"
-
-
-def _difference(value: float) -> Text:
-    return Text(f"{value:+.4f}", style="green" if value > 0 else "red" if value < 0 else "dim")

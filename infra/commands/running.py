@@ -85,6 +85,13 @@ def runner(settings: Settings, progress: Progress) -> Iterator[Runner]:
         yield Here(stack.settings, progress)
 
 
+def has_versions(settings: Settings) -> bool:
+    """False where no registry has been begun yet, so that nothing need be started to say that it is empty."""
+    if addresses.running(settings) or settings.mlflow_url or settings.mlflow_database_url:
+        return True
+    return settings.mlflow_folder.is_dir()
+
+
 @contextmanager
 def registry(settings: Settings, progress: Progress, demanded: bool = True) -> Iterator[Settings]:
     """The settings with the address of an MLflow: the platform's, the one named, or one started here.
