@@ -38,8 +38,9 @@ def train(
 ) -> None:
     """Train a version from nothing on everything in the log, and register it as challenger.
 
-    Brings new events to the lake, validates them and computes features first; events that break a critical
-    expectation stop it. Runs on the platform when it is up, else here with Prefect and MLflow started for it.
+    Brings new events to the lake, validates them and computes features first;
+    events that break a critical expectation stop it. Runs on the platform when it
+    is up, else here with Prefect and MLflow started for it.
 
     [bold]attune train[/bold]
     [bold]attune train --recipe small --seed 1[/bold]
@@ -54,8 +55,9 @@ def train(
 def finetune(seed: Seed = 0, as_json: AsJson = False) -> None:
     """Let the champion learn from what came since, and register the version as challenger.
 
-    It starts from the champion's weights, sees the new events and a replay of old ones, and leaves the last fifth of
-    the new ones to the gates. Quicker than [bold]attune train[/bold], and does nothing when no event is new.
+    It starts from the champion's weights, sees the new events and a replay of old
+    ones, and leaves the last fifth of the new ones to the gates. Quicker than
+    [bold]attune train[/bold], and does nothing when no event is new.
 
     [bold]attune finetune && attune promote[/bold]
     """
@@ -76,13 +78,15 @@ def promote(
 ) -> None:
     """Hold a version against the gates; make it champion if all hold.
 
-    The gates measure it on events later than it learned from, beside popularity, the champion and the first
-    champion. Endpoints load a new champion within a second, without a failed request.
+    The gates measure it on events later than it learned from, beside popularity,
+    the champion and the first champion. Endpoints load a new champion within a
+    second, without a failed request.
 
     [bold]attune promote[/bold]                        the challenger
-    [bold]attune promote 7 --accept-undecided[/bold]   with fewer than 300 users or 20,000 later events
+    [bold]attune promote 7 --accept-undecided[/bold]   with few users or events
 
-    Exit status 0: accepted (also when it is champion already), 3: refused by the gates.
+    Exit status 0: accepted (also when it is champion already), 3: refused by the
+    gates.
     """
     from infra.commands import learning
 
@@ -99,14 +103,16 @@ def rollback(
 ) -> None:
     """Make a former champion the champion again, at once and without gates.
 
-    Without VERSION it goes back to the champion that the present one replaced. A second time it goes [bold]one
-    further back[/bold]: never forward to the version that was just left. To return to that one, name it.
+    Without VERSION it goes back to the champion that the present one replaced. A
+    second time it goes [bold]one further back[/bold]: never forward to the
+    version that was just left. To return to that one, name it.
 
     [bold]attune rollback[/bold]      champions 1, 2, 3: back to 2; again: back to 1
     [bold]attune rollback 3[/bold]    to version 3, whatever answers now
 
-    A version that was never champion goes through the gates: [bold]attune promote VERSION[/bold]. MLflow's alias
-    [bold]previous[/bold] names what answered last before now, so after a roll-back the version that was left.
+    A version that was never champion goes through the gates: [bold]attune promote
+    VERSION[/bold]. MLflow's alias [bold]previous[/bold] names what answered last
+    before now, so after a roll-back the version that was left.
     """
     from infra.commands import registry
 

@@ -43,13 +43,22 @@ def say_next(text: str) -> None:
 
 
 def table(
-    head: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None, numbers: Sequence[int] = ()
+    head: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    title: str | None = None,
+    numbers: Sequence[int] = (),
+    unbroken: Sequence[int] = (),
 ) -> None:
-    """A table for people; cells are plain text (or Text), those of the columns in ``numbers`` align to the right."""
+    """A table for people; cells are plain text (or Text).
+
+    Those of the columns in ``numbers`` align to the right; these and those in ``unbroken`` keep to one line.
+    """
     found = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for place, name in enumerate(head):
         number = place in numbers
-        found.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number)
+        found.add_column(
+            name, justify="right" if number else "left", overflow="fold", no_wrap=number or place in unbroken
+        )
     for row in rows:
         found.add_row(*(cell if isinstance(cell, Text) else Text(readable(cell)) for cell in row))
     console().print(found)

@@ -28,9 +28,10 @@ def recommend(
 ) -> None:
     """Ask the endpoint for a slate.
 
-    Asks the one that runs (the platform's, or at ATTUNE_SERVING_HOST and ATTUNE_SERVING_PORT); where none does, one is
-    started for this command, which takes some seconds. [bold]chance[/bold] is the probability with which an item was
-    drawn here, given those above it.
+    Asks the one that runs (the platform's, or at ATTUNE_SERVING_HOST and
+    ATTUNE_SERVING_PORT); where none does, one is started for this command, which
+    takes some seconds. [bold]chance[/bold] is the probability with which an item
+    was drawn here, given those above it.
 
     [bold]attune recommend 257[/bold]
     [bold]attune recommend 257 -k 5 --seed 7[/bold]    the same draw again
@@ -54,8 +55,8 @@ def feedback(
 ) -> None:
     """Tell the endpoint what a user did; durable when the command ends well, felt at the next recommendation.
 
-    With [bold]--slate[/bold] it is feedback on a slate, by which policies are judged later; without it is behaviour
-    outside slates.
+    With [bold]--slate[/bold] it is feedback on a slate, by which policies are
+    judged later; without it is behaviour outside slates.
 
     [bold]attune feedback 257 318 like[/bold]
     [bold]attune feedback 257 318 rating --value 4.5 --slate SLATE[/bold]

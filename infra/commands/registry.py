@@ -45,9 +45,10 @@ def versions(limit: int, as_json: bool) -> None:
         return
     now = system_clock()
     output.table(
-        ["", "version", "age", "recipe", "from", "validation", "hold-out", "gates"],
+        ["version", "age", "recipe", "from", "validation", "hold-out", "gates"],
         [_row(one, champion, now) for one in listed],
-        numbers=[2, 5, 6],
+        numbers=[1, 4, 5],
+        unbroken=[0],
     )
     output.console().print(
         "[dim]★ answers now. validation and hold-out: NDCG@10, each on the events of its own time[/]"
@@ -129,10 +130,9 @@ def _standing(settings: Settings) -> tuple[str | None, str | None]:
 
 
 def _row(one: "Described", champion: str | None, now: int) -> list[Any]:
-    figures = one.headline
+    figures, named = one.headline, [one.version, *one.aliases]
     return [
-        Text("★", style="bold green") if one.version == champion else "",
-        Text(" ".join([one.version, *one.aliases]), style="bold" if one.version == champion else ""),
+        Text(" ".join(["★", *named]), style="bold green") if one.version == champion else " ".join(named),
         output.ago(one.created_at, now),
         one.recipe,
         one.parent or "nothing",

@@ -10,25 +10,9 @@ import pytest
 
 from attune.event_log import EventLog
 from attune.settings import Settings
-from infra import cli
 
 GOOD = "user,item,when,stars\n1,a,1000000000,5\n1,b,1000000060,2\n2,a,1000000120,4\n"
 MAP = "user_id=user,item_id=item,event_timestamp=when,value=stars"
-
-
-@pytest.fixture
-def attune(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Run `attune ARGUMENTS` in this process under an empty folder: (exit status, stdout, stderr)."""
-    monkeypatch.setenv("ATTUNE_VAR", str(tmp_path / "var"))
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["attune", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        output = capsys.readouterr()
-        return int(ended.value.code or 0), output.out, output.err
-
-    return run
 
 
 @pytest.fixture
