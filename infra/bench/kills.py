@@ -12,24 +12,25 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from attune.clock import SECOND
-from attune.event_log import EventLog
-from attune.events import Interaction
+from attune.clock import system_clock
+from attune.event_log import EventLog, prepare
 from attune.promotions import Promotions
 from attune.settings import Settings
+from features.importing import import_source
 from features.lake import Lake
+from features.sources import movielens
 from features.verdicts import Verdicts
 from flows.materialize import counted_upto
-from infra.bench import children, synthetic
+from infra.bench import children
 from infra.bench.record import Figure, at_most, just
 from infra.local import Stack
 from models.registry import Registry
 
-EVENTS, SLICE = 12_000, 1_500
+FIRST, SLICE = 20_000, 1_000
+"""Real ratings at the start, and before each kill."""
 STAGES = ("ingest", "validate", "materialize", "finetune", "promote")
 POINTS = 30
 LONGEST_LEASE_SECONDS = 60.0
-BEHAVIOUR = ("interaction", "feedback")
 
 
 def measure(seed: int, points: int = POINTS) -> list[Figure]:
@@ -37,19 +38,42 @@ def measure(seed: int, points: int = POINTS) -> list[Figure]:
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="attune-kills-") as folder:
         settings = Settings(var=Path(folder) / "var")
-        synthetic.fill(settings, EVENTS, seed)
+        prepare(settings.log_url)
+        arriving = _arriving(settings)
+        next(arriving)
         with Stack(settings) as stack:
             stack.start_batch_servers()
             stack.wait()
-            usual = {"ingest": _timed("ingest"), "train": _timed("train"), "promote": _timed("promote")}
-            usual |= {"validate": 1.0, "materialize": 2.0, "finetune": usual["train"]}
-            tally: Counter[str] = Counter()
-            for place in range(points):
-                stage = STAGES[place % len(STAGES)]
-                _append(stack.settings, place)
-                tally[f"killed in {stage}"] += _killed(stage, chance.uniform(0.0, usual[stage]))
-                usual[stage] = max(usual[stage] / 2, _timed(stage))
-            return [*_verdict(stack.settings), *(just(name, count) for name, count in sorted(tally.items()))]
+            usual = {stage: _timed(stage) for stage in ("train", "promote", *STAGES)}
+            killed = Counter(_kill_one(place, usual, arriving, chance) for place in range(points))
+            found = list(_verdict(stack.settings))
+    return [*found, *(just(f"kills inside {stage}", number) for stage, number in sorted(killed.items()))]
+
+
+def _arriving(settings: Settings) -> Iterator[int]:
+    """Imports real ratings in the order of time: many at first, a slice at each step; gives how many there are."""
+    frames, upto = movielens.read(), 0
+    while True:
+        after, upto = upto, upto + (SLICE if upto else FIRST)
+        with closing(EventLog(settings.log_url)) as log:
+            import_source(log, frames, system_clock, "kills", upto=upto, after=after)
+        yield upto
+
+
+def _kill_one(place: int, usual: dict[str, float], arriving: Iterator[int], chance: random.Random) -> str:
+    """Kill the next stage somewhere on its way, and run it again to its end; the stage's name.
+
+    A run that ended before it was killed counts for nothing and is repeated, to be killed sooner.
+    """
+    stage = STAGES[place % len(STAGES)]
+    longest = usual[stage]
+    while True:
+        next(arriving)
+        hit = _killed(stage, chance.uniform(0.0, longest))
+        usual[stage] = _timed(stage)
+        if hit:
+            return stage
+        longest /= 2
 
 
 def run_flow(stage: str) -> dict[str, Any]:
@@ -84,19 +108,6 @@ def _timed(stage: str) -> float:
             time.sleep(5.0)
             continue
         return time.monotonic() - started
-
-
-def _append(settings: Settings, place: int) -> None:
-    """New behaviour, as it would arrive while flows run."""
-    start = 1_700_000_000 * SECOND + place * SLICE * SECOND
-    with closing(EventLog(settings.log_url)) as log:
-        log.append([
-            Interaction(
-                event_id=f"late-{place}-{number}", event_timestamp=start + number * SECOND,
-                user_id=f"late-{number % 97}", item_id=str(1 + number % 50), kind="click",
-            )
-            for number in range(SLICE)
-        ])  # fmt: skip
 
 
 def _verdict(settings: Settings) -> Iterator[Figure]:

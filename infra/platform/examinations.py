@@ -20,6 +20,7 @@ from infra.platform.parts import parts
 ROOT = Path(__file__).resolve().parent.parent.parent
 LITTLE_BYTES, FEW_BYTES = 5 * 2**30, 2**30
 CLOCK_SECONDS = 5.0
+DATABASES = ("log/events.db", "feast/online/online.db", "mlflow/mlflow.db", "prefect/prefect.db")
 SECRETS_MODE = 0o077
 
 Verdict = Literal["good", "warning", "bad"]
@@ -143,7 +144,8 @@ def _telemetry(settings: Settings) -> Iterator[Finding]:
 
 def _database(settings: Settings) -> Iterator[Finding]:
     """Every SQLite file under ``var``: whole, as far as a quick look tells."""
-    broken = [f"{path}: {error}" for path in sorted(settings.var.rglob("*.db")) if (error := _broken(path))]
+    files = [settings.var / name for name in DATABASES if (settings.var / name).exists()]
+    broken = [f"{path}: {error}" for path in files if (error := _broken(path))]
     if broken:
         yield Finding("databases", "bad", "; ".join(broken), "`attune down`, then `attune restore` the last backup")
     else:

@@ -177,7 +177,7 @@ def test_a_broken_batch_pauses_training_until_one_passes(shell: Shell) -> None:
     kinds = ["smuggled" if kind == "click" else kind for kind in table["kind"].to_pylist()]
     place = table.schema.get_field_index("kind")
     pq.write_table(table.set_column(place, "kind", pa.array(kinds, table.schema.field("kind").type)), file)
-    validate = 'eval "$(attune env)"; prefect deployment run validate/validate --watch -p after=0'
+    validate = 'eval "$(attune env)"; prefect deployment run validate/validate -p after=0'
     paused = 'eval "$(attune env)"; prefect deployment inspect train/train --output json'
     shell.bash(validate)
     until(lambda: json.loads(shell.bash(paused))["paused"])
