@@ -62,7 +62,7 @@ def main() -> NoReturn:
     from attune.errors import AttuneError
 
     try:
-        app()
+        app(prog_name="attune")
         sys.exit(0)
     except AttuneError as error:
         _say(str(error))

@@ -148,7 +148,7 @@ def _verdicts(one: "Described") -> Text:
         return Text("not judged", style="dim")
     verdicts = list(one.gates.values())
     counted = [(verdicts.count(word), word) for word in output.VERDICTS]
-    return Text(" ").join(Text(f"{number} {word}", style=output.VERDICTS[word]) for number, word in counted if number)
+    return Text("\n").join(Text(f"{number} {word}", style=output.VERDICTS[word]) for number, word in counted if number)
 
 
 def _what_next(listed: "list[Described]", champion: str | None, back_to: str | None) -> str:
