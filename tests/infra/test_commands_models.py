@@ -124,7 +124,16 @@ def test_versions_for_people_fit_a_terminal_and_say_what_comes_next(attune, prom
     promote("1", "2")
     out = attune("versions")[1]
     assert max(map(len, out.splitlines())) <= 80
-    for words in ("★", "2 champion", "3 challenger", "by hand", "2 pass", "1 undecided", "not judged", "attune promote"):
+    for words in (
+        "★",
+        "2 champion",
+        "3 challenger",
+        "by hand",
+        "2 pass",
+        "1 undecided",
+        "not judged",
+        "attune promote",
+    ):
         assert words in out, words
     assert "3 challenger" not in attune("versions", "-n", "1", "--json")[1]
 
