@@ -5,8 +5,10 @@ damaged file, a broken migration), and that the batch is what one expects of it.
 warnings are reported.
 """
 
+import gc
 import math
 import re
+import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -92,18 +94,31 @@ def validate(
     events = batch.to_pandas() if isinstance(batch, pa.Table) else batch
     docs_folder.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=docs_folder))
-    context, run = _context(draft), RunIdentifier(re.sub(r"[^\w-]+", "-", name), to_datetime(now))
+    try:
+        outcomes = _judge(events, known_items, now, draft, name)
+        failed = [_finding(one) for one in outcomes if not one.success and _severity(one) == CRITICAL]
+        warnings = [_finding(one) for one in outcomes if not one.success and _severity(one) != CRITICAL]
+        pages = sorted(page.relative_to(draft) for page in (draft / "validations").rglob("*.html"))
+        told = [[page.parts[1], str(page)] for page in pages]
+        result = data_docs.Result(name, now, len(events), [*map(str, failed)], [*map(str, warnings)], told)
+        return Validation(len(outcomes), data_docs.publish(draft, docs_folder, result), failed, warnings)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        gc.collect()  # a context refers to itself and so outlives its use: batch after batch would stay in memory
+
+
+def _judge(events: pd.DataFrame, known_items: Collection[str], now: int, docs_folder: Path, name: str) -> list[Any]:
+    """The outcome of every expectation; Great Expectations' own site is built in ``docs_folder``."""
+    context, run = _context(docs_folder), RunIdentifier(re.sub(r"[^\w-]+", "-", name), to_datetime(now))
     outcomes = _run(context, run, "events", events, _of_every_event(now))
     if len(behaviour := _behaviour(events, known_items)):
         outcomes += _run(context, run, "behaviour", behaviour, _of_behaviour(behaviour))
     context.build_data_docs(site_names=[SITE])
-    findings = [(outcome, _finding(outcome)) for outcome in outcomes if not outcome.success]
-    failed = [finding for outcome, finding in findings if outcome.expectation_config.severity == CRITICAL]
-    warnings = [finding for outcome, finding in findings if outcome.expectation_config.severity != CRITICAL]
-    pages = sorted(page.relative_to(draft) for page in (draft / "validations").rglob("*.html"))
-    told = [[page.parts[1], str(page)] for page in pages]
-    result = data_docs.Result(name, now, len(events), [*map(str, failed)], [*map(str, warnings)], told)
-    return Validation(len(outcomes), data_docs.publish(draft, docs_folder, result), failed, warnings)
+    return outcomes
+
+
+def _severity(outcome: Any) -> FailureSeverity:
+    return FailureSeverity(outcome.expectation_config.severity)
 
 
 def _behaviour(events: pd.DataFrame, known_items: Collection[str]) -> pd.DataFrame:
