@@ -7,7 +7,7 @@ from attune.settings import Settings
 from flows import rooms
 from flows.making import flow, step
 from flows.refresh import refresh
-from flows.train import build_training_set, register_challenger
+from flows.train import build_training_set, register_challenger, shown
 
 BEHAVIOUR = ("interaction", "feedback")
 
@@ -48,7 +48,8 @@ def learn_on(champion: Path, folder: Path, seed: int, hold_back: float) -> Path:
     """Fine-tune every part of the champion and save the bundle."""
     from models import workshop
 
-    return workshop.finetune_bundle(champion, folder, Settings().bundles_folder, seed, hold_back)
+    bundles = Settings().bundles_folder
+    return workshop.finetune_bundle(champion, folder, bundles, seed, hold_back, shown("finetune"))
 
 
 @flow(name="finetune")

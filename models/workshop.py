@@ -18,17 +18,21 @@ from models.bundle import CONFIG, Bundle, Provenance, golden_batch, save_bundle
 from models.code_version import git_commit
 from models.learning.dataset import TrainingSet
 from models.learning.finetuning import finetune
-from models.learning.training import Trained, train
+from models.learning.training import OnEpoch, Trained, train
 from models.learning.windows import share_out
 from models.network.config import RECIPES, Recipe
 from models.ranking.policy import PlackettLuce
 from models.registry import Registry
 
+OnProgress = Callable[[float], None]
+"""Is told how much is done, from 0 to 1."""
 
-def train_bundle(folder: Path, bundles: Path, recipe: str, seed: int) -> Path:
+
+def train_bundle(folder: Path, bundles: Path, recipe: str, seed: int, on_progress: OnProgress | None = None) -> Path:
     """Train by a named recipe on a training set's folder; returns the bundle's folder under ``bundles``.
 
-    The last events are left to the gates (see ``models.learning.windows``). Raises ConfigError for an unknown recipe.
+    The last events are left to the gates (see ``models.learning.windows``). ``on_progress`` is told the share of the
+    epochs that is done. Raises ConfigError for an unknown recipe.
     """
     if recipe not in RECIPES:
         raise ConfigError(f"there is no recipe {recipe!r}: choose one of {', '.join(RECIPES)}")
@@ -36,15 +40,20 @@ def train_bundle(folder: Path, bundles: Path, recipe: str, seed: int) -> Path:
     windows = share_out(training_set.positions)
 
     def make() -> Trained:
-        return train(training_set, RECIPES[recipe](), windows.train_upto, windows.validate_upto, seed)
+        chosen = RECIPES[recipe]()
+        told = _by_epoch(on_progress, chosen.epochs)
+        return train(training_set, chosen, windows.train_upto, windows.validate_upto, seed, told)
 
     return _made(bundles, ("train", recipe, seed, windows, training_set.window["digest"]), training_set, make)
 
 
-def finetune_bundle(champion: Path, folder: Path, bundles: Path, seed: int, hold_back: float) -> Path:
+def finetune_bundle(
+    champion: Path, folder: Path, bundles: Path, seed: int, hold_back: float, on_progress: OnProgress | None = None
+) -> Path:
     """Fine-tune the champion's bundle on the events that came after it; returns the new bundle's folder.
 
-    The last ``hold_back`` share of those events is left to the gates. Raises DataContractError when there are none.
+    The last ``hold_back`` share of those events is left to the gates; ``on_progress`` as in ``train_bundle``. Raises
+    DataContractError when there are none.
     """
     training_set, bundle = TrainingSet.load(folder), Bundle.load(champion)
     later = np.sort(training_set.positions[training_set.positions > bundle.holdout_after])
@@ -56,10 +65,18 @@ def finetune_bundle(champion: Path, folder: Path, bundles: Path, seed: int, hold
     upto = int(learned[-1])
 
     def make() -> Trained:
-        return finetune(bundle, training_set, Recipe.from_dict(bundle.config["recipe"]), upto, seed)
+        recipe = Recipe.from_dict(bundle.config["recipe"])
+        return finetune(bundle, training_set, recipe, upto, seed, _by_epoch(on_progress, recipe.finetune_epochs))
 
     named = ("finetune", bundle.digest, seed, upto, training_set.window["digest"])
     return _made(bundles, named, training_set, make, parent=bundle.digest)
+
+
+def _by_epoch(on_progress: OnProgress | None, epochs: int) -> OnEpoch | None:
+    """What training tells by epoch, as a share of all."""
+    if on_progress is None:
+        return None
+    return lambda row: on_progress(min(1.0, row["epoch"] / max(epochs, 1)))
 
 
 def _made(
