@@ -1,4 +1,4 @@
-"""The model registry: the only caller of MLflow here.
+"""The model registry; with ``models.tracking`` (a version's run) the only caller of MLflow here.
 
 A version is a run of the experiment ``attune`` with the bundle as a pyfunc under ``model``. What is champion is
 the promotions table's to say; the aliases ``champion`` and ``previous`` follow it, ``challenger`` names what waits.
@@ -9,36 +9,32 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
-import mlflow.pyfunc
-import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import infer_signature
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from attune.clock import Clock, system_clock
 from attune.errors import BundleError, ModelError
-from models import model_card, pyfunc
-from models.bundle import CONFIG, FILES, FORMAT, Bundle
+from models import model_card
+from models.bundle import CONFIG, FILES, FORMAT
 from models.code_version import git_commit
-from models.figures import flat, for_json
+from models.figures import flat
+from models.retention import Aged, expired
 from models.sealed_folder import MANIFEST, open_sealed
+from models.tracking import ARTIFACT, EXPERIMENT, Runs
 
-EXPERIMENT = "attune"
 MODEL = "attune-recommender"
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
-ARTIFACT = "model"
 DESCRIPTION_LIMIT = 5_000
-PARAM_LIMIT = 500
-BATCH_METRICS, BATCH_PARAMS, BATCH_RUNS = 1_000, 100, 50
-PARAMETERS, MEASURED = ("chosen",), ("validation", "ablation")
+BATCH_RUNS, PAGE = 50, 1_000
 _PROJECTED = "attune.projected."
 
 log = logging.getLogger(__name__)
@@ -69,6 +65,7 @@ class Registry:
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         self.url, self.clock = url, clock
         self.client = MlflowClient(tracking_uri=url, registry_uri=url)
+        self.runs = Runs(self.client, clock)
 
     def register(
         self,
@@ -86,10 +83,10 @@ class Registry:
         config = json.loads((bundle_folder / CONFIG).read_bytes())
         card = model_card.render(config, training_report, parent)
         with self._wrapped(f"register {bundle_folder.name}"):
-            run = self.client.create_run(self._experiment(), run_name=bundle_folder.name)
-            self._log_training(run, config, training_report)
+            run = self.runs.begin(bundle_folder.name, {})
+            self.runs.log_training(run.info.run_id, config, training_report)
             self.client.log_text(run.info.run_id, card, "model_card.md")
-            self._log_model(run, bundle_folder)
+            self.runs.log_model(run.info.run_id, bundle_folder)
             version = self._create_version(run, card, {**_lineage(bundle_folder, config, parent), **(tags or {})})
             self.client.set_terminated(run.info.run_id)
         log.info("registered %s version %s from %s", MODEL, version, bundle_folder)
@@ -99,7 +96,7 @@ class Registry:
         """The latest version whose artifact is this very bundle, None when there is none."""
         wanted = f"name='{MODEL}' and tags.bundle_digest='{_digest(bundle_folder)}'"
         with self._wrapped(f"look for {bundle_folder.name}"):
-            found = self.client.search_model_versions(wanted, max_results=1_000)
+            found = self._search(wanted)
         return max((str(one.version) for one in found), key=int, default=None)
 
     def download(self, version: str, folder: Path) -> Path:
@@ -134,7 +131,7 @@ class Registry:
             self.client.log_text(run_id, text, "gates.json")
             self.client.log_text(run_id, judgement.markdown(), "gates.md")
             measured = {f"gate/{gate['name']}": gate["measured"] for gate in found["gates"]}
-            self._log_metrics(run_id, {**flat({"holdout": found["metrics"]}), **flat(measured)})
+            self.runs.log_metrics(run_id, {**flat({"holdout": found["metrics"]}), **flat(measured)})
 
     def tag(self, version: str, name: str, text: str) -> None:
         """Write a tag on a version."""
@@ -144,7 +141,7 @@ class Registry:
     def versions(self) -> list[dict[str, Any]]:
         """Every version, the latest first: ``version``, ``tags``, ``run_id``, ``created_at`` (microseconds)."""
         with self._wrapped("list the versions"):
-            found = self.client.search_model_versions(f"name='{MODEL}'", max_results=1_000)
+            found = self._search(f"name='{MODEL}'")
         rows = [
             {
                 "version": str(one.version),
@@ -168,6 +165,22 @@ class Registry:
                 runs = self.client.search_runs([experiment.experiment_id], f"attributes.run_id IN ({named})")
                 found |= {run.info.run_id: (dict(run.data.params), dict(run.data.metrics)) for run in runs}
         return found
+
+    def retire(self, keep: Set[str], younger_than_days: int, latest: int) -> list[str]:
+        """Remove the versions that the policy keeps no longer (see ``models.retention.expired``); returns them.
+
+        Of each its artifacts go first and the version last, so that a removal that was cut short is done by the next.
+        A version that attune did not register stays, and one that an alias has come to name meanwhile.
+        """
+        ours = [row for row in self.versions() if row["run_id"] and "bundle_digest" in row["tags"]]
+        aged = [Aged(row["version"], row["run_id"], row["created_at"]) for row in ours]
+        aliased = set(self.aliases().values())
+        removed = []
+        for version in expired(aged, keep, aliased, self.clock(), younger_than_days, latest):
+            if version not in self.aliases().values():
+                self._remove(version)
+                removed.append(version)
+        return removed
 
     def aliases(self) -> dict[str, str]:
         """Which version each alias names; empty when nothing is registered."""
@@ -214,6 +227,24 @@ class Registry:
             log.warning(line)
         return corrected
 
+    def _remove(self, version: str) -> None:
+        """A version's artifacts, its run and itself; a run that another version names stays for it."""
+        with self._wrapped(f"remove version {version}"):
+            run_id, _ = self._version(version)
+            if len(self._search(f"run_id='{run_id}'")) == 1:
+                self.runs.remove(run_id)
+            self.client.delete_model_version(MODEL, version)
+        log.info("removed %s version %s", MODEL, version)
+
+    def _search(self, wanted: str) -> list[ModelVersion]:
+        """Every version that answers to a filter, page by page."""
+        found = self.client.search_model_versions(wanted, max_results=PAGE)
+        rows = list(found)
+        while found.token:
+            found = self.client.search_model_versions(wanted, max_results=PAGE, page_token=found.token)
+            rows += found
+        return rows
+
     def _set_alias(self, alias: str, named: str | None, right: str | None) -> None:
         if right is not None and named != right:
             self.client.set_registered_model_alias(MODEL, alias, right)
@@ -244,54 +275,6 @@ class Registry:
                 raise
         told = {name.removeprefix(_PROJECTED): v for name, v in model.tags.items() if name.startswith(_PROJECTED)}
         return {alias: str(version) for alias, version in model.aliases.items()}, told
-
-    def _experiment(self) -> str:
-        found = self.client.get_experiment_by_name(EXPERIMENT)
-        if found is not None:
-            return found.experiment_id
-        try:
-            return self.client.create_experiment(EXPERIMENT)
-        except MlflowException:  # somebody made it in between
-            found = self.client.get_experiment_by_name(EXPERIMENT)
-            if found is None:
-                raise
-            return found.experiment_id
-
-    def _log_training(self, run: Run, config: Mapping[str, Any], report: Mapping[str, Any]) -> None:
-        """Parameters, figures, figures by epoch, the window as the run's data set, and the report whole."""
-        run_id = run.info.run_id
-        plain = {name: v for name, v in report.items() if not isinstance(v, Mapping | list) or name in PARAMETERS}
-        params = {**_texts(plain), **_texts(config)}
-        pairs = [Param(name, text[:PARAM_LIMIT]) for name, text in sorted(params.items())]
-        for start in range(0, len(pairs), BATCH_PARAMS):
-            self.client.log_batch(run_id, params=pairs[start : start + BATCH_PARAMS])
-        for place, epoch in enumerate(report.get("epochs", [])):
-            self._log_metrics(run_id, flat({"epoch": epoch}), int(epoch.get("epoch", place)))
-        self._log_metrics(run_id, flat({name: report[name] for name in MEASURED if name in report}))
-        self.client.log_text(run_id, json.dumps(for_json(report), indent=1), "training_report.json")
-        window = config["window"]
-        data = Dataset("training window", window["digest"][:36], "attune lake", json.dumps(window))
-        self.client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
-
-    def _log_metrics(self, run_id: str, figures: Mapping[str, float], step: int = 0) -> None:
-        rows = [Metric(name, value, self.clock() // 1_000, step) for name, value in figures.items()]
-        for start in range(0, len(rows), BATCH_METRICS):
-            self.client.log_batch(run_id, metrics=rows[start : start + BATCH_METRICS])
-
-    def _log_model(self, run: Run, bundle_folder: Path) -> None:
-        """The bundle as a pyfunc: our own files as they are, and how MLflow's tools load them."""
-        example = pd.DataFrame({pyfunc.HISTORY: [pyfunc.EXAMPLE_HISTORY]})
-        answer = pyfunc.BundleModel(Bundle.load(bundle_folder)).predict(example)
-        with tempfile.TemporaryDirectory() as draft:
-            mlflow.pyfunc.save_model(
-                f"{draft}/{ARTIFACT}",
-                loader_module=pyfunc.__name__,
-                data_path=str(bundle_folder),
-                pip_requirements=pyfunc.requirements(),
-                signature=infer_signature(example, answer),
-                input_example=example,
-            )
-            self.client.log_artifacts(run.info.run_id, f"{draft}/{ARTIFACT}", ARTIFACT)
 
     def _create_version(self, run: Run, card: str, tags: dict[str, str]) -> str:
         try:
@@ -332,15 +315,6 @@ def _lineage(bundle_folder: Path, config: Mapping[str, Any], parent: str | None)
         "parent": parent or "",
     }
     return {name: value for name, value in found.items() if value}
-
-
-def _texts(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Every leaf of a nested mapping as text under its dotted path."""
-    found: dict[str, str] = {}
-    for name, value in nested.items():
-        path = f"{prefix}.{name}" if prefix else str(name)
-        found |= _texts(value, path) if isinstance(value, Mapping) else {path: str(value)}
-    return found
 
 
 def _digest(bundle_folder: Path) -> str:

@@ -202,9 +202,15 @@ def write_training_set() -> Callable[[TrainingSet, Path], Path]:
 
 
 @pytest.fixture(scope="session")
-def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def mlflow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server of ``mlflow_url`` keeps its database and its artifacts."""
+    return tmp_path_factory.mktemp("mlflow")
+
+
+@pytest.fixture(scope="session")
+def mlflow_url(mlflow_folder: Path) -> Iterator[str]:
     """A real tracking server and registry on SQLite."""
-    folder = tmp_path_factory.mktemp("mlflow")
+    folder = mlflow_folder
     mlflow_command.prepare(folder)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

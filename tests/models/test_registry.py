@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
+from attune.clock import DAY, system_clock
 from attune.errors import ModelError
 from models.bundle import Bundle
 from models.evaluation.judging import judge
@@ -214,3 +215,33 @@ def test_mlflow_loads_the_champion_by_its_alias(registry, versions, mlflow_url, 
     finally:
         mlflow.set_tracking_uri(before)
     assert [len(json.loads(text)) for text in answer["items"]] == [10, 10]
+
+
+def test_old_versions_are_removed_with_all_that_is_theirs(
+    registry, versions, client, bundle_folder, mlflow_url, mlflow_folder, tmp_path
+) -> None:
+    registry.project(Row("1", None))
+    registry.point_challenger("2")
+    run_of = {version: client.get_model_version(MODEL, version).run_id for version in versions}
+    twin = client.create_model_version(MODEL, f"runs:/{run_of['4']}/model", run_of["4"])
+    last = registry.register(bundle_folder, REPORT)
+    assert registry.retire(set(), 30, 1) == []  # all are young
+    later = Registry(mlflow_url, clock=lambda: system_clock() + 31 * DAY)
+    assert later.retire({"3"}, 30, 1) == ["4"]
+    assert registry.download("1", tmp_path).exists()
+    assert [row["version"] for row in registry.versions()] == [last, twin.version, "3", "2", "1"]
+    assert client.list_artifacts(run_of["4"])  # the twin was made by hand and keeps its run
+    assert later.retire(set(), 30, 1) == ["3"]
+    assert later.retire(set(), 30, 1) == []
+    assert not list(mlflow_folder.rglob(f"{run_of['3']}/artifacts/*"))
+    assert list(mlflow_folder.rglob(f"{run_of['1']}/artifacts/*"))
+    assert client.get_run(run_of["3"]).info.lifecycle_stage == "deleted"
+
+
+def test_a_removal_that_was_cut_short_is_done_by_the_next(registry, client, bundle_folder, mlflow_url) -> None:
+    version = registry.register(bundle_folder, REPORT)
+    registry.register(bundle_folder, REPORT)
+    registry.runs.remove(client.get_model_version(MODEL, version).run_id)
+    later = Registry(mlflow_url, clock=lambda: system_clock() + 31 * DAY)
+    assert version in later.retire(set(), 30, 1)
+    assert version not in [row["version"] for row in registry.versions()]
