@@ -5,6 +5,7 @@ from typing import Any
 from attune.clock import system_clock
 from attune.settings import Settings
 from flows.making import HOUR, flow, step
+from flows.showing import show_figures
 
 
 @step
@@ -15,7 +16,9 @@ def copy_everything() -> dict[str, Any]:
     settings = Settings()
     made = backups.backup(settings, settings.backups, system_clock)
     removed = backups.prune(settings.backups, settings.backups_kept)
-    return {"folder": str(made.folder), "bytes": made.bytes, "files": made.files, "removed": [p.name for p in removed]}
+    found = {"folder": str(made.folder), "bytes": made.bytes, "files": made.files, "removed": [p.name for p in removed]}
+    show_figures("backup", found, "What was copied, and which old copies went")
+    return found
 
 
 @flow(name="backup", timeout_seconds=6 * HOUR)

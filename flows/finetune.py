@@ -7,7 +7,8 @@ from attune.settings import Settings
 from flows import rooms
 from flows.making import flow, step
 from flows.refresh import refresh
-from flows.train import build_training_set, register_challenger, shown
+from flows.train import build_training_set, register_challenger
+from flows.showing import progress
 
 BEHAVIOUR = ("interaction", "feedback")
 
@@ -49,7 +50,9 @@ def learn_on(champion: Path, folder: Path, seed: int, hold_back: float) -> Path:
     from models import workshop
 
     bundles = Settings().bundles_folder
-    return workshop.finetune_bundle(champion, folder, bundles, seed, hold_back, shown("finetune"))
+    return workshop.finetune_bundle(
+        champion, folder, bundles, seed, hold_back, progress("finetune-progress", "Epochs of the network")
+    )
 
 
 @flow(name="finetune")

@@ -6,6 +6,7 @@ from typing import Any
 from attune.settings import Settings
 from flows import rooms
 from flows.making import flow, step
+from flows.showing import show_figures
 
 
 @step
@@ -13,7 +14,9 @@ def move_to_lake() -> dict[str, Any]:
     """Copy what lies after the lake's watermark; copying again adds nothing."""
     settings = Settings()
     with rooms.event_log(settings) as log:
-        return asdict(rooms.lake(settings).ingest(log))
+        moved = asdict(rooms.lake(settings).ingest(log))
+    show_figures("ingest", moved, "What came to the lake")
+    return moved
 
 
 @flow(name="ingest")

@@ -5,6 +5,7 @@ from typing import Any
 from attune.settings import Settings
 from flows import rooms
 from flows.making import flow, step
+from flows.showing import show_figures
 
 
 @step
@@ -28,6 +29,7 @@ def bring_online(upto: int) -> dict[str, Any]:
     settings = Settings()
     window = rooms.feature_store(settings).materialize_all()
     remember(settings, upto)
+    show_figures("materialize", {"positions_up_to": upto, **window}, "What the online features count")
     return window
 
 

@@ -1,16 +1,16 @@
 """A model from nothing: training set, training, registration as challenger."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.artifacts import create_markdown_artifact
 
 from attune.settings import Settings
 from flows import rooms
 from flows.announcing import MODEL, REGISTERED, announce
 from flows.making import HOUR, flow, step
 from flows.refresh import refresh
+from flows.showing import progress
 
 
 @step
@@ -32,13 +32,9 @@ def fit(folder: Path, recipe: str, seed: int) -> Path:
     """Train every part and save the bundle; what lies after its ``holdout_after`` is for the gates."""
     from models import workshop
 
-    return workshop.train_bundle(folder, Settings().bundles_folder, recipe, seed, shown("training"))
-
-
-def shown(key: str) -> Callable[[float], None]:
-    """A bar in the run's page, to be told the share of the epochs that is done."""
-    bar: Any = create_progress_artifact(0.0, key=f"{key}-progress", description="Epochs of the network")
-    return lambda share: update_progress_artifact(bar, 100.0 * share)
+    return workshop.train_bundle(
+        folder, Settings().bundles_folder, recipe, seed, progress("training-progress", "Epochs of the network")
+    )
 
 
 @step

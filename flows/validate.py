@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.artifacts import create_table_artifact
 
 from attune.clock import system_clock
 from attune.settings import Settings
@@ -12,6 +12,7 @@ from features.verdicts import Verdict, Verdicts
 from flows import rooms
 from flows.announcing import BROKEN, LOG, VALIDATED, announce
 from flows.making import flow, step
+from flows.showing import progress
 
 STRETCH = 250_000
 """Positions judged at once, at most: what is held in memory does not grow with what is to be judged."""
@@ -70,7 +71,7 @@ def judge(after: int, upto: int) -> list[Judged]:
         found = expectations.validate(batch, described, system_clock(), settings.docs_folder, name)
         verdict = Verdict(start, stop, tuple(map(str, found.failed)), tuple(map(str, found.warnings)))
         judged.append(Judged(verdicts.record(verdict), found.evaluated, str(found.docs)))
-        update_progress_artifact(progress, 100.0 * (stop - after) / (upto - after))
+        done((stop - after) / (upto - after))
     return judged
 
 
