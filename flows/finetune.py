@@ -7,8 +7,8 @@ from attune.settings import Settings
 from flows import rooms
 from flows.making import flow, step
 from flows.refresh import refresh
-from flows.train import build_training_set, register_challenger
 from flows.showing import progress
+from flows.train import build_training_set, register_challenger
 
 BEHAVIOUR = ("interaction", "feedback")
 

@@ -61,9 +61,7 @@ def judge(after: int, upto: int) -> list[Judged]:
     settings = Settings()
     lake, verdicts = rooms.lake(settings), Verdicts(settings.validation_folder)
     described = lake.item_ids(("item",), upto)
-    progress: Any = create_progress_artifact(
-        0.0, key="validation-progress", description="Judging the lake's new events"
-    )
+    done = progress("validation-progress", "Judging the lake's new events")
     judged = []
     for start, stop in stretches(after, upto):
         batch = lake.events(start, stop, columns=expectations.COLUMNS)
