@@ -105,7 +105,7 @@ class Lake:
             last, head = self.watermark(), log.head()
             if last > head:
                 raise self._of_another_log(f"it reaches to {last}, the log ends at {head}")
-            while len(table := _table(log.read_columns(last, head, chunk))):
+            while len(table := to_table(log.read_columns(last, head, chunk))):
                 for day, run in _runs(table):
                     files += 1
                     self._write(day, run)
@@ -259,7 +259,7 @@ class Lake:
 
     def _rewrite(self, log: EventLog, span: _Span) -> None:
         """Put a span's events in place of its files, or write those that the lake lacks."""
-        events = _table(log.read_columns(span.first - 1, span.last, span.last - span.first + 1))
+        events = to_table(log.read_columns(span.first - 1, span.last, span.last - span.first + 1))
         if not span.files:
             for day, run in _runs(events):
                 self._write(day, run)
@@ -326,7 +326,8 @@ def _empty(columns: Sequence[str]) -> pa.Table:
     return pa.schema([SCHEMA.field(name) for name in columns]).empty_table()
 
 
-def _table(columns: dict[str, list[Any]]) -> pa.Table:
+def to_table(columns: dict[str, list[Any]]) -> pa.Table:
+    """What ``EventLog.read_columns`` gives, as a table of the lake."""
     return pa.table([pa.array(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
 
 

@@ -105,7 +105,17 @@ def as_numbers(column: pd.Series) -> pd.Series:
         return pd.Series(floats, index=column.index)
     objects = column.astype(object)
     readable = [isinstance(raw, str) or _is_plain_number(raw) for raw in objects]
-    return pd.to_numeric(objects.where(readable, None), errors="coerce").astype(np.float64)
+    parsed = pd.to_numeric(objects.where(readable, None), errors="coerce").astype(np.float64)
+    exact = [_exact(raw, number) for raw, number in zip(objects, parsed, strict=True)]
+    return parsed.where(parsed.isna(), pd.Series(exact, index=column.index, dtype=np.float64))
+
+
+def _exact(raw: Any, parsed: float) -> float:
+    """The nearest float to a text, as Python reads it: pandas may miss it by the last digit."""
+    try:
+        return float(raw) if isinstance(raw, str) else parsed
+    except ValueError:
+        return parsed
 
 
 def _is_plain_number(raw: Any) -> bool:
