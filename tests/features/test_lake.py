@@ -148,3 +148,21 @@ def test_items_are_the_latest_and_those_of_behaviour(log: EventLog, lake: Lake, 
     assert items.attributes["b"] == '{"genres":["X","Y"],"price":3,"title":"New","year":1999}'
     assert (items.title["a"], items.genres["a"]) == ("", [])
     assert lake.items(upto=3).set_index("item_id").title.to_dict() == {"a": "", "b": "Old", "c": "Only"}
+
+
+def test_files_without_the_types_asked_for_are_not_held(log: EventLog, lake: Lake, act: Act) -> None:
+    def item(number: int) -> Item:
+        return Item(event_id=f"i{number}", event_timestamp=0, item_id=f"i{number % 3}", attributes={"title": "x" * 999})
+
+    log.append(
+        [*(act("u", f"i{n % 7}", n) for n in range(40)), item(1), *(act("u", "a", n) for n in range(40)), item(2)]
+    )
+    lake.ingest(log, chunk=10)
+    assert len(list(lake.pieces())) == 9
+    assert [len(piece) for piece in lake.pieces(types=("item",))] == [1, 1]
+    assert [len(piece) for piece in lake.pieces(15, 33, columns=["position"])] == [5, 10, 3]
+    assert lake.events(types=("item",), columns=["event_id"])["event_id"].to_pylist() == ["i1", "i2"]
+    assert lake.item_ids(("item",)) == {"i1", "i2"}
+    assert lake.item_ids(("item",), upto=81) == {"i1"}
+    assert lake.item_ids(("interaction",)) == {"a", *(f"i{n}" for n in range(7))}
+    assert lake.item_ids(("slate",)) == set()

@@ -1,0 +1,98 @@
+"""A backup of the real lake, log, keeper and feature store, taken at work and brought back into another folder."""
+
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from attune.backup import backup, restore
+from attune.event_log import EventLog
+from attune.events import Interaction
+from attune.settings import Settings
+from attune.user_state import empty, fold
+from features import stats
+from features.lake import Lake
+from features.state_keeper import StateKeeper
+from features.store import FeatureStore
+
+Act = Callable[..., Interaction]
+USERS = [f"u{number}" for number in range(7)]
+
+
+def some(act: Act, rounds: int) -> list[Interaction]:
+    return [act(user, f"i{n % 5}", 3_600 * n, "rating", n % 5 + 1.0) for n in range(rounds) for user in USERS]
+
+
+def opened(settings: Settings) -> FeatureStore:
+    store = FeatureStore(settings)
+    store.apply()
+    return store
+
+
+def test_features_answer_as_before_in_another_folder(
+    settings: Settings, log: EventLog, lake: Lake, act: Act, tmp_path: Path
+) -> None:
+    store = opened(settings)
+    log.append(some(act, 4))
+    lake.ingest(log)
+    events = lake.behaviour().to_pandas()
+    store.write_stats(stats.user_stats(events), stats.item_stats(events))
+    store.materialize_all(lambda: 10**15)
+    while StateKeeper(log, store, settings).step():
+        pass
+    made = backup(settings, tmp_path / "backups")
+    there = settings.model_copy(update={"var": tmp_path / "there"})
+    restore(there, made.folder)
+    settings.var.rename(tmp_path / "gone")
+    restored = opened(there)
+    old = opened(settings.model_copy(update={"var": tmp_path / "gone"}))
+    for user in USERS:
+        (state, figures), (before, known) = restored.online(user), old.online(user)
+        assert state == before
+        assert state is not None
+        np.testing.assert_array_equal(figures, known)
+        assert not np.isnan(figures).any()
+    assert restored.historical(events).equals(old.historical(events))
+    with closing(EventLog(there.log_url)) as again:
+        assert StateKeeper(again, restored, there).step() == 0
+        again.append([act("u0", "i9", 5, "like")])
+        assert StateKeeper(again, restored, there).step() == 1
+        assert Lake(there.lake_folder).ingest(again).rows == 1
+
+
+def test_nothing_derived_is_ahead_of_the_log_that_comes_back(
+    settings: Settings, log: EventLog, lake: Lake, act: Act, tmp_path: Path
+) -> None:
+    keeper = StateKeeper(log, opened(settings), settings)
+    log.append(some(act, 1))
+    keeper.step()
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.is_set():
+            log.append(some(act, 1))
+            lake.ingest(log)
+            keeper.step()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    made = [backup(settings, tmp_path / "backups") for _ in range(2)]
+    done.set()
+    worker.join()
+    for number, one in enumerate(made):
+        there = settings.model_copy(update={"var": tmp_path / f"there{number}"})
+        restore(there, one.folder)
+        store = opened(there)
+        with closing(EventLog(there.log_url)) as again:
+            assert Lake(there.lake_folder).watermark() <= again.head() == one.head
+            assert StateKeeper(again, store, there).position() <= one.head
+            for user, state in store.states(USERS).items():
+                assert state == fold(
+                    empty(user), [event for event in again.tail(user, 0) if event.position <= state.position]
+                )
+            while StateKeeper(again, store, there).step():
+                pass
+            Lake(there.lake_folder).ingest(again)
+            assert Lake(there.lake_folder).watermark() == one.head
