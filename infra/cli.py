@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from infra.commands import benches, imports, models, people, upkeep
+from infra.commands import benches, export, imports, models, people, upkeep
 from infra.commands.options import SERVERS, START
 from infra.platform import cli as platform
 
@@ -51,6 +51,7 @@ def serve() -> None:
 
 platform.add_to(app)
 imports.add_to(app)
+export.add_to(app)
 people.add_to(app)
 models.add_to(app)
 upkeep.add_to(app)
