@@ -7,63 +7,42 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
+import msgspec
 
+from attune.client import Client, RecommendAnswer
 from attune.errors import AttuneError
 from infra.children import Child
 from infra.local import Stack
 
-BATCH = 500
 SEED = 7
 """The policy's seed: two slates drawn with it differ only by what the model thinks."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A client of the endpoint at ``url``."""
+    """The endpoint as the demo's people meet it."""
 
-    url: str
-    http: httpx.Client
+    client: Client
 
-    def recommend(self, user_id: str, count: int = 10) -> dict[str, Any]:
+    def recommend(self, user_id: str) -> RecommendAnswer:
         """A slate for the user, drawn with the demo's seed."""
-        return self._call("POST", "/v1/recommend", {"user_id": user_id, "k": count, "seed": SEED})
-
-    def feedback(self, slate: dict[str, Any], item_id: str, kind: str) -> dict[str, Any]:
-        """React to an item of a slate; returns once the reaction is durable."""
-        body = {"slate_id": slate["slate_id"], "user_id": slate["user_id"], "item_id": item_id, "kind": kind}
-        return self._call("POST", "/v1/feedback", body)
+        return self.client.recommend(user_id, seed=SEED)
 
     def send(self, events: Sequence[dict[str, Any]]) -> dict[str, int]:
-        """Send behaviour in batches; returns the endpoint's own counts added up."""
-        counts = {"accepted": 0, "repeated": 0, "rejected": 0}
-        for start in range(0, len(events), BATCH):
-            answer = self._call("POST", "/v1/events", {"events": list(events[start : start + BATCH])})
-            counts["accepted"] += answer["accepted"]
-            counts["repeated"] += answer["repeated"]
-            counts["rejected"] += len(answer["rejected"])
-        return counts
-
-    def model(self) -> dict[str, Any]:
-        """Which version answers."""
-        return self._call("GET", "/v1/model", None)
+        """Send behaviour; returns the endpoint's counts."""
+        answer = self.client.events(events)
+        return {"accepted": answer.accepted, "repeated": answer.repeated, "rejected": len(answer.rejected)}
 
     def wait_for(self, version: str, seconds: float = 60.0) -> float:
         """Wait until the version answers; returns the seconds that it took."""
         start = time.monotonic()
-        while self.model()["version"] != version:
+        while self.client.model().version != version:
             if time.monotonic() - start > seconds:
                 raise AttuneError(
                     f"version {version} was promoted, but the endpoint did not load it in {seconds:.0f} s"
                 )
             time.sleep(0.1)
         return time.monotonic() - start
-
-    def _call(self, method: str, path: str, body: object) -> dict[str, Any]:
-        answer = self.http.request(method, self.url + path, json=body)
-        if not answer.is_success:
-            raise AttuneError(f"{method} {path} was answered with {answer.status_code}: {answer.text}")
-        return dict(answer.json())
 
 
 def react(endpoint: Endpoint, user_id: str, control_id: str) -> dict[str, Any]:
@@ -72,22 +51,22 @@ def react(endpoint: Endpoint, user_id: str, control_id: str) -> dict[str, Any]:
     ``effect_ms`` runs from sending the first reaction to holding the slate that knows all three.
     """
     before, control_before = endpoint.recommend(user_id), endpoint.recommend(control_id)
-    shown = [item["item_id"] for item in before["items"]]
+    slate_id, shown = str(before.slate_id), [item.item_id for item in before.items]
     reactions = {shown[0]: "like", shown[1]: "dislike", shown[2]: "dislike"}
     start = time.perf_counter()
-    positions = [endpoint.feedback(before, item_id, kind)["position"] for item_id, kind in reactions.items()]
+    taken = [endpoint.client.feedback(slate_id, user_id, item_id, kind) for item_id, kind in reactions.items()]
     after = endpoint.recommend(user_id)
     effect_ms = (time.perf_counter() - start) * 1000
     control_after = endpoint.recommend(control_id)
     return {
         "user_id": user_id,
         "reactions": reactions,
-        "before": before["items"],
-        "after": after["items"],
+        "before": msgspec.to_builtins(before.items),
+        "after": msgspec.to_builtins(after.items),
         "effect_ms": round(effect_ms, 2),
-        "acknowledged_position": max(positions),
-        "state_position": after["state_position"],
-        "control": {"user_id": control_id, "unchanged": control_before["items"] == control_after["items"]},
+        "acknowledged_position": max(one.position for one in taken),
+        "state_position": after.state_position,
+        "control": {"user_id": control_id, "unchanged": control_before.items == control_after.items},
     }
 
 

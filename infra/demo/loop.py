@@ -4,8 +4,7 @@ from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
-import httpx
-
+from attune.client import Client
 from attune.clock import system_clock
 from attune.errors import AttuneError
 from attune.event_log import EventLog
@@ -36,12 +35,12 @@ class Loop:
     def __init__(self, stack: Stack, report: Report, screen: Screen) -> None:
         self.stack, self.report, self.screen = stack, report, screen
         self.folder: Path = stack.settings.var
-        self.http = httpx.Client(timeout=30.0)
-        self.endpoint = Endpoint(stack.endpoint_url, self.http)
+        self.client = Client(stack.endpoint_url, timeout=30.0)
+        self.endpoint = Endpoint(self.client)
 
     def run(self) -> None:
         """Stage after stage."""
-        with closing(self.http):
+        with self.client:
             self.import_history()
             self.bring_to_features("features")
             first = self.train_first()
@@ -103,7 +102,7 @@ class Loop:
         with self.stage("the endpoint serves it") as stage:
             loaded = self.endpoint.wait_for(first["version"])
             users = sorted(self.world.rows["user_id"].iloc[: self.world.cut_a].unique())
-            load = start_load(self.stack, self.endpoint.url, users, LATENCY_REQUESTS)
+            load = start_load(self.stack, self.client.url, users, LATENCY_REQUESTS)
             figures = load_result(load)
             self.report.latency_ms = {"p50": figures["p50_ms"], "p99": figures["p99_ms"]}
             stage.figures |= {"loaded after s": round(loaded, 2), **figures}
@@ -142,7 +141,7 @@ class Loop:
     def take_over(self, first: dict[str, Any], tuned: dict[str, Any]) -> None:
         with self.stage("the fine-tuned version meets the gates") as stage:
             users = sorted(self.world.rows["user_id"].unique())
-            load = start_load(self.stack, self.endpoint.url, users, SWAP_REQUESTS)
+            load = start_load(self.stack, self.client.url, users, SWAP_REQUESTS)
             verdict = promote(version=tuned["version"], accept_undecided=True)
             self.keep_gates(verdict)
             accepted = verdict["accepted"]

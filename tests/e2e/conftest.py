@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pandas as pd
 import pytest
 
+from attune.client import Client
 from attune.settings import Settings
 from infra.demo.endpoint import Endpoint
 from infra.local import Stack
@@ -99,5 +99,5 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def endpoint(platform: Stack) -> Iterator[Endpoint]:
-    with httpx.Client(timeout=30.0) as http:
-        yield Endpoint(platform.endpoint_url, http)
+    with Client(platform.endpoint_url, timeout=30.0) as client:
+        yield Endpoint(client)

@@ -98,7 +98,7 @@ def test_the_same_window_gives_the_same_version(story, platform: Stack) -> None:
 
 def test_before_a_champion_popularity_answers(endpoint: Endpoint) -> None:
     slate = endpoint.recommend("p0")
-    assert (slate["served_by"], slate["model_version"], len(slate["items"])) == ("popularity", None, 10)
+    assert (slate.served_by, slate.model_version, len(slate.items)) == ("popularity", None, 10)
 
 
 def test_a_spoiled_challenger_is_refused_and_its_twin_passes(story, platform: Stack, endpoint: Endpoint) -> None:
@@ -142,7 +142,7 @@ def test_the_fine_tuned_version_takes_over_without_a_failed_request(
     take_in("later")
     tuned = finetune(hold_back=0.0)
     take_in("latest")
-    with Customers(endpoint.url, [f"r{number}" for number in range(20)]) as customers:
+    with Customers(endpoint.client.url, [f"r{number}" for number in range(20)]) as customers:
         judged = promote(version=tuned["version"], accept_undecided=True)
         assert judged["accepted"], judged["gates"]
         endpoint.wait_for(tuned["version"])
@@ -191,8 +191,8 @@ def test_the_readme_tells_the_truth_about_http(endpoint: Endpoint) -> None:
     assert len(lines) >= 4
     slate = endpoint.recommend("p2")
     for line in lines:
-        command = line.replace("http://127.0.0.1:8000", endpoint.url).replace("SLATE_ID", slate["slate_id"])
-        command = command.replace("ITEM_ID", slate["items"][0]["item_id"]).replace("USER_ID", "p2")
+        command = line.replace("http://127.0.0.1:8000", endpoint.client.url).replace("SLATE_ID", str(slate.slate_id))
+        command = command.replace("ITEM_ID", slate.items[0].item_id).replace("USER_ID", "p2")
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
         assert done.returncode == 0, (command, done.stderr)
         assert '"error"' not in done.stdout, (command, done.stdout)
