@@ -12,16 +12,20 @@ from infra.commands import benches, export, imports, models, people, upkeep
 from infra.commands.options import SERVERS, START
 from infra.platform import cli as platform
 
-EXIT = """Exit status: [bold]0[/bold] done, [bold]1[/bold] something attune can explain, [bold]2[/bold] a wrong call,
-[bold]3[/bold] refused by the gates, [bold]130[/bold] interrupted. Results go to standard output, messages to standard
-error; with [bold]--json[/bold] the result is one JSON object. Everything lies under [bold]ATTUNE_VAR[/bold] (var)."""
+EXIT = (
+    "Exit status: [bold]0[/bold] done, [bold]1[/bold] something attune can explain, [bold]2[/bold] a wrong call, "
+    "[bold]3[/bold] refused by the gates, [bold]130[/bold] interrupted. Results go to standard output, messages to "
+    "standard error; with [bold]--json[/bold] the result is one JSON object. Everything lies under "
+    "[bold]ATTUNE_VAR[/bold] (var)."
+)
 
 app = typer.Typer(
     name="attune",
     help="Real-time personalised recommendation that learns from its users' feedback.\n\n"
     "[bold]attune import movielens && attune train\n"
     "attune promote --accept-undecided && attune recommend 257[/bold]\n\n"
-    "The platform does all of this by itself, for ever. [bold]attune COMMAND --help[/bold] has examples;"
+    "[bold]attune up[/bold] starts a platform that does all of this by itself."
+    " [bold]attune COMMAND --help[/bold] has examples;"
     " [bold]attune --install-completion[/bold] completes commands, kinds, recipes and versions in your shell.",
     epilog=EXIT,
     no_args_is_help=True,

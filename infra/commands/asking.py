@@ -1,6 +1,7 @@
 """`attune recommend` and `attune feedback`: the conversation with the endpoint, from a shell."""
 
 from contextlib import closing
+from shlex import join, quote
 
 import msgspec
 
@@ -38,8 +39,8 @@ def recommend(user_id: str, k: int, seed: int | None, as_json: bool) -> None:
     for line in remarks(slate):
         output.note(line)
     if slate.slate_id and slate.items:
-        output.console().print(f"slate {slate.slate_id}", markup=False, soft_wrap=True)
-        output.say_next(f"`attune feedback {user_id} {slate.items[0].item_id} like --slate {slate.slate_id}`")
+        command = join(["attune", "feedback", user_id, slate.items[0].item_id, "like", "--slate", slate.slate_id])
+        output.say_next(f"`{command}`")
 
 
 def remarks(slate: RecommendAnswer) -> list[str]:
@@ -47,7 +48,7 @@ def remarks(slate: RecommendAnswer) -> list[str]:
     found = [LOST.get(name, f"{name} did not answer") for name in slate.degraded]
     if slate.model_version is None:
         found.append("no champion answers yet, so this is what is popular: `attune train`, then `attune promote`")
-    elif slate.state_position == 0 and not slate.degraded:
+    elif slate.state_position == 0 and "event_log" not in slate.degraded:
         found.append(f"nothing is known of user {slate.user_id!r} yet, so this is what is popular")
     elif slate.served_by != "champion":
         found.append("the champion knows none of the items that this user met, so this is what is popular")
@@ -80,7 +81,7 @@ def feedback(user_id: str, item_id: str, kind: str, value: float | None, slate_i
     output.console().print(
         f"taken: {user_id} {kind} {item_id}, event {event_id} at position {position:,}", markup=False
     )
-    output.say_next(f"`attune recommend {user_id}` reflects it already")
+    output.say_next(f"`attune recommend {quote(user_id)}` reflects it already")
 
 
 def _titles(settings: Settings, item_ids: list[str]) -> dict[str, str]:

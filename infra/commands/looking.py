@@ -3,6 +3,7 @@
 from collections import Counter
 from contextlib import closing
 from dataclasses import asdict
+from shlex import quote
 from typing import Any
 
 from attune import event_log
@@ -29,7 +30,7 @@ def users(limit: int, as_json: bool) -> None:
     now = system_clock()
     rows = [[one.user_id, f"{output.ago(one.logged_at, now)} ago", one.position] for one in found]
     output.table(["user", "last event logged", "position"], rows, title="active last", numbers=[1, 2])
-    output.say_next(f"`attune users {found[0].user_id}` shows what is known of one")
+    output.say_next(f"`attune users {quote(found[0].user_id)}` shows what is known of one")
 
 
 def user(user_id: str, limit: int, as_json: bool) -> None:
@@ -54,7 +55,7 @@ def user(user_id: str, limit: int, as_json: bool) -> None:
         for one in latest
     ]
     output.table(["when (UTC)", "kind", "value", "item", "title", ""], rows, title="latest events", numbers=[2])
-    output.say_next(f"`attune recommend {user_id}`")
+    output.say_next(f"`attune recommend {quote(user_id)}`")
 
 
 def _state(state: UserState, kinds: Counter[str], latest: list[Any]) -> dict[str, Any]:
@@ -100,7 +101,7 @@ def items(limit: int, search: str, as_json: bool) -> None:
     else:
         rows = [[one.item_id, one.title, counts[one.item_id]] for one in found]
         output.table(["item", "title", "events"], rows, title="with most events", numbers=[2])
-    output.say_next(f"`attune items {found[0].item_id}` shows one, `attune items --search WORDS` finds titles")
+    output.say_next(f"`attune items {quote(found[0].item_id)}` shows one, `attune items --search WORDS` finds titles")
 
 
 def item(item_id: str, as_json: bool) -> None:

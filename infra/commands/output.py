@@ -30,16 +30,16 @@ def print_json(values: Mapping[str, Any]) -> None:
 
 def note(text: str) -> None:
     """A remark beside the result, on standard error."""
-    Console(stderr=True, highlight=False).print(Text(text, style="yellow"))
+    Console(stderr=True, highlight=False).print(Text(text, style="yellow"), soft_wrap=True)
 
 
 def say_next(text: str) -> None:
-    """What to do next, after a result for people; names of commands stand in backquotes."""
+    """What to do next, after a result for people; commands stand in backquotes, and stay whole to be copied."""
     parts = text.split("`")
     line = Text("next: ", style="dim")
     for place, part in enumerate(parts):
         line.append(part, style="bold" if place % 2 else "")
-    console().print(line)
+    console().print(line, soft_wrap=True)
 
 
 def table(
