@@ -7,7 +7,6 @@ log from its own watermark, so one run catches up on any number of them.
 import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
@@ -25,7 +24,7 @@ from prefect.states import Cancelled
 
 log = logging.getLogger(__name__)
 
-LATE_SECONDS = 30
+LATE = timedelta(seconds=30)
 """A run that is due for longer than this was not picked up in its time."""
 RECENT = timedelta(days=1)
 OURS = DeploymentFilter(tags=DeploymentFilterTags(all_=["attune"]))
@@ -42,29 +41,27 @@ def catch_up(client: SyncPrefectClient) -> list[str]:
 
 
 def _late(client: SyncPrefectClient, deployments: Iterable[DeploymentResponse]) -> Iterable[str]:
-    """One run in place of all the scheduled ones that were missed."""
-    before = datetime.now(UTC) - timedelta(seconds=LATE_SECONDS)
-    missed = client.read_flow_runs(
+    """One run in place of all the scheduled ones that were missed; one that waits already is enough."""
+    now = datetime.now(UTC)
+    due = client.read_flow_runs(
         deployment_filter=OURS,
         flow_run_filter=FlowRunFilter(
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
-            expected_start_time=FlowRunFilterExpectedStartTime(before_=before),
+            expected_start_time=FlowRunFilterExpectedStartTime(before_=now),
         ),
         sort=FlowRunSort.EXPECTED_START_TIME_DESC,
     )
-    named = {one.id: one for one in deployments}
-    scheduled = sorted((one for one in missed if one.auto_scheduled), key=lambda one: str(one.deployment_id))
-    for deployment_id, group in groupby(scheduled, key=lambda one: one.deployment_id):
-        runs = sorted(group, key=_due, reverse=True)
-        deployment = named.get(deployment_id)
-        if deployment is None or deployment.paused:
+    for deployment in deployments:
+        waiting = [one for one in due if one.deployment_id == deployment.id]
+        missed = [one for one in waiting if one.auto_scheduled and _due(one) < now - LATE]
+        if deployment.paused or not missed:
             continue
-        made = client.create_flow_run_from_deployment(
-            deployment.id, tags=[CAUGHT_UP], idempotency_key=f"{CAUGHT_UP}-{runs[0].id}"
+        made = next((one for one in waiting if CAUGHT_UP in one.tags), None) or client.create_flow_run_from_deployment(
+            deployment.id, tags=[CAUGHT_UP], idempotency_key=f"{CAUGHT_UP}-{missed[0].id}"
         )
-        for run in runs:
+        for run in missed:
             client.set_flow_run_state(run.id, Cancelled(message=f"missed; run {made.name} catches up"), force=True)
-        yield f"{deployment.name}: {len(runs)} missed, run {made.name} catches up"
+        yield f"{deployment.name}: {len(missed)} missed, run {made.name} catches up"
 
 
 def _crashed(client: SyncPrefectClient, deployments: Iterable[DeploymentResponse]) -> Iterable[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -21,6 +22,7 @@ from attune.client import Client
 from attune.event_log import EventLog
 from attune.settings import Settings
 from infra.platform import addresses
+from infra.platform.supervision import Supervisor
 
 BIN = Path(sys.executable).parent
 PARTS = {"prefect", "mlflow", "keeper", "endpoint", "worker", "watcher"}
@@ -222,3 +224,57 @@ def test_a_platform_whose_supervisor_was_killed_starts_again(shell: Shell) -> No
     shell.attune("status", status=4)
     shell.attune("up")
     assert all_ready(shell)
+
+
+@pytest.mark.long
+def test_missed_schedules_are_caught_up_once(shell: Shell) -> None:
+    """With the worker away a schedule falls due again and again; back, it runs once for all of them."""
+    supervisor = Supervisor(shell.settings).server
+    supervisor.stopProcess("worker")
+    shell.bash('eval "$(attune env)"; prefect deployment schedule create ingest/ingest --interval 20 --replace -y')
+    time.sleep(150)  # the watcher looks at it more than once meanwhile
+    supervisor.startProcess("worker")
+
+    def caught_up() -> list[dict[str, Any]]:
+        runs = flow_runs(shell, "ingest")
+        return [one for one in runs if "catch-up" in one["tags"] and one["state_type"] == "COMPLETED"]
+
+    assert len(until(caught_up)) == 1
+    missed = [one for one in flow_runs(shell, "ingest") if "catches up" in (one["state"]["message"] or "")]
+    assert len(missed) >= 3
+
+
+@pytest.mark.long
+def test_a_run_that_died_with_its_worker_is_run_again(shell: Shell) -> None:
+    """Worker and run are killed as if the machine had lost its power; the run is taken up by another one."""
+    with subprocess.Popen([str(BIN / "attune"), "train"], env=shell.environment, cwd=shell.folder) as asking:
+        until(lambda: any(one["state_type"] == "RUNNING" for one in flow_runs(shell, "train")))
+        worker = next(one["pid"] for one in shell.attune("status")["parts"] if one["name"] == "worker")
+        for process in psutil.Process(worker).children(recursive=True):
+            process.send_signal(signal.SIGKILL)
+        again = until(
+            lambda: [
+                one for one in flow_runs(shell, "train") if "again" in one["tags"] and one["state_type"] == "COMPLETED"
+            ],
+            400.0,
+        )
+        assert len(again) == 1
+        assert asking.wait() == 1, "who waited for the run that was killed is told"
+    assert "CRASHED" in [one["state_type"] for one in flow_runs(shell, "train")]
+
+
+@pytest.mark.long
+def test_a_part_that_no_longer_answers_is_restarted(shell: Shell) -> None:
+    before = next(one for one in shell.attune("status")["parts"] if one["name"] == "endpoint")
+    psutil.Process(before["pid"]).children()[0].send_signal(signal.SIGSTOP)
+    until(lambda: Supervisor(shell.settings).states()["endpoint"]["pid"] not in (0, before["pid"]), 300.0)
+    until(lambda: all_ready(shell))
+
+
+def flow_runs(shell: Shell, flow: str) -> list[dict[str, Any]]:
+    """What Prefect has of a flow's runs, over its API."""
+    body = {"flows": {"name": {"any_": [flow]}}, "limit": 200}
+    answer = httpx.post(f"{shell.settings.prefect_url}/flow_runs/filter", json=body)
+    answer.raise_for_status()
+    found: list[dict[str, Any]] = answer.json()
+    return found
