@@ -34,3 +34,7 @@ lint: install  ## ruff, mypy, import-linter
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+docs: install  ## these pages as a site under var/site, without a network
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet -f infra/mkdocs.yml
+	@echo "the documentation: $(CURDIR)/var/site/index.html"

@@ -1,0 +1,68 @@
+"""Every route, its fields, answers and statuses stand in docs/reference/http.md, as the OpenAPI page has them."""
+
+from typing import Any, cast
+
+import pytest
+from fastapi import FastAPI
+
+from serving import documentation
+from serving.metrics import Metrics
+from serving.routes import hot_routes, steward_routes
+
+
+def openapi() -> dict[str, Any]:
+    """The page of the routes alone: nothing is opened."""
+    app = FastAPI()
+    documentation.install(app)
+    nothing = cast(Any, None)
+    app.include_router(hot_routes(nothing, nothing))
+    app.include_router(steward_routes(nothing, nothing, Metrics()))
+    return app.openapi()
+
+
+def routes() -> dict[str, dict[str, Any]]:
+    """The operations by ``METHOD path``."""
+    page = openapi()
+    return {f"{method.upper()} {path}": one for path, ways in page["paths"].items() for method, one in ways.items()}
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """The schemas of bodies and answers by name (those that FastAPI adds for itself left out)."""
+    used = {one.__name__ for one in documentation._STRUCTS}
+    every = openapi()["components"]["schemas"]
+    below = {name for name in every if name not in used and "Validation" not in name}
+    return {name: every[name] for name in every if name in used | below}
+
+
+def field_row(name: str, field: dict[str, Any], needed: bool) -> str:
+    """How a row begins that describes a field; what follows is free where the code has no description."""
+    return f"| `{name}` | {'yes' if needed else 'no'} | {field.get('description', '')}".rstrip()
+
+
+ROUTES, SCHEMAS = routes(), schemas()
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_every_route_is_documented(page, route: str) -> None:
+    section = page("reference/http.md").section(f"`{route}`")
+    assert ROUTES[route]["summary"] in "\n".join(section.lines), f"docs/{section.name}: {ROUTES[route]['summary']}"
+    statuses = {name: text["description"] for name, text in ROUTES[route]["responses"].items() if name != "200"}
+    described = {name: row for name, row in section.rows().items() if name.isdecimal()}
+    assert described == {name: f"| `{name}` | {text} |" for name, text in statuses.items()}, f"docs/{section.name}"
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_field_is_documented(page, name: str) -> None:
+    section, schema = page("reference/http.md").section(name), SCHEMAS[name]
+    fields, needed = schema["properties"], set(schema.get("required", []))
+    rows = section.rows()
+    wanted = {field: field_row(field, what, field in needed) for field, what in fields.items()}
+    wrong = [row for field, row in wanted.items() if not rows.get(field, "").startswith(row)]
+    assert not wrong, f"docs/{section.name} lacks rows that begin with\n" + "\n".join(wrong)
+    assert set(rows) == set(fields), f"docs/{section.name} describes other fields"
+
+
+def test_nothing_else_is_documented(page) -> None:
+    shown = page("reference/http.md")
+    assert {title.strip("`") for title in shown.section("Routes").headings(3)} == set(ROUTES)
+    assert set(shown.section("Bodies and answers").headings(3)) == set(SCHEMAS)
