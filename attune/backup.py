@@ -79,6 +79,7 @@ def restore(settings: Settings, backup_folder: Path) -> Backup:
     aside = settings.var / ".restoring"
     placed: list[Path] = []
     with _explained(settings.var):
+        shutil.rmtree(aside, ignore_errors=True)  # of one that was killed
         try:
             for name, expected in files.items():
                 if copies.copy_file(_present(made.folder, name), aside / name) != expected["sha256"]:

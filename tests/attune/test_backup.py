@@ -113,6 +113,7 @@ def test_everything_comes_back_elsewhere(settings: Settings, elsewhere: Settings
     assert (made.files, made.bytes) == (11, sum(sizes.values()) - sizes["manifest.json"])
     assert verify(made.folder) == made == latest(tmp_path / "backups")
     (elsewhere.var / "logs").mkdir(parents=True)
+    write(elsewhere.var / ".restoring" / "lake" / "of-a-killed-restore.parquet", "not wanted")
     assert restore(elsewhere, made.folder) == made
     before = {name: content for name, content in files(settings.var).items() if content != b"not wanted"}
     assert files(elsewhere.var) == {name: content for name, content in before.items() if name != "registry"}
