@@ -25,6 +25,12 @@ def render(config: Mapping[str, Any], report: Mapping[str, Any], parent: str | N
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
+def title(config: Mapping[str, Any], parent: str | None) -> str:
+    """The version in a few words: its recipe and what it comes from."""
+    recipe = config.get("recipe", {}).get("name", "unnamed")
+    return f"{recipe}, fine-tuned from v{parent}" if parent else f"{recipe}, trained from nothing"
+
+
 def description(card: str, limit: int) -> str:
     """The card cut to so many characters, at a line's end, saying so."""
     note = "\n\n(cut: the whole is the artifact model_card.md)"

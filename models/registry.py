@@ -26,14 +26,18 @@ from attune.errors import BundleError, ModelError
 from models import model_card
 from models.bundle import CONFIG, FILES, FORMAT
 from models.code_version import git_commit
-from models.figures import flat
+from models.evaluation.rolling import Rolling
 from models.retention import Aged, expired
 from models.sealed_folder import MANIFEST, open_sealed
-from models.tracking import ARTIFACT, EXPERIMENT, Runs
+from models.tracking import ARTIFACT, EXPERIMENT, Runs, verdicts
 
 MODEL = "attune-recommender"
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 DESCRIPTION_LIMIT = 5_000
+DESCRIPTION = """Made by attune: each version is a recommender that attune trained or fine-tuned.
+
+`champion` is served, `previous` was served before it, `challenger` waits to be judged. The aliases follow attune's
+table of promotions: to change the champion use `attune promote` or `attune rollback`. One moved here is put back."""
 BATCH_RUNS, PAGE = 50, 1_000
 _PROJECTED = "attune.projected."
 
@@ -53,7 +57,7 @@ class Judged(Protocol):
     """What the registry records of a judgement (``models.evaluation.judging.Judgement`` has it)."""
 
     @property
-    def accepted(self) -> bool: ...
+    def rolling(self) -> Rolling | None: ...
     def as_dict(self) -> dict[str, Any]: ...
     def markdown(self) -> str: ...
 
@@ -82,13 +86,15 @@ class Registry:
         """
         config = json.loads((bundle_folder / CONFIG).read_bytes())
         card = model_card.render(config, training_report, parent)
+        title = model_card.title(config, parent)
+        lineage = _lineage(bundle_folder, config, parent) | dict(tags or {})
         with self._wrapped(f"register {bundle_folder.name}"):
-            run = self.runs.begin(bundle_folder.name, {})
+            run = self.runs.begin(title, lineage | _source(config, parent, card))
             self.runs.log_training(run.info.run_id, config, training_report)
             self.client.log_text(run.info.run_id, card, "model_card.md")
             self.runs.log_model(run.info.run_id, bundle_folder)
-            version = self._create_version(run, card, {**_lineage(bundle_folder, config, parent), **(tags or {})})
-            self.client.set_terminated(run.info.run_id)
+            version = self._create_version(run, card, lineage)
+            self.runs.finish(run.info.run_id, f"v{version} {title}", {"version": version})
         log.info("registered %s version %s from %s", MODEL, version, bundle_folder)
         return version
 
@@ -120,18 +126,13 @@ class Registry:
         return target
 
     def record_gates(self, version: str, judgement: Judged) -> None:
-        """Write a judgement on its version: a tag a gate, the figures as metrics, the whole as JSON and markdown."""
+        """Write a judgement on its version: a tag a gate, and on its run (see ``Runs.log_judgement``)."""
         found = judgement.as_dict()
-        text = json.dumps(found, indent=1, allow_nan=False)
         with self._wrapped(f"record the gates of version {version}"):
             run_id, _ = self._version(version)
-            for gate in found["gates"]:
-                self.client.set_model_version_tag(MODEL, version, f"gate.{gate['name']}", gate["verdict"])
-            self.client.set_model_version_tag(MODEL, version, "accepted", str(judgement.accepted).lower())
-            self.client.log_text(run_id, text, "gates.json")
-            self.client.log_text(run_id, judgement.markdown(), "gates.md")
-            measured = {f"gate/{gate['name']}": gate["measured"] for gate in found["gates"]}
-            self.runs.log_metrics(run_id, {**flat({"holdout": found["metrics"]}), **flat(measured)})
+            for name, text in verdicts(found).items():
+                self.client.set_model_version_tag(MODEL, version, name, text)
+            self.runs.log_judgement(run_id, found, judgement.markdown(), judgement.rolling)
 
     def tag(self, version: str, name: str, text: str) -> None:
         """Write a tag on a version."""
@@ -278,7 +279,7 @@ class Registry:
 
     def _create_version(self, run: Run, card: str, tags: dict[str, str]) -> str:
         try:
-            self.client.create_registered_model(MODEL, description="Made by attune; see each version's card.")
+            self.client.create_registered_model(MODEL, description=DESCRIPTION)
         except MlflowException as error:
             if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
                 raise
@@ -315,6 +316,17 @@ def _lineage(bundle_folder: Path, config: Mapping[str, Any], parent: str | None)
         "parent": parent or "",
     }
     return {name: value for name, value in found.items() if value}
+
+
+def _source(config: Mapping[str, Any], parent: str | None, card: str) -> dict[str, str]:
+    """The tags by which MLflow's own pages show a run's description and where it comes from."""
+    return {
+        "mlflow.note.content": model_card.description(card, DESCRIPTION_LIMIT),
+        "mlflow.source.name": "attune finetune" if parent else "attune train",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": config.get("git_commit") or "unknown",
+        "mlflow.user": "attune",
+    }
 
 
 def _digest(bundle_folder: Path) -> str:

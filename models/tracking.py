@@ -9,15 +9,16 @@ from typing import Any
 import mlflow.pyfunc
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from attune.clock import Clock
-from models import pyfunc
+from models import plots, pyfunc
 from models.bundle import Bundle
+from models.evaluation.rolling import Rolling
 from models.figures import flat, for_json
 
 EXPERIMENT = "attune"
@@ -60,9 +61,40 @@ class Runs:
             self.log_metrics(run_id, flat({"epoch": epoch}), int(epoch.get("epoch", place)))
         self.log_metrics(run_id, flat({name: report[name] for name in MEASURED if name in report}))
         self.client.log_text(run_id, json.dumps(for_json(report), indent=1), "training_report.json")
+        if report.get("epochs"):
+            self.log_picture(run_id, "learning", plots.learning_curve(report["epochs"]))
         window = config["window"]
-        data = Dataset("training window", window["digest"][:36], "attune lake", json.dumps(window))
+        name = f"events {window.get('first_position')} to {window.get('last_position')}"
+        counts = {f"num_{one}": window[one] for one in ("rows", "users", "items") if one in window}
+        data = Dataset(name, window["digest"][:36], "attune lake", json.dumps(window), profile=json.dumps(counts))
         self.client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
+
+    def log_judgement(self, run_id: str, found: Mapping[str, Any], markdown: str, rolling: Rolling | None) -> None:
+        """A judgement as JSON, Markdown and pictures, its figures as metrics, its verdicts as tags of the run."""
+        self.client.log_text(run_id, json.dumps(found, indent=1, allow_nan=False), "gates.json")
+        self.client.log_text(run_id, markdown, "gates.md")
+        self.log_picture(run_id, "gates", plots.gate_bars(found["gates"], found["accepted"]))
+        if rolling is not None:
+            self.log_picture(run_id, "rolling_hr_at_10", plots.rolling_hits(rolling.lines, rolling.window))
+        measured = {f"gate/{gate['name']}": gate["measured"] for gate in found["gates"]}
+        self.log_metrics(run_id, {**flat({"holdout": found["metrics"]}), **flat(measured)})
+        self.tag(run_id, verdicts(found))
+
+    def log_picture(self, run_id: str, name: str, png: bytes) -> None:
+        """A PNG as ``plots/<name>.png``."""
+        with tempfile.TemporaryDirectory() as draft:
+            file = Path(draft) / f"{name}.png"
+            file.write_bytes(png)
+            self.client.log_artifact(run_id, str(file), "plots")
+
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Write tags on a run, all at once."""
+        self.client.log_batch(run_id, tags=[RunTag(name, text) for name, text in tags.items()])
+
+    def finish(self, run_id: str, name: str, tags: Mapping[str, str]) -> None:
+        """Give a run its lasting name and tags and say that it ended well."""
+        self.tag(run_id, tags)
+        self.client.update_run(run_id, status="FINISHED", name=name)
 
     def log_metrics(self, run_id: str, figures: Mapping[str, float], step: int = 0) -> None:
         """Figures by name, at a step."""
@@ -96,6 +128,12 @@ class Runs:
             if found is None:
                 raise
             return found.experiment_id
+
+
+def verdicts(judgement: Mapping[str, Any]) -> dict[str, str]:
+    """A judgement's verdicts as tags: of the whole and of each gate."""
+    gates = {f"gate.{gate['name']}": gate["verdict"] for gate in judgement["gates"]}
+    return {"accepted": str(judgement["accepted"]).lower(), **gates}
 
 
 def _texts(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

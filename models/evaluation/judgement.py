@@ -6,6 +6,7 @@ from typing import Any
 from models.evaluation.bootstrap import Interval
 from models.evaluation.gates import Gate, GateLimits, accepts, refused_by
 from models.evaluation.metrics import EVENT_METRICS, GROUP_METRICS
+from models.evaluation.rolling import Rolling
 from models.figures import for_json, short, table
 
 Summary = dict[str, dict[str, float]]
@@ -19,6 +20,7 @@ class Judgement:
     ``metrics`` is the challenger's summary, ``baselines`` those of whom it was compared with by name (popularity,
     champion, anchor, each of its own parts alone), ``panel`` its summary on the users whose events teach no model.
     ``intervals`` maps a comparison and a metric to its 95 % interval by user; ``cost`` is in the units of its names.
+    ``rolling`` is for a picture, and no part of the JSON.
     """
 
     gates: tuple[Gate, ...]
@@ -31,6 +33,7 @@ class Judgement:
     limits: GateLimits
     accept_undecided: bool = False
     versions: dict[str, str] = field(default_factory=dict)
+    rolling: Rolling | None = None
 
     @property
     def accepted(self) -> bool:

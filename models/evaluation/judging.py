@@ -18,6 +18,7 @@ from models.evaluation.latency import PopularityAlone, answer_ms, one_thread, st
 from models.evaluation.metrics import CUT, SLICES, Evaluation, coverage, summary
 from models.evaluation.remembered import remembering
 from models.evaluation.replay import replay_together
+from models.evaluation.rolling import rolling_hits
 from models.learning.dataset import TrainingSet
 from models.learning.panel import is_panel
 
@@ -87,6 +88,7 @@ def judge(
         limits=limits,
         accept_undecided=accept_undecided,
         versions={name: bundle.digest for name, bundle in bundles.items()},
+        rolling=rolling_hits(replays),
     )
 
 
