@@ -18,7 +18,6 @@ from attune.errors import AttuneError
 from attune.settings import Settings
 from infra.children import Child, Children, check_port, free_port, wait_until
 from infra.environment import environment
-from mlflow_server import command as mlflow_command
 
 HOST = "127.0.0.1"
 TICK_SECONDS = 0.5
@@ -96,9 +95,10 @@ class Stack:
         self._pending.append((child, f"{self.settings.prefect_url}/health"))
 
     def _start_mlflow(self) -> None:
-        folder, port = self.settings.var / "mlflow", free_port()
-        mlflow_command.prepare(folder)
-        child = self.children.start("mlflow", mlflow_command.command(folder, HOST, port))
+        port = free_port()
+        child = self.children.start(
+            "mlflow", [sys.executable, "-m", "mlflow_server.main"], {"ATTUNE_MLFLOW_PORT": str(port)}
+        )
         self._tell({"mlflow_url": f"http://{HOST}:{port}"})
         self._pending.append((child, f"{self.settings.mlflow_url}/health"))
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 
-from infra.bench import kills, reaction, volume
+from infra.bench import kills, reaction, soak, volume
 from infra.bench.record import Figure
 
 PARTS: dict[str, Callable[[int], list[Figure]]] = {
     "reaction": reaction.measure,
     "kills": kills.measure,
     "volume": volume.measure,
+    "soak": soak.measure,
 }
 
 

@@ -26,7 +26,9 @@ def add_to(app: typer.Typer) -> None:
 def bench(
     name: Annotated[Bench, typer.Argument(help="What to measure.")],
     out: Annotated[Path, typer.Option(help="The JSON file to write.")],
-    only: Annotated[str | None, typer.Option(help="One part of it: of platform reaction, kills or volume.")] = None,
+    only: Annotated[
+        str | None, typer.Option(help="One part of it: of platform reaction, kills, volume or soak.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds draw equal events.")] = 0,
     as_json: AsJson = False,
 ) -> None:

@@ -35,8 +35,12 @@ class World:
 
     def later_events(self) -> list[dict[str, Any]]:
         """The rows from A to B as the HTTP API takes them."""
+        return self.events(self.cut_a, self.cut_b)
+
+    def events(self, first: int, last: int) -> list[dict[str, Any]]:
+        """Rows [first, last) as the HTTP API takes them."""
         columns = [Columns.USER_ID, Columns.ITEM_ID, Columns.KIND, Columns.VALUE, Columns.EVENT_ID]
-        part = self.rows.iloc[self.cut_a : self.cut_b]
+        part = self.rows.iloc[first:last]
         events = part[columns].to_dict("records")
         for event, moment in zip(events, part[Columns.EVENT_TIMESTAMP], strict=True):
             event[Columns.EVENT_TIMESTAMP] = to_iso(int(moment))

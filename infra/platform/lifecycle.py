@@ -18,6 +18,8 @@ from infra.platform.supervision import Supervisor
 READY_SECONDS = 180.0
 TICK_SECONDS = 0.25
 LAST_LINES = 8
+LIVING = ("RUNNING", "STARTING")
+WORDS = {"BACKOFF": "failing, tried again", "FATAL": "failed", "STOPPED": "stopped", "EXITED": "ended"}
 
 
 @dataclass(frozen=True)
@@ -109,18 +111,20 @@ def _starting(part: Part, ready: bool) -> Condition:
 
 
 def _condition(settings: Settings, part: Part, state: dict[str, object]) -> Condition:
-    name = str(state["statename"])
-    up_now = name in ("RUNNING", "STARTING")
+    lives = state["statename"] in LIVING
     pid = int(str(state["pid"]))
-    seconds = float(str(state["now"])) - float(str(state["start"])) if up_now else 0.0
-    words = {"BACKOFF": "failing, tried again", "FATAL": "failed", "STOPPED": "stopped", "EXITED": "ended"}
-    if up_now:
-        word = (
-            "ready" if part.is_ready(settings, pulse.FRESH_SECONDS) else "starting" if name == "STARTING" else "unwell"
-        )
-    else:
-        word = words.get(name, name.lower())
-    return Condition(part.name, part.purpose, word, part.address, pid, seconds, _memory(pid) if up_now else 0)
+    seconds = float(str(state["now"])) - float(str(state["start"])) if lives else 0.0
+    word = _in_a_word(settings, part, str(state["statename"]), seconds)
+    return Condition(part.name, part.purpose, word, part.address, pid, seconds, _memory(pid) if lives else 0)
+
+
+def _in_a_word(settings: Settings, part: Part, name: str, seconds: float) -> str:
+    """Supervisor's state and the part's own answer since its start, as one word for people."""
+    if name not in LIVING:
+        return WORDS.get(name, name.lower())
+    if part.is_ready(settings, min(seconds, pulse.FRESH_SECONDS)):
+        return "ready"
+    return "starting" if name == "STARTING" else "unwell"
 
 
 def _memory(pid: int) -> int:
