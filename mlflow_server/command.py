@@ -1,31 +1,172 @@
-"""How the tracking server and registry are started: one server, SQLite in WAL mode, artifacts through its proxy."""
+"""How the tracking server and registry are started: one process of MLflow's own, artifacts through its proxy.
 
-import contextlib
-import sqlite3
+Nothing secret stands on the command line, where every user of the machine could read it: PostgreSQL's password, the
+administrator's and the key that signs forms go by the environment. The keys of an object store (``AWS_*``,
+``MLFLOW_S3_ENDPOINT_URL``) are the server's alone: it reads them from its own environment, and clients ask it.
+"""
+
+import secrets
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+
+from attune.errors import ConfigError
+from attune.settings import Settings
+from mlflow_server import rules
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
 }
+OWN_NAMES = ("127.0.0.1", "localhost")
+OBJECT_STORE = "s3://"
+REMEMBERED_SECONDS = 300
+"""How long a password that was right is not hashed again, which costs a tenth of a second of each request. With one
+worker a changed password, role or removed person is felt at once all the same."""
 
 
-def prepare(folder: Path) -> None:
-    """Make the folder and put the (perhaps still empty) database into WAL mode; the mode stays with the file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
+def prepare(settings: Settings) -> None:
+    """Check the settings, make the folders, and bring the database to the schema of this MLflow (see ``schema``).
+
+    Raises ConfigError when the server could or should not start with these settings, BackupError when the database
+    needs another schema and no copy of it can be made before.
+    """
+    from mlflow_server import schema  # needs database drivers, and who only starts a server elsewhere does not
+
+    rules.check(settings)
+    _given_hosts(settings)
+    try:
+        settings.mlflow_folder.mkdir(parents=True, exist_ok=True)
+        if not artifacts(settings).startswith(OBJECT_STORE):
+            Path(artifacts(settings)).mkdir(parents=True, exist_ok=True)
+        if settings.mlflow_auth:
+            _write_auth_file(settings)
+    except OSError as error:
+        raise ConfigError(f"MLflow cannot write to {error.filename}: {error.strerror}; set ATTUNE_VAR") from error
+    schema.prepare(settings)
 
 
-def command(folder: Path, host: str, port: int) -> list[str]:
-    """The command line of a server whose database and artifacts lie under ``folder``."""
-    store = folder.resolve()
+def command(settings: Settings, host: str, port: int) -> list[str]:
+    """The command line of the server at this address, to be run with ``environment`` added to one's own."""
+    url, _ = _database(settings)
     return [
         *(sys.executable, "-m", "mlflow", "server"),
         *("--host", host, "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", f"sqlite:///{store / 'mlflow.db'}"),
-        *("--artifacts-destination", str(store / "artifacts")),
-        *("--allowed-hosts", f"{host},{host}:{port},localhost:{port}"),
+        *("--backend-store-uri", url),
+        *("--artifacts-destination", artifacts(settings)),
+        *("--allowed-hosts", ",".join(_hosts(settings, host, port))),
+        *_origins(settings, port),
+        *(("--app-name", "basic-auth") if settings.mlflow_auth else ()),
     ]
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """What the server must be told beside its command line; holds secrets, so it is for the server alone."""
+    _, told = _database(settings)
+    if not settings.mlflow_auth:
+        return {**ENVIRONMENT, **told}
+    password, key = settings.mlflow_password, settings.mlflow_secret_key
+    return {
+        **ENVIRONMENT,
+        **told,
+        "MLFLOW_AUTH_CONFIG_PATH": str(auth_file(settings)),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": password.get_secret_value() if password else "",
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": key.get_secret_value() if key else secrets.token_hex(32),
+    }
+
+
+def database_url(settings: Settings) -> str:
+    """The SQLAlchemy URL of MLflow's database, password and all. Raises ConfigError for what is no such URL."""
+    given = settings.mlflow_database_url
+    if not given:
+        return f"sqlite:///{settings.mlflow_folder.resolve() / 'mlflow.db'}"
+    from attune import copies
+    from attune.database import checked_url
+
+    url = checked_url(given)
+    if not copies.is_postgres(given):
+        url = url.set(database=str(copies.sqlite_path(given).resolve()))
+    return url.render_as_string(hide_password=False)
+
+
+def artifacts(settings: Settings) -> str:
+    """The folder of the artifacts, from the root, or their place in an object store. Raises ConfigError."""
+    given = settings.mlflow_artifacts.removeprefix("file://")
+    if given.startswith(OBJECT_STORE):
+        if find_spec("boto3") is None:
+            raise ConfigError(f"ATTUNE_MLFLOW_ARTIFACTS is {given}, which needs a library: pip install boto3")
+        return given
+    if "://" in given:
+        raise ConfigError(f"ATTUNE_MLFLOW_ARTIFACTS is {given}: name a folder or s3://BUCKET/PATH")
+    return str((Path(given) if given else settings.mlflow_folder / "artifacts").resolve())
+
+
+def auth_file(settings: Settings) -> Path:
+    """The configuration of MLflow's log-in; there where ``prepare`` found it switched on."""
+    return settings.mlflow_folder.resolve() / "auth.ini"
+
+
+def people_file(settings: Settings) -> Path:
+    """The SQLite database of those who may log in."""
+    return settings.mlflow_folder.resolve() / "people.db"
+
+
+def _database(settings: Settings) -> tuple[str, dict[str, str]]:
+    """The database's URL without its password, and the password as PostgreSQL's library reads it."""
+    url = database_url(settings)
+    if url.startswith("sqlite"):
+        return url, {}
+    from attune.database import checked_url
+
+    parsed = checked_url(url)
+    told = {} if parsed.password is None else {"PGPASSWORD": str(parsed.password)}
+    return parsed._replace(password=None).render_as_string(hide_password=False), told
+
+
+def _hosts(settings: Settings, host: str, port: int) -> list[str]:
+    """The names that a request's Host header may hold."""
+    own = dict.fromkeys((host, f"{host}:{port}", *(f"{name}:{port}" for name in OWN_NAMES)))
+    given = [name if ":" in name else f"{name},{name}:{port}" for name in _given_hosts(settings)]
+    return [*own, *given]
+
+
+def _origins(settings: Settings, port: int) -> tuple[str, ...]:
+    """Pages from where MLflow's own interface may be used under the given names; localhost's always may."""
+    origins = [
+        f"{scheme}://{place}"
+        for name in _given_hosts(settings)
+        for place in ((name,) if ":" in name else (name, f"{name}:{port}"))
+        for scheme in ("https", "http")
+    ]
+    return ("--cors-allowed-origins", ",".join(origins)) if origins else ()
+
+
+def _given_hosts(settings: Settings) -> list[str]:
+    """The names of the settings. Raises ConfigError for what is no name, and for one that stands for all."""
+    names = [name.strip() for name in settings.mlflow_hosts.split(",") if name.strip()]
+    for name in names:
+        if "/" in name or " " in name or not name.strip("*.:"):
+            raise ConfigError(
+                f"ATTUNE_MLFLOW_HOSTS holds {name!r}, which is no host name; give names like mlflow.example.org"
+            )
+    return names
+
+
+def _write_auth_file(settings: Settings) -> None:
+    """Who logs in may read; more than that is given to people by their role (see ``people``)."""
+    path, people = auth_file(settings), people_file(settings)
+    draft = path.with_name(f".{path.name}.draft")
+    for file in (draft, people):
+        file.touch(mode=0o600)
+        file.chmod(0o600)
+    lines = {
+        "default_permission": "READ",
+        "database_uri": f"sqlite:///{people}",
+        "admin_username": settings.mlflow_username,
+        "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
+        "auth_cache_ttl_seconds": str(REMEMBERED_SECONDS),
+    }
+    text = "".join(f"{name} = {value.replace('%', '%%')}\n" for name, value in lines.items())
+    draft.write_text(f"[mlflow]\n{text}")
+    draft.replace(path)

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -17,7 +18,7 @@ import torch
 
 from attune.columns import ITEM_STATS, USER_STATS
 from attune.kinds import reward
-from mlflow_server import command as mlflow_command
+from attune.settings import Settings
 from models.baselines import ItemKnn, KnnChoice, Popularity
 from models.bundle import Provenance, golden_batch, save_bundle
 from models.history import KIND_INDEX, HistoryBatch
@@ -210,22 +211,21 @@ def mlflow_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def mlflow_url(mlflow_folder: Path) -> Iterator[str]:
     """A real tracking server and registry on SQLite."""
-    folder = mlflow_folder
-    mlflow_command.prepare(folder)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    with (folder / "server.log").open("w") as output:
+    settings = Settings(var=mlflow_folder, mlflow_port=port)
+    with (mlflow_folder / "server.log").open("w") as output:
         server = subprocess.Popen(
-            mlflow_command.command(folder, "127.0.0.1", port),
-            env={**os.environ, **mlflow_command.ENVIRONMENT},
+            [sys.executable, "-m", "mlflow_server.main"],
+            env={**os.environ, **settings.as_environment()},
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        _wait_until_healthy(url, server, folder / "server.log")
+        _wait_until_healthy(url, server, mlflow_folder / "server.log")
         yield url
     finally:
         server.terminate()
