@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attune.errors import DataContractError
@@ -68,6 +68,7 @@ def test_a_batch_judged_again_replaces_its_verdict(verdicts: Verdicts) -> None:
 spans = st.tuples(st.integers(0, LAST), st.integers(0, LAST)).filter(lambda span: span[0] < span[1])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(spans, st.booleans()), max_size=8))
 def test_each_position_is_as_its_newest_verdict_says(judged: list[tuple[tuple[int, int], bool]]) -> None:
     holds: dict[int, bool] = {}
