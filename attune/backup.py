@@ -22,6 +22,7 @@ from attune import backup_layout as layout
 from attune import copies, event_log
 from attune.clock import SECOND, Clock, from_datetime, system_clock, to_datetime, to_iso
 from attune.copies import LogFacts
+from attune.durable import sync
 from attune.errors import BackupError
 from attune.settings import Settings
 from attune.tables import SCHEMA_VERSION
@@ -62,7 +63,7 @@ def backup(settings: Settings, folder: Path, clock: Clock = system_clock) -> Bac
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
             raise
-        copies.sync(folder)
+        sync(folder)
     return _read(target)
 
 
@@ -201,7 +202,7 @@ def _check_place(settings: Settings, made: Backup, files: Mapping[str, Any]) -> 
 def _move(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(source, target)
-    copies.sync(target.parent)
+    sync(target.parent)
 
 
 def _remove(target: Path) -> None:
@@ -222,7 +223,7 @@ def _write_manifest(
         stream.flush()
         os.fsync(stream.fileno())
     for folder in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
-        copies.sync(folder)
+        sync(folder)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import psycopg
 import pysqlite3.dbapi2 as sqlite
 
 from attune.database import checked_url
+from attune.durable import sync
 from attune.errors import BackupError, ConfigError
 
 BLOCK = 1 << 20
@@ -137,15 +138,6 @@ def is_postgres(url: str) -> bool:
 def sqlite_path(url: str) -> Path:
     """The file of a SQLite URL."""
     return Path(checked_url(url).database or "")
-
-
-def sync(path: Path) -> None:
-    """A file's content, or a folder's names, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _open(database: Path) -> sqlite.Connection:

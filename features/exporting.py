@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from attune.columns import Columns
+from attune.durable import sync
 from attune.errors import ConfigError, DataContractError
 from attune.event_log import EventLog
 from attune.event_rows import TYPES
@@ -65,9 +66,9 @@ def export(
         draft.mkdir(parents=True)
         counts = _write_all(log, draft, format, after, stop, types)
         for file in (*draft.iterdir(), draft):
-            _sync(file)
+            sync(file)
         draft.rename(target)
-        _sync(target.parent)
+        sync(target.parent)
     except OSError as error:
         raise DataContractError(f"{target} cannot be written ({error.strerror or error}); nothing was kept") from error
     finally:
@@ -149,11 +150,3 @@ def _schema(type_name: str) -> pa.Schema:
 def _told(rows: pa.Table, type_name: str) -> pa.Table:
     """The columns of the type, with times as moments."""
     return rows.select(COLUMNS_OF[type_name]).cast(_schema(type_name))
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

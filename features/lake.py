@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 
 from attune.clock import DAY, from_datetime, to_datetime
 from attune.columns import Columns
+from attune.durable import sync
 from attune.errors import DataContractError
 from attune.event_log import EventLog
 
@@ -288,7 +289,7 @@ class Lake:
         first, last = (events[Columns.POSITION][place].as_py() for place in (0, -1))
         path = draft.rename(folder / f"{first:012d}-{last:012d}.parquet")
         for directory in (folder, self.folder):
-            _sync(directory)
+            sync(directory)
         return path
 
     @contextmanager
@@ -312,14 +313,6 @@ def _file(path: Path) -> _File:
 def _gaps(after: int, upto: int, chunk: int) -> Iterator[_Span]:
     for first in range(after + 1, upto + 1, chunk):
         yield _Span(first, min(first + chunk - 1, upto))
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _empty(columns: Sequence[str]) -> pa.Table:

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from attune.durable import sync
 from attune.errors import BundleError
 
 MANIFEST = "manifest.json"
@@ -27,7 +28,7 @@ def seal(folder: Path, format_name: str, files: Mapping[str, bytes]) -> Path:
     try:
         for name, content in {**files, MANIFEST: manifest}.items():
             _write(draft / name, content)
-        _sync(draft)
+        sync(draft)
         draft.rename(folder)
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)
@@ -72,11 +73,3 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
