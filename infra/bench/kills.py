@@ -20,7 +20,6 @@ from features.importing import import_source
 from features.lake import Lake
 from features.sources import movielens
 from features.verdicts import Verdicts
-from flows.materialize import counted_upto
 from infra.bench import children
 from infra.bench.record import Figure, at_most, just
 from infra.local import Stack
@@ -112,6 +111,8 @@ def _timed(stage: str) -> float:
 
 def _verdict(settings: Settings) -> Iterator[Figure]:
     """Bring everything up to the log's head once more, and compare with the log."""
+    from flows.materialize import counted_upto
+
     for stage in ("ingest", "validate", "materialize"):
         _timed(stage)
     lake = Lake(settings.lake_folder)

@@ -1,4 +1,7 @@
-"""The platform at rest and at work: up to ready, memory, from an event on the bus to a fine-tune that runs, a no-op."""
+"""The platform at rest and at work: up to ready, memory, from an event on the bus to a fine-tune that runs, a no-op.
+
+Prefect reads its environment when it is imported: what asks it is imported once the platform is up.
+"""
 
 import os
 import statistics
@@ -15,9 +18,6 @@ from attune.clock import system_clock
 from attune.event_log import EventLog
 from attune.events import Interaction
 from attune.settings import Settings
-from flows.announcing import BATCH
-from flows.deployed import run_deployed
-from flows.looking import announcements, is_quiet, latest_runs
 from infra.bench import synthetic
 from infra.bench.record import Figure, at_most, just
 from infra.environment import environment
@@ -75,6 +75,9 @@ def _memory(settings: Settings) -> list[Figure]:
 
 def _reaction(log: EventLog, place: int) -> dict[str, float]:
     """Append a few events; the seconds until a fine-tune runs, from the append and from the announcement."""
+    from flows.announcing import BATCH
+    from flows.looking import announcements
+
     since = datetime.now().astimezone()
     log.append([
         Interaction(
@@ -91,6 +94,8 @@ def _reaction(log: EventLog, place: int) -> dict[str, float]:
 
 def _await_fine_tune(since: datetime) -> datetime:
     """When the next fine-tune started; returns once it has ended."""
+    from flows.looking import latest_runs
+
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         for run in latest_runs("finetune", 5):
@@ -102,6 +107,8 @@ def _await_fine_tune(since: datetime) -> datetime:
 
 def _await_quiet() -> None:
     """Wait until nothing runs or is about to."""
+    from flows.looking import is_quiet
+
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not is_quiet() and time.monotonic() < deadline:
         time.sleep(1.0)
@@ -109,6 +116,8 @@ def _await_quiet() -> None:
 
 def _no_op(settings: Settings) -> list[Figure]:
     """What a scheduled fine-tune costs that finds nothing new: seconds from asked to done, and of one core."""
+    from flows.deployed import run_deployed
+
     pid = int(Supervisor(settings).states()["worker"]["pid"])
     worker = psutil.Process(pid).children()[0]
     before, waited = _spent(worker), []

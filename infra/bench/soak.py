@@ -22,8 +22,6 @@ from attune.event_log import EventLog, prepare
 from attune.settings import Settings
 from features.importing import import_source
 from features.lake import Lake
-from flows.deployed import run_deployed
-from flows.looking import latest_runs
 from infra.bench.record import Figure, at_most, just
 from infra.demo.world import World
 from infra.environment import environment
@@ -83,11 +81,18 @@ def measure(seed: int, seconds: float = SECONDS) -> list[Figure]:
         try:
             running, _ = lifecycle.up(settings, lambda _: None)
             os.environ.update(environment(running, lasting=True))
-            run_deployed("train", {}, lambda _: None)
-            run_deployed("promote", {"accept_undecided": True}, lambda _: None)
+            _run("train")
+            _run("promote", accept_undecided=True)
             return _live(running, world, chance, seconds)
         finally:
             lifecycle.down(settings)
+
+
+def _run(name: str, **parameters: Any) -> None:
+    """Have the platform run a deployment. Prefect reads its environment when it is imported: not before it is up."""
+    from flows.deployed import run_deployed
+
+    run_deployed(name, parameters, lambda _: None)
 
 
 def _live(settings: Settings, world: World, chance: random.Random, seconds: float) -> list[Figure]:
@@ -106,6 +111,8 @@ def _live(settings: Settings, world: World, chance: random.Random, seconds: floa
     finally:
         visitors.stopping.set()
         thread.join()
+    from flows.looking import latest_runs
+
     found = [
         at_most("longest from a kill to all parts ready, seconds", longest, READY_AGAIN_SECONDS),
         just("rounds of events, slate and feedback answered", visitors.answered),
@@ -137,7 +144,7 @@ def _ready_again(settings: Settings) -> float:
 
 def _kept(settings: Settings, acknowledged: list[str]) -> list[Figure]:
     """Whether everything that was acknowledged is in the log, and in the lake once."""
-    run_deployed("ingest", {}, lambda _: None)
+    _run("ingest")
     with closing(EventLog(settings.log_url)) as log:
         lost = set(acknowledged) - set(log.digests(acknowledged))
         logged = sum(log.counts().values())

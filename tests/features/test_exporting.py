@@ -121,7 +121,7 @@ def test_what_cannot_be_meant_or_written_is_refused(
     def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(exporting, "_sync", full)
+    monkeypatch.setattr(exporting, "sync", full)
     with pytest.raises(DataContractError, match=r"No space left on device.*nothing was kept"):
         export(one_of_each, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
