@@ -62,4 +62,4 @@ def retire(as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        facts("removed versions", {"versions": ", ".join(found["removed"]) or "none"})
+        facts("removed", {**found, "removed": ", ".join(found["removed"]) or "no version"})

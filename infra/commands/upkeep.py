@@ -58,10 +58,10 @@ def backfill(first_day: Day, last_day: Day, as_json: AsJson = False) -> None:
 
 
 def retire(as_json: AsJson = False) -> None:
-    """Remove model versions that the policy keeps no longer.
+    """Remove model versions that the policy keeps no longer, and folders of work that can be made again.
 
     A version goes when it is older than ATTUNE_VERSIONS_KEPT_DAYS and not among the latest ATTUNE_VERSIONS_KEPT;
-    champion, previous, challenger and the first champion never go. The platform does this every night.
+    champion, previous, challenger and the first champion never go. The platform does this every six hours.
     """
     from infra.commands import keeping
 
