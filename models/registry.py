@@ -305,15 +305,15 @@ class Registry:
 def _lineage(bundle_folder: Path, config: Mapping[str, Any], parent: str | None) -> dict[str, str]:
     """Where a version comes from, as tags."""
     window = config["window"]
-    found = {
-        "bundle_digest": _digest(bundle_folder),
+    found = {  # in the order in which MLflow's pages show them
         "recipe": str(config["recipe"].get("name")),
-        "trained_upto": str(config["trained_upto"]),
-        "window": f"{window['first_position']}..{window['last_position']}",
-        "window_digest": window["digest"],
-        "feature_service": config["feature_service"],
-        "git_commit": config.get("git_commit") or git_commit() or "unknown",
         "parent": parent or "",
+        "feature_service": config["feature_service"],
+        "window": f"{window['first_position']}..{window['last_position']}",
+        "trained_upto": str(config["trained_upto"]),
+        "git_commit": config.get("git_commit") or git_commit() or "unknown",
+        "window_digest": window["digest"],
+        "bundle_digest": _digest(bundle_folder),
     }
     return {name: value for name, value in found.items() if value}
 

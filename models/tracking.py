@@ -23,6 +23,8 @@ from models.figures import flat, for_json
 
 EXPERIMENT = "attune"
 ARTIFACT = "model"
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Without it MLflow's pages take runs without traces for those of a chat application."""
 PARAM_LIMIT = 500
 BATCH_METRICS, BATCH_PARAMS = 1_000, 100
 PARAMETERS, MEASURED = ("chosen",), ("validation", "ablation")
@@ -58,7 +60,8 @@ class Runs:
         for start in range(0, len(pairs), BATCH_PARAMS):
             self.client.log_batch(run_id, params=pairs[start : start + BATCH_PARAMS])
         for place, epoch in enumerate(report.get("epochs", [])):
-            self.log_metrics(run_id, flat({"epoch": epoch}), int(epoch.get("epoch", place)))
+            figures = {name: value for name, value in epoch.items() if name != "epoch"}
+            self.log_metrics(run_id, flat({"epoch": figures}), int(epoch.get("epoch", place)))
         self.log_metrics(run_id, flat({name: report[name] for name in MEASURED if name in report}))
         self.client.log_text(run_id, json.dumps(for_json(report), indent=1), "training_report.json")
         if report.get("epochs"):
@@ -94,7 +97,8 @@ class Runs:
     def finish(self, run_id: str, name: str, tags: Mapping[str, str]) -> None:
         """Give a run its lasting name and tags and say that it ended well."""
         self.tag(run_id, tags)
-        self.client.update_run(run_id, status="FINISHED", name=name)
+        self.client.update_run(run_id, name=name)
+        self.client.set_terminated(run_id)
 
     def log_metrics(self, run_id: str, figures: Mapping[str, float], step: int = 0) -> None:
         """Figures by name, at a step."""
@@ -122,7 +126,7 @@ class Runs:
         if found is not None:
             return found.experiment_id
         try:
-            return self.client.create_experiment(EXPERIMENT)
+            return self.client.create_experiment(EXPERIMENT, tags=KIND)
         except MlflowException:  # somebody made it in between
             found = self.client.get_experiment_by_name(EXPERIMENT)
             if found is None:

@@ -71,6 +71,13 @@ def test_a_version_says_where_it_comes_from(registry, versions, client, bundle_f
     assert found.tags["trained_upto"] == str(Bundle.load(bundle_folder).trained_upto)
     run = client.get_run(found.run_id)
     assert run.info.status == "FINISHED"
+    assert run.info.end_time >= run.info.start_time
+    assert run.info.run_name == f"v2 {Bundle.load(bundle_folder).config['recipe']['name']}, fine-tuned from v1"
+    assert {name: run.data.tags[name] for name in found.tags} == found.tags  # so that the runs table shows them
+    assert run.data.tags["version"] == "2"
+    assert run.data.tags["mlflow.note.content"] == found.description
+    assert client.get_experiment(run.info.experiment_id).tags["mlflow.experimentKind"] == "custom_model_development"
+    assert "epoch/epoch" not in run.data.metrics
     assert run.data.params["parameters"] == "1234"
     assert run.data.params["chosen.item-knn.history"] == "10"
     assert run.data.params["recipe.name"] == "by hand"
@@ -78,6 +85,7 @@ def test_a_version_says_where_it_comes_from(registry, versions, client, bundle_f
     history = client.get_metric_history(found.run_id, "epoch/ndcg_at_10")
     assert [(point.step, point.value) for point in history] == [(0, 0.1), (1, 0.12)]
     assert run.inputs.dataset_inputs[0].dataset.digest == planted.window["digest"][:36]
+    assert json.loads(run.inputs.dataset_inputs[0].dataset.profile)["num_rows"] == planted.window["rows"]
 
 
 def test_what_is_recorded_of_many_versions_is_read_at_once(registry, versions) -> None:
@@ -164,7 +172,12 @@ def test_gates_are_recorded_on_the_version(registry, versions, client, bundle_fo
     text = Path(client.download_artifacts(found.run_id, "gates.json", str(tmp_path))).read_text()
     assert json.loads(text) == judgement.as_dict()
     assert "gates.md" in [file.path for file in client.list_artifacts(found.run_id)]
-    metrics = client.get_run(found.run_id).data.metrics
+    run = client.get_run(found.run_id)
+    assert run.data.tags["gate.parity"] == "pass"
+    assert run.data.tags["accepted"] == "false"
+    pictures = {Path(file.path).name for file in client.list_artifacts(found.run_id, "plots")}
+    assert pictures == {"learning.png", "gates.png", "rolling_hr_at_10.png"}
+    metrics = run.data.metrics
     assert metrics["holdout/all/ndcg_at_10"] == judgement.metrics["all"]["ndcg@10"]
     assert metrics["gate/parity"] == judgement.gates[-2].measured
 
