@@ -64,7 +64,7 @@ class Visitors:
             user = str(waiting[-1]["user_id"])
             waiting.clear()
             slate = client.recommend(user)
-            if slate.slate_id is not None:
+            if slate.slate_id is not None and slate.items:
                 felt = client.feedback(slate.slate_id, user, slate.items[0].item_id, "like")
                 self.acknowledged.append(felt.event_id)
 

@@ -38,8 +38,10 @@ def bench(
     """
     from infra.bench.record import write
     from infra.commands.output import print_json, table
+    from infra.commands.running import ending
 
-    figures = importlib.import_module(f"infra.bench.{name}").measure(seed, only)
+    with ending():
+        figures = importlib.import_module(f"infra.bench.{name}").measure(seed, only)
     command = shlex.join(["attune", *sys.argv[1:]])
     found = write(out, name, command, seed, figures)
     if as_json:

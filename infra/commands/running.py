@@ -158,7 +158,7 @@ def _bundle_is_here(settings: Settings) -> bool:
 def _told(settings: Settings) -> Iterator[None]:
     """Libraries of this process are told where the servers are; a signal ends the block."""
     before = dict(os.environ)
-    with _ending():
+    with ending():
         logs.set_up(logging.WARNING, settings.logs_folder / "commands.log")
         event_log.prepare(settings.log_url)
         os.environ.update({**PATIENCE, **environment(settings)})
@@ -173,12 +173,12 @@ def _told(settings: Settings) -> Iterator[None]:
 def _servers(settings: Settings) -> Iterator[Stack]:
     """A stack in which nothing runs yet."""
     logs.set_up(logging.WARNING, settings.logs_folder / "commands.log")
-    with _ending(), Stack(settings) as stack, ending_undisturbed():
+    with ending(), Stack(settings) as stack, ending_undisturbed():
         yield stack
 
 
 @contextmanager
-def _ending() -> Iterator[None]:
+def ending() -> Iterator[None]:
     """A signal leaves through every clean-up, then ends the process with its status."""
     try:
         with ending_on_signals():

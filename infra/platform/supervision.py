@@ -82,7 +82,7 @@ class Supervisor:
         """End every part, last started first, and the supervisor; returns when all are gone."""
         pid = int(self.server.getPID())
         self.server.shutdown()
-        deadline = time.monotonic() + STOP_SECONDS + 10
+        deadline = time.monotonic() + STOP_SECONDS * len(parts(self.settings))
         while _exists(pid):
             if time.monotonic() > deadline:
                 raise AttuneError(

@@ -14,7 +14,8 @@ from infra.platform.supervision import Supervisor
 
 GRACE_SECONDS = 120.0
 """A part may be busy with its start for so long."""
-UNWELL_SECONDS = 45.0
+UNWELL_SECONDS = 90.0
+"""A busy machine makes slow answers; a restart would make it busier."""
 
 
 class Watchman:
