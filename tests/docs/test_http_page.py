@@ -66,3 +66,10 @@ def test_nothing_else_is_documented(page) -> None:
     shown = page("reference/http.md")
     assert {title.strip("`") for title in shown.section("Routes").headings(3)} == set(ROUTES)
     assert set(shown.section("Bodies and answers").headings(3)) == set(SCHEMAS)
+
+
+def test_every_metric_is_documented(page) -> None:
+    families = list(Metrics().registry.collect())
+    suffix = {"counter": "_total"}
+    wanted = [f"| `{one.name}{suffix.get(one.type, '')}` | {one.type} | {one.documentation} |" for one in families]
+    page("reference/http.md").section("Metrics").holds(wanted)
