@@ -23,8 +23,6 @@ from models.figures import flat, for_json
 
 EXPERIMENT = "attune"
 ARTIFACT = "model"
-KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Without it MLflow's pages take runs without traces for those of a chat application."""
 PARAM_LIMIT = 500
 BATCH_METRICS, BATCH_PARAMS = 1_000, 100
 PARAMETERS, MEASURED = ("chosen",), ("validation", "ablation")
@@ -126,7 +124,7 @@ class Runs:
         if found is not None:
             return found.experiment_id
         try:
-            return self.client.create_experiment(EXPERIMENT, tags=KIND)
+            return self.client.create_experiment(EXPERIMENT)
         except MlflowException:  # somebody made it in between
             found = self.client.get_experiment_by_name(EXPERIMENT)
             if found is None:

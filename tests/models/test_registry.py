@@ -76,7 +76,6 @@ def test_a_version_says_where_it_comes_from(registry, versions, client, bundle_f
     assert {name: run.data.tags[name] for name in found.tags} == found.tags  # so that the runs table shows them
     assert run.data.tags["version"] == "2"
     assert run.data.tags["mlflow.note.content"] == found.description
-    assert client.get_experiment(run.info.experiment_id).tags["mlflow.experimentKind"] == "custom_model_development"
     assert "epoch/epoch" not in run.data.metrics
     assert run.data.params["parameters"] == "1234"
     assert run.data.params["chosen.item-knn.history"] == "10"
