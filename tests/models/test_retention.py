@@ -25,9 +25,7 @@ def test_what_goes_is_needed_by_nobody_and_what_stays_has_a_reason(versions, kee
     gone = expired(versions, keep, aliased, NOW, days, latest)
     newest = {one.version for one in sorted(versions, key=lambda one: int(one.version))[-latest:]}
     needed = {
-        one.version
-        for one in versions
-        if one.version in keep | aliased | newest or NOW - one.created_at <= days * DAY
+        one.version for one in versions if one.version in keep | aliased | newest or NOW - one.created_at <= days * DAY
     }
     runs = {one.run for one in versions if one.version in needed}
     assert gone == sorted(gone, key=int)
