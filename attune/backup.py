@@ -115,9 +115,10 @@ def latest(folder: Path) -> Backup | None:
     return _read(found[-1]) if found else None
 
 
-def prune(folder: Path, keep: int) -> list[Path]:
-    """Remove all but the ``keep`` newest backups; those that were removed."""
-    old = _all(folder)[: -max(keep, 1)]
+def prune(folder: Path, keep: int, log_id: str | None = None) -> list[Path]:
+    """Remove all but the ``keep`` newest backups (of one log, where it is named); those that were removed."""
+    found = [one for one in _all(folder) if log_id is None or _read(one).log_id == log_id]
+    old = found[: -max(keep, 1)]
     if not old:
         return []
     with _room(folder):

@@ -20,14 +20,17 @@ RENEWALS = 3
 
 
 @contextmanager
-def held(promotions: Promotions, endpoint: str, holder: str, seconds: float = LEASE_SECONDS) -> Iterator[Lease]:
+def held(
+    promotions: Promotions, endpoint: str, holder: str, seconds: float = LEASE_SECONDS, overtake: bool = False
+) -> Iterator[Lease]:
     """The endpoint's lease for the length of the block, however long that is; given back at its end.
 
     A thread renews it. It stops when the lease was lost (the process slept past its end): then the block goes on and
-    ``Promotions.append`` refuses it. Raises PromotionConflict when somebody else holds the lease.
+    ``Promotions.append`` refuses it. Raises PromotionConflict when somebody else holds the lease and is not to be
+    overtaken.
     """
     done = threading.Event()
-    with promotions.lease(endpoint, holder, seconds) as lease:
+    with promotions.lease(endpoint, holder, seconds, overtake) as lease:
         renewer = threading.Thread(
             target=renew_until, args=(done.wait, promotions, lease, seconds), name="lease", daemon=True
         )

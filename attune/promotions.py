@@ -76,15 +76,16 @@ class Promotions:
         self._clock = clock
         self._database.check_schema()
 
-    def lease(self, endpoint: str, holder: str, seconds: float) -> Lease:
+    def lease(self, endpoint: str, holder: str, seconds: float, overtake: bool = False) -> Lease:
         """Take the endpoint's lease for so many seconds; ``holder`` says who, for messages.
 
-        Raises PromotionConflict while anybody (of the same name too) holds it.
+        Raises PromotionConflict while anybody (of the same name too) holds it, unless told to ``overtake``: then the
+        one who held it is refused when it promotes.
         """
         with self._database.writing() as connection:
             now = self._clock()
             held = _locked_lease(connection, endpoint)
-            if held is not None and held["expires_at"] > now:
+            if held is not None and held["expires_at"] > now and not overtake:
                 raise PromotionConflict(
                     f"{endpoint}: {held['holder']} holds the promotion lease until {to_iso(held['expires_at'])}; "
                     "wait until it ends and try again"
@@ -143,6 +144,12 @@ class Promotions:
         with self._database.reading() as connection:
             row = connection.execute(query).mappings().first()
         return _promotion(row) if row else None
+
+    def endpoints(self) -> list[str]:
+        """Every endpoint that had a promotion."""
+        query = select(promotions.c.endpoint).distinct().order_by(promotions.c.endpoint)
+        with self._database.reading() as connection:
+            return list(connection.scalars(query))
 
     def history(self, endpoint: str, limit: int) -> list[Promotion]:
         """The endpoint's last promotions, the latest first."""

@@ -59,7 +59,7 @@ class Settings(BaseSettings):
         default=None, description="Signs the forms of MLflow's own pages when it asks for passwords."
     )
     versions_kept_days: int = Field(
-        default=30, ge=1, description="Model versions younger than so many days are never removed."
+        default=7, ge=1, description="Model versions younger than so many days are never removed."
     )
     versions_kept: int = Field(default=20, ge=1, description="So many of the latest versions are never removed.")
     backup_folder: Path | None = Field(default=None, description="Where backups go; empty: `var/backups`.")

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from attune.errors import DataContractError
 
+WARNINGS_KEPT = 20
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -47,11 +49,14 @@ class Verdicts:
         with (self.folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             numbered = replace(verdict, number=1 + max((one.number for one in self.all()), default=0))
-            path = self.folder / f"{verdict.after:015d}-{verdict.upto:015d}.json"
+            path = self._path(verdict)
             draft = path.with_suffix(f".{os.getpid()}.draft")
             draft.write_text(json.dumps(vars(numbered), indent=1))
             draft.replace(path)
         return numbered
+
+    def _path(self, verdict: Verdict) -> Path:
+        return self.folder / f"{verdict.after:015d}-{verdict.upto:015d}.json"
 
     def all(self) -> list[Verdict]:
         """Every verdict, in the order of the positions."""
@@ -82,6 +87,22 @@ class Verdicts:
                 break
             reached = upto
         return reached
+
+    def join(self) -> int:
+        """Put one verdict in place of all that lie in the stretch that passed; how many went.
+
+        The one that stands for them is written first, as the newest: a killed call leaves the same standing.
+        """
+        reached = self.passed_upto()
+        inside = [one for one in self.all() if one.upto <= reached]
+        if len(inside) < 2:
+            return 0
+        warnings = tuple(dict.fromkeys(warning for one in inside for warning in one.warnings))[:WARNINGS_KEPT]
+        whole = self.record(Verdict(0, reached, (), warnings))
+        gone = [one for one in inside if (one.after, one.upto) != (whole.after, whole.upto)]
+        for one in gone:
+            self._path(one).unlink(missing_ok=True)
+        return len(gone)
 
     def demand(self, upto: int) -> None:
         """Raises DataContractError unless everything up to ``upto`` has passed; names what was broken."""

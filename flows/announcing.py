@@ -21,18 +21,20 @@ LOG, MODEL = "attune.event-log", "attune.model"
 logger = logging.getLogger(__name__)
 
 
-def announce(name: str, resource: str, payload: dict[str, Any]) -> None:
-    """Put an event on the bus from within a flow; a bus that does not answer is reported and stops nothing.
+def announce(name: str, resource: str, payload: dict[str, Any]) -> bool:
+    """Put an event on the bus from within a flow; False when the bus did not answer, which stops nothing here.
 
-    What an event sets off is also on a schedule, so that one that was not heard costs time.
+    What an event sets off is also on a schedule, or announced again, so that one that was not heard costs time.
     """
     if not get_current_settings().api.url:
-        return
+        return False
     try:
         with get_client(sync_client=True) as client:
             post(client, name, resource, payload)
+        return True
     except (httpx.HTTPError, PrefectException) as error:
         logger.warning("%s was not announced: %s", name, error)
+        return False
 
 
 def post(client: SyncPrefectClient, name: str, resource: str, payload: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.schemas.automations import Automation
 
 from flows.announcing import BATCH, BROKEN, LOG, MODEL, REGISTERED, VALIDATED
+from flows.catching_up import OURS
 
 PREFIX = "attune: "
 LEARN = f"{PREFIX}fine-tune when events came"
@@ -34,7 +35,7 @@ ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cance
 
 def apply(client: SyncPrefectClient) -> None:
     """Create the automations or bring them up to date; they need the deployments to be there."""
-    deployments = {one.name: one.id for one in client.read_deployments()}
+    deployments = _deployments(client)
     known = {one.name: one for one in client.read_automations()}
     learn = _learn(deployments["finetune"])
     _put(client, known, learn)
@@ -55,6 +56,15 @@ def apply(client: SyncPrefectClient) -> None:
         trigger=_on(VALIDATED, LOG),
         actions=[ResumeAutomation(automation_id=automation), *resumes],
     ))  # fmt: skip
+
+
+def has_deployments(client: SyncPrefectClient) -> bool:
+    """Whether every deployment that the automations speak of is there."""
+    return {*TRAINING, "promote"} <= _deployments(client).keys()
+
+
+def _deployments(client: SyncPrefectClient) -> dict[str, UUID]:
+    return {one.name: one.id for one in client.read_deployments(deployment_filter=OURS)}
 
 
 def _learn(deployment: UUID) -> AutomationCore:

@@ -15,7 +15,7 @@ def copy_everything() -> dict[str, Any]:
 
     settings = Settings()
     made = backups.backup(settings, settings.backups, system_clock)
-    removed = backups.prune(settings.backups, settings.backups_kept)
+    removed = backups.prune(settings.backups, settings.backups_kept, made.log_id)
     found = {"folder": str(made.folder), "bytes": made.bytes, "files": made.files, "removed": [p.name for p in removed]}
     show_figures("backup", found, "What was copied, and which old copies went")
     return found

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -19,6 +20,9 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 from attune.errors import AttuneError
 
 POLL_SECONDS = 0.5
+SILENCE_SECONDS = 60.0
+PICK_UP_SECONDS = 60.0
+"""A run that waits for longer has no worker that takes it."""
 BY_HAND = "by-hand"
 
 
@@ -41,10 +45,17 @@ def run_deployed(name: str, parameters: dict[str, Any], on_state: Callable[[str]
 
 def _awaited(client: SyncPrefectClient, run: FlowRun, on_state: Callable[[str], None]) -> FlowRun:
     """The run once it has ended."""
-    told = ""
+    told, answered = "", time.monotonic()
     while True:
-        run = client.read_flow_run(run.id)
-        now = _stage(client, run)
+        try:
+            run = client.read_flow_run(run.id)
+            now = _stage(client, run)
+            answered = time.monotonic()
+        except httpx.HTTPError:  # a server that is restarted comes back, and the run goes on meanwhile
+            if time.monotonic() - answered > SILENCE_SECONDS:
+                raise
+            time.sleep(POLL_SECONDS)
+            continue
         if now != told:
             on_state(now)
             told = now
@@ -56,6 +67,9 @@ def _awaited(client: SyncPrefectClient, run: FlowRun, on_state: Callable[[str], 
 def _stage(client: SyncPrefectClient, run: FlowRun) -> str:
     """What the run is doing, in a few words."""
     name = (run.state_name or "waiting").lower()
+    waits = (datetime.now(UTC) - (run.expected_start_time or datetime.now(UTC))).total_seconds()
+    if run.state_type == StateType.SCHEDULED and waits > PICK_UP_SECONDS:
+        return f"{run.name}: no worker takes it; `attune status` shows how the worker is"
     if run.state_type != StateType.RUNNING:
         return f"{run.name}: {name}"
     running = TaskRunFilterState(type=TaskRunFilterStateType(any_=[StateType.RUNNING]))

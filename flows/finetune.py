@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from attune.clock import SECOND, system_clock
 from attune.settings import Settings
 from flows import rooms
 from flows.making import flow, step
@@ -23,13 +24,14 @@ def find_champion() -> str | None:
 
 
 @step
-def count_new(champion: str) -> int:
-    """Events after all that the champion, or any version since, was made from."""
+def look_for_news(champion: str) -> tuple[int, float]:
+    """Events after all that the champion, or any version since, was made from; seconds since the latest version."""
     settings = Settings()
     since = [one for one in rooms.registry(settings).versions() if int(one["version"]) >= int(champion)]
     known = max((last_position(one["tags"]) for one in since), default=0)
+    made = max((one["created_at"] for one in since), default=0)
     with rooms.event_log(settings) as log:
-        return log.number_after(known, BEHAVIOUR)
+        return log.number_after(known, BEHAVIOUR), (system_clock() - made) / SECOND
 
 
 def last_position(tags: dict[str, str]) -> int:
@@ -56,7 +58,9 @@ def learn_on(champion: Path, folder: Path, seed: int, hold_back: float) -> Path:
 
 
 @flow(name="finetune")
-def finetune(seed: int = 0, upto: int | None = None, hold_back: float = 0.2, at_least: int = 1) -> dict[str, Any]:
+def finetune(
+    seed: int = 0, upto: int | None = None, hold_back: float = 0.2, at_least: int = 1, rest_seconds: float = 0.0
+) -> dict[str, Any]:
     """Fine-tune the champion on what came after its training and register the version as challenger.
 
     Args:
@@ -64,11 +68,14 @@ def finetune(seed: int = 0, upto: int | None = None, hold_back: float = 0.2, at_
         upto: Learn from events up to this position of the log only.
         hold_back: The last share of the new events, left to the gates; 0 when later events will judge.
         at_least: Do nothing while fewer new events than this have come.
+        rest_seconds: Do nothing while the latest version is younger than this.
     """
     champion = find_champion()
     if champion is None:
         return {"version": None, "skipped": "there is no champion to start from: train and promote one first"}
-    new_events = count_new(champion)
+    new_events, age = look_for_news(champion)
+    if age < rest_seconds:
+        return {"version": None, "skipped": f"the latest version is {age:.0f} s old, younger than {rest_seconds:.0f}"}
     if new_events < at_least:
         return {"version": None, "skipped": f"{new_events} new events, fewer than {at_least}"}
     refresh()

@@ -33,14 +33,22 @@ def reconcile(table: Promotions) -> list[str]:
 
 @step
 def find_challenger(table: Promotions, accept_undecided: bool) -> tuple[str | None, str]:
-    """The version that waits to be judged; None, and why, when there is none or nothing has changed since it was."""
+    """The version that waits to be judged; None, and why, when there is none or nothing has changed since it was.
+
+    First the oldest of those since the champion that never were judged, then the challenger on newer events.
+    """
     settings = Settings()
     registry = rooms.registry(settings)
+    versions = {one["version"]: one["tags"] for one in registry.versions()}
+    champion = table.champion(settings.endpoint)
+    since = int(champion.version) if champion else 0
+    unjudged = [name for name, tags in versions.items() if int(name) > since and "judged" not in tags]
+    if unjudged:
+        return min(unjudged, key=int), ""
     challenger = registry.aliases().get("challenger")
     if challenger is None:
         return None, "no version waits to be judged: train or fine-tune one first"
-    tags = next(one["tags"] for one in registry.versions() if one["version"] == challenger)
-    if tags.get("judged") == circumstances(table, accept_undecided):
+    if versions[challenger].get("judged") == circumstances(table, accept_undecided):
         return None, f"version {challenger} was refused on these very events: its gates are on its page in MLflow"
     return challenger, ""
 

@@ -1,32 +1,48 @@
 """What is kept no longer is removed: old model versions, and folders of things that can be made again."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from attune.promotions import Promotions
 from attune.settings import Settings
 from attune.tidying import remove_old
+from features.verdicts import Verdicts
 from flows import rooms
 from flows.making import HOUR, flow, step
 from flows.showing import show_figures
 
 WORK_KEPT, WORK_SECONDS = 3, 12 * HOUR
 """Training sets and bundles in work: the latest stay, and whatever a run may still be using."""
+RESULTS_SECONDS = 31 * 24 * HOUR
+"""What runs returned stays a little longer than the runs themselves (``infra.environment``)."""
+CHAMPIONS_KEPT = 20
+"""So many promotions back a roll-back finds its version."""
 
 
 @step
 def remove_old_versions() -> list[str]:
-    """Remove versions that are old, not among the latest, and neither champion, previous, challenger nor anchor."""
+    """Remove versions that are old, not among the latest, named by no alias, and no endpoint's latest champions."""
     settings = Settings()
     with rooms.promotions(settings) as table:
-        keep = named(table, settings.endpoint)
+        keep = named(table)
     return rooms.registry(settings).retire(keep, settings.versions_kept_days, settings.versions_kept)
 
 
-def named(table: Promotions, endpoint: str) -> set[str]:
-    """The versions that the promotions table may ask for: champion, the one before it, and the first anchor."""
-    champion, first = table.champion(endpoint), table.first(endpoint)
-    found = {champion.version, champion.previous, first.version} if champion and first else set()
-    return {version for version in found if version is not None}
+def named(table: Promotions) -> set[str]:
+    """The versions that may be asked for: every endpoint's latest champions and its first, which gates measure by."""
+    rows = [row for endpoint in table.endpoints() for row in table.history(endpoint, CHAMPIONS_KEPT)]
+    rows += [row for endpoint in table.endpoints() if (row := table.first(endpoint)) is not None]
+    return {version for row in rows for version in (row.version, row.previous) if version is not None}
+
+
+@step
+def join_files() -> dict[str, Any]:
+    """Yesterday's many small files of the lake become few, and the verdicts that passed become one."""
+    settings = Settings()
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
+    with rooms.event_log(settings) as log:
+        after, upto = rooms.lake(settings).rebuild(log, yesterday, yesterday)
+    return {"positions_joined": upto - after, "verdicts_joined": Verdicts(settings.validation_folder).join()}
 
 
 @step
@@ -34,18 +50,20 @@ def tidy_folders() -> dict[str, int]:
     """Remove training sets and bundles on disk that nobody uses; all of them can be made or fetched again."""
     settings = Settings()
     with rooms.promotions(settings) as table:
-        spared = named(table, settings.endpoint) | {"made"}
+        spared = named(table) | {"made"}
     folders = {
         "training_sets": (settings.training_folder, ()),
         "bundles_made": (settings.bundles_folder / "made", ()),
         "bundles_fetched": (settings.bundles_folder, spared),
     }
-    return {name: len(remove_old(path, WORK_KEPT, WORK_SECONDS, kept)) for name, (path, kept) in folders.items()}
+    gone = {name: len(remove_old(path, WORK_KEPT, WORK_SECONDS, kept)) for name, (path, kept) in folders.items()}
+    results = settings.var / "prefect" / "storage"
+    return {**gone, "results_of_runs": len(remove_old(results, 0, RESULTS_SECONDS))}
 
 
 @flow(name="retire")
 def retire() -> dict[str, Any]:
     """Keep the installation small; the policy is in the settings ``versions_kept_days`` and ``versions_kept``."""
-    found = {"removed": remove_old_versions(), **tidy_folders()}
+    found = {"removed": remove_old_versions(), **tidy_folders(), **join_files()}
     show_figures("retire", found, "What was removed: versions, and folders that can be made again")
     return found

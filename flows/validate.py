@@ -80,7 +80,7 @@ def sum_up(judged: list[Judged]) -> dict[str, Any]:
     create_table_artifact(key="validation", table=rows, description=f"All that was looked at: {judged[-1].docs}")
     verdicts = [one.verdict for one in judged]
     after, upto, passed = verdicts[0].after, verdicts[-1].upto, all(verdict.ok for verdict in verdicts)
-    announce(VALIDATED if passed else BROKEN, LOG, {"after": after, "upto": upto})
+    tell_training(passed)
     return {
         "after": after,
         "upto": upto,
@@ -90,6 +90,26 @@ def sum_up(judged: list[Judged]) -> dict[str, Any]:
         "expectations": sum(one.expectations for one in judged),
         "docs": judged[-1].docs,
     }
+
+
+def tell_training(passed: bool) -> None:
+    """Pause training when a batch broke, and let it go on once the whole lake has passed again; else say nothing.
+
+    The note that training was paused stays until the resumption was heard. So whoever switches training off by hand
+    is not overruled by every batch that passes.
+    """
+    settings = Settings()
+    note, verdicts = settings.validation_folder / "paused", Verdicts(settings.validation_folder)
+    payload = {"passed_upto": verdicts.passed_upto()}
+    if not passed:
+        note.touch()
+        announce(BROKEN, LOG, payload)
+    elif (
+        note.exists()
+        and payload["passed_upto"] >= rooms.lake(settings).watermark()
+        and announce(VALIDATED, LOG, payload)
+    ):
+        note.unlink(missing_ok=True)
 
 
 def _findings(judged: Judged) -> list[dict[str, str]]:

@@ -68,6 +68,8 @@ class Watcher:
         """Look once; True when a batch was announced. Raises what the log or Prefect raise: nothing is forgotten."""
         head = self._log.head()
         new = self._log.number_after(self._debounce.announced, BEHAVIOUR) if head > self._debounce.announced else 0
+        if new == 0:
+            self._debounce.announced = head  # slates and items are no news
         announced = self._debounce.due(new, time.monotonic())
         if announced:
             self._announce(new, head)

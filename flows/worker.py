@@ -68,7 +68,7 @@ def prepare(client: SyncPrefectClient) -> None:
         pass
     catching_up.catch_up(client)
     wanted = digest()
-    if Variable.get(APPLIED) != wanted:
+    if Variable.get(APPLIED) != wanted or not automations.has_deployments(client):
         deploy()
         Variable.set(APPLIED, wanted, overwrite=True)
     automations.apply(client)

@@ -3,6 +3,7 @@
 The commands are declared in the files of `infra.commands` (their arguments and help) and in `infra.platform.cli`.
 """
 
+import os
 import sys
 from typing import NoReturn
 
@@ -14,7 +15,8 @@ from infra.platform import cli as platform
 
 EXIT = (
     "Exit status: [bold]0[/bold] done, [bold]1[/bold] something attune can explain, [bold]2[/bold] a wrong call, "
-    "[bold]3[/bold] refused by the gates, [bold]130[/bold] interrupted. Results go to standard output, messages to "
+    "[bold]3[/bold] refused by the gates, [bold]4[/bold] no platform runs, "
+    "[bold]130[/bold] interrupted. Results go to standard output, messages to "
     "standard error; with [bold]--json[/bold] the result is one JSON object. Everything lies under "
     "[bold]ATTUNE_VAR[/bold] (var)."
 )
@@ -66,6 +68,7 @@ def main() -> NoReturn:
     """The entry point: what attune can explain ends in one line and exit status 1, never in a traceback."""
     from attune.errors import AttuneError
 
+    os.umask(0o077)  # what people did is nobody else's to read
     try:
         app(prog_name="attune")
         sys.exit(0)

@@ -1,7 +1,5 @@
 """What the tools are told, so that all they write lies under ``var`` and none of them phones home."""
 
-from pathlib import Path
-
 from attune.settings import Settings
 from mlflow_server import command as mlflow_command
 
@@ -64,8 +62,3 @@ def environment(settings: Settings, lasting: bool = False) -> dict[str, str]:
 def _addresses(settings: Settings) -> dict[str, str]:
     named = {"PREFECT_API_URL": settings.prefect_url, "MLFLOW_TRACKING_URI": settings.mlflow_url}
     return {name: url for name, url in named.items() if url}
-
-
-def feast_repository(settings: Settings) -> Path:
-    """The folder whose ``feature_store.yaml`` Feast's own command reads."""
-    return settings.feast_folder.resolve()

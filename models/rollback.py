@@ -42,9 +42,9 @@ def rollback(
 
     Returns the promotion that holds now: the standing one when the named version is champion already. ``say`` is told
     what MLflow could not do, and which aliases somebody had moved by hand. Raises ModelError when there is nothing to
-    go back to, PromotionConflict when somebody else is promoting.
+    go back to. It does not wait for a promotion that is being judged: that one is refused when it comes to its end.
     """
-    with held(table, endpoint, actor) as lease:
+    with held(table, endpoint, actor, overtake=True) as lease:
         version = target(table, endpoint, version)
         _check_kept(registry, version, say)
         left = table.champion(endpoint)

@@ -105,9 +105,9 @@ def _live(settings: Settings, world: World, chance: random.Random, seconds: floa
     try:
         while time.monotonic() < deadline:
             time.sleep(chance.uniform(0.5, 1.5) * KILL_EVERY_SECONDS)
-            name = _kill_one(settings, chance)
+            name, pid = _kill_one(settings, chance)
             kills[name] += 1
-            longest = max(longest, _ready_again(settings))
+            longest = max(longest, _ready_again(settings, name, pid))
     finally:
         visitors.stopping.set()
         thread.join()
@@ -125,17 +125,18 @@ def _live(settings: Settings, world: World, chance: random.Random, seconds: floa
     return [*_kept(settings, visitors.acknowledged), *found]
 
 
-def _kill_one(settings: Settings, chance: random.Random) -> str:
-    """Kill a part's process, as the kernel would when memory runs out."""
+def _kill_one(settings: Settings, chance: random.Random) -> tuple[str, int]:
+    """Kill a part's process, as the kernel would when memory runs out; its name, and its guardian's pid."""
     part = chance.choice(lifecycle.conditions(settings))
     for process in psutil.Process(part.pid).children():
         process.send_signal(signal.SIGKILL)
-    return part.name
+    return part.name, part.pid
 
 
-def _ready_again(settings: Settings) -> float:
+def _ready_again(settings: Settings, name: str, pid: int) -> float:
+    """Seconds until the part runs anew and every part is ready."""
     started = time.monotonic()
-    while any(one.state != "ready" for one in lifecycle.conditions(settings)):
+    while any(one.state != "ready" or (one.name, one.pid) == (name, pid) for one in lifecycle.conditions(settings)):
         if time.monotonic() - started > 2 * READY_AGAIN_SECONDS:
             break
         time.sleep(1.0)

@@ -18,7 +18,7 @@ def backup(to: Path | None, as_json: bool) -> None:
     folder = to or settings.backups
     with Progress(as_json).stage(f"back up to {folder}"):
         made = backups.backup(settings, folder, system_clock)
-        removed = backups.prune(folder, settings.backups_kept)
+        removed = [] if to else backups.prune(folder, settings.backups_kept, made.log_id)
     found = {"folder": str(made.folder), "head": made.head, "files": made.files, "bytes": made.bytes}
     found |= {"not_copied": list(made.not_copied), "removed": [one.name for one in removed]}
     if as_json:

@@ -22,6 +22,8 @@ from infra.platform.screen import table
 
 NOTHING_RUNS = 4
 FEAST_FILE = "feature_store.yaml"
+TOOLS = ("PREFECT_", "MLFLOW_", "GX_")
+"""Whose variables a person's shell is told; where attune's own platform answers, attune finds by itself."""
 COLOURS = {"good": "green", "warning": "yellow", "bad": "red"}
 
 
@@ -113,13 +115,16 @@ def print_environment() -> None:
 
 
 def tools_environment(settings: Settings) -> dict[str, str]:
-    """What ``prefect``, ``mlflow`` and ``feast`` need; writes Feast's file, which its command reads."""
+    """What ``prefect``, ``mlflow`` and ``feast`` need; writes Feast's file, which its command reads.
+
+    Where MLflow asks for a password, its own variable for that is among them.
+    """
     folder = settings.feast_folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FEAST_FILE).write_text(feast_file(settings))
-    secret = {"ATTUNE_SLATE_SECRET", "ATTUNE_MLFLOW_SECRET_KEY", "ATTUNE_MLFLOW_PASSWORD"}
-    told = {name: value for name, value in environment(settings, lasting=True).items() if name not in secret and value}
-    return {**told, "FEAST_REPO": str(folder), "FEAST_FS_YAML_FILE_PATH": str(folder / FEAST_FILE)}
+    told = environment(settings, lasting=True)
+    wanted = {name: value for name, value in told.items() if name == "ATTUNE_VAR" or name.startswith(TOOLS)}
+    return {**wanted, "FEAST_REPO": str(folder), "FEAST_FS_YAML_FILE_PATH": str(folder / FEAST_FILE)}
 
 
 def feast_file(settings: Settings) -> str:

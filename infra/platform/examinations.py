@@ -6,20 +6,25 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import psutil
+
 from attune.errors import AttuneError
 from attune.settings import Settings
-from infra.environment import QUIET, environment
+from infra.environment import QUIET
 from infra.platform import addresses, lifecycle, ports
 from infra.platform.parts import parts
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LITTLE_BYTES, FEW_BYTES = 5 * 2**30, 2**30
 CLOCK_SECONDS = 5.0
+TELEMETRY = ("DO_NOT_TRACK", "PREFECT_SERVER_ANALYTICS_ENABLED", "MLFLOW_DISABLE_TELEMETRY", "GX_ANALYTICS_ENABLED")
+LARGE_BYTES = 2**30
+"""A database above this size is opened and asked for its tables, not read from end to end."""
 DATABASES = ("log/events.db", "feast/online/online.db", "mlflow/mlflow.db", "prefect/prefect.db")
 SECRETS_MODE = 0o077
 
@@ -98,7 +103,7 @@ def _disk(settings: Settings) -> Iterator[Finding]:
 
 
 def _clock(settings: Settings) -> Iterator[Finding]:
-    """The machine's clock against that of the disk, and against the last event."""
+    """The machine's clock against the last event."""
     from attune.clock import SECOND, system_clock, to_iso
 
     last = _last_logged(settings)
@@ -127,6 +132,8 @@ def _last_logged(settings: Settings) -> int:
 
 def _secrets(settings: Settings) -> Iterator[Finding]:
     key = settings.var / "slate.key"
+    if settings.var.exists() and settings.var.stat().st_mode & SECRETS_MODE:
+        yield Finding("privacy", "warning", f"{settings.var} can be entered by others", f"chmod 700 {settings.var}")
     if key.exists() and key.stat().st_mode & SECRETS_MODE:
         yield Finding("secrets", "bad", f"{key} can be read by others", f"chmod 600 {key}")
     elif settings.profile == "production" and not settings.mlflow_auth:
@@ -136,10 +143,27 @@ def _secrets(settings: Settings) -> Iterator[Finding]:
 
 
 def _telemetry(settings: Settings) -> Iterator[Finding]:
-    told = environment(settings)
-    loud = [name for name, value in QUIET.items() if told.get(name) != value]
-    verdict: Verdict = "bad" if loud else "good"
-    yield Finding("telemetry", verdict, "off in every process of the platform" if not loud else ", ".join(loud))
+    """What the processes that run were told, one by one."""
+    running = addresses.running(settings)
+    if running is None:
+        yield Finding("telemetry", "good", "is off in whatever `attune up` starts")
+        return
+    loud = [name for one in lifecycle.conditions(running) if one.pid for name in _talkative(one)]
+    if loud:
+        yield Finding("telemetry", "bad", "; ".join(loud), "`attune down`, then `attune up`")
+    else:
+        yield Finding("telemetry", "good", "off in every process of the platform")
+
+
+def _talkative(part: lifecycle.Condition) -> list[str]:
+    """The switches that a part's processes were not given."""
+    found = []
+    with suppress(psutil.Error):
+        for process in [psutil.Process(part.pid), *psutil.Process(part.pid).children(recursive=True)]:
+            told = process.environ()
+            lacking = [name for name in TELEMETRY if told.get(name) != QUIET[name]]
+            found += [f"{part.name} (pid {process.pid}) lacks {name}" for name in lacking]
+    return found
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
@@ -158,6 +182,9 @@ def _broken(path: Path) -> str:
     try:
         connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)
         try:
+            if path.stat().st_size > LARGE_BYTES:
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                return ""
             answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         finally:
             connection.close()

@@ -3,7 +3,7 @@
 import fcntl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 
 import psutil
@@ -63,7 +63,8 @@ def up(settings: Settings, told: Callable[[list[Condition]], None]) -> tuple[Set
             addresses.remember(settings)
             _await_all(settings, supervisor, started, told)
         except BaseException:
-            supervisor.stop()
+            with suppress(AttuneError):  # it went by itself, or somebody stopped it: what was wrong is told
+                supervisor.stop()
             raise
         return settings, time.monotonic() - started
 
@@ -80,7 +81,7 @@ def down(settings: Settings) -> bool:
 def conditions(settings: Settings) -> list[Condition]:
     """How each part is now; ``settings`` are those that ``addresses.running`` gave."""
     states = Supervisor(settings).states()
-    return [_condition(settings, part, states[part.name]) for part in parts(settings)]
+    return [_condition(settings, part, states[part.name]) for part in parts(settings) if part.name in states]
 
 
 def _await_all(

@@ -58,7 +58,8 @@ def parts(settings: Settings) -> list[Part]:
 
 def elsewhere(url: str, port: int) -> bool:
     """Whether a URL that the settings give names another server than the platform's own."""
-    return bool(url) and not url.startswith(f"http://{HOST}:{port}")
+    named = httpx.URL(url)
+    return bool(url) and (named.host, named.port) not in ((HOST, port), ("localhost", port))
 
 
 def with_addresses(settings: Settings) -> Settings:

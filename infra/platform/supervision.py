@@ -13,14 +13,16 @@ import sys
 import tempfile
 import time
 import xmlrpc.client
+from collections.abc import Iterator
 from configparser import RawConfigParser
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
-from attune.errors import AttuneError
+from attune.errors import AttuneError, ConfigError
 from attune.settings import Settings
 from infra.environment import environment
 from infra.platform.parts import Part, log_of, parts
@@ -58,7 +60,8 @@ class Supervisor:
 
     def states(self) -> dict[str, dict[str, Any]]:
         """By part: supervisor's own description (``statename``, ``pid``, ``start``, ``now``, ``spawnerr``)."""
-        return {one["name"]: one for one in self.server.getAllProcessInfo()}
+        with _answering():
+            return {one["name"]: one for one in self.server.getAllProcessInfo()}
 
     def start(self) -> None:
         """Write the file and start the supervisor in the background. Raises AttuneError when it does not answer."""
@@ -80,8 +83,9 @@ class Supervisor:
 
     def stop(self) -> None:
         """End every part, last started first, and the supervisor; returns when all are gone."""
-        pid = int(self.server.getPID())
-        self.server.shutdown()
+        with _answering():
+            pid = int(self.server.getPID())
+            self.server.shutdown()
         deadline = time.monotonic() + STOP_SECONDS * len(parts(self.settings))
         while _exists(pid):
             if time.monotonic() > deadline:
@@ -97,6 +101,8 @@ class Supervisor:
         self.server.startProcess(name, False)
 
     def _configuration(self) -> RawConfigParser:
+        if ";" in str(self.folder):
+            raise ConfigError(f"{self.folder}: supervisor's settings take no path with a semicolon; move ATTUNE_VAR")
         file = RawConfigParser()
         file["unix_http_server"] = {"file": str(self.socket), "chmod": "0600"}
         file["supervisord"] = {
@@ -104,6 +110,7 @@ class Supervisor:
             "pidfile": str(self.folder / "supervisord.pid"),
             "childlogdir": str(self.folder),
             "directory": str(ROOT),
+            "umask": "077",
             "identifier": "attune",
         }
         file["rpcinterface:supervisor"] = {
@@ -119,6 +126,9 @@ class Supervisor:
             "stderr_logfile": str(log_of(self.settings, WATCHMAN)),
             "priority": "999",
         }
+        for section in file.sections():
+            for name, value in file.items(section):
+                file.set(section, name, value.replace("%", "%%"))
         return file
 
     def _program(self, part: Part, place: int) -> dict[str, str]:
@@ -137,6 +147,15 @@ class Supervisor:
         }
 
 
+@contextmanager
+def _answering() -> Iterator[None]:
+    """A supervisor that went away meanwhile is said in words."""
+    try:
+        yield
+    except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
+        raise AttuneError(f"the platform's supervisor no longer answers: {error}; look at `attune status`") from error
+
+
 def _socket(folder: Path) -> Path:
     """The socket in the platform's folder, or in a short one of its own where the path would be too long."""
     path = folder / "supervisor.sock"
@@ -151,8 +170,8 @@ def _merged(told: dict[str, str]) -> dict[str, str]:
 
 
 def _escaped(command: tuple[str, ...]) -> str:
-    """A command line as supervisor's file takes it: words quoted, per cent signs doubled."""
-    return shlex.join(command).replace("%", "%%")
+    """A command line as supervisor's file takes it."""
+    return shlex.join(command)
 
 
 def _exists(pid: int) -> bool:

@@ -31,7 +31,7 @@ class Watchman:
         states, now = self._supervisor.states(), time.monotonic()
         restarted = []
         for part in parts(self._settings):
-            state = states[part.name]
+            state = states.get(part.name, {"statename": "UNKNOWN"})
             young = state["statename"] != "RUNNING" or state["now"] - state["start"] < GRACE_SECONDS
             if young or part.is_well(self._settings):
                 self._unwell.pop(part.name, None)

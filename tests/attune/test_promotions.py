@@ -50,6 +50,13 @@ def test_nothing_promoted_yet(promotions: Promotions) -> None:
     assert promotions.history("default", 10) == []
 
 
+def test_every_endpoint_that_had_a_promotion_is_named(promotions: Promotions) -> None:
+    assert promotions.endpoints() == []
+    for endpoint in ("shop", "default", "shop"):
+        promote(promotions, "1", endpoint)
+    assert promotions.endpoints() == ["default", "shop"]
+
+
 def test_the_champion_is_the_last_row(promotions: Promotions, clock: Hands) -> None:
     first = promote(promotions, "1")
     clock.forward(5)

@@ -94,3 +94,21 @@ def test_those_recorded_at_once_get_numbers_of_their_own(tmp_path: Path) -> None
         recorded = list(pool.map(record, range(20)))
     assert sorted(verdict.number for verdict in recorded) == list(range(1, 21))
     assert Verdicts(tmp_path).passed_upto() == 20
+
+
+def test_verdicts_that_passed_become_one_and_nothing_changes(tmp_path: Path) -> None:
+    verdicts = Verdicts(tmp_path)
+    for after in range(0, 50, 10):
+        verdicts.record(Verdict(after, after + 10, (), ("old",)))
+    verdicts.record(Verdict(50, 60, ("broken",), ()))
+    verdicts.record(Verdict(60, 70, (), ()))
+    assert verdicts.join() == 5
+    assert verdicts.passed_upto() == 50
+    assert [(one.after, one.upto, one.ok) for one in verdicts.all()] == [(0, 50, True), (50, 60, False), (60, 70, True)]
+    assert verdicts.join() == 0
+    with pytest.raises(DataContractError, match="positions 51 to 60"):
+        verdicts.demand(70)
+    verdicts.record(Verdict(50, 60, (), ()))
+    assert verdicts.passed_upto() == 70
+    assert verdicts.join() == 3
+    assert verdicts.passed_upto() == 70

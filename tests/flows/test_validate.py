@@ -24,12 +24,15 @@ class Shown:
     def __init__(self) -> None:
         self.progress: list[float] = []
         self.table: list[dict[str, str]] = []
+        self.announced: list[str] = []
+        self.heard = True
 
 
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
     kept = Shown()
     monkeypatch.setattr(validate, "progress", lambda *_: lambda share: kept.progress.append(100.0 * share))
+    monkeypatch.setattr(validate, "announce", lambda name, *_: kept.announced.append(name) or kept.heard)
     monkeypatch.setattr(validate, "create_table_artifact", lambda table, **_: kept.table.extend(table))
     return kept
 
@@ -107,10 +110,18 @@ def test_a_broken_stretch_stops_what_comes_after_it_alone(
     assert found["broken"][0].startswith("positions 334 to 666: value: ")
     verdicts = Verdicts(Settings().validation_folder)
     assert verdicts.passed_upto() == 333
+    assert shown.announced == ["attune.validation.failed"]
     monkeypatch.setattr(expectations, "validate", real)
     assert validate.open_batch.fn(None, None) == (333, EVENTS)
+    assert judged(0, 333)["ok"]
+    assert shown.announced[1:] == [], "a part that passes does not mend the whole"
+    shown.heard = False
     assert judged(333, 666)["ok"]
     assert verdicts.passed_upto() == EVENTS
+    shown.heard = True
+    assert judged(333, 666)["ok"]
+    assert judged(333, 666)["ok"]
+    assert shown.announced[1:] == ["attune.validation.passed"] * 2, "said until it was heard, and then no more"
 
 
 def test_a_batch_of_one_stretch_is_told_as_it_is(log: EventLog, shown: Shown) -> None:

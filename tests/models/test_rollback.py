@@ -139,8 +139,11 @@ def test_what_somebody_moved_by_hand_is_said(promote, back) -> None:
     assert said == ["champion had been moved by hand to 9"]
 
 
-def test_it_waits_for_nobody_who_is_promoting(table, promote, back) -> None:
+def test_a_promotion_that_is_being_judged_is_overtaken(table, promote, back) -> None:
+    """Going back does not wait, and what was being judged cannot be promoted on top of it."""
     promote("1", "2")
-    with table.lease("default", "somebody else", 60), pytest.raises(PromotionConflict, match="somebody else"):
-        back()
-    assert back() == "1"
+    with table.lease("default", "somebody else", 60) as judging:
+        assert back() == "1"
+        with pytest.raises(PromotionConflict, match="tester"):
+            table.append(judging, "3", "promote", "all gates passed", "somebody else")
+    assert table.champion("default").version == "1"
