@@ -38,8 +38,7 @@ def prepare(settings: Settings) -> None:
     _given_hosts(settings)
     try:
         settings.mlflow_folder.mkdir(parents=True, exist_ok=True)
-        if not artifacts(settings).startswith(OBJECT_STORE):
-            Path(artifacts(settings)).mkdir(parents=True, exist_ok=True)
+        _prepare_artifacts(artifacts(settings))
         if settings.mlflow_auth:
             _write_auth_file(settings)
     except OSError as error:
@@ -94,8 +93,6 @@ def artifacts(settings: Settings) -> str:
     """The folder of the artifacts, from the root, or their place in an object store. Raises ConfigError."""
     given = settings.mlflow_artifacts.removeprefix("file://")
     if given.startswith(OBJECT_STORE):
-        if find_spec("boto3") is None:
-            raise ConfigError(f"ATTUNE_MLFLOW_ARTIFACTS is {given}, which needs a library: pip install boto3")
         return given
     if "://" in given:
         raise ConfigError(f"ATTUNE_MLFLOW_ARTIFACTS is {given}: name a folder or s3://BUCKET/PATH")
@@ -151,6 +148,13 @@ def _given_hosts(settings: Settings) -> list[str]:
                 f"ATTUNE_MLFLOW_HOSTS holds {name!r}, which is no host name; give names like mlflow.example.org"
             )
     return names
+
+
+def _prepare_artifacts(place: str) -> None:
+    if not place.startswith(OBJECT_STORE):
+        Path(place).mkdir(parents=True, exist_ok=True)
+    elif find_spec("boto3") is None:
+        raise ConfigError(f"ATTUNE_MLFLOW_ARTIFACTS is {place}, for which MLflow needs boto3: pip install boto3")
 
 
 def _write_auth_file(settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """Runs the registry's server in the foreground, for a supervisor: ``python -m mlflow_server.main``."""
 
+import logging
 import os
 import sys
 from typing import NoReturn
@@ -17,6 +18,7 @@ HOST = "127.0.0.1"
 def main() -> NoReturn:
     """Prepare the store and become the server; exit status 2, with one line that says why, when it cannot."""
     logs.set_up()
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # it reports each of its parts
     try:
         settings = Settings()
         command.prepare(settings)

@@ -129,7 +129,7 @@ def _upgrade_sqlite(path: Path, revision: str, clock: Clock) -> None:
     log.info("the schema of %s is %s, this MLflow's is %s: upgrading", path, revision, schemas().head)
     with closing(_connect(path)) as original:
         original.execute("PRAGMA journal_mode=DELETE")  # all of it in the one file; refused while others have it open
-        original.execute("BEGIN EXCLUSIVE")
+        original.executescript("PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT")  # locked until it is closed
         draft.unlink(missing_ok=True)
         with closing(_connect(draft)) as copy:
             original.backup(copy)
@@ -182,8 +182,11 @@ def _run_upgrade(url: str, secret: dict[str, str]) -> None:
     line = [sys.executable, "-m", "mlflow", "db", "upgrade", url]
     ended = subprocess.run(line, env={**os.environ, **secret}, capture_output=True, text=True, check=False)
     if ended.returncode:
-        said = "\n".join(ended.stderr.strip().splitlines()[-3:])
-        raise ConfigError(f"`mlflow db upgrade` failed; the database is as it was before. It said: {said}")
+        said = [text for text in ended.stderr.splitlines() if "Error" in text and not text.startswith(" ")]
+        raise ConfigError(
+            "`mlflow db upgrade` failed, and the database is as it was before; it said: "
+            + (said[-1] if said else ended.stderr.strip()[-500:])
+        )
 
 
 def _beside(path: Path, why: str, clock: Clock) -> Path:
