@@ -68,7 +68,9 @@ class Settings(BaseSettings):
         default=500, ge=1, description="So many new events are announced to the flows at once, as a batch."
     )
     batch_seconds: float = Field(
-        default=30.0, gt=0, description="Fewer new events are announced after so many seconds at the latest."
+        default=60.0,
+        gt=0,
+        description="Fewer new events are announced after so many seconds at the latest; no two batches come closer.",
     )
     serving_host: str = Field(default="127.0.0.1", description="The address that the endpoint listens on.")
     serving_port: int = Field(default=8000, ge=0, le=65535, description="The port that the endpoint listens on.")

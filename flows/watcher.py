@@ -35,12 +35,16 @@ LONGEST_PAUSE = 30.0
 
 @dataclass
 class Debounce:
-    """When a growing log is worth an announcement: ``at_once`` new events, or any that waited ``longest`` seconds."""
+    """When a growing log is worth an announcement: ``at_once`` new events, or any that waited ``longest`` seconds.
+
+    However fast it grows, ``longest`` seconds lie between two announcements.
+    """
 
     at_once: int
     longest: float
     announced: int = 0
     waiting_since: float | None = None
+    told_at: float = float("-inf")
 
     def due(self, new: int, now: float) -> bool:
         """Whether to announce, given how many events came after ``announced``; ``now`` is a monotonic second."""
@@ -49,11 +53,12 @@ class Debounce:
             return False
         if self.waiting_since is None:
             self.waiting_since = now
-        return new >= self.at_once or now - self.waiting_since >= self.longest
+        waited = now - self.waiting_since >= self.longest
+        return waited or (new >= self.at_once and now - self.told_at >= self.longest)
 
-    def told(self, upto: int) -> None:
+    def told(self, upto: int, now: float) -> None:
         """Everything up to a position was announced."""
-        self.announced, self.waiting_since = upto, None
+        self.announced, self.waiting_since, self.told_at = upto, None, now
 
 
 class Watcher:
@@ -73,7 +78,7 @@ class Watcher:
         announced = self._debounce.due(new, time.monotonic())
         if announced:
             self._announce(new, head)
-            self._debounce.told(head)
+            self._debounce.told(head, time.monotonic())
         if time.monotonic() - self._caught_up >= CATCH_UP_SECONDS:
             self._caught_up = time.monotonic()
             catch_up(self._client)

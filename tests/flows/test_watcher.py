@@ -21,7 +21,7 @@ from flows.watcher import Debounce, Watcher
 )
 def test_whatever_arrives_is_announced_in_time(arrivals, at_once: int, longest: float) -> None:
     """Each look adds events and lets time pass; a batch waits neither longer nor larger than was set."""
-    debounce, now, head, waited_since, told = Debounce(at_once, longest), 0.0, 0, None, 0
+    debounce, now, head, waited_since, told, last = Debounce(at_once, longest), 0.0, 0, None, 0, None
     for came, seconds in arrivals:
         now += seconds
         head += came
@@ -31,11 +31,13 @@ def test_whatever_arrives_is_announced_in_time(arrivals, at_once: int, longest: 
         if debounce.due(new, now):
             assert new > 0
             assert new >= at_once or now - waited_since >= longest
-            debounce.told(head)
+            assert last is None or now - last >= longest
+            debounce.told(head, now)
+            last = now
             told += new
             waited_since = None
         elif new:
-            assert new < at_once
+            assert new < at_once or (last is not None and now - last < longest)
             assert now - waited_since < longest
     assert told == debounce.announced
     assert told <= head
