@@ -25,7 +25,7 @@ from infra.bench.record import Figure, at_most, just
 from infra.local import Stack
 from models.registry import Registry
 
-FIRST, SLICE = 20_000, 1_000
+FIRST, SLICE = 8_000, 500
 """Real ratings at the start, and before each kill."""
 STAGES = ("ingest", "validate", "materialize", "finetune", "promote")
 POINTS = 30
