@@ -9,7 +9,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
 
-.PHONY: install demo test test-long lint up down
+.PHONY: install demo test test-long lint up down docs
 
 install:
 	@$(PYTHON) infra/install.py $(VENV)
@@ -36,5 +36,5 @@ lint: install  ## ruff, mypy, import-linter
 	@$(BIN)/lint-imports
 
 docs: install  ## these pages as a site under var/site, without a network
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet -f infra/mkdocs.yml
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -f infra/mkdocs.yml
 	@echo "the documentation: $(CURDIR)/var/site/index.html"

@@ -33,20 +33,12 @@ class Fetched(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, built as `make docs` builds it but into a folder of its own; a warning is an error."""
+    """The site, built as `make docs` builds it but into a folder of its own; a warning is an error.
+
+    (With ``--quiet`` mkdocs would not see its own warnings.)
+    """
     folder = tmp_path_factory.mktemp("site")
-    command = [
-        sys.executable,
-        "-m",
-        "mkdocs",
-        "build",
-        "--strict",
-        "--quiet",
-        "-f",
-        "infra/mkdocs.yml",
-        "-d",
-        str(folder),
-    ]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", "infra/mkdocs.yml", "-d", str(folder)]
     done = subprocess.run(
         command, cwd=pytestconfig.rootpath, env={**os.environ, **QUIET}, capture_output=True, text=True, check=False
     )
