@@ -140,6 +140,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     assert left == []
 
 
+@pytest.mark.long
 @pytest.mark.timeout(SLOWEST_SECONDS)
 def test_the_tutorial_is_true(shell: Shell, pytestconfig: pytest.Config) -> None:
     slates = []
