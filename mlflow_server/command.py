@@ -5,7 +5,6 @@ administrator's and the key that signs forms go by the environment. The keys of 
 ``MLFLOW_S3_ENDPOINT_URL``) are the server's alone: it reads them from its own environment, and clients ask it.
 """
 
-import secrets
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,9 +20,6 @@ ENVIRONMENT = {
 }
 OWN_NAMES = ("127.0.0.1", "localhost")
 OBJECT_STORE = "s3://"
-REMEMBERED_SECONDS = 300
-"""How long a password that was right is not hashed again, which costs a tenth of a second of each request. With one
-worker a changed password, role or removed person is felt at once all the same."""
 
 
 def prepare(settings: Settings) -> None:
@@ -32,7 +28,7 @@ def prepare(settings: Settings) -> None:
     Raises ConfigError when the server could or should not start with these settings, BackupError when the database
     needs another schema and no copy of it can be made before.
     """
-    from mlflow_server import schema  # needs database drivers, and who only starts a server elsewhere does not
+    from mlflow_server import login, schema  # their libraries take half a second, and who asks for help needs none
 
     rules.check(settings)
     _given_hosts(settings)
@@ -40,7 +36,7 @@ def prepare(settings: Settings) -> None:
         settings.mlflow_folder.mkdir(parents=True, exist_ok=True)
         _prepare_artifacts(artifacts(settings))
         if settings.mlflow_auth:
-            _write_auth_file(settings)
+            login.prepare(settings)
     except OSError as error:
         raise ConfigError(f"MLflow cannot write to {error.filename}: {error.strerror}; set ATTUNE_VAR") from error
     schema.prepare(settings)
@@ -65,14 +61,9 @@ def environment(settings: Settings) -> dict[str, str]:
     _, told = _database(settings)
     if not settings.mlflow_auth:
         return {**ENVIRONMENT, **told}
-    password, key = settings.mlflow_password, settings.mlflow_secret_key
-    return {
-        **ENVIRONMENT,
-        **told,
-        "MLFLOW_AUTH_CONFIG_PATH": str(auth_file(settings)),
-        "MLFLOW_AUTH_ADMIN_PASSWORD": password.get_secret_value() if password else "",
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": key.get_secret_value() if key else secrets.token_hex(32),
-    }
+    from mlflow_server import login
+
+    return {**ENVIRONMENT, **told, **login.environment(settings)}
 
 
 def database_url(settings: Settings) -> str:
@@ -97,16 +88,6 @@ def artifacts(settings: Settings) -> str:
     if "://" in given:
         raise ConfigError(f"ATTUNE_MLFLOW_ARTIFACTS is {given}: name a folder or s3://BUCKET/PATH")
     return str((Path(given) if given else settings.mlflow_folder / "artifacts").resolve())
-
-
-def auth_file(settings: Settings) -> Path:
-    """The configuration of MLflow's log-in; there where ``prepare`` found it switched on."""
-    return settings.mlflow_folder.resolve() / "auth.ini"
-
-
-def people_file(settings: Settings) -> Path:
-    """The SQLite database of those who may log in."""
-    return settings.mlflow_folder.resolve() / "people.db"
 
 
 def _database(settings: Settings) -> tuple[str, dict[str, str]]:
@@ -155,22 +136,3 @@ def _prepare_artifacts(place: str) -> None:
         Path(place).mkdir(parents=True, exist_ok=True)
     elif find_spec("boto3") is None:
         raise ConfigError(f"ATTUNE_MLFLOW_ARTIFACTS is {place}, for which MLflow needs boto3: pip install boto3")
-
-
-def _write_auth_file(settings: Settings) -> None:
-    """Who logs in may read; more than that is given to people by their role (see ``people``)."""
-    path, people = auth_file(settings), people_file(settings)
-    draft = path.with_name(f".{path.name}.draft")
-    for file in (draft, people):
-        file.touch(mode=0o600)
-        file.chmod(0o600)
-    lines = {
-        "default_permission": "READ",
-        "database_uri": f"sqlite:///{people}",
-        "admin_username": settings.mlflow_username,
-        "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
-        "auth_cache_ttl_seconds": str(REMEMBERED_SECONDS),
-    }
-    text = "".join(f"{name} = {value.replace('%', '%%')}\n" for name, value in lines.items())
-    draft.write_text(f"[mlflow]\n{text}")
-    draft.replace(path)

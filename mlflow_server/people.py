@@ -7,93 +7,80 @@ is the first line of standard input: on a command line everybody on the machine 
 
 import argparse
 import getpass
-import os
 import sys
-import warnings
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of MLflow's about its own libraries
-    import mlflow.server
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
+import httpx
 
 from attune.errors import AttuneError, ConfigError
 from attune.settings import Settings
 from mlflow_server import rules
 from mlflow_server.main import HOST
-from models.registry import MODEL
-from models.tracking import EXPERIMENT
 
 Role = Literal["reader", "editor", "admin"]
-EDIT = "EDIT"
+EXPERIMENT, MODEL = "attune", "attune-recommender"
+"""What editors may write; ``models.registry`` has the same names, but loads torch."""
+
+EXISTS, MISSING = "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"
+SECONDS = 30.0
 
 
 class People:
     """The people of one MLflow server, asked as one of its admins. Raises ConfigError for whatever it refuses."""
 
     def __init__(self, settings: Settings) -> None:
-        """Logs in as the user of the settings, for this whole process."""
+        """Asks as the user of the settings; MLflow's own client would take seconds to load."""
         if not settings.mlflow_auth or settings.mlflow_password is None:
             raise ConfigError("MLflow asks nobody for a password: set ATTUNE_MLFLOW_AUTH and ATTUNE_MLFLOW_PASSWORD")
         self.url = settings.mlflow_url or f"http://{HOST}:{settings.mlflow_port}"
         self.own_name = settings.mlflow_username
-        os.environ["MLFLOW_TRACKING_USERNAME"] = settings.mlflow_username
-        os.environ["MLFLOW_TRACKING_PASSWORD"] = settings.mlflow_password.get_secret_value()
-        self.client = mlflow.server.get_app_client("basic-auth", tracking_uri=self.url)
+        self._as = httpx.BasicAuth(self.own_name, settings.mlflow_password.get_secret_value())
 
     def add(self, name: str, role: Role, password: str) -> None:
         """Let a person in by that password, in that role; somebody who is there already gets both anew."""
         rules.check_name(name, "the name")
         rules.check_password(password, name, f"{name}'s password")
         if name == self.own_name:
-            raise ConfigError(
-                f"{name} is the user as whom attune asks MLflow (ATTUNE_MLFLOW_USERNAME); choose another name"
-            )
-        try:
-            self._let_in(name, password)
-            self.client.update_user_admin(name, role == "admin")
-            for kind, thing in self._things(role == "editor"):
-                if role == "editor":
-                    self.client.grant_user_permission(name, kind, thing, EDIT)
-                else:
-                    self._revoke(name, kind, thing)
-        except MlflowException as error:
-            raise ConfigError(f"MLflow at {self.url} could not add {name}: {error}") from error
+            raise ConfigError(f"{name} is attune's own user (ATTUNE_MLFLOW_USERNAME); choose another name")
+        known = {"username": name, "password": password}
+        if self._ask("POST", "2.0/mlflow/users/create", known, but=EXISTS) is None:
+            self._ask("PATCH", "2.0/mlflow/users/update-password", known)
+        self._ask("PATCH", "2.0/mlflow/users/update-admin", {"username": name, "is_admin": role == "admin"})
+        for kind, thing in (("experiment", self._experiment()), ("registered_model", MODEL)):
+            permission = {"username": name, "resource_type": kind, "resource_id": thing}
+            self._ask("POST", "3.0/mlflow/users/permissions/revoke", permission, but=MISSING)
+            if role == "editor":
+                self._ask("POST", "3.0/mlflow/users/permissions/grant", {**permission, "permission": "EDIT"})
 
     def remove(self, name: str) -> None:
         """Let a person in no more."""
         if name == self.own_name:
-            raise ConfigError(f"{name} is the user as whom attune asks MLflow (ATTUNE_MLFLOW_USERNAME); it stays")
-        try:
-            self.client.delete_user(name)
-        except MlflowException as error:
-            raise ConfigError(f"MLflow at {self.url} could not remove {name}: {error}") from error
+            raise ConfigError(f"{name} is attune's own user (ATTUNE_MLFLOW_USERNAME); it stays")
+        self._ask("DELETE", "2.0/mlflow/users/delete", {"username": name})
 
-    def _let_in(self, name: str, password: str) -> None:
-        try:
-            self.client.create_user(name, password)
-        except MlflowException as error:
-            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
-                raise
-            self.client.update_user_password(name, password)
+    def _experiment(self) -> str:
+        """The number of attune's experiment, by which permissions name it; it is made with the first person."""
+        named = {"experiment_name": EXPERIMENT}
+        found = self._ask("GET", "2.0/mlflow/experiments/get-by-name", named, but=MISSING)
+        if found is not None:
+            return str(found["experiment"]["experiment_id"])
+        made = self._ask("POST", "2.0/mlflow/experiments/create", {"name": EXPERIMENT})
+        return str(made["experiment_id"] if made else "")
 
-    def _revoke(self, name: str, kind: str, thing: str) -> None:
+    def _ask(self, method: str, path: str, said: dict[str, Any], but: str = "") -> dict[str, Any] | None:
+        """The answer of MLflow's REST interface; None where it refuses with the code ``but``."""
+        where: dict[str, Any] = {"params": said} if method == "GET" else {"json": said}
         try:
-            self.client.revoke_user_permission(name, kind, thing)
-        except MlflowException as error:
-            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-                raise
-
-    def _things(self, make: bool) -> list[tuple[str, str]]:
-        """What editors write: kind and id, as permissions name them; with ``make`` the experiment is made."""
-        registry = MlflowClient(self.url, self.url)
-        experiment = registry.get_experiment_by_name(EXPERIMENT)
-        if experiment is None and not make:
-            return []
-        number = experiment.experiment_id if experiment else registry.create_experiment(EXPERIMENT)
-        return [("experiment", number), ("registered_model", MODEL)]
+            answer = httpx.request(method, f"{self.url}/api/{path}", auth=self._as, timeout=SECONDS, **where)
+        except httpx.HTTPError as error:
+            raise ConfigError(f"MLflow at {self.url} does not answer: {error}; is it up (attune status)?") from error
+        told = answer.json() if answer.headers.get("content-type", "").startswith("application/json") else {}
+        if answer.is_success:
+            return dict(told)
+        if but and told.get("error_code") == but:
+            return None
+        why = told.get("message") or answer.text.strip() or answer.reason_phrase
+        raise ConfigError(f"MLflow at {self.url} refused ({answer.status_code}): {why}")
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from attune.errors import ConfigError
 from attune.settings import Settings
-from mlflow_server import command
+from mlflow_server import command, login
 
 HOST, PORT = "127.0.0.1", 5123
 
@@ -76,7 +76,7 @@ def test_log_in_by_a_file_that_others_cannot_read_and_secrets_by_the_environment
     assert len(told["MLFLOW_FLASK_SERVER_SECRET_KEY"]) == 64
     path = Path(told["MLFLOW_AUTH_CONFIG_PATH"])
     assert "journey" not in path.read_text()
-    for file in (path, command.people_file(settings)):
+    for file in (path, login.people_file(settings)):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     keyed = settings.model_copy(update={"mlflow_secret_key": type(settings.mlflow_password)("one of our own")})
     assert command.environment(keyed)["MLFLOW_FLASK_SERVER_SECRET_KEY"] == "one of our own"
