@@ -133,11 +133,14 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     found = Shell(environment, tmp_path)
     yield found
     found.close()
-    subprocess.run(["attune", "down"], env=environment, capture_output=True, check=False, timeout=60)
-    left = [" ".join(one.cmdline()) for one in family(mark)]
-    for process in family(mark):
-        process.kill()
-    assert left == []
+    try:
+        subprocess.run(["attune", "down"], env=environment, capture_output=True, check=False, timeout=60)
+    finally:
+        left = family(mark)
+        survivors = [" ".join(one.cmdline()) for one in left]
+        for process in left:
+            process.kill()
+    assert survivors == []
 
 
 @pytest.mark.long
