@@ -25,11 +25,11 @@ def find_champion() -> str | None:
 
 @step
 def look_for_news(champion: str) -> tuple[int, float]:
-    """Events after all that the champion, or any version since, was made from; seconds since the latest version."""
+    """Events after all that the champion, or any version since, was made from; seconds since the latest fine-tune."""
     settings = Settings()
     since = [one for one in rooms.registry(settings).versions() if int(one["version"]) >= int(champion)]
     known = max((last_position(one["tags"]) for one in since), default=0)
-    made = max((one["created_at"] for one in since), default=0)
+    made = max((one["created_at"] for one in since if "parent" in one["tags"]), default=0)
     with rooms.event_log(settings) as log:
         return log.number_after(known, BEHAVIOUR), (system_clock() - made) / SECOND
 
@@ -68,14 +68,14 @@ def finetune(
         upto: Learn from events up to this position of the log only.
         hold_back: The last share of the new events, left to the gates; 0 when later events will judge.
         at_least: Do nothing while fewer new events than this have come.
-        rest_seconds: Do nothing while the latest version is younger than this.
+        rest_seconds: Do nothing while the latest fine-tuned version is younger than this.
     """
     champion = find_champion()
     if champion is None:
         return {"version": None, "skipped": "there is no champion to start from: train and promote one first"}
     new_events, age = look_for_news(champion)
     if age < rest_seconds:
-        return {"version": None, "skipped": f"the latest version is {age:.0f} s old, younger than {rest_seconds:.0f}"}
+        return {"version": None, "skipped": f"the latest fine-tune is {age:.0f} s old, younger than {rest_seconds:.0f}"}
     if new_events < at_least:
         return {"version": None, "skipped": f"{new_events} new events, fewer than {at_least}"}
     refresh()
