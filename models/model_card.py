@@ -31,14 +31,6 @@ def title(config: Mapping[str, Any], parent: str | None) -> str:
     return f"{recipe}, fine-tuned from v{parent}" if parent else f"{recipe}, trained from nothing"
 
 
-def description(card: str, limit: int) -> str:
-    """The card cut to so many characters, at a line's end, saying so."""
-    note = "\n\n(cut: the whole is the artifact model_card.md)"
-    if len(card) <= limit:
-        return card
-    return card[: limit - len(note)].rsplit("\n", 1)[0] + note
-
-
 def _what(config: Mapping[str, Any], parent: str | None) -> str:
     recipe = config.get("recipe", {}).get("name", "unnamed")
     origin = f"fine-tuned from version {parent}" if parent else "trained from nothing"

@@ -15,13 +15,13 @@ COLOURS = {"pass": "#2e7d32", "fail": "#c62828", "undecided": "#ef8f00", "not_ap
 LINES = {"challenger": "#1f5fbf", "champion": "#7b3fa0", "popularity": "#8a8a8a"}
 AT_MOST = frozenset({"latency", "parity", "lineage"})
 """Gates whose figure must not be above its limit; that of the others must not be below."""
-DOTS_PER_INCH = 110
+DOTS_PER_INCH = 100
 SHOWN = ("ndcg@10", "ndcg@10_positive")
 
 
 def learning_curve(epochs: Sequence[Mapping[str, Any]]) -> bytes:
     """Quality on validation and training loss by epoch; the best epoch, which was kept, is marked."""
-    figure = _figure(7.5, 5.2)
+    figure = _figure(7.6, 5.2)
     quality, loss = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     steps = [int(row.get("epoch", place)) for place, row in enumerate(epochs)]
     for name in SHOWN:
@@ -43,7 +43,7 @@ def learning_curve(epochs: Sequence[Mapping[str, Any]]) -> bytes:
 
 def gate_bars(gates: Sequence[Mapping[str, Any]], accepted: bool) -> bytes:
     """A row for each gate, on its own scale: measured (with its interval), the limit, the side that fails shaded."""
-    figure = _figure(9.0, 0.9 + 0.62 * len(gates))
+    figure = _figure(7.6, 0.9 + 0.62 * len(gates))
     rows = figure.subplots(len(gates), 1, squeeze=False)[:, 0]
     for axes, gate in zip(rows, gates, strict=True):
         _gate(axes, gate)
@@ -57,7 +57,7 @@ def rolling_hits(rolling: Mapping[str, Sequence[float]], window: int) -> bytes:
 
     ``rolling`` holds ``position`` (the log position at the end of each window) and a line for each recommender.
     """
-    figure = _figure(8.5, 4.2)
+    figure = _figure(7.6, 4.0)
     axes = figure.subplots()
     for name, values in rolling.items():
         if name != "position":

@@ -23,17 +23,16 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_
 
 from attune.clock import Clock, system_clock
 from attune.errors import BundleError, ModelError
-from models import model_card
+from models import model_card, version_page
 from models.bundle import CONFIG, FILES, FORMAT
 from models.code_version import git_commit
 from models.evaluation.rolling import Rolling
 from models.retention import Aged, expired
 from models.sealed_folder import MANIFEST, open_sealed
-from models.tracking import ARTIFACT, EXPERIMENT, Runs, verdicts
+from models.tracking import ARTIFACT, CARD, EXPERIMENT, NOTE, Runs, verdicts
 
 MODEL = "attune-recommender"
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
-DESCRIPTION_LIMIT = 5_000
 DESCRIPTION = """Made by attune: each version is a recommender that attune trained or fine-tuned.
 
 `champion` is served, `previous` was served before it, `challenger` waits to be judged. The aliases follow attune's
@@ -89,12 +88,13 @@ class Registry:
         title = model_card.title(config, parent)
         lineage = _lineage(bundle_folder, config, parent) | dict(tags or {})
         with self._wrapped(f"register {bundle_folder.name}"):
-            run = self.runs.begin(title, lineage | _source(config, parent, card))
+            run = self.runs.begin(title, lineage | _source(config, parent))
             self.runs.log_training(run.info.run_id, config, training_report)
-            self.client.log_text(run.info.run_id, card, "model_card.md")
+            self.client.log_text(run.info.run_id, card, CARD)
             self.runs.log_model(run.info.run_id, bundle_folder)
-            version = self._create_version(run, card, lineage)
-            self.runs.finish(run.info.run_id, f"v{version} {title}", {"version": version})
+            page = version_page.render(card, run.info.run_id, self.runs.pictures(run.info.run_id))
+            version = self._create_version(run, page, lineage)
+            self.runs.finish(run.info.run_id, f"v{version} {title}", {"version": version, NOTE: page})
         log.info("registered %s version %s from %s", MODEL, version, bundle_folder)
         return version
 
@@ -126,13 +126,16 @@ class Registry:
         return target
 
     def record_gates(self, version: str, judgement: Judged) -> None:
-        """Write a judgement on its version: a tag a gate, and on its run (see ``Runs.log_judgement``)."""
+        """Write a judgement on its version (a tag a gate, the page) and on its run (see ``Runs.log_judgement``)."""
         found = judgement.as_dict()
         with self._wrapped(f"record the gates of version {version}"):
             run_id, _ = self._version(version)
             for name, text in verdicts(found).items():
                 self.client.set_model_version_tag(MODEL, version, name, text)
             self.runs.log_judgement(run_id, found, judgement.markdown(), judgement.rolling)
+            page = version_page.render(self.runs.card(run_id), run_id, self.runs.pictures(run_id), found)
+            self.client.update_model_version(MODEL, version, page)
+            self.runs.tag(run_id, {NOTE: page})
 
     def tag(self, version: str, name: str, text: str) -> None:
         """Write a tag on a version."""
@@ -277,7 +280,7 @@ class Registry:
         told = {name.removeprefix(_PROJECTED): v for name, v in model.tags.items() if name.startswith(_PROJECTED)}
         return {alias: str(version) for alias, version in model.aliases.items()}, told
 
-    def _create_version(self, run: Run, card: str, tags: dict[str, str]) -> str:
+    def _create_version(self, run: Run, page: str, tags: dict[str, str]) -> str:
         try:
             self.client.create_registered_model(MODEL, description=DESCRIPTION)
         except MlflowException as error:
@@ -288,7 +291,7 @@ class Registry:
             source=f"{run.info.artifact_uri}/{ARTIFACT}",
             run_id=run.info.run_id,
             tags=tags,
-            description=model_card.description(card, DESCRIPTION_LIMIT),
+            description=page,
             await_creation_for=0,
         )
         return str(version.version)
@@ -318,10 +321,9 @@ def _lineage(bundle_folder: Path, config: Mapping[str, Any], parent: str | None)
     return {name: value for name, value in found.items() if value}
 
 
-def _source(config: Mapping[str, Any], parent: str | None, card: str) -> dict[str, str]:
-    """The tags by which MLflow's own pages show a run's description and where it comes from."""
+def _source(config: Mapping[str, Any], parent: str | None) -> dict[str, str]:
+    """The tags by which MLflow's own pages show where a run comes from."""
     return {
-        "mlflow.note.content": model_card.description(card, DESCRIPTION_LIMIT),
         "mlflow.source.name": "attune finetune" if parent else "attune train",
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": config.get("git_commit") or "unknown",

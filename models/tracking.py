@@ -22,10 +22,16 @@ from models.evaluation.rolling import Rolling
 from models.figures import flat, for_json
 
 EXPERIMENT = "attune"
-ARTIFACT = "model"
+ARTIFACT, CARD = "model", "model_card.md"
+NOTE = "mlflow.note.content"
+"""The tag that MLflow's pages show as a run's description."""
+
 PARAM_LIMIT = 500
 BATCH_METRICS, BATCH_PARAMS = 1_000, 100
-PARAMETERS, MEASURED = ("chosen",), ("validation", "ablation")
+MEASURED = ("validation", "ablation")
+CHOSEN, DECLARED = ("chosen",), ("recipe", "policy", "seed", "trained_upto", "holdout_after", "reward_table")
+"""What of a report and of a bundle's config are parameters besides plain figures: what decided the version, once. The
+window is the run's data set, the lineage its tags, and how a part was built says ``chosen``."""
 
 
 class Runs:
@@ -52,8 +58,8 @@ class Runs:
 
     def log_training(self, run_id: str, config: Mapping[str, Any], report: Mapping[str, Any]) -> None:
         """Parameters, figures, figures by epoch, the window as the run's data set, and the report whole."""
-        plain = {name: v for name, v in report.items() if not isinstance(v, Mapping | list) or name in PARAMETERS}
-        params = {**_texts(plain), **_texts(config)}
+        plain = {name: v for name, v in report.items() if not isinstance(v, Mapping | list) or name in CHOSEN}
+        params = _texts({**plain, **{name: config[name] for name in DECLARED if name in config}})
         pairs = [Param(name, text[:PARAM_LIMIT]) for name, text in sorted(params.items())]
         for start in range(0, len(pairs), BATCH_PARAMS):
             self.client.log_batch(run_id, params=pairs[start : start + BATCH_PARAMS])
@@ -82,11 +88,21 @@ class Runs:
         self.tag(run_id, verdicts(found))
 
     def log_picture(self, run_id: str, name: str, png: bytes) -> None:
-        """A PNG as ``plots/<name>.png``."""
+        """A PNG as ``<name>.png``: MLflow shows those of two runs side by side, but none that lies in a folder."""
         with tempfile.TemporaryDirectory() as draft:
             file = Path(draft) / f"{name}.png"
             file.write_bytes(png)
-            self.client.log_artifact(run_id, str(file), "plots")
+            self.client.log_artifact(run_id, str(file))
+
+    def pictures(self, run_id: str) -> set[str]:
+        """The names of the pictures that a run has."""
+        files = [Path(file.path) for file in self.client.list_artifacts(run_id)]
+        return {file.stem for file in files if file.suffix == ".png"}
+
+    def card(self, run_id: str) -> str:
+        """The model card of a run."""
+        with tempfile.TemporaryDirectory() as draft:
+            return Path(self.client.download_artifacts(run_id, CARD, draft)).read_text()
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Write tags on a run, all at once."""
@@ -139,9 +155,13 @@ def verdicts(judgement: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _texts(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Every leaf of a nested mapping as text under its dotted path."""
+    """Every leaf of a nested mapping as text under its dotted path; six digits of a number tell versions apart."""
     found: dict[str, str] = {}
     for name, value in nested.items():
         path = f"{prefix}.{name}" if prefix else str(name)
-        found |= _texts(value, path) if isinstance(value, Mapping) else {path: str(value)}
+        found |= _texts(value, path) if isinstance(value, Mapping) else {path: _text(value)}
     return found
+
+
+def _text(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

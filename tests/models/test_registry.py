@@ -1,10 +1,12 @@
 """The registry over a real MLflow server: versions, bundles, gates, and aliases that follow the truth."""
 
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import mlflow
 import pandas as pd
 import pytest
@@ -80,6 +82,7 @@ def test_a_version_says_where_it_comes_from(registry, versions, client, bundle_f
     assert run.data.params["parameters"] == "1234"
     assert run.data.params["chosen.item-knn.history"] == "10"
     assert run.data.params["recipe.name"] == "by hand"
+    assert not {"window.digest", "model.item-knn.history", "mix.network", "git_commit"} & set(run.data.params)
     assert run.data.metrics["validation/hybrid/ndcg_at_10"] == 0.2
     history = client.get_metric_history(found.run_id, "epoch/ndcg_at_10")
     assert [(point.step, point.value) for point in history] == [(0, 0.1), (1, 0.12)]
@@ -99,15 +102,17 @@ def test_what_is_recorded_of_many_versions_is_read_at_once(registry, versions) -
     assert registry.recorded([]) == {}
 
 
-def test_the_model_card_is_whole_as_an_artifact_and_cut_as_the_description(
+def test_the_model_card_is_whole_as_an_artifact_and_short_as_the_description(
     registry, versions, client, tmp_path
 ) -> None:
     found = client.get_model_version(MODEL, "1")
     card = Path(client.download_artifacts(found.run_id, "model_card.md", str(tmp_path))).read_text()
     assert "# attune-recommender" in card
     assert "| item-knn | 0.1900 | 0.3000 |" in card
+    assert "Everything that decided it" in card
     assert len(found.description) <= 5_000
     assert found.description[:200] == card[:200]
+    assert "Everything that decided it" not in found.description
 
 
 def test_the_artifact_is_the_bundle_with_signature_and_example(versions, client, bundle_folder, tmp_path) -> None:
@@ -174,8 +179,24 @@ def test_gates_are_recorded_on_the_version(registry, versions, client, bundle_fo
     run = client.get_run(found.run_id)
     assert run.data.tags["gate.parity"] == "pass"
     assert run.data.tags["accepted"] == "false"
-    pictures = {Path(file.path).name for file in client.list_artifacts(found.run_id, "plots")}
-    assert pictures == {"learning.png", "gates.png", "rolling_hr_at_10.png"}
+    files = {file.path for file in client.list_artifacts(found.run_id) if file.path.endswith(".png")}
+    assert files == {"learning.png", "gates.png", "rolling_hr_at_10.png"}  # MLflow compares no files in folders
+    assert run.data.tags["mlflow.note.content"] == found.description
+    assert "## Judged: refused (" in found.description
+    registry.record_gates("3", judgement)
+    assert client.get_model_version(MODEL, "3").description == found.description
+
+
+def test_the_pictures_of_a_page_are_where_mlflows_own_pages_fetch_them(registry, versions, client, mlflow_url) -> None:
+    (address,) = re.findall(r"\]\((get-artifact.*?)\)", client.get_model_version(MODEL, "1").description)
+    answer = httpx.get(f"{mlflow_url}/{address}")
+    assert (answer.status_code, answer.content[:4]) == (200, b"\x89PNG")
+
+
+def test_figures_of_the_gates_are_metrics(registry, versions, client, bundle_folder, planted) -> None:
+    judgement = judge(bundle_folder, None, None, planted)
+    registry.record_gates("4", judgement)
+    run = client.get_run(client.get_model_version(MODEL, "4").run_id)
     metrics = run.data.metrics
     assert metrics["holdout/all/ndcg_at_10"] == judgement.metrics["all"]["ndcg@10"]
     assert metrics["gate/parity"] == judgement.gates[-2].measured

@@ -1,0 +1,93 @@
+"""What MLflow's page of a version says, from a card and a judgement that are known."""
+
+from typing import Any
+
+import pytest
+
+from models.version_page import CUT, LIMIT, render
+
+CARD = """# attune-recommender: recipe tiny, trained from nothing
+
+A hybrid.
+
+## Learned from
+
+| window |  |
+| --- | ---: |
+| rows | 12 |
+
+## On validation: the hybrid and each part alone
+
+| | ndcg@10 |
+| --- | ---: |
+| hybrid | 0.2000 |
+
+## Meant for
+
+People.
+
+## Everything that decided it
+
+```json
+{}
+```
+"""
+RUN = "0123456789abcdef"
+
+
+def judgement(verdict: str) -> dict[str, Any]:
+    refused = [] if verdict == "pass" else ["beats_popularity"]
+    return {
+        "accepted": not refused,
+        "refused_by": refused,
+        "gates": [{"name": "beats_popularity", "verdict": verdict}, {"name": "parity", "verdict": "pass"}],
+        "hold_out": {"after": 10, "upto": 30, "events": 19, "users": 3},
+        "metrics": {"all": {"ndcg@10": 0.25, "hr@10": 0.5, "mrr": 0.125, "coverage@10": 0.75}},
+        "baselines": {
+            "popularity": {"all": {"ndcg@10": 0.1, "hr@10": 0.2, "mrr": 0.05, "coverage@10": 0.01}},
+            "network alone": {"all": {"ndcg@10": 0.9, "hr@10": 0.9, "mrr": 0.9, "coverage@10": 0.9}},
+        },
+    }
+
+
+def headings(page: str) -> list[str]:
+    return [line.removeprefix("## ") for line in page.splitlines() if line.startswith("## ")]
+
+
+def test_a_new_version_shows_its_card_without_the_configuration() -> None:
+    page = render(CARD, RUN, {"learning"})
+    assert page.startswith("# attune-recommender: recipe tiny, trained from nothing\n\nA hybrid.")
+    assert headings(page) == ["Learned from", "On validation: the hybrid and each part alone", "Meant for"]
+    assert f"![the learning curve](get-artifact?path=learning.png&run_uuid={RUN})" in page
+    assert "```" not in page
+    assert "gates.png" not in render(CARD, RUN, {"learning", "gates"})
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [
+        ("pass", "Judged: accepted"),
+        ("fail", "Judged: refused (beats_popularity fail)"),
+        ("undecided", "Judged: refused (beats_popularity undecided)"),
+    ],
+)
+def test_a_judged_version_says_so_first(verdict: str, said: str) -> None:
+    page = render(CARD, RUN, {"gates", "rolling_hr_at_10", "learning"}, judgement(verdict))
+    assert headings(page)[0] == said
+    assert "On positions 11 to 30 of the event log: 19 events of 3 users." in page
+    rows = [line.replace("&emsp;", "") for line in page.splitlines() if line.startswith("| ")]
+    assert "| this version| 0.2500| 0.5000| 0.1250| 0.7500|" in rows
+    assert "| popularity| 0.1000| 0.2000| 0.0500| 0.0100|" in rows
+    assert "network alone" not in page
+    order = [page.index(f"{name}.png") for name in ("gates", "rolling_hr_at_10", "learning")]
+    assert order == sorted(order)
+
+
+def test_a_card_that_is_too_long_is_cut_at_a_lines_end() -> None:
+    page = render(CARD + "\n\n## Long\n\n" + "a line of it\n" * 1000, RUN, set(), judgement("pass"))
+    assert len(page) <= LIMIT
+    assert page.endswith("a line of it" + CUT)
+
+
+def test_a_card_of_one_paragraph_is_a_page_too() -> None:
+    assert render("# a card\n", RUN, set()) == "# a card"
