@@ -12,7 +12,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import signal
 import threading
 from collections.abc import Iterator
 
@@ -20,6 +19,7 @@ from attune import logs, pulse
 from attune.errors import EventLogError, FeatureStoreError
 from attune.event_log import EventLog
 from attune.settings import Settings
+from attune.stopping import stopped_by_signals
 from attune.user_state import UserState, empty, fold
 from features.store import FeatureStore
 
@@ -120,9 +120,7 @@ class StateKeeper:
 
 def main() -> None:
     """Follow the log until TERM or INT."""
-    stop = threading.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: stop.set())
+    stop = stopped_by_signals()
     logs.set_up()
     settings = Settings()
     store = FeatureStore(settings)

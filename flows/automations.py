@@ -16,6 +16,7 @@ from prefect.automations import (
 )
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ActionTypes
 from prefect.events.schemas.automations import Automation
 
 from flows.announcing import BATCH, BROKEN, LOG, MODEL, REGISTERED, VALIDATED
@@ -37,25 +38,22 @@ def apply(client: SyncPrefectClient) -> None:
     """Create the automations or bring them up to date; they need the deployments to be there."""
     deployments = _deployments(client)
     known = {one.name: one for one in client.read_automations()}
-    learn = _learn(deployments["finetune"])
-    _put(client, known, learn)
-    _put(client, known, _judge(deployments["promote"]))
+    tune, judge = (
+        RunDeployment(deployment_id=deployments["finetune"]),
+        RunDeployment(deployment_id=deployments["promote"]),
+    )
+    came = "The watcher saw new events in the log; the flow itself looks which."
+    registered = "A version was registered as challenger: hold it against the gates."
+    _put(client, known, _at(BATCH, LOG, LEARN, came, tune))
+    _put(client, known, _at(REGISTERED, MODEL, JUDGE, registered, judge))
     _put(client, known, _zombies())
-    automation = client.read_automations_by_name(learn.name)[0].id
+    automation = client.read_automations_by_name(LEARN)[0].id
     pauses = [PauseDeployment(deployment_id=deployments[name]) for name in TRAINING]
     resumes = [ResumeDeployment(deployment_id=deployments[name]) for name in TRAINING]
-    _put(client, known, AutomationCore(
-        name=PAUSE,
-        description="Critical expectations were broken: nothing is learned until a batch passes again.",
-        trigger=_on(BROKEN, LOG),
-        actions=[PauseAutomation(automation_id=automation), *pauses],
-    ))  # fmt: skip
-    _put(client, known, AutomationCore(
-        name=RESUME,
-        description="Everything in the lake has passed: learning goes on.",
-        trigger=_on(VALIDATED, LOG),
-        actions=[ResumeAutomation(automation_id=automation), *resumes],
-    ))  # fmt: skip
+    broken = "Critical expectations were broken: nothing is learned until everything in the lake passes again."
+    mended = "Everything in the lake has passed again: learning goes on."
+    _put(client, known, _at(BROKEN, LOG, PAUSE, broken, PauseAutomation(automation_id=automation), *pauses))
+    _put(client, known, _at(VALIDATED, LOG, RESUME, mended, ResumeAutomation(automation_id=automation), *resumes))
 
 
 def has_deployments(client: SyncPrefectClient) -> bool:
@@ -65,24 +63,6 @@ def has_deployments(client: SyncPrefectClient) -> bool:
 
 def _deployments(client: SyncPrefectClient) -> dict[str, UUID]:
     return {one.name: one.id for one in client.read_deployments(deployment_filter=OURS)}
-
-
-def _learn(deployment: UUID) -> AutomationCore:
-    return AutomationCore(
-        name=LEARN,
-        description="The watcher saw new events in the log; the flow itself looks which.",
-        trigger=_on(BATCH, LOG),
-        actions=[RunDeployment(deployment_id=deployment)],
-    )
-
-
-def _judge(deployment: UUID) -> AutomationCore:
-    return AutomationCore(
-        name=JUDGE,
-        description="A version was registered as challenger: hold it against the gates.",
-        trigger=_on(REGISTERED, MODEL),
-        actions=[RunDeployment(deployment_id=deployment)],
-    )
 
 
 def _zombies() -> AutomationCore:
@@ -104,15 +84,16 @@ def _zombies() -> AutomationCore:
     )
 
 
-def _on(event: str, resource: str) -> EventTrigger:
-    """At every single such event."""
-    return EventTrigger(
+def _at(event: str, resource: str, name: str, description: str, *actions: ActionTypes) -> AutomationCore:
+    """What is done at every single such event."""
+    trigger = EventTrigger(
         expect={event},
         match={"prefect.resource.id": resource},
         posture=Posture.Reactive,
         threshold=1,
         within=timedelta(seconds=0),
     )
+    return AutomationCore(name=name, description=description, trigger=trigger, actions=list(actions))
 
 
 def _put(client: SyncPrefectClient, known: dict[str, Automation], wanted: AutomationCore) -> None:

@@ -8,7 +8,6 @@ everything in the log counts as new, and the flow that is started by its event l
 
 import contextlib
 import logging
-import signal
 import threading
 import time
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from attune.errors import EventLogError
 from attune.event_log import EventLog
 from attune.pulse import beat
 from attune.settings import Settings
+from attune.stopping import stopped_by_signals
 from flows.announcing import BATCH, LOG, post
 from flows.catching_up import catch_up
 
@@ -104,9 +104,7 @@ class Watcher:
 
 def main() -> None:
     """Follow the log until TERM or INT."""
-    stop = threading.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: stop.set())
+    stop = stopped_by_signals()
     logs.set_up()
     settings = Settings()
     with (

@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from types import FrameType
 from typing import IO
 
 from attune.errors import AttuneError, ConfigError
+from infra.probing import is_free
 
 PR_SET_PDEATHSIG = 1
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -86,21 +86,10 @@ def wait_until(ready: Callable[[], bool], child: Child, seconds: float = 90.0) -
         time.sleep(0.1)
 
 
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on at this moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 def check_port(host: str, port: int, what: str, setting: str) -> None:
     """Raises ConfigError when somebody listens on the port already."""
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError as error:
-            raise ConfigError(f"port {port} on {host} is taken, {what} cannot listen there: set {setting}") from error
+    if not is_free(host, port):
+        raise ConfigError(f"port {port} on {host} is taken, {what} cannot listen there: set {setting}")
 
 
 class Interrupted(BaseException):

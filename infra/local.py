@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import httpx
-
 from attune import event_log
 from attune.errors import AttuneError
 from attune.settings import Settings
-from infra.children import Child, Children, check_port, free_port, wait_until
+from infra.children import Child, Children, check_port, wait_until
 from infra.environment import environment
+from infra.probing import answers, free_port
 
 HOST = "127.0.0.1"
 TICK_SECONDS = 0.5
@@ -106,14 +105,6 @@ class Stack:
         """Take new addresses into the settings and into the environment that libraries and children read."""
         self.settings = self.settings.model_copy(update=dict(addresses))
         os.environ.update(environment(self.settings))
-
-
-def answers(url: str) -> bool:
-    """Whether a GET is answered with success."""
-    try:
-        return httpx.get(url, timeout=2.0).is_success
-    except httpx.HTTPError:
-        return False
 
 
 def move_aside(folder: Path) -> Path | None:

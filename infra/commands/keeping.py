@@ -28,6 +28,17 @@ def backup(to: Path | None, as_json: bool) -> None:
     say_next(f"`attune restore {made.folder}` brings it back into an empty ATTUNE_VAR")
 
 
+def check(folder: Path, as_json: bool) -> None:
+    """Hold every file of a backup against its sha256. Raises BackupError that names the first that is not whole."""
+    with Progress(as_json).stage(f"check {folder}"):
+        made = backups.verify(folder)
+    found = {"folder": str(folder), "head": made.head, "files": made.files, "bytes": made.bytes, "whole": True}
+    if as_json:
+        print_json(found)
+    else:
+        facts("checked", found)
+
+
 def restore(folder: Path, as_json: bool) -> None:
     """Bring one backup back. Raises ConfigError while a platform runs there."""
     settings = Settings()

@@ -19,6 +19,7 @@ def add_to(app: typer.Typer) -> None:
 
 def backup(
     to: Annotated[Path | None, typer.Option(help="The folder of backups; by default ATTUNE_BACKUP_FOLDER.")] = None,
+    check: Annotated[Path | None, typer.Option(help="Copy nothing; read this backup again, every file of it.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Copy everything that cannot be computed again, while it is in use: log, lake, features, registry, promotions.
@@ -29,7 +30,10 @@ def backup(
     """
     from infra.commands import keeping
 
-    keeping.backup(to, as_json)
+    if check is not None:
+        keeping.check(check, as_json)
+    else:
+        keeping.backup(to, as_json)
 
 
 def restore(

@@ -18,10 +18,12 @@ from attune.settings import Settings
 from infra.environment import QUIET
 from infra.platform import addresses, lifecycle, ports
 from infra.platform.parts import parts
+from infra.probing import is_free
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LITTLE_BYTES, FEW_BYTES = 5 * 2**30, 2**30
 CLOCK_SECONDS = 5.0
+BACKUP_SECONDS = 2 * 86_400.0
 TELEMETRY = ("DO_NOT_TRACK", "PREFECT_SERVER_ANALYTICS_ENABLED", "MLFLOW_DISABLE_TELEMETRY", "GX_ANALYTICS_ENABLED")
 LARGE_BYTES = 2**30
 """A database above this size is opened and asked for its tables, not read from end to end."""
@@ -48,7 +50,7 @@ class Finding:
 def examine(settings: Settings) -> list[Finding]:
     """Everything, in the order in which one would mend it."""
     examinations: list[Callable[[Settings], Iterator[Finding]]] = [
-        _versions, _sqlite, _folder, _disk, _clock, _secrets, _telemetry, _database, _platform
+        _versions, _sqlite, _folder, _disk, _clock, _secrets, _telemetry, _database, _backup, _platform
     ]  # fmt: skip
     return [finding for look in examinations for finding in look(settings)]
 
@@ -193,12 +195,28 @@ def _broken(path: Path) -> str:
     return "" if answer == "ok" else str(answer)
 
 
+def _backup(settings: Settings) -> Iterator[Finding]:
+    """How old the last backup is, once there is something to lose."""
+    from attune.backup import latest
+    from attune.clock import SECOND, system_clock, to_iso
+
+    if _last_logged(settings) == 0:
+        return
+    last = latest(settings.backups)
+    if last is None:
+        yield Finding("backup", "warning", f"none in {settings.backups} yet", "`attune backup`")
+    elif (system_clock() - last.created_at) / SECOND > BACKUP_SECONDS:
+        yield Finding("backup", "warning", f"the last one is of {to_iso(last.created_at)}", "`attune backup`")
+    else:
+        yield Finding("backup", "good", f"the last one is of {to_iso(last.created_at)}")
+
+
 def _platform(settings: Settings) -> Iterator[Finding]:
     """The parts where the platform runs, its ports where it does not."""
     running = addresses.running(settings)
     if running is None:
         for part in parts(settings):
-            if part.port and part.port.number and not ports.is_free(part.port):
+            if part.port and part.port.number and not is_free(part.port.host, part.port.number):
                 held = f"port {part.port.number} is taken by {ports.holder(part.port.number)}"
                 yield Finding(part.name, "bad", held, f"stop that or set {part.port.setting}")
         yield Finding("platform", "good", "does not run", "`attune up` starts it")

@@ -9,9 +9,9 @@ import httpx
 from attune import pulse
 from attune.errors import AttuneError
 from attune.settings import Settings
+from infra.probing import answers
 
 HOST = "127.0.0.1"
-ANSWER_SECONDS = 4.0
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,6 @@ def with_addresses(settings: Settings) -> Settings:
         "mlflow_url": settings.mlflow_url or f"http://{HOST}:{settings.mlflow_port}",
     }
     return settings.model_copy(update=own)
-
-
-def answers(url: str) -> bool:
-    """Whether a GET is answered with success."""
-    try:
-        return httpx.get(url, timeout=ANSWER_SECONDS).is_success
-    except httpx.HTTPError:
-        return False
 
 
 def part_named(settings: Settings, name: str) -> Part:

@@ -1,14 +1,13 @@
 """Fixed ports: free ones for tests, and who holds one that is taken."""
 
 import contextlib
-import socket
 
 import psutil
 
 from attune.errors import ConfigError
 from attune.settings import Settings
-from infra.children import free_port
 from infra.platform.parts import Part, Port, parts
+from infra.probing import free_port, is_free
 
 CHOSEN = ("prefect_port", "mlflow_port", "serving_port", "worker_port")
 
@@ -20,20 +19,13 @@ def choose(settings: Settings) -> Settings:
 
 def demand_free(settings: Settings) -> None:
     """Raises ConfigError that names every port that is taken, by whom, and the setting that moves it."""
-    taken = [_complaint(part, part.port) for part in parts(settings) if part.port and not is_free(part.port)]
+    taken = [
+        _complaint(part, part.port)
+        for part in parts(settings)
+        if part.port and not is_free(part.port.host, part.port.number)
+    ]
     if taken:
         raise ConfigError("; ".join(taken))
-
-
-def is_free(port: Port) -> bool:
-    """Whether one could listen on the port now."""
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((port.host, port.number))
-        except OSError:
-            return False
-    return True
 
 
 def holder(port: int) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from attune.errors import AttuneError, ConfigError
-from infra.children import Children, check_port, free_port, wait_until
+from infra.children import Children, check_port, wait_until
+from infra.probing import free_port
 
 FAMILY = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); {}"
 STARTER = """

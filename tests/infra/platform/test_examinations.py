@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from attune.backup import backup
 from attune.event_log import EventLog, prepare
 from attune.events import Interaction
 from attune.settings import Settings
@@ -75,3 +76,12 @@ def test_a_clock_behind_the_log_is_bad(settings: Settings) -> None:
 def test_a_folder_without_permission_is_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write everywhere
     assert finding(Settings(var=tmp_path / "var"), "folder").verdict == "bad"
+
+
+def test_a_missing_backup_is_said_once_there_is_something_to_lose(settings: Settings) -> None:
+    assert "backup" not in verdicts(settings)
+    with closing(EventLog(settings.log_url)) as log:
+        log.append([Interaction(event_id="e", event_timestamp=1, user_id="u", item_id="i", kind="view")])
+    assert finding(settings, "backup").advice == "`attune backup`"
+    backup(settings, settings.backups)
+    assert finding(settings, "backup").verdict == "good"
