@@ -23,8 +23,8 @@ up: install  ## the platform, in the background; `make down` stops it
 down: install
 	@$(BIN)/attune down
 
-test: install  ## every test that a change must pass
-	@$(BIN)/python -m pytest -q -m "not long"
+test: install  ## every test that a change must pass; two files at a time
+	@$(BIN)/python -m pytest -q -m "not long" -n 2 --dist loadfile
 
 test-long: install  ## kill loops, statistics, large profiles; minutes each
 	@$(BIN)/python -m pytest -q -m long --timeout 1800 --results docs/results/test-long.json

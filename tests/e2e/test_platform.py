@@ -216,6 +216,7 @@ def test_it_survives_the_death_of_every_part(shell: Shell) -> None:
         assert log.counts()["feedback"] == acknowledged
 
 
+@pytest.mark.long
 def test_a_platform_whose_supervisor_was_killed_starts_again(shell: Shell) -> None:
     """Nothing outlives it, and neither its socket nor its pid file stands in the way."""
     supervisor = int((shell.settings.platform_folder / "supervisord.pid").read_text())
