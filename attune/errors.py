@@ -11,7 +11,8 @@
     └── ModelError             a model could not be built, loaded or promoted
         ├── BundleError        a bundle on disk is incomplete, altered or of another format
         ├── NoChampion         nothing has been promoted yet
-        └── PromotionConflict  somebody else promoted first, or the lease was lost
+        ├── PromotionConflict  somebody else promoted first, or the lease was lost
+        └── VersionLost        the registry has no longer what was promoted under a version's number
 
 A message says what was wrong, where, and what to do. Adapters wrap a library's exception with ``from``.
 A failed gate is a value, not an exception.
@@ -83,3 +84,7 @@ class NoChampion(ModelError):
 
 class PromotionConflict(ModelError):
     """Somebody else promoted first, or the lease was lost; read the table again."""
+
+
+class VersionLost(ModelError):
+    """The registry has the version no more, or has another bundle under its number than was promoted."""

@@ -30,7 +30,11 @@ RELEASED = 0
 
 @dataclass(frozen=True)
 class Promotion:
-    """One row: from ``at`` (microseconds) on, ``version`` is the endpoint's champion; ``previous`` was it before."""
+    """One row: from ``at`` (microseconds) on, ``version`` is the endpoint's champion; ``previous`` was it before.
+
+    ``bundle_digest`` says which bundle the version was: a registry that was lost gives its number to another one.
+    It is None in promotions of attune before it was kept.
+    """
 
     fence: int
     endpoint: str
@@ -40,6 +44,22 @@ class Promotion:
     actor: str
     reason: str
     at: int
+    bundle_digest: str | None = None
+
+    @property
+    def bundle_name(self) -> str:
+        """The name of the bundle's folder below ``Settings.bundles_folder``."""
+        return bundle_name(self.version, self.bundle_digest)
+
+    def is_of(self, version: str, bundle_digest: str | None) -> bool:
+        """Whether that version was promoted, and no other bundle under its number."""
+        known = {self.bundle_digest, bundle_digest} - {None}
+        return self.version == version and len(known) < 2
+
+
+def bundle_name(version: str, bundle_digest: str | None) -> str:
+    """Two bundles that had the same number have different names."""
+    return f"{version}-{bundle_digest[:12]}" if bundle_digest else version
 
 
 @dataclass(frozen=True)
@@ -108,7 +128,9 @@ class Promotions:
         with self._database.writing() as connection:
             connection.execute(update(leases).where(_is(lease)).values(expires_at=RELEASED))
 
-    def append(self, lease: Lease, version: str, action: Action, reason: str, actor: str) -> Promotion:
+    def append(
+        self, lease: Lease, version: str, action: Action, reason: str, actor: str, bundle_digest: str | None = None
+    ) -> Promotion:
         """Make ``version`` the champion, in one transaction with the check of the lease.
 
         A version that is champion already stays it: nothing is written and the standing promotion is returned, so a
@@ -121,7 +143,7 @@ class Promotions:
             now = self._clock()
             _check(lease, _locked_lease(connection, lease.endpoint), now)
             before = _champion(connection, lease.endpoint)
-            if before is not None and before.version == version:
+            if before is not None and before.is_of(version, bundle_digest):
                 return before
             if before is not None and before.fence >= lease.fence:
                 raise PromotionConflict(
@@ -129,7 +151,7 @@ class Promotions:
                     f"lease {lease.fence} promotes nothing more, take a new one"
                 )
             previous = before.version if before else None
-            row = Promotion(lease.fence, lease.endpoint, version, previous, action, actor, reason, now)
+            row = Promotion(lease.fence, lease.endpoint, version, previous, action, actor, reason, now, bundle_digest)
             connection.execute(promotions.insert().values(vars(row)))
         return row
 

@@ -17,7 +17,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 """The newest migration: what this code reads and writes."""
 
 metadata = MetaData()
@@ -87,6 +87,7 @@ promotions = Table(
     Column("actor", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("at", WHOLE, nullable=False),
+    Column("bundle_digest", WORDS),
 )
 
 leases = Table(

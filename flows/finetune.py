@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from attune.clock import SECOND, system_clock
+from attune.promotions import Promotion
 from attune.settings import Settings
 from flows import rooms
 from flows.making import flow, step
@@ -15,12 +16,11 @@ BEHAVIOUR = ("interaction", "feedback")
 
 
 @step
-def find_champion() -> str | None:
-    """The version to start from; None before the first promotion."""
+def find_champion() -> Promotion | None:
+    """What to start from; None before the first promotion."""
     settings = Settings()
     with rooms.promotions(settings) as table:
-        promotion = table.champion(settings.endpoint)
-    return promotion.version if promotion else None
+        return table.champion(settings.endpoint)
 
 
 @step
@@ -40,10 +40,10 @@ def last_position(tags: dict[str, str]) -> int:
 
 
 @step
-def fetch(version: str) -> Path:
-    """The bundle of a version on disk."""
+def fetch(champion: Promotion) -> Path:
+    """The champion's bundle on disk."""
     settings = Settings()
-    return rooms.registry(settings).download(version, settings.bundles_folder)
+    return rooms.registry(settings).download(champion.version, settings.bundles_folder, champion.bundle_digest)
 
 
 @step
@@ -73,11 +73,11 @@ def finetune(
     champion = find_champion()
     if champion is None:
         return {"version": None, "skipped": "there is no champion to start from: train and promote one first"}
-    new_events, age = look_for_news(champion)
+    new_events, age = look_for_news(champion.version)
     if age < rest_seconds:
         return {"version": None, "skipped": f"the latest fine-tune is {age:.0f} s old, younger than {rest_seconds:.0f}"}
     if new_events < at_least:
         return {"version": None, "skipped": f"{new_events} new events, fewer than {at_least}"}
     refresh()
     bundle = learn_on(fetch(champion), build_training_set(upto), seed, hold_back)
-    return register_challenger(bundle, champion) | {"new_events": new_events}
+    return register_challenger(bundle, champion.version) | {"new_events": new_events}

@@ -1,5 +1,6 @@
 """A version is held against the gates; if all hold it becomes champion, under the endpoint's lease."""
 
+import logging
 import os
 import socket
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect.artifacts import create_markdown_artifact
 
+from attune.errors import VersionLost
 from attune.holding import held
 from attune.promotions import Lease, Promotions
 from attune.settings import Settings
@@ -17,6 +19,9 @@ from flows.train import build_training_set
 
 if TYPE_CHECKING:
     from models.evaluation.judging import Judgement
+
+
+logger = logging.getLogger(__name__)
 
 
 def holder() -> str:
@@ -65,10 +70,18 @@ def circumstances(table: Promotions, accept_undecided: bool) -> str:
 def fetch_contenders(table: Promotions, version: str) -> dict[str, Path | None]:
     """The challenger, the champion and the first anchor on disk (the latter two None at the first promotion)."""
     settings = Settings()
-    registry = rooms.registry(settings)
+    fetch = rooms.registry(settings).download
     champion, anchor = table.champion(settings.endpoint), table.first(settings.endpoint)
-    wanted = {"challenger": version, "champion": champion and champion.version, "anchor": anchor and anchor.version}
-    return {name: registry.download(one, settings.bundles_folder) if one else None for name, one in wanted.items()}
+    found: dict[str, Path | None] = dict.fromkeys(("challenger", "champion", "anchor"))
+    found["challenger"] = fetch(version, settings.bundles_folder)
+    if champion is not None:
+        found["champion"] = fetch(champion.version, settings.bundles_folder, champion.bundle_digest)
+    if anchor is not None:
+        try:
+            found["anchor"] = fetch(anchor.version, settings.bundles_folder, anchor.bundle_digest)
+        except VersionLost as error:
+            logger.warning("judged without the first champion: %s", error)
+    return found
 
 
 @step
@@ -91,9 +104,11 @@ def record(version: str, judgement: "Judgement", judged: str) -> None:
 
 
 @step
-def append(table: Promotions, lease: Lease, version: str, judgement: "Judgement") -> bool:
+def append(table: Promotions, lease: Lease, version: str, bundle: Path, judgement: "Judgement") -> bool:
     """Append the row that makes the version champion; MLflow's aliases follow. False when it was champion already."""
-    promotion = table.append(lease, version, "promote", judgement.summary(), holder())
+    from models.sealed_folder import digest_of
+
+    promotion = table.append(lease, version, "promote", judgement.summary(), holder(), digest_of(bundle))
     rooms.registry(Settings()).project(promotion)
     return promotion.fence == lease.fence
 
@@ -120,5 +135,5 @@ def promote(version: str | None = None, upto: int | None = None, accept_undecide
         judgement = judge(contenders, build_training_set(upto), accept_undecided)
         record(chosen, judgement, circumstances(table, accept_undecided))
         if judgement.accepted:
-            promoted = append(table, lease, chosen, judgement)
+            promoted = append(table, lease, chosen, contenders["challenger"], judgement)
     return {"version": chosen, "promoted": promoted, "corrected": corrected, **judgement.as_dict()}

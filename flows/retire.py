@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from attune.promotions import Promotions
+from attune.promotions import Promotion, Promotions
 from attune.settings import Settings
 from attune.tidying import remove_old
 from features.verdicts import Verdicts
@@ -24,15 +24,14 @@ def remove_old_versions() -> list[str]:
     """Remove versions that are old, not among the latest, named by no alias, and no endpoint's latest champions."""
     settings = Settings()
     with rooms.promotions(settings) as table:
-        keep = named(table)
+        keep = {version for row in needed(table) for version in (row.version, row.previous) if version is not None}
     return rooms.registry(settings).retire(keep, settings.versions_kept_days, settings.versions_kept)
 
 
-def named(table: Promotions) -> set[str]:
-    """The versions that may be asked for: every endpoint's latest champions and its first, which gates measure by."""
+def needed(table: Promotions) -> list[Promotion]:
+    """What may be asked for: every endpoint's latest champions and its first, which gates measure by."""
     rows = [row for endpoint in table.endpoints() for row in table.history(endpoint, CHAMPIONS_KEPT)]
-    rows += [row for endpoint in table.endpoints() if (row := table.first(endpoint)) is not None]
-    return {version for row in rows for version in (row.version, row.previous) if version is not None}
+    return rows + [row for endpoint in table.endpoints() if (row := table.first(endpoint)) is not None]
 
 
 @step
@@ -50,7 +49,7 @@ def tidy_folders() -> dict[str, int]:
     """Remove training sets and bundles on disk that nobody uses; all of them can be made or fetched again."""
     settings = Settings()
     with rooms.promotions(settings) as table:
-        spared = named(table) | {"made"}
+        spared = {row.bundle_name for row in needed(table)} | {"made"}
     folders = {
         "training_sets": (settings.training_folder, ()),
         "bundles_made": (settings.bundles_folder / "made", ()),

@@ -13,7 +13,6 @@ Whoever loads a bundle checks the manifest; ``golden_difference`` says whether i
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from models.history import HistoryBatch
 from models.hybrid import PARTS, Hybrid
 from models.learning.dataset import TrainingSet, groups, histories
 from models.ranking.policy import PlackettLuce
-from models.sealed_folder import MANIFEST, open_sealed, seal
+from models.sealed_folder import digest_of, open_sealed, seal
 
 FORMAT = "attune-bundle/1"
 CONFIG, ITEMS = "config.json", "items.json"
@@ -100,7 +99,7 @@ class Bundle:
                 hybrid=Hybrid.restore(catalogue, config["model"], tensors),
                 policy=_policy(config["policy"]),
                 config=config,
-                digest=sha256((folder / MANIFEST).read_bytes()).hexdigest(),
+                digest=digest_of(folder),
                 bytes=sum(map(len, files.values())),
                 _golden=read_tensors(files[GOLDEN]),
             )

@@ -11,7 +11,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,13 +21,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from attune.clock import Clock, system_clock
-from attune.errors import BundleError, ModelError
+from attune.errors import BundleError, ModelError, VersionLost
+from attune.promotions import bundle_name
 from models import model_card, version_page
 from models.bundle import CONFIG, FILES, FORMAT
 from models.code_version import git_commit
 from models.evaluation.rolling import Rolling
 from models.retention import Aged, expired
-from models.sealed_folder import MANIFEST, open_sealed
+from models.sealed_folder import MANIFEST, digest_of, open_sealed
 from models.tracking import ARTIFACT, CARD, EXPERIMENT, NOTE, Runs, verdicts
 
 MODEL = "attune-recommender"
@@ -39,6 +39,10 @@ DESCRIPTION = """Made by attune: each version is a recommender that attune train
 table of promotions: to change the champion use `attune promote` or `attune rollback`. One moved here is put back."""
 BATCH_RUNS, PAGE = 50, 1_000
 _PROJECTED = "attune.projected."
+_ANOTHER = (
+    "version {version} of the registry at {url} is not the bundle that was promoted under this number: the registry "
+    "was lost or replaced. Restore its backup (`attune restore`), or start anew under another ATTUNE_ENDPOINT"
+)
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +54,8 @@ class Promoted(Protocol):
     def version(self) -> str: ...
     @property
     def previous(self) -> str | None: ...
+    @property
+    def bundle_digest(self) -> str | None: ...
 
 
 class Judged(Protocol):
@@ -100,27 +106,32 @@ class Registry:
 
     def find(self, bundle_folder: Path) -> str | None:
         """The latest version whose artifact is this very bundle, None when there is none."""
-        wanted = f"name='{MODEL}' and tags.bundle_digest='{_digest(bundle_folder)}'"
+        wanted = f"name='{MODEL}' and tags.bundle_digest='{digest_of(bundle_folder)}'"
         with self._wrapped(f"look for {bundle_folder.name}"):
             found = self._search(wanted)
         return max((str(one.version) for one in found), key=int, default=None)
 
-    def download(self, version: str, folder: Path) -> Path:
-        """The bundle of a version as ``folder/<version>``; fetched once, and never seen half-fetched.
+    def download(self, version: str, folder: Path, bundle_digest: str | None = None) -> Path:
+        """The bundle of a version in a folder of its own below ``folder`` (``attune.promotions.bundle_name``).
 
-        A folder of that name that is not whole, or holds another bundle (of a registry that was lost), is replaced.
+        Fetched once, and never seen half-fetched; a folder that is not whole is replaced. Where it is known which
+        bundle is meant and it is there, MLflow is not asked. Raises VersionLost when the registry has it no more.
         """
-        target = folder / str(version)
+        if bundle_digest is not None and _holds(there := folder / bundle_name(version, bundle_digest), bundle_digest):
+            return there
         with self._wrapped(f"fetch version {version}"):
             run_id, found = self._version(version)
-            digest = found["bundle_digest"]
-            if _holds(target, digest):
+            wanted = found["bundle_digest"]
+            if wanted != (bundle_digest or wanted):
+                raise VersionLost(_ANOTHER.format(version=version, url=self.url))
+            target = folder / bundle_name(version, wanted)
+            if _holds(target, wanted):
                 return target
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=f".version-{version}-", dir=folder) as draft:
                 local = self.client.download_artifacts(run_id, f"{ARTIFACT}/data", draft)
                 bundle = next(Path(local).glob(f"*/{MANIFEST}")).parent
-                if _digest(bundle) != digest:
+                if digest_of(bundle) != wanted:
                     raise ModelError(f"the artifact of version {version} is not the bundle that was registered")
                 _settle(bundle, target)
         return target
@@ -209,17 +220,14 @@ class Registry:
         from one that was moved: its version then becomes the challenger, to be judged like any other.
         """
         found, projected = self._model()
-        truth: dict[str, str | None] = {CHAMPION: None, PREVIOUS: None}
-        if promotion is not None:
-            truth = {CHAMPION: promotion.version, PREVIOUS: promotion.previous}
         corrected: list[str] = []
         with self._wrapped("put the aliases right"):
+            truth = self._truth(promotion, corrected)
             for alias in (PREVIOUS, CHAMPION):
                 named, told, right = found.get(alias), projected.get(alias), truth[alias]
                 if named not in (told, right):
-                    corrected.append(
-                        f"{alias} had been moved by hand to {named or 'nothing'}; it names {right or 'nothing'}"
-                    )
+                    moved = f"{alias} had been moved by hand to {named or 'nothing'}; it names {right or 'nothing'}"
+                    corrected.append(moved)
                     if named is not None and named != truth[CHAMPION]:
                         found[CHALLENGER] = named
                         self.client.set_registered_model_alias(MODEL, CHALLENGER, named)
@@ -230,6 +238,27 @@ class Registry:
         for line in corrected:
             log.warning(line)
         return corrected
+
+    def _truth(self, promotion: Promoted | None, corrected: list[str]) -> dict[str, str | None]:
+        """What the aliases must name: nothing for a version that the registry lost, which is said."""
+        truth: dict[str, str | None] = {CHAMPION: None, PREVIOUS: None}
+        if promotion is None:
+            return truth
+        wanted = {CHAMPION: (promotion.version, promotion.bundle_digest), PREVIOUS: (promotion.previous, None)}
+        for alias, (version, bundle_digest) in wanted.items():
+            if version is None or self._has(version, bundle_digest):
+                truth[alias] = version
+            elif alias == CHAMPION:
+                corrected.append(_ANOTHER.format(version=version, url=self.url))
+        return truth
+
+    def _has(self, version: str, bundle_digest: str | None) -> bool:
+        """Whether the registry has the version, and under its number that very bundle."""
+        try:
+            _, tags = self._version(version)
+        except VersionLost:
+            return False
+        return bundle_digest in (None, tags["bundle_digest"])
 
     def _remove(self, version: str) -> None:
         """A version's artifacts, its run and itself; a run that another version names stays for it."""
@@ -263,7 +292,14 @@ class Registry:
 
     def _version(self, version: str) -> tuple[str, dict[str, str]]:
         """The run and the tags of a version. Raises ModelError for one that attune did not register."""
-        found = self.client.get_model_version(MODEL, version)
+        try:
+            found = self.client.get_model_version(MODEL, version)
+        except MlflowException as error:
+            if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                raise VersionLost(
+                    f"the registry at {self.url} has no version {version}: see `attune versions`"
+                ) from error
+            raise
         if not found.run_id or "bundle_digest" not in found.tags:
             raise ModelError(f"version {version} of {MODEL} was not registered by attune; it has no bundle to serve")
         return found.run_id, dict(found.tags)
@@ -316,7 +352,7 @@ def _lineage(bundle_folder: Path, config: Mapping[str, Any], parent: str | None)
         "trained_upto": str(config["trained_upto"]),
         "git_commit": config.get("git_commit") or git_commit() or "unknown",
         "window_digest": window["digest"],
-        "bundle_digest": _digest(bundle_folder),
+        "bundle_digest": digest_of(bundle_folder),
     }
     return {name: value for name, value in found.items() if value}
 
@@ -331,22 +367,18 @@ def _source(config: Mapping[str, Any], parent: str | None) -> dict[str, str]:
     }
 
 
-def _digest(bundle_folder: Path) -> str:
-    return sha256((bundle_folder / MANIFEST).read_bytes()).hexdigest()
-
-
-def _holds(folder: Path, digest: str) -> bool:
+def _holds(folder: Path, bundle_digest: str) -> bool:
     """Whether the folder is the bundle of that digest, every byte of it."""
     try:
         open_sealed(folder, FORMAT, FILES)
+        return digest_of(folder) == bundle_digest
     except BundleError:
         return False
-    return _digest(folder) == digest
 
 
 def _settle(bundle: Path, target: Path) -> None:
     """Move a whole folder to its name; if another process was first, its equal copy stays."""
-    if target.exists():  # altered, or of another registry that gave the same number
+    if target.exists():  # altered
         shutil.rmtree(target)
     try:
         bundle.rename(target)

@@ -46,10 +46,11 @@ def rollback(
     """
     with held(table, endpoint, actor, overtake=True) as lease:
         version = target(table, endpoint, version)
-        _check_kept(registry, version, say)
+        known = next(row for row in table.history(endpoint, ALL) if row.version == version)
+        _check_kept(registry, known, say)
         left = table.champion(endpoint)
         reason = f"rolled back from version {left.version}" if left else ""
-        promotion = table.append(lease, version, "rollback", reason, actor)
+        promotion = table.append(lease, version, "rollback", reason, actor, known.bundle_digest)
     _project(registry, promotion, say)
     return promotion
 
@@ -101,17 +102,17 @@ def _demanded(version: str, history: list[Promotion], endpoint: str) -> str:
     )
 
 
-def _check_kept(registry: Aliases, version: str, say: Callable[[str], None]) -> None:
-    """Refuse a version that the registry has no more: nobody could load it."""
+def _check_kept(registry: Aliases, known: Promotion, say: Callable[[str], None]) -> None:
+    """Refuse a version that the registry has no more, or has another bundle under its number: nobody could load it."""
     try:
-        kept = {row["version"] for row in registry.versions()}
+        kept = {row["version"]: row["tags"].get("bundle_digest") for row in registry.versions()}
     except ModelError as error:
-        say(f"nobody looked whether the registry still has version {version}: {error}")
+        say(f"nobody looked whether the registry still has version {known.version}: {error}")
         return
-    if version not in kept:
+    if known.version not in kept or not known.is_of(known.version, kept[known.version]):
         raise ModelError(
-            f"version {version} was champion, but the registry has it no more (it was removed); "
-            "see `attune versions` and name another one"
+            f"version {known.version} was champion, but the registry has it no more (it was removed, or the registry "
+            "was lost and gave its number to another); see `attune versions` and name another one"
         )
 
 

@@ -54,6 +54,14 @@ def open_sealed(folder: Path, format_name: str, names: tuple[str, ...]) -> dict[
     return {name: _verified(folder / name, listed[name]) for name in names}
 
 
+def digest_of(folder: Path) -> str:
+    """The sha256 of the manifest, and so of everything in the folder. Raises BundleError where there is none."""
+    try:
+        return _digest((folder / MANIFEST).read_bytes())
+    except OSError as error:
+        raise BundleError(f"{folder} is no bundle: its {MANIFEST} cannot be read ({error}); fetch it again") from error
+
+
 def _verified(path: Path, listed: Mapping[str, object]) -> bytes:
     try:
         content = path.read_bytes()

@@ -41,15 +41,15 @@ HISTORY_LIMIT = 50
 class Downloads(Protocol):
     """The part of ``models.registry.Registry`` that serving needs."""
 
-    def download(self, version: str, folder: Path) -> Path:
-        """The bundle of a version, in a folder of its own below the given one."""
+    def download(self, version: str, folder: Path, bundle_digest: str | None = None) -> Path:
+        """The bundle of a version, in a folder of its own below the given one; of that digest, if one is named."""
         ...
 
 
 class NoRegistry:
     """Stands in where no registry is named: only bundles on disk can be served."""
 
-    def download(self, version: str, folder: Path) -> Path:
+    def download(self, version: str, folder: Path, bundle_digest: str | None = None) -> Path:
         """Raises ModelError with the cure."""
         raise ModelError(f"version {version} is not under {folder} and ATTUNE_MLFLOW_URL names no registry: set it")
 
@@ -131,7 +131,7 @@ class ChampionWatch:
 
     def _answers(self, promoted: Promotion) -> bool:
         champion = self.champion
-        if champion is None or champion.version != promoted.version:
+        if champion is None or not promoted.is_of(champion.version, champion.bundle.digest):
             return False
         if champion.promotion.fence != promoted.fence:  # promoted again: the same bundle under a new decision
             self.champion = Champion(promoted, champion.bundle, champion.loaded_at)
@@ -144,9 +144,9 @@ class ChampionWatch:
             return
         self._metrics.stale_champion.set(1)
         try:
-            if self.champion is None and not self._on_disk(promoted.version):
+            if self.champion is None and not self._on_disk(promoted):
                 self._take_last_on_disk(promoted)
-            self._swap(promoted, self._bundle(promoted.version))
+            self._swap(promoted, self._bundle(promoted))
             self._metrics.stale_champion.set(0)
         except Exception as error:  # a bundle can be broken in any way; the endpoint goes on with the old one
             tries = tries + 1 if promoted.fence == fence else 1
@@ -161,36 +161,39 @@ class ChampionWatch:
     def _take_last_on_disk(self, promoted: Promotion) -> None:
         """At a start: the latest earlier champion whose bundle lies on disk answers until the promoted one does."""
         for earlier in self._promotions.history(self._settings.endpoint, HISTORY_LIMIT):
-            folder = self._on_disk(earlier.version)
-            if earlier.version == promoted.version or folder is None:
+            folder = self._on_disk(earlier)
+            if earlier.bundle_name == promoted.bundle_name or folder is None:
                 continue
             try:
-                self._swap(earlier, self._verified(folder))
+                self._swap(earlier, self._verified(folder, earlier))
             except Exception as error:
                 log.warning("version %s on disk cannot be served either: %s", earlier.version, error)
                 continue
             log.warning("version %s answers until version %s can", earlier.version, promoted.version)
             return
 
-    def _bundle(self, version: str) -> Bundle:
+    def _bundle(self, promoted: Promotion) -> Bundle:
         """From disk, else from the registry, which replaces a copy that was altered."""
-        folder = self._on_disk(version)
+        folder = self._on_disk(promoted)
         if folder is not None:
             try:
-                return self._verified(folder)
+                return self._verified(folder, promoted)
             except BundleError as error:
-                log.error("the copy in %s is refused, fetching version %s anew: %s", folder, version, error)
-        return self._verified(self._downloads.download(version, self._settings.bundles_folder))
+                log.error("the copy in %s is refused, fetching version %s anew: %s", folder, promoted.version, error)
+        bundles = self._settings.bundles_folder
+        return self._verified(self._downloads.download(promoted.version, bundles, promoted.bundle_digest), promoted)
 
-    def _on_disk(self, version: str) -> Path | None:
-        """The version's folder, where there is one."""
-        if not VERSION.fullmatch(version):
-            raise BundleError(f"version {version!r} is not a name; promote a version of the registry")
-        folder = self._settings.bundles_folder / version
+    def _on_disk(self, promoted: Promotion) -> Path | None:
+        """The bundle's folder, where there is one."""
+        if not VERSION.fullmatch(promoted.bundle_name):
+            raise BundleError(f"version {promoted.version!r} is not a name; promote a version of the registry")
+        folder = self._settings.bundles_folder / promoted.bundle_name
         return folder if folder.is_dir() else None
 
-    def _verified(self, folder: Path) -> Bundle:
+    def _verified(self, folder: Path, promoted: Promotion) -> Bundle:
         bundle = Bundle.load(folder)
+        if not promoted.is_of(promoted.version, bundle.digest):
+            raise BundleError(f"{folder} is not the bundle that was promoted as version {promoted.version}")
         bundle.verify_golden()
         unknown = np.full(len(USER_STATS), np.nan, np.float32)
         recommend(bundle, empty("warm-up"), unknown, Request(k=10, seed=0, now=self._clock()))

@@ -151,7 +151,7 @@ def _bundle_is_here(settings: Settings) -> bool:
     """Whether an endpoint finds what it serves on disk: then it needs no registry."""
     with closing(Promotions(settings.log_url)) as table:
         promotion = table.champion(settings.endpoint)
-    return promotion is None or (settings.bundles_folder / promotion.version).is_dir()
+    return promotion is None or (settings.bundles_folder / promotion.bundle_name).is_dir()
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from sqlalchemy import inspect, text
 from attune.database import MIGRATIONS, Database
 from attune.errors import EventLogError
 from attune.event_log import EventLog, prepare
+from attune.promotions import Promotion, Promotions
 from attune.tables import SCHEMA_VERSION, metadata
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +98,21 @@ def test_one_row_only_in_the_head(url: str) -> None:
     with pytest.raises(EventLogError), database.writing() as connection:
         connection.execute(text("INSERT INTO log_head (id, position, log_id) VALUES (2, 0, 'x')"))
     database.close()
+
+
+def test_promotions_of_before_the_digest_are_kept(alembic: Config, bare_url: str) -> None:
+    command.upgrade(alembic, "0001")
+    database = Database(bare_url)
+    row = "INSERT INTO promotions VALUES ('default', 1, '7', NULL, 'promote', 'ada', 'all gates passed', 5)"
+    with database.writing() as connection:
+        connection.execute(text(row))
+    database.close()
+    command.upgrade(alembic, "head")
+    promotions = Promotions(bare_url)
+    champion = promotions.champion("default")
+    promotions.close()
+    assert champion == Promotion(1, "default", "7", None, "promote", "ada", "all gates passed", 5)
+    assert champion.bundle_name == "7"
 
 
 @pytest.fixture

@@ -90,6 +90,16 @@ def test_promoting_the_champion_again_changes_nothing(promotions: Promotions) ->
     assert (back.version, back.previous) == ("1", "2")
 
 
+def test_another_bundle_under_the_champions_number_is_another_champion(promotions: Promotions) -> None:
+    with promotions.lease("default", "flow", 60) as lease:
+        first = promotions.append(lease, "1", "promote", "", "flow", "a" * 64)
+        assert promotions.append(lease, "1", "promote", "again", "flow", "a" * 64) == first
+    with promotions.lease("default", "flow", 60) as lease:
+        second = promotions.append(lease, "1", "promote", "the registry was lost", "flow", "b" * 64)
+    assert promotions.champion("default") == second
+    assert (first.bundle_name, second.bundle_name) == ("1-aaaaaaaaaaaa", "1-bbbbbbbbbbbb")
+
+
 def test_endpoints_do_not_meet(promotions: Promotions) -> None:
     promote(promotions, "1", "films")
     with promotions.lease("films", "flow", 60):

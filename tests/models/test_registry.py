@@ -13,7 +13,8 @@ import pytest
 from mlflow import MlflowClient
 
 from attune.clock import DAY, system_clock
-from attune.errors import ModelError
+from attune.errors import ModelError, VersionLost
+from attune.promotions import bundle_name
 from models.bundle import Bundle
 from models.evaluation.judging import judge
 from models.evaluation.spoil import spoil
@@ -35,6 +36,7 @@ REPORT = {
 class Row:
     version: str
     previous: str | None
+    bundle_digest: str | None = None
 
 
 @pytest.fixture(scope="module")
@@ -135,17 +137,24 @@ def test_a_bundle_is_found_again(registry, versions, bundle_folder, tmp_path) ->
 
 def test_a_download_is_the_bundle_fetched_once(registry, versions, bundle_folder, tmp_path) -> None:
     folder = registry.download("1", tmp_path / "bundles")
-    assert folder == tmp_path / "bundles" / "1"
-    assert Bundle.load(folder).digest == Bundle.load(bundle_folder).digest
+    bundle_digest = Bundle.load(bundle_folder).digest
+    assert folder == tmp_path / "bundles" / bundle_name("1", bundle_digest)
+    assert Bundle.load(folder).digest == bundle_digest
     stamp = (folder / MANIFEST).stat().st_mtime_ns
     assert registry.download("1", tmp_path / "bundles") == folder
     assert (folder / MANIFEST).stat().st_mtime_ns == stamp
-    assert [path.name for path in folder.parent.iterdir()] == ["1"]
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    away = Registry("http://127.0.0.1:9")
+    assert away.download("1", tmp_path / "bundles", bundle_digest) == folder, "what is meant is there: nobody is asked"
 
 
-def test_a_folder_that_is_altered_or_of_another_registry_is_replaced(registry, versions, tmp_path) -> None:
-    (tmp_path / "1").mkdir()
-    (tmp_path / "1" / MANIFEST).write_text("{}")
+def test_another_bundle_under_the_number_of_a_promoted_one_is_refused(registry, versions, tmp_path) -> None:
+    with pytest.raises(VersionLost, match=r"not the bundle that was promoted.*attune restore"):
+        registry.download("1", tmp_path, "0" * 64)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_altered_is_replaced(registry, versions, tmp_path) -> None:
     folder = registry.download("1", tmp_path)
     Bundle.load(folder)
     (folder / "items.json").write_text("{}")
@@ -228,6 +237,16 @@ def test_an_alias_moved_by_hand_goes_back_and_its_version_becomes_the_challenger
     client.delete_registered_model_alias(MODEL, "previous")
     assert len(registry.project(Row("2", "1"))) == 1
     assert registry.aliases() == {"champion": "2", "previous": "1", "challenger": "1"}
+
+
+def test_a_promoted_version_that_the_registry_lost_has_no_alias_and_it_is_said(registry, versions, client) -> None:
+    registry.project(Row("2", "1"))
+    (said,) = registry.project(Row("2", "99", "0" * 64))
+    assert "not the bundle that was promoted" in said
+    assert not {"champion", "previous"} & registry.aliases().keys()
+    bundle_digest = client.get_model_version(MODEL, "2").tags["bundle_digest"]
+    assert registry.project(Row("2", "1", bundle_digest)) == []
+    assert {"champion": "2", "previous": "1"}.items() <= registry.aliases().items()
 
 
 def test_an_alias_set_before_any_promotion_is_taken_away(registry, versions, client) -> None:

@@ -18,10 +18,11 @@ class Mirror:
 
     def __init__(self, *versions: str) -> None:
         self.kept, self.away, self.projected = versions, False, list[str]()
+        self.tags: dict[str, dict[str, str]] = {}
 
     def versions(self) -> list[dict[str, Any]]:
         self.answer()
-        return [{"version": version} for version in self.kept]
+        return [{"version": version, "tags": self.tags.get(version, {})} for version in self.kept]
 
     def project(self, promotion: Promotion | None) -> list[str]:
         self.answer()
@@ -130,6 +131,18 @@ def test_a_version_that_was_removed_is_refused(table, mirror, promote, back) -> 
     with pytest.raises(ModelError, match="has it no more"):
         back()
     assert table.champion("default").version == "2"
+
+
+def test_a_registry_that_gave_the_number_to_another_bundle_is_noticed(table, mirror, back) -> None:
+    for version, digest in (("1", "a" * 64), ("2", "b" * 64)):
+        with table.lease("default", "test", 60) as lease:
+            table.append(lease, version, "promote", "all gates passed", "tester", digest)
+    mirror.tags = {"1": {"bundle_digest": "c" * 64}}
+    with pytest.raises(ModelError, match="gave its number to another"):
+        back()
+    mirror.tags = {"1": {"bundle_digest": "a" * 64}}
+    assert back() == "1"
+    assert table.champion("default").bundle_digest == "a" * 64
 
 
 def test_what_somebody_moved_by_hand_is_said(promote, back) -> None:

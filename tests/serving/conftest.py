@@ -51,7 +51,7 @@ class Unreachable:
     def __init__(self) -> None:
         self.asked = 0
 
-    def download(self, version: str, folder: Path) -> Path:
+    def download(self, version: str, folder: Path, bundle_digest: str | None = None) -> Path:
         self.asked += 1
         raise ModelError(f"version {version}: the registry does not answer")
 
@@ -93,9 +93,9 @@ class Endpoint:
     def metric(self, name: str, **labels: str) -> float:
         return self.rooms.metrics.registry.get_sample_value(name, labels) or 0.0
 
-    def promote(self, version: str) -> None:
+    def promote(self, version: str, bundle_digest: str | None = None) -> None:
         with self.promotions.lease(ENDPOINT, "test", 10.0) as lease:
-            self.promotions.append(lease, version, "promote", "a test", "test")
+            self.promotions.append(lease, version, "promote", "a test", "test", bundle_digest)
 
     def model_version(self) -> str | None:
         return self.client.get("/v1/model").json()["version"]

@@ -1,11 +1,14 @@
 """The model changes without a restart, without a failed request, and never for the worse."""
 
+import shutil
 import threading
 from pathlib import Path
 
 import httpx
 import pytest
 
+from attune.promotions import bundle_name
+from models.bundle import Bundle
 from models.registry import Registry
 from serving.app import REGISTRY_PATIENCE
 
@@ -87,6 +90,17 @@ def test_a_bad_bundle_leaves_the_old_one(bare, install, eventually, name: str) -
     assert bare.metric("attune_champion_stale") == 0
 
 
+def test_only_the_bundle_that_was_promoted_answers(bare, bundles, install, eventually) -> None:
+    digest = Bundle.load(bundles["second"]).digest
+    install(bare.settings, "first", bundle_name("1", digest))
+    bare.promote("1", digest)
+    eventually(lambda: bare.metric("attune_champion_refused_total") >= 1)
+    assert bare.recommend("anyone")["served_by"] == "popularity"
+    shutil.rmtree(bare.settings.bundles_folder)
+    install(bare.settings, "second", bundle_name("1", digest))
+    eventually(lambda: bare.model_version() == "1")
+
+
 def test_a_version_that_is_no_name_is_refused(bare, eventually) -> None:
     bare.promote("../1")
     eventually(lambda: bare.metric("attune_champion_refused_total") >= 1)
@@ -102,7 +116,7 @@ def test_a_bundle_comes_from_the_registry_when_it_is_not_on_disk(
         def __init__(self) -> None:
             self.asked: list[str] = []
 
-        def download(self, version: str, folder: Path) -> Path:
+        def download(self, version: str, folder: Path, bundle_digest: str | None = None) -> Path:
             self.asked.append(version)
             return bundles["first"]
 
