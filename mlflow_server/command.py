@@ -6,7 +6,6 @@ administrator's and the key that signs forms go by the environment. The keys of 
 """
 
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 from attune.errors import ConfigError
@@ -134,5 +133,3 @@ def _given_hosts(settings: Settings) -> list[str]:
 def _prepare_artifacts(place: str) -> None:
     if not place.startswith(OBJECT_STORE):
         Path(place).mkdir(parents=True, exist_ok=True)
-    elif find_spec("boto3") is None:
-        raise ConfigError(f"ATTUNE_MLFLOW_ARTIFACTS is {place}, for which MLflow needs boto3: pip install boto3")

@@ -1,5 +1,6 @@
 """Databases as MLflow makes them, of today and of some releases ago, and real servers on free ports."""
 
+import json
 import os
 import shutil
 import signal
@@ -9,14 +10,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import boto3
 import httpx
 import psutil
 import psycopg
 import pytest
 import sqlalchemy
 from alembic import command as alembic
+from botocore.exceptions import BotoCoreError, ClientError
 
 from attune.settings import Settings
 
@@ -138,3 +142,41 @@ def port() -> Callable[[], int]:
             return int(listener.getsockname()[1])
 
     return free
+
+
+@pytest.fixture
+def object_store(tmp_path: Path, port: Callable[[], int], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A real S3 server (SeaweedFS), its keys in the environment; gives ``s3://BUCKET/PATH``."""
+    keys = {"accessKey": "attune", "secretKey": "a key of this test alone"}
+    people = {"identities": [{"name": "attune", "credentials": [keys], "actions": ["Admin", "Read", "Write", "List"]}]}
+    (tmp_path / "people.json").write_text(json.dumps(people))
+    (tmp_path / "store").mkdir()
+    ports = {f"-{part}.port{kind}": port() for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")}
+    line = [
+        str(Path(sys.executable).with_name("weed")),
+        "mini",
+        *(f"-dir={tmp_path / 'store'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-bucket=models"),
+        *("-admin.ui=false", "-webdav=false", f"-s3.config={tmp_path / 'people.json'}"),
+        *(f"{name}={number}" for name, number in ports.items()),
+    ]
+    url = f"http://127.0.0.1:{ports['-s3.port']}"
+    told = {"AWS_ACCESS_KEY_ID": keys["accessKey"], "AWS_SECRET_ACCESS_KEY": keys["secretKey"]}
+    for name, value in (told | {"MLFLOW_S3_ENDPOINT_URL": url, "AWS_DEFAULT_REGION": "us-east-1"}).items():
+        monkeypatch.setenv(name, value)
+    with (tmp_path / "store.log").open("wb") as output, subprocess.Popen(line, stdout=output, stderr=output) as server:
+        try:
+            await_bucket(url, tmp_path / "store.log")
+            yield "s3://models/attune"
+        finally:
+            server.terminate()
+
+
+def await_bucket(url: str, log: Path) -> None:
+    client = boto3.client("s3", endpoint_url=url)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with suppress(BotoCoreError, ClientError):
+            client.head_bucket(Bucket="models")
+            return
+        time.sleep(0.2)
+    pytest.fail(f"the object store did not start: {log.read_text()[-2000:]}")

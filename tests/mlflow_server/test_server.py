@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import boto3
 import httpx
 import psutil
 import pytest
@@ -202,3 +203,24 @@ def test_a_server_on_postgresql_keeps_runs_there_and_artifacts_in_the_folder_nam
     client.log_text(run.info.run_id, "what it is", "card.md")
     assert [path.name for path in (tmp_path / "files").rglob("*.md")] == ["card.md"]
     assert not (tmp_path / "mlflow" / "mlflow.db").exists()
+
+
+def test_artifacts_in_an_object_store_reach_clients_through_the_server(
+    tmp_path: Path,
+    serve: Callable[[Settings], str],
+    port: Callable[[], int],
+    object_store: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = Settings(var=tmp_path / "var", mlflow_port=port(), mlflow_artifacts=object_store)
+    url = serve(settings)
+    bucket = boto3.client("s3", endpoint_url=os.environ["MLFLOW_S3_ENDPOINT_URL"])
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "MLFLOW_S3_ENDPOINT_URL"):
+        monkeypatch.delenv(name)  # clients need no keys
+    client = MlflowClient(url, url)
+    run = client.create_run("0").info.run_id
+    client.log_text(run, "what it is", "card.md")
+    assert Path(client.download_artifacts(run, "card.md", str(tmp_path))).read_text() == "what it is"
+    (stored,) = bucket.list_objects_v2(Bucket="models")["Contents"]
+    assert stored["Key"].startswith("attune/")
+    assert stored["Key"].endswith("card.md")
