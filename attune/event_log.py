@@ -8,6 +8,7 @@ the last position that it saw. Gaps may exist.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Compiled, Connection, Select, bindparam, desc, func, select, update
@@ -18,7 +19,7 @@ from attune.clock import DAY, Clock, system_clock
 from attune.database import Database, upgrade
 from attune.door import Rejected
 from attune.event_rows import rejected_rows, to_logged, to_row
-from attune.events import AnyEvent, Logged
+from attune.events import AnyEvent, Logged, Slate
 from attune.tables import IN_TAIL, events, log_head, quarantine
 
 LOOK_UP = 1_000
@@ -93,20 +94,25 @@ class EventLog:
         Raises LogBusy when another writer held the log for ``lock_seconds`` (nothing was written),
         DataContractError when an event cannot be stored (nothing was written).
         """
-        rows = [to_row(event) for event in given]
-        if not rows:
-            return Appended([], 0, 0, [])
-        with self._database.writing() as connection:
-            head = _locked_head(connection)
-            known = _known(connection, [row["event_id"] for row in rows])
-            fresh, appended = _place(rows, known, head)
-            if fresh:
-                logged_at = self._clock()
-                for row in fresh:
-                    row["logged_at"] = logged_at
-                _insert(connection, self._insert, fresh)
-                connection.execute(update(log_head).values(position=head + len(fresh)))
-        return appended
+        return self.append_rows([[to_row(event) for event in given]])[0]
+
+    def append_rows(self, groups: Sequence[list[dict[str, Any]]]) -> list[Appended]:
+        """``append`` for several callers in one transaction; rows as ``attune.event_rows.to_row`` makes them."""
+        rows = [row for group in groups for row in group]
+        placed: list[_Placed] = []
+        if rows:
+            with self._database.writing() as connection:
+                head = _locked_head(connection)
+                known = _known(connection, [row["event_id"] for row in rows])
+                fresh, placed = _place(rows, known, head)
+                if fresh:
+                    logged_at = self._clock()
+                    for row in fresh:
+                        row["logged_at"] = logged_at
+                    _insert(connection, self._insert, fresh)
+                    connection.execute(update(log_head).values(position=head + len(fresh)))
+        answers = iter(placed)
+        return [_appended(list(islice(answers, len(group)))) for group in groups]
 
     def head(self) -> int:
         """The last visible position; 0 when the log is empty."""
@@ -161,11 +167,11 @@ class EventLog:
             first, last = connection.execute(query).one()
         return first or 0, last or 0
 
-    def tail(self, user_id: str, after: int) -> list[Logged]:
-        """That user's interactions, feedback and attributes after a position, in order; no slates."""
+    def tail(self, user_id: str, after: int, limit: int | None = None) -> list[Logged]:
+        """That user's interactions, feedback and attributes after a position, the first ``limit``; no slates."""
         query = select(events).where(events.c.user_id == user_id, events.c.position > after, IN_TAIL)
         with self._database.reading() as connection:
-            return [to_logged(row) for row in connection.execute(query.order_by(events.c.position))]
+            return [to_logged(row) for row in connection.execute(query.order_by(events.c.position).limit(limit))]
 
     def last_position(self, user_id: str) -> int:
         """The position of the last event that ``tail`` would give for that user; 0 when there is none."""
@@ -173,12 +179,17 @@ class EventLog:
         with self._database.reading() as connection:
             return connection.scalar(query) or 0
 
-    def slate(self, slate_id: str) -> Logged | None:
-        """The slate of that id, or None when it was not logged (yet)."""
-        query = select(events).where(events.c.event_id == slate_id, events.c.type == "slate")
+    def find(self, event_id: str) -> Logged | None:
+        """The event of that id, or None when it was not logged (yet)."""
+        query = select(events).where(events.c.event_id == event_id)
         with self._database.reading() as connection:
             row = connection.execute(query).first()
         return to_logged(row) if row else None
+
+    def slate(self, slate_id: str) -> Logged | None:
+        """The slate of that id, or None when it was not logged (yet)."""
+        found = self.find(slate_id)
+        return found if found and isinstance(found.event, Slate) else None
 
     def contains(self, event_id: str) -> bool:
         """Whether an event of that id, of any type, was logged."""
@@ -315,23 +326,31 @@ def _known(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[bytes,
     return known
 
 
+_Placed = tuple[int, bool]
+"""Where an event lies in the log (0: refused), and whether it is new there."""
+
+
 def _place(
     rows: list[dict[str, Any]], known: dict[str, tuple[bytes, int]], head: int
-) -> tuple[list[dict[str, Any]], Appended]:
-    """Give positions after ``head`` to the rows that are new (those are returned); ``known`` learns them."""
+) -> tuple[list[dict[str, Any]], list[_Placed]]:
+    """Give positions after ``head`` to the rows that are new (those are returned first); ``known`` learns them."""
     fresh: list[dict[str, Any]] = []
-    positions: list[int] = []
-    conflicts: list[int] = []
-    for place, row in enumerate(rows):
-        digest, position = known.setdefault(row["event_id"], (row["digest"], head + len(fresh) + 1))
-        if position == head + len(fresh) + 1:
+    placed: list[_Placed] = []
+    for row in rows:
+        following = head + len(fresh) + 1
+        digest, position = known.setdefault(row["event_id"], (row["digest"], following))
+        if position == following:
             row["position"] = position
             fresh.append(row)
-        elif digest != row["digest"]:
-            conflicts.append(place)
-            position = 0
-        positions.append(position)
-    return fresh, Appended(positions, len(fresh), len(rows) - len(fresh) - len(conflicts), conflicts)
+        placed.append((position if digest == row["digest"] else 0, position == following))
+    return fresh, placed
+
+
+def _appended(placed: Sequence[_Placed]) -> Appended:
+    conflicts = [place for place, (position, _) in enumerate(placed) if not position]
+    accepted = sum(new for _, new in placed)
+    positions = [position for position, _ in placed]
+    return Appended(positions, accepted, len(placed) - accepted - len(conflicts), conflicts)
 
 
 def _insert(connection: Connection, statement: Compiled, rows: list[dict[str, Any]]) -> None:

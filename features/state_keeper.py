@@ -20,7 +20,8 @@ from attune.errors import EventLogError, FeatureStoreError
 from attune.event_log import EventLog
 from attune.settings import Settings
 from attune.stopping import stopped_by_signals
-from attune.user_state import UserState, empty, fold
+from attune.tail import current
+from attune.user_state import empty
 from features.store import FeatureStore
 
 logger = logging.getLogger(__name__)
@@ -97,12 +98,8 @@ class StateKeeper:
 
     def _refresh(self, users: list[str]) -> None:
         known = self._store.states(users)
-        folded = [self._folded(user_id, known.get(user_id)) for user_id in users]
+        folded = [current(self._log, known.get(user_id) or empty(user_id)).state for user_id in users]
         self._store.push_states([state for state in folded if state.position > 0])
-
-    def _folded(self, user_id: str, known: UserState | None) -> UserState:
-        state = known or empty(user_id)
-        return fold(state, self._log.tail(user_id, state.position))
 
     def _watermark(self) -> tuple[int, str]:
         """The position and the id of the log that it counts in; (0, "") where nothing was kept."""

@@ -4,6 +4,7 @@ A row that a rule turns away is put into quarantine before anything else is writ
 taken, and the sender repeats the request. Every request is a source of its own, so equal bad rows stay as many.
 """
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Sequence
@@ -12,14 +13,15 @@ from typing import Any
 from attune.clock import Clock
 from attune.door import Rejected
 from attune.errors import DataContractError, EventLogError
-from attune.event_log import EventLog
-from attune.events import Behaviour, Feedback, Logged, Slate
+from attune.event_log import Appended, EventLog
+from attune.events import Behaviour, Feedback, Interaction, Slate
+from attune.group_commit import GroupCommit
 from serving.errors import Refused
-from serving.lanes import Lane
+from serving.lanes import Lane, Overloaded
 from serving.metrics import Metrics
 from serving.rows import TIME, admit_feedback, admit_rows, same_but_time
 from serving.schemas import EventsAnswer, FeedbackAnswer, RejectedRow
-from serving.slates import Signer
+from serving.slates import RecentSlates, Signer
 
 log = logging.getLogger(__name__)
 
@@ -27,36 +29,42 @@ Row = dict[str, Any]
 
 FEEDBACK_SOURCE = "http:/v1/feedback"
 EVENTS_SOURCE = "http:/v1/events"
+INLINE_ROWS = 10
 
 
 class Accepting:
-    """Takes feedback and events; ``writes`` is the lane of the blocking parts."""
+    """Takes feedback and events; ``writes`` is the lane of what blocks, ``commit`` makes durable."""
 
-    def __init__(self, event_log: EventLog, signer: Signer, metrics: Metrics, clock: Clock, writes: Lane) -> None:
+    def __init__(
+        self,
+        event_log: EventLog,
+        commit: GroupCommit,
+        signer: Signer,
+        recent: RecentSlates,
+        metrics: Metrics,
+        clock: Clock,
+        writes: Lane,
+    ) -> None:
         self._log = event_log
+        self._commit = commit
         self._signer = signer
+        self._recent = recent
         self._metrics = metrics
         self._clock = clock
         self._writes = writes
 
     async def feedback(self, row: Row) -> FeedbackAnswer:
-        """Take one reaction; raises DataContractError (422), Refused (409) or EventLogError (503)."""
-        return await self._writes.run(self._take_feedback, row)
-
-    async def events(self, rows: Sequence[Row]) -> EventsAnswer:
-        """Take many rows, each on its own; a single row that is refused raises as ``feedback`` does."""
-        return await self._writes.run(self._take_events, rows)
-
-    def _take_feedback(self, row: Row) -> FeedbackAnswer:
+        """Take one reaction; raises DataContractError (422), Refused (409), EventLogError or Overloaded (503)."""
         try:
             event = admit_feedback(row, self._clock)
             self._signer.verify(event.slate_id, event.user_id)
-            _check_shown(event, self._log.slate(event.slate_id))
+            _check_shown(event, await self._shown(event.slate_id))
         except DataContractError as error:
-            self._quarantine("feedback", FEEDBACK_SOURCE, [Rejected(0, row, error.field, str(error))])
+            rejected = [Rejected(0, row, error.field, str(error))]
+            await self._writes.run(self._quarantine, "feedback", FEEDBACK_SOURCE, rejected)
             raise
-        appended = self._log.append([event])
-        position = appended.positions[0] or self._known_position(row, event)
+        appended = await self._durable([event])
+        position = appended.positions[0] or await self._writes.run(self._known_position, row, event)
         if not position:
             self._metrics.events.labels("feedback", "conflict").inc()
             raise Refused(409, _conflict(event), "event_id")
@@ -66,26 +74,22 @@ class Accepting:
             self._metrics.feedback.labels(event.kind).inc()
         return FeedbackAnswer(event_id=event.event_id, position=position, status=status)
 
-    def _take_events(self, rows: Sequence[Row]) -> EventsAnswer:
-        admitted, rejected = admit_rows(rows, self._clock)
-        self._quarantine("interaction", EVENTS_SOURCE, rejected)
+    async def events(self, rows: Sequence[Row]) -> EventsAnswer:
+        """Take many rows, each on its own; a single row that is refused raises as ``feedback`` does."""
+        admitted, rejected = await self._admitted(rows)
+        if rejected:
+            await self._writes.run(self._quarantine, "interaction", EVENTS_SOURCE, rejected)
         if len(rows) == 1 and rejected:
             raise DataContractError(rejected[0].reason, rejected[0].field)
-        appended = self._log.append([event for _, event in admitted])
+        appended = await self._durable([event for _, event in admitted])
         positions = list(appended.positions)
-        repeated = appended.repeated
         conflicts: list[Rejected] = []
-        for at in appended.conflicts:
-            place, event = admitted[at]
-            positions[at] = self._known_position(rows[place], event)
-            if positions[at]:
-                repeated += 1
-            else:
-                conflicts.append(Rejected(place, rows[place], "event_id", _conflict(event)))
+        if appended.conflicts:
+            conflicts = await self._writes.run(self._told_apart, rows, admitted, appended, positions)
+        repeated = sum(map(bool, positions)) - appended.accepted
         self._count(appended.accepted, repeated, len(rejected), len(conflicts))
         if len(rows) == 1 and conflicts:
             raise Refused(409, conflicts[0].reason, "event_id")
-        self._keep_conflicts(conflicts)
         taken = {place: event.event_id for (place, event), at in zip(admitted, positions, strict=True) if at}
         return EventsAnswer(
             accepted=appended.accepted,
@@ -95,6 +99,37 @@ class Accepting:
             event_ids=[taken.get(place) for place in range(len(rows))],
         )
 
+    async def _admitted(self, rows: Sequence[Row]) -> tuple[list[tuple[int, Interaction]], list[Rejected]]:
+        """A large batch is looked at on a thread of its own, so that it holds nobody up."""
+        if len(rows) <= INLINE_ROWS:
+            return admit_rows(rows, self._clock)
+        return await self._writes.run(admit_rows, rows, self._clock)
+
+    async def _durable(self, events: Sequence[Interaction | Feedback]) -> Appended:
+        """What became of them, once they are on the disk.
+
+        A client that goes away calls nothing off. After ``writes.seconds`` nobody waits any longer, whatever becomes
+        of the events: sent again under their ids they count once.
+        """
+        answer = asyncio.wrap_future(self._commit.submit(events))
+        try:
+            async with asyncio.timeout(self._writes.seconds):
+                return await asyncio.shield(answer)
+        except TimeoutError as error:
+            raise Overloaded(
+                f"the event log took longer than {self._writes.seconds:g} s; repeat the request with the same event ids"
+            ) from error
+
+    async def _shown(self, slate_id: str) -> frozenset[str] | None:
+        """The items of a slate; None when it is not in the log yet: then its signature is believed."""
+        return self._recent.items(slate_id) or await self._writes.run(self._logged_items, slate_id)
+
+    def _logged_items(self, slate_id: str) -> frozenset[str] | None:
+        logged = self._log.slate(slate_id)
+        if logged is None or not isinstance(logged.event, Slate):
+            return None
+        return frozenset(one.item_id for one in logged.event.shown)
+
     def _known_position(self, row: Row, event: Behaviour) -> int:
         """Where the log has this very event when the sender left its time to us; 0 when it has another.
 
@@ -102,10 +137,22 @@ class Accepting:
         """
         if row.get(TIME) is not None:
             return 0
-        for logged in self._log.tail(event.user_id, 0):
-            if logged.event.event_id == event.event_id and same_but_time(logged.event, event):
-                return logged.position
-        return 0
+        logged = self._log.find(event.event_id)
+        return logged.position if logged is not None and same_but_time(logged.event, event) else 0
+
+    def _told_apart(
+        self, rows: Sequence[Row], admitted: Sequence[tuple[int, Interaction]], appended: Appended, positions: list[int]
+    ) -> list[Rejected]:
+        """Of the events whose ids were taken: the repeats get their ``positions``, the others go to quarantine."""
+        conflicts: list[Rejected] = []
+        for at in appended.conflicts:
+            place, event = admitted[at]
+            positions[at] = self._known_position(rows[place], event)
+            if not positions[at]:
+                conflicts.append(Rejected(place, rows[place], "event_id", _conflict(event)))
+        if len(rows) > 1:
+            self._keep_conflicts(conflicts)
+        return conflicts
 
     def _quarantine(self, type_name: str, source: str, rejected: Sequence[Rejected]) -> None:
         if not rejected:
@@ -129,11 +176,8 @@ class Accepting:
             self._metrics.events.labels("interaction", status).inc(count)
 
 
-def _check_shown(event: Feedback, logged: Logged | None) -> None:
-    """A slate that is not in the log yet is believed by its signature; the rest is joined later."""
-    if logged is None or not isinstance(logged.event, Slate):
-        return
-    if all(item.item_id != event.item_id for item in logged.event.shown):
+def _check_shown(event: Feedback, shown: frozenset[str] | None) -> None:
+    if shown is not None and event.item_id not in shown:
         raise DataContractError(f"item_id: {event.item_id!r} is not on slate {event.slate_id}", "item_id")
 
 

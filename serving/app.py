@@ -20,6 +20,7 @@ from attune import logs
 from attune.clock import Clock, system_clock, to_iso
 from attune.errors import AttuneError, ConfigError
 from attune.event_log import EventLog
+from attune.group_commit import GroupCommit
 from attune.promotions import Promotions
 from attune.settings import Settings
 from features.store import FeatureStore
@@ -34,8 +35,8 @@ from serving.metrics import Measured, Metrics
 from serving.recommending import Recommending
 from serving.routes import hot_routes, steward_routes
 from serving.schemas import ModelAnswer
-from serving.slates import Signer, SlateWriter
-from serving.state import Snapshots, StateReader
+from serving.slates import RecentSlates, Signer
+from serving.state import RecentStates, Snapshots, StateReader
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +70,10 @@ class Rooms:
     metrics: Metrics
     watch: ChampionWatch
     snapshots: Snapshots
-    slates: SlateWriter
+    states: RecentStates
+    commit: GroupCommit
     signer: Signer
+    slates: RecentSlates
     reads: Lane
     writes: Lane
     model: Lane
@@ -92,13 +95,13 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        rooms.slates.start()
+        rooms.commit.start()
         rooms.watch.start()
         yield
         rooms.watch.close()
         for lane in (rooms.model, rooms.writes, rooms.reads):
             lane.close()
-        rooms.slates.close()
+        rooms.commit.close()
 
     app = FastAPI(
         title="attune",
@@ -110,12 +113,22 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     app.add_middleware(Measured, metrics=rooms.metrics)
     errors.install(app)
     documentation.install(app)
-    states = StateReader(parts.event_log, rooms.snapshots, rooms.metrics)
+    states = StateReader(parts.event_log, rooms.snapshots, rooms.states, rooms.metrics)
     recommending = Recommending(
-        rooms.watch, states, rooms.signer, rooms.slates, rooms.metrics, parts.clock, rooms.reads, rooms.model
+        rooms.watch,
+        states,
+        rooms.signer,
+        rooms.slates,
+        rooms.commit,
+        rooms.metrics,
+        parts.clock,
+        rooms.reads,
+        rooms.model,
     )
     describe = partial(_describe, settings.endpoint, parts.event_log.log_id(), rooms.watch)
-    accepting = Accepting(parts.event_log, rooms.signer, rooms.metrics, parts.clock, rooms.writes)
+    accepting = Accepting(
+        parts.event_log, rooms.commit, rooms.signer, rooms.slates, rooms.metrics, parts.clock, rooms.writes
+    )
     app.include_router(hot_routes(recommending, accepting))
     app.include_router(steward_routes(describe, lambda: _missing(rooms, parts.event_log), rooms.metrics))
     return app
@@ -123,12 +136,16 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
 
 def _furnish(settings: Settings, parts: Parts) -> Rooms:
     metrics = Metrics()
+    commit = GroupCommit(parts.event_log, metrics.count_slates)
+    metrics.slate_queue.set_function(lambda: commit.offers)
     return Rooms(
         metrics=metrics,
         watch=ChampionWatch(settings, parts.event_log, parts.promotions, parts.downloads, metrics, parts.clock),
         snapshots=Snapshots(parts.open_store),
-        slates=SlateWriter(parts.event_log, metrics),
+        states=RecentStates(),
+        commit=commit,
         signer=Signer(settings.slate_key()),
+        slates=RecentSlates(),
         reads=Lane("reads", READERS, WAITING, READ_SECONDS),
         writes=Lane("writes", WRITERS, WAITING, settings.lock_seconds + 1.0),
         model=Lane("model", 1, WAITING, READ_SECONDS),

@@ -23,8 +23,8 @@ class Lane:
 
     def __init__(self, name: str, threads: int, waiting: int, seconds: float) -> None:
         self.name = name
+        self.seconds = seconds
         self._waiting = waiting
-        self._seconds = seconds
         self._pending = 0
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"attune-{name}")
 
@@ -43,11 +43,11 @@ class Lane:
             raise Overloaded(f"{self.name}: {self._pending} calls wait already; ask again in a moment")
         self._pending += 1
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self.seconds):
                 return await asyncio.get_running_loop().run_in_executor(self._executor, call, *arguments)
         except TimeoutError as error:
             raise Overloaded(
-                f"{self.name}: no answer within {self._seconds:g} s; repeat the request with the same event ids"
+                f"{self.name}: no answer within {self.seconds:g} s; repeat the request with the same event ids"
             ) from error
         finally:
             self._pending -= 1

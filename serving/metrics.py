@@ -49,6 +49,9 @@ class Metrics:
             "attune_tail_events", "Events folded on top of the snapshot.", registry=registry,
             buckets=(0, 1, 5, 20, 100, 500, 2_000, 10_000),
         )  # fmt: skip
+        self.refolds = Counter(
+            "attune_refolds", "Tails that were longer than one page, folded page by page.", registry=registry
+        )
         self.events = Counter(
             "attune_events", "Events by type and what became of them.", ["type", "status"], registry=registry
         )
@@ -75,6 +78,11 @@ class Metrics:
     def set_version(self, version: str | None) -> None:
         """Say which version answers; None: popularity."""
         self.version.current = version
+
+    def count_slates(self, status: str, slates: int) -> None:
+        """Count slates that were written, retried, refused or lost."""
+        if slates:
+            self.slates.labels(status).inc(slates)
 
     def exposition(self) -> bytes:
         """The page in Prometheus' text format."""

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 from attune.clock import Clock
 from attune.events import Shown, Slate
+from attune.group_commit import GroupCommit
 from models.recommender import POPULARITY, Recommendation, Request, recommend
 from serving.champion import Champion, ChampionWatch
 from serving.lanes import Lane
 from serving.metrics import Metrics
 from serving.popular import Popular
 from serving.schemas import RecommendAnswer, RecommendRequest, ShownItem
-from serving.slates import Signer, SlateWriter
+from serving.slates import RecentSlates, Signer
 from serving.state import Known, StateReader
 
 CANDIDATES_LIMIT = 200
@@ -26,7 +27,8 @@ class Recommending:
         watch: ChampionWatch,
         states: StateReader,
         signer: Signer,
-        slates: SlateWriter,
+        recent: RecentSlates,
+        commit: GroupCommit,
         metrics: Metrics,
         clock: Clock,
         reads: Lane,
@@ -35,7 +37,8 @@ class Recommending:
         self._watch = watch
         self._states = states
         self._signer = signer
-        self._slates = slates
+        self._recent = recent
+        self._commit = commit
         self._metrics = metrics
         self._clock = clock
         self._reads = reads
@@ -80,8 +83,13 @@ class Recommending:
             context={"request": asked.context, "k": asked.k, "exclude": asked.exclude, "degraded": known.degraded},
             state_position=known.state.position,
         )
+        kept = self._commit.offer(slate)
+        if kept:
+            self._recent.keep(slate)
+        else:
+            self._metrics.count_slates("refused", 1)
         return RecommendAnswer(
-            slate_id=slate.event_id if self._slates.put(slate) else None,
+            slate_id=slate.event_id if kept else None,
             user_id=asked.user_id,
             items=_items(slate.shown, champion),
             model_version=version,

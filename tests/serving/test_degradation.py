@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pysqlite3.dbapi2 as sqlite
 
 from attune.errors import EventLogError
+from attune.events import Logged
 from attune.user_state import empty, fold
 from features.store import FeatureStore
 from serving import state
@@ -47,6 +48,7 @@ def test_a_locked_log_refuses_feedback_and_recommendations_go_on(bare, clicks) -
 
 def test_without_the_feature_store_the_log_answers_and_says_so(settings, clicks, run_endpoint, monkeypatch) -> None:
     monkeypatch.setattr(state, "REOPEN_SECONDS", 0.0)
+    monkeypatch.setattr(state, "STATS_SECONDS", -1.0)  # nobody is remembered
     with run_endpoint(settings, lambda: FeatureStore(settings)) as ready:
         ready.log.append([*clicks("u", "xy"), *clicks("v", "xyz")])
         ready.rooms.watch._popular_at = 0.0
@@ -73,11 +75,11 @@ def test_without_the_feature_store_the_log_answers_and_says_so(settings, clicks,
 
 
 def test_an_unreadable_log_leaves_the_snapshot_and_says_so(bare, monkeypatch) -> None:
-    def gone(user_id: str) -> int:
+    def gone(user_id: str, after: int, limit: int) -> list[Logged]:
         raise EventLogError("the log's disk is gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(bare.log, "last_position", gone)
+        patch.setattr(bare.log, "tail", gone)
         assert bare.recommend("u")["degraded"] == ["event_log"]
     assert bare.recommend("u")["degraded"] == []
 
@@ -96,7 +98,7 @@ def test_readiness_follows_the_log(bare, monkeypatch) -> None:
 
 
 def test_a_full_slate_queue_is_said_and_counted(bare, eventually) -> None:
-    bare.rooms.slates._queue.maxsize = 1
+    bare.rooms.commit._offered = 1
     with locked(bare):
         first = bare.recommend("u")
         assert first["slate_id"] is not None
