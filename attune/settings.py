@@ -7,6 +7,7 @@ Every field is read from the environment as ``ATTUNE_<NAME>``.
 import difflib
 import os
 import secrets
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,7 @@ class Settings(BaseSettings):
     Building them raises ConfigError for an ``ATTUNE_`` variable that is no setting, and names the nearest one.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True)
 
     var: Path = Field(default=Path("var"), description="The folder that holds everything attune writes.")
     database_url: str = Field(default="", description="Event log and promotions; empty: SQLite under `var/log`.")
@@ -78,6 +79,19 @@ class Settings(BaseSettings):
     slate_secret: SecretStr | None = Field(
         default=None, description="The key that signs slate ids; empty: made once and kept in `var/slate.key`."
     )
+    api_keys: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Whether the endpoint asks for API keys; `auto`: unless local and on a loopback address.",
+    )
+    api_key: SecretStr | None = Field(default=None, description="The API key with which commands ask the endpoint.")
+    rate_per_second: float = Field(
+        default=0.0,
+        ge=0,
+        description="Requests a second that a key (without keys: an address) may make to one endpoint process; 0: any.",
+    )
+    rate_burst: int = Field(
+        default=0, ge=0, description="Requests that may come at once under that limit; 0: those of one second."
+    )
     champion_poll_seconds: float = Field(default=0.5, gt=0, description="How often serving looks for a new champion.")
     keeper_poll_seconds: float = Field(
         default=0.2, gt=0, description="How often the state keeper looks for new events."
@@ -97,6 +111,13 @@ class Settings(BaseSettings):
         given = {name: getattr(self, name) for name in type(self).model_fields}
         plain = {name: _plain(value) for name, value in given.items() if value is not None}
         return {PREFIX + name.upper(): text for name, text in plain.items()}
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether the endpoint asks for API keys: by ``auto``, as soon as another machine could ask it."""
+        if self.api_keys == "auto":
+            return self.profile != "local" or not _is_loopback(self.serving_host)
+        return self.api_keys == "on"
 
     @property
     def log_url(self) -> str:
@@ -173,6 +194,13 @@ class Settings(BaseSettings):
             finally:
                 draft.unlink()
         return path.read_bytes()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _plain(value: Any) -> str:

@@ -90,3 +90,30 @@ def test_settings_travel_to_another_process(monkeypatch: pytest.MonkeyPatch, tmp
     for name, text in settings.as_environment().items():
         monkeypatch.setenv(name, text)
     assert Settings() == settings.model_copy(update={"var": tmp_path / "here"})
+
+
+@pytest.mark.parametrize(
+    ("given", "asks"),
+    [
+        ({}, False),
+        ({"serving_host": "localhost"}, False),
+        ({"serving_host": "::1"}, False),
+        ({"serving_host": "127.8.9.1"}, False),
+        ({"serving_host": "0.0.0.0"}, True),
+        ({"serving_host": "::"}, True),
+        ({"serving_host": "attune.example.org"}, True),
+        ({"profile": "production"}, True),
+        ({"api_keys": "on"}, True),
+        ({"api_keys": "off", "serving_host": "0.0.0.0"}, False),
+    ],
+)
+def test_keys_are_asked_for_as_soon_as_another_machine_could_ask(given: dict[str, str], asks: bool) -> None:
+    assert Settings(**given).asks_for_keys is asks  # type: ignore[arg-type]
+
+
+def test_a_wrong_value_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody puts the key where the switch is: it must not reach a log."""
+    monkeypatch.setenv("ATTUNE_API_KEYS", "attune_hush")
+    with pytest.raises(ValidationError, match="'auto', 'on' or 'off'") as raised:
+        Settings()
+    assert "hush" not in str(raised.value)
