@@ -88,8 +88,10 @@ def tokens(batch: HistoryBatch, context: int, device: torch.device) -> Tokens:
     before = max(context - batch.items_BL.shape[1], 0)
 
     def places(values: np.ndarray) -> Tensor:
-        pad = [(0, 0), (before, 0)] + [(0, 0)] * (values.ndim - 2)
-        return torch.from_numpy(np.pad(values[:, crop], pad)).to(device)
+        cropped = values[:, crop]
+        if before:
+            cropped = np.pad(cropped, [(0, 0), (before, 0)] + [(0, 0)] * (values.ndim - 2))
+        return torch.from_numpy(cropped).to(device)
 
     times_BL = batch.times_BL
     since_BL = np.diff(times_BL, axis=1, prepend=0)
@@ -139,8 +141,8 @@ class SequenceNetwork(nn.Module):
         """items_ND: the representation of every item."""
         return self.ids_ND + self.genres_NG @ self.genre_GD + F.embedding(self.years_N, self.year_YD)
 
-    def encode(self, given: Tokens, items_ND: Tensor) -> Tensor:
-        """states_BLD after each place, not yet normed."""
+    def encode(self, given: Tokens, items_ND: Tensor, asked: int | None = None) -> Tensor:
+        """states_BLD after each place, or after the latest ``asked``; not yet normed."""
         known_BL = given.items_BL > 0
         item_BLD = F.embedding((given.items_BL - 1).clamp(min=0), items_ND)
         item_BLD = item_BLD * (1.0 + given.rewards_BLR @ self.reward_gate_RD)
@@ -149,10 +151,11 @@ class SequenceNetwork(nn.Module):
         if self.config.item_stats:
             token_BLD = token_BLD + self.item_stats(given.item_stats_BLS)
         x_BLD = self.dropout(self.token_norm(token_BLD))
-        mask_B1LL = causal_mask(known_BL)
-        for block in self.blocks:
-            x_BLD = block(x_BLD, mask_B1LL)
-        return x_BLD
+        mask_B1LL, length = causal_mask(known_BL), known_BL.shape[1]
+        for block in self.blocks[:-1]:
+            x_BLD = block(x_BLD, mask_B1LL, length)
+        last: Block = self.blocks[-1]  # type: ignore[assignment]
+        return last(x_BLD, mask_B1LL, asked or length)
 
     def states(self, places_PD: Tensor, from_Q: Tensor, pauses_Q: Tensor, user_stats_QS: Tensor) -> Tensor:
         """states_QD that answer Q questions: each is asked from a place of ``places_PD`` (-1: from nothing).
@@ -179,18 +182,30 @@ class SequenceRecommender:
 
     def scores(self, batch: HistoryBatch) -> np.ndarray:
         """scores_BN: the logits of every item for what comes next."""
-        device, context = self.items_ND.device, self.network.config.context
-        known_B = (batch.items_BL > 0).any(axis=1)
+        return self.scores_of(self.states(batch))
+
+    def states(self, batch: HistoryBatch) -> np.ndarray:
+        """states_BD: the users as the network sees them, float32. Only the latest place is carried to the end."""
+        device = self.items_ND.device
+        context = min(self.network.config.context, batch.items_BL.shape[1])
+        known_B = batch.items_BL[:, -1] > 0
         pause_B = np.where(known_B, batch.now_B - batch.times_BL[:, -1], 0)
         with torch.inference_mode():
-            places_BLD = self.network.encode(tokens(batch, context, device), self.items_ND)
-            state_BD = self.network.states(
-                places_BLD[:, -1],
+            places_B1D = self.network.encode(tokens(batch, context, device), self.items_ND, asked=1)
+            states_BD = self.network.states(
+                places_B1D[:, 0],
                 torch.from_numpy(np.where(known_B, np.arange(len(batch)), -1)).to(device),
                 torch.from_numpy(gap_buckets(pause_B)).to(device),
                 torch.from_numpy(scaled_stats(batch.user_stats_BF)).to(device),
             )
-            scores_BN: np.ndarray = (state_BD @ self.items_ND.T + self.network.bias_N).float().cpu().numpy()
+            found: np.ndarray = states_BD.float().cpu().numpy()
+            return found
+
+    def scores_of(self, states_BD: np.ndarray) -> np.ndarray:
+        """scores_BN of users that ``states`` gave."""
+        with torch.inference_mode():
+            given_BD = torch.from_numpy(states_BD).to(self.items_ND.device)
+            scores_BN: np.ndarray = F.linear(given_BD, self.items_ND, self.network.bias_N).float().cpu().numpy()
             return scores_BN
 
     def settings(self) -> dict[str, Any]:

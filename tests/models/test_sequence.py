@@ -59,6 +59,22 @@ def test_a_place_sees_nothing_after_it(untaught):
     assert not np.allclose(a[0, 6:], b[0, 6:])
 
 
+@pytest.mark.parametrize("asked", [1, 3])
+def test_the_latest_places_alone_are_the_same(untaught, asked):
+    batch = history([1, 2, 3, 4, 5], ["like"] * 5, [1.0, 0.0, 0.5, 1.0, 0.75])
+    with torch.inference_mode():
+        whole, part = (untaught.encode(tokens(batch, 8, CPU), untaught.items(), n) for n in (None, asked))
+    assert part.shape[1] == asked
+    np.testing.assert_allclose(part, whole[:, -asked:], atol=1e-5)
+
+
+def test_padding_changes_nothing(untaught):
+    batch = history([1, 2, 3], ["like"] * 3, [1.0, 0.0, 1.0])
+    with torch.inference_mode():
+        tight, padded = (untaught.encode(tokens(batch, size, CPU), untaught.items(), 1) for size in (3, 8))
+    np.testing.assert_allclose(tight, padded, atol=1e-5)
+
+
 def test_a_like_and_five_stars_are_one_before_kinds_are_learned(tastes):
     torch.manual_seed(0)
     attributes = ItemAttributes.of(tastes.catalogue)
