@@ -1,4 +1,4 @@
-"""The tables of the event log and of the promotions, once, for SQLite and PostgreSQL alike.
+"""The tables of the event log, the promotions and the API keys, once, for SQLite and PostgreSQL alike.
 
 ``attune/migrations`` creates them; a test holds the migrated schema to these definitions.
 """
@@ -17,7 +17,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 """The newest migration: what this code reads and writes."""
 
 metadata = MetaData()
@@ -30,6 +30,9 @@ WORDS = Text().with_variant(Text(collation="C"), "postgresql")
 
 IN_TAIL = text("type IN ('interaction', 'feedback', 'user')")
 """The events that make up a user's state. Literal, since a partial index serves only its very condition."""
+
+STANDING = text("revoked_at IS NULL")
+"""The keys that were not revoked."""
 
 events = Table(
     "events",
@@ -99,3 +102,19 @@ leases = Table(
     Column("expires_at", WHOLE, nullable=False),
 )
 """One row an endpoint; it stays when a lease ends, so that fences only grow."""
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", WORDS, primary_key=True),
+    Column("name", WORDS, nullable=False),
+    Column("scopes", WORDS, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("created_at", WHOLE, nullable=False),
+    Column("revoked_at", WHOLE),
+    Column("rate", Double),
+    Column("burst", WHOLE),
+    Index("api_keys_by_name", "name", unique=True, sqlite_where=STANDING, postgresql_where=STANDING),
+)
+"""One row a key, for ever: a name that is free again is given to another key, an id never. ``scopes`` are words
+between spaces; ``rate`` and ``burst`` are null where the installation's hold."""

@@ -14,6 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
+from attune.api_keys import ApiKeys
 from attune.database import MIGRATIONS, Database
 from attune.errors import EventLogError
 from attune.event_log import EventLog, prepare
@@ -113,6 +114,20 @@ def test_promotions_of_before_the_digest_are_kept(alembic: Config, bare_url: str
     promotions.close()
     assert champion == Promotion(1, "default", "7", None, "promote", "ada", "all gates passed", 5)
     assert champion.bundle_name == "7"
+
+
+def test_keys_come_and_go_by_migration(alembic: Config, bare_url: str) -> None:
+    command.upgrade(alembic, "0002")
+    for _ in range(2):
+        command.upgrade(alembic, "head")
+        keys = ApiKeys(bare_url)
+        keys.create("shop", ["recommend"])
+        keys.close()
+        command.downgrade(alembic, "0002")
+    database = Database(bare_url)
+    with database.reading() as connection:
+        assert "api_keys" not in inspect(connection).get_table_names()
+    database.close()
 
 
 @pytest.fixture
