@@ -1,7 +1,7 @@
 """The hybrid: the network's, item-kNN's and popularity's scores, mixed by weights that validation chose."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,10 +33,13 @@ def normalised(scores_BN: np.ndarray) -> np.ndarray:
     This keeps a row's order and the shape of its gaps, and makes parts of other units comparable. A row whose
     scores are all equal says nothing and becomes 0.
     """
-    centred_BN = scores_BN - scores_BN.mean(axis=1, keepdims=True)
-    largest_B1 = np.abs(centred_BN).max(axis=1, keepdims=True)
-    flat_B1 = largest_B1 <= 1e-6 * np.abs(scores_BN).max(axis=1, keepdims=True)
-    return np.where(flat_B1, 0.0, centred_BN / np.where(flat_B1, 1.0, largest_B1)).astype(np.float32)
+    mean_B1 = scores_BN.mean(axis=1, keepdims=True)
+    high_B1, low_B1 = scores_BN.max(axis=1, keepdims=True), scores_BN.min(axis=1, keepdims=True)
+    largest_B1 = np.maximum(high_B1 - mean_B1, mean_B1 - low_B1)
+    flat_B1 = largest_B1 <= 1e-6 * np.maximum(np.abs(high_B1), np.abs(low_B1))
+    found_BN = scores_BN - mean_B1
+    found_BN /= np.where(flat_B1, np.inf, largest_B1)
+    return found_BN.astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,10 @@ class Hybrid:
     popularity: Popularity
     weights: tuple[float, float, float]
     name: str = "hybrid"
+    _popular_1N: np.ndarray = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_popular_1N", normalised(self.popularity.weights_N[None]))
 
     @property
     def parts(self) -> tuple[Part, Part, Part]:
@@ -59,8 +66,23 @@ class Hybrid:
 
     def scores(self, batch: HistoryBatch) -> np.ndarray:
         """scores_BN: the weighted sum of the parts' normalised scores."""
-        used = [(part, weight) for part, weight in zip(self.parts, self.weights, strict=True) if weight]
-        return mixed([normalised(part.scores(batch)) for part, _ in used], [weight for _, weight in used])
+        return self.scores_of(batch, self.states(batch))
+
+    def states(self, batch: HistoryBatch) -> np.ndarray:
+        """states_BD: the users as the network sees them; the costly half of ``scores``. Without a network (B, 0)."""
+        return self.network.states(batch) if self.weights[0] else np.zeros((len(batch), 0), np.float32)
+
+    def scores_of(self, batch: HistoryBatch, states_BD: np.ndarray) -> np.ndarray:
+        """``scores`` of users whose ``states`` are known already."""
+        network, knn, popularity = self.weights
+        found_BN = []
+        if network:
+            found_BN.append((normalised(self.network.scores_of(states_BD)), network))
+        if knn:
+            found_BN.append((normalised(self.knn.scores(batch)), knn))
+        if popularity:
+            found_BN.append((np.repeat(self._popular_1N, len(batch), axis=0), popularity))
+        return mixed([scores_BN for scores_BN, _ in found_BN], [weight for _, weight in found_BN])
 
     def settings(self) -> dict[str, Any]:
         """What ``restore`` needs beside the tensors, as JSON values."""
