@@ -1,4 +1,6 @@
-"""Plackett-Luce: exact propensities, positions in order, rules obeyed."""
+"""Plackett-Luce: exact propensities, positions in order, rules obeyed, variety as a term of the draw."""
+
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from models.ranking.policy import PlackettLuce
+from models.ranking.rules import at_most
 
 FINITE = st.floats(-1e30, 1e30, allow_nan=False)
 
@@ -104,3 +107,151 @@ def test_a_temperature_that_is_not_positive_is_refused(temperature: float) -> No
 def test_a_score_that_is_not_finite_is_refused() -> None:
     with pytest.raises(ValueError, match="finite"):
         PlackettLuce(1.0).draw(np.array([0.0, np.nan]), 1, np.random.default_rng(0))
+
+
+def test_draws_are_those_of_the_slates_that_were_logged_before() -> None:
+    scores_C, places_C = np.linspace(0.3, -0.3, 40), np.arange(40)
+    plain = PlackettLuce(0.1).draw(scores_C, 6, np.random.default_rng(7))
+    assert plain.places_K.tolist() == [5, 12, 14, 4, 7, 0]
+    stated = [0.06621538304613193, 0.02415518849419715, 0.018197033815442604]
+    np.testing.assert_allclose(plain.propensities_K[:3], stated, rtol=1e-12)
+    by_turns = PlackettLuce(0.1).draw(
+        scores_C, 6, np.random.default_rng(8), lambda above: places_C % 2 == len(above) % 2, keys_C=places_C * 37
+    )
+    assert by_turns.places_K.tolist() == [0, 1, 2, 19, 4, 11]
+
+
+def unit_vectors(count: int, width: int, seed: int) -> np.ndarray:
+    vectors_CD = np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32)
+    return vectors_CD / np.linalg.norm(vectors_CD, axis=1, keepdims=True)
+
+
+@given(st.lists(FINITE, min_size=1, max_size=20), st.integers(1, 25), st.integers(0, 2**32))
+def test_without_diversity_vectors_change_nothing(scores: list[float], k: int, seed: int) -> None:
+    policy, vectors_CD = PlackettLuce(0.5, diversity=0.0), unit_vectors(len(scores), 3, seed)
+    one = policy.draw(np.array(scores), k, np.random.default_rng(seed))
+    two = policy.draw(np.array(scores), k, np.random.default_rng(seed), vectors_CD=vectors_CD)
+    assert one.places_K.tolist() == two.places_K.tolist()
+    assert one.propensities_K.tolist() == two.propensities_K.tolist()
+
+
+@given(
+    st.lists(st.floats(-10, 10), min_size=1, max_size=20),
+    st.integers(1, 25),
+    st.integers(0, 2**32),
+    st.floats(1e-2, 1e2),
+    st.floats(0, 1e3),
+    st.integers(1, 3),
+)
+def test_with_diversity_propensities_are_those_of_the_definition(
+    scores: list[float], k: int, seed: int, temperature: float, diversity: float, limit: int
+) -> None:
+    count = len(scores)
+    scores_C, vectors_CD, groups_C = np.array(scores), unit_vectors(count, 3, seed), np.arange(count) % 4
+    policy = PlackettLuce(temperature, diversity=diversity)
+    drawn = policy.draw(
+        scores_C, k, np.random.default_rng(seed), at_most(groups_C, limit), vectors_CD=vectors_CD if diversity else None
+    )
+    above: list[int] = []
+    for place, propensity in zip(drawn.places_K.tolist(), drawn.propensities_K, strict=True):
+        counts_G = np.bincount(groups_C[above], minlength=4)
+        open_C = (counts_G < limit)[groups_C] & ~np.isin(np.arange(count), above)
+        cosine_AC = np.clip(vectors_CD[above] @ vectors_CD.T, 0, 1)
+        value_C = scores_C - diversity * cosine_AC.max(axis=0, initial=0.0)
+        weights_C = np.where(open_C, np.exp((value_C - value_C[open_C].max()) / temperature), 0.0)
+        chances_C, _ = policy.chances(policy.scores_below(scores_C, above, vectors_CD), open_C)
+        assert chances_C.sum() == pytest.approx(1.0, abs=1e-12)
+        assert (chances_C[~open_C] == 0).all()
+        assert 0 < propensity == pytest.approx(chances_C[place], rel=1e-9)
+        slack = 1e-6 * (1 + diversity / temperature)
+        assert propensity == pytest.approx(weights_C[place] / weights_C.sum(), rel=slack)
+        above.append(place)
+    assert len(above) == min(k, int(np.minimum(np.bincount(groups_C), limit).sum()))
+
+
+def test_twenty_thousand_draws_agree_with_the_exact_probabilities_of_each_slate() -> None:
+    angles_C = np.array([0.0, 0.2, 0.9, 2.0, 4.0])
+    vectors_CD = np.stack([np.cos(angles_C), np.sin(angles_C)], axis=1)
+    scores_C, groups_C = np.array([0.5, 0.4, 0.3, 0.0, -0.2]), np.array([0, 0, 0, 1, -1])
+    policy, rule = PlackettLuce(0.4, diversity=0.5), at_most(np.array([0, 0, 0, 1, -1]), 2)
+
+    def probability(slate: tuple[int, ...]) -> float:
+        product = 1.0
+        for position, place in enumerate(slate):
+            above = slate[:position]
+            weights = {}
+            for other in set(range(5)) - set(above):
+                if groups_C[other] != 0 or sum(groups_C[one] == 0 for one in above) < 2:
+                    nearest = max([0.0, *(float(np.cos(angles_C[other] - angles_C[one])) for one in above)])
+                    weights[other] = np.exp((scores_C[other] - 0.5 * nearest) / 0.4)
+            product *= weights.get(place, 0.0) / sum(weights.values())
+        return float(product)
+
+    exact = {slate: probability(slate) for slate in permutations(range(5), 3)}
+    counts = dict.fromkeys(exact, 0)
+    for seed in range(20_000):
+        drawn = policy.draw(scores_C, 3, np.random.default_rng(seed), rule, vectors_CD=vectors_CD)
+        slate = tuple(drawn.places_K.tolist())
+        counts[slate] += 1
+        assert np.prod(drawn.propensities_K) == pytest.approx(exact[slate], rel=1e-9)
+    possible = [slate for slate in exact if exact[slate] > 0]
+    assert len(possible) == 54
+    assert sum(counts[slate] for slate in possible) == 20_000
+    assert sum(exact.values()) == pytest.approx(1.0, abs=1e-12)
+    expected = 20_000 * np.array([exact[slate] for slate in possible])
+    assert chisquare([counts[slate] for slate in possible], expected * 20_000 / expected.sum()).pvalue > 0.001
+
+
+def test_diversity_draws_a_slate_apart_and_the_more_so_the_larger_it_is() -> None:
+    rng = np.random.default_rng(2)
+    cluster_C = np.repeat(np.arange(5), 20)
+    vectors_CD = unit_vectors(5, 16, 1)[cluster_C] + 0.05 * rng.normal(size=(100, 16))
+    vectors_CD /= np.linalg.norm(vectors_CD, axis=1, keepdims=True)
+    scores_C = -0.1 * cluster_C + 0.02 * rng.normal(size=100)
+
+    def distance(diversity: float) -> float:
+        found = []
+        for seed in range(100):
+            policy = PlackettLuce(0.05, diversity=diversity)
+            slate_KD = vectors_CD[policy.draw(scores_C, 5, np.random.default_rng(seed), vectors_CD=vectors_CD).places_K]
+            found.append((1 - slate_KD @ slate_KD.T)[np.triu_indices(5, 1)].mean())
+        return float(np.mean(found))
+
+    plain, some, much = distance(0.0), distance(0.3), distance(1.0)
+    assert plain + 0.1 < some
+    assert some + 0.05 < much
+
+
+def test_an_item_that_was_not_above_is_drawn_as_before() -> None:
+    vectors_CD = np.eye(6)
+    plain, apart = (
+        PlackettLuce(0.2, diversity=diversity).draw(
+            np.arange(6) / 10, 6, np.random.default_rng(4), vectors_CD=vectors_CD
+        )
+        for diversity in (0.0, 3.0)
+    )
+    assert plain.places_K.tolist() == apart.places_K.tolist()
+    np.testing.assert_allclose(plain.propensities_K, apart.propensities_K, rtol=1e-12)
+
+
+def test_an_item_that_no_model_knows_resembles_nothing() -> None:
+    vectors_CD = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
+    below_C = PlackettLuce(1.0, diversity=0.5).scores_below(np.zeros(3), [0], vectors_CD)
+    assert below_C.tolist() == [-0.5, -0.5, 0.0]
+
+
+def test_the_slate_records_the_diversity_that_it_was_drawn_with() -> None:
+    assert PlackettLuce(0.2, 50, 0.3).describe()["diversity"] == 0.3
+    assert PlackettLuce(0.2, 50).describe() == {"name": "plackett-luce", "temperature": 0.2, "candidates": 50}
+
+
+@pytest.mark.parametrize("diversity", [-0.1, float("nan"), float("inf")])
+def test_a_diversity_that_is_not_finite_or_negative_is_refused(diversity: float) -> None:
+    with pytest.raises(ValueError, match="diversity"):
+        PlackettLuce(1.0, diversity=diversity)
+
+
+@pytest.mark.parametrize("vectors_CD", [None, np.eye(3)[:2], np.full((3, 2), np.nan), 2 * np.eye(3)])
+def test_diversity_without_sound_vectors_is_refused(vectors_CD: np.ndarray | None) -> None:
+    with pytest.raises(ValueError, match="vector"):
+        PlackettLuce(1.0, diversity=0.5).draw(np.zeros(3), 2, np.random.default_rng(0), vectors_CD=vectors_CD)
