@@ -1,0 +1,129 @@
+"""What a user likes, as one vector in the space of the model's items, moved by every feedback.
+
+An event with reward r on an item moves the vector a part of the way towards the item, or towards its opposite when
+the reward is below one half; ``a`` is the step, and the vector of somebody new is zero:
+
+    u <- u + a |2 r - 1| (sign(2 r - 1) item - u)
+
+Above one half this is the usual u + a (2 r - 1) (item - u): Rocchio (1971) with exponential forgetting. Two things
+differ from normalise(u + a (2 r - 1) (item - u)), which sticks where people really get to:
+
+- Below one half that form steps along -(item - u), and at u = item this is no step at all. A first like of an item
+  brings u there, and no number of dislikes moves it away again; close by, rounding alone decides where it goes.
+  A step towards -item has the same direction seen from zero, and somewhere to go from every start.
+- Stretched back to length 1, u = -item stays where it is under likes (for a < 1/2), and u = item under steps towards
+  -item: on a sphere there is no way through the middle. So the length is left as it comes out. Each step is a
+  weighted mean of u and a unit vector, so u stays within the unit ball without being normalised, and its length
+  says how much and how consistent the evidence is: a first weak sign is no longer worth as much as a hundred likes.
+
+So u . item, the score, falls with every dislike of the item and rises with every like, strictly and from every start
+(except in the limits -1 and 1). The cosine falls too wherever u and the item span a plane; on one line it can only
+change its sign. The recurrence is linear: u is a sum of items whose weights follow from the rewards alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from attune.clock import DAY
+from models.history import HistoryBatch
+
+TINY = 1e-6
+"""A vector that is shorter has no direction: it is taken for zero."""
+
+
+@dataclass(frozen=True)
+class Preference:
+    """How strongly feedback moves a user's vector, and how much the vector says in the ranking.
+
+    ``step`` (0 < step < 1) is the part of the way that one event of reward 0 or 1 goes. ``weight`` is what the
+    scores are multiplied with where they join others; it is not applied here. With ``half_life_days`` the vector
+    fades, between events and up to the request: halved in so many days. Raises ValueError for values out of range.
+    """
+
+    step: float
+    weight: float
+    half_life_days: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.step < 1:
+            raise ValueError(f"step must lie between 0 and 1, not {self.step}")
+        if not (np.isfinite(self.weight) and self.weight >= 0):
+            raise ValueError(f"weight must be finite and not negative, not {self.weight}")
+        if self.half_life_days is not None and not self.half_life_days > 0:
+            raise ValueError(f"half_life_days must be positive, not {self.half_life_days}")
+
+    def vectors(self, batch: HistoryBatch, items_ND: np.ndarray) -> np.ndarray:
+        """u_BD of the users' histories, see ``preference_vectors``."""
+        fade_BL = None
+        if self.half_life_days is not None:
+            fade_BL = fading(batch.times_BL, batch.now_B, self.half_life_days)
+        return preference_vectors(batch.items_BL, batch.rewards_BL, items_ND, self.step, fade_BL)
+
+    def scores(self, u_BD: np.ndarray, items_ND: np.ndarray) -> np.ndarray:
+        """scores_BN in [-1, 1], float32: u . item, the cosine times the length of u; 0 for a user without a vector."""
+        scores_BN: np.ndarray = u_BD @ items_ND.T
+        return scores_BN
+
+    def settings(self) -> dict[str, Any]:
+        """What ``restore`` needs, as JSON values."""
+        return asdict(self)
+
+    @staticmethod
+    def restore(settings: Mapping[str, Any]) -> "Preference":
+        """What ``settings`` gave."""
+        return Preference(**settings)
+
+
+def preference_vectors(
+    items_BL: np.ndarray,
+    rewards_BL: np.ndarray,
+    items_ND: np.ndarray,
+    step: float,
+    fade_BL: np.ndarray | None = None,
+) -> np.ndarray:
+    """u_BD, float32, within the unit ball: each row's events taken in from left to right, from the zero vector.
+
+    ``items_BL`` is the catalogue index + 1 and 0 where there is nothing, ``rewards_BL`` lies in [0, 1], both as in
+    ``HistoryBatch``: what was taken back and what the model lacks stands in neither, so it leaves no trace.
+    ``items_ND`` (float32) has rows of length 1 or 0, see ``unit_rows``. ``fade_BL`` in [0, 1] is what is left of each
+    event at the time of the request, see ``fading``.
+    """
+    users, length = items_BL.shape
+    weights_BL = event_weights(np.where(items_BL > 0, rewards_BL, 0.5), step)
+    if fade_BL is not None:
+        weights_BL = weights_BL * fade_BL
+    columns = np.maximum(items_BL - 1, 0).ravel()
+    rows = np.arange(users + 1) * length
+    shape = (users, len(items_ND))
+    u_BD: np.ndarray = sp.csr_matrix((weights_BL.astype(np.float32).ravel(), columns, rows), shape=shape) @ items_ND
+    return u_BD
+
+
+def event_weights(rewards_BL: np.ndarray, step: float) -> np.ndarray:
+    """The signed weight of each event's item in the vector, float64: its own step times what later steps leave of it.
+
+    The weights of a row add up to at most 1 in absolute value.
+    """
+    step_BL = step * (2.0 * np.asarray(rewards_BL, np.float64) - 1.0)
+    left_BL = np.cumprod(1.0 - np.abs(step_BL[:, :0:-1]), axis=1)[:, ::-1]
+    step_BL[:, :-1] *= left_BL
+    return step_BL
+
+
+def fading(times_BL: np.ndarray, now_B: np.ndarray, half_life_days: float) -> np.ndarray:
+    """0.5 to the age in half-lives, float64 in [0, 1]; times in microseconds, an event of the future has age 0."""
+    days_BL = np.maximum(now_B[:, None] - times_BL, 0) / DAY
+    faded_BL: np.ndarray = 0.5 ** (days_BL / half_life_days)
+    return faded_BL
+
+
+def unit_rows(vectors_ND: np.ndarray) -> np.ndarray:
+    """Each row scaled to length 1, float32; a row shorter than ``TINY`` has no direction and becomes 0."""
+    rows_ND = np.asarray(vectors_ND, np.float64)
+    lengths_N1 = np.linalg.norm(rows_ND, axis=1, keepdims=True)
+    tiny_N1 = lengths_N1 < TINY
+    return np.where(tiny_N1, 0.0, rows_ND / np.where(tiny_N1, 1.0, lengths_N1)).astype(np.float32)
