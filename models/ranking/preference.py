@@ -8,13 +8,15 @@ the reward is below one half; ``a`` is the step, and the vector of somebody new 
 Above one half this is the usual u + a (2 r - 1) (item - u): Rocchio (1971) with exponential forgetting. Two things
 differ from normalise(u + a (2 r - 1) (item - u)), which sticks where people really get to:
 
-- Below one half that form steps along -(item - u), and at u = item this is no step at all. A first like of an item
-  brings u there, and no number of dislikes moves it away again; close by, rounding alone decides where it goes.
-  A step towards -item has the same direction seen from zero, and somewhere to go from every start.
+- Below one half that form steps along -(item - u), and at u = item, where a first like leads, this is no step at all:
+  the item stays the favourite however often it is disliked (measured, a = 0.3, 128 dimensions: for good in float64;
+  in float32 for about 60 dislikes, until rounding has chosen a direction). A step towards -item has somewhere to go
+  from every start, and from zero it is the same.
 - Stretched back to length 1, u = -item stays where it is under likes (for a < 1/2), and u = item under steps towards
-  -item: on a sphere there is no way through the middle. So the length is left as it comes out. Each step is a
-  weighted mean of u and a unit vector, so u stays within the unit ball without being normalised, and its length
-  says how much and how consistent the evidence is: a first weak sign is no longer worth as much as a hundred likes.
+  -item, again until rounding chooses: on a sphere there is no way through the middle. So the length is left as it
+  comes out. Each step is a weighted mean of u and a unit vector, so u stays within the unit ball without being
+  normalised, and its length says how much and how consistent the evidence is: a first weak sign is no longer worth
+  as much as a hundred likes.
 
 So u . item, the score, falls with every dislike of the item and rises with every like, strictly and from every start
 (except in the limits -1 and 1). The cosine falls too wherever u and the item span a plane; on one line it can only
