@@ -6,8 +6,10 @@ import msgspec
 from fastapi import FastAPI
 
 from serving import schemas
+from serving.keys import OPEN
 
 REFERENCE = "#/components/schemas/{name}"
+KEYS = "An API key, where the installation asks for one: `attune keys create NAME --scope recommend`."
 
 _STRUCTS = (
     schemas.RecommendRequest,
@@ -137,9 +139,19 @@ def install(app: FastAPI) -> None:
         if fresh:
             _, components = msgspec.json.schema_components(_STRUCTS, ref_template=REFERENCE)
             page.setdefault("components", {}).setdefault("schemas", {}).update(components)
+            _say_who_needs_a_key(page)
         return page
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _say_who_needs_a_key(page: dict[str, Any]) -> None:
+    """A key may be given with each request, except where none is looked at; an installation may do without."""
+    page["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": KEYS}}
+    page["security"] = [{"key": []}, {}]
+    for path in OPEN & page["paths"].keys():
+        for operation in page["paths"][path].values():
+            operation["security"] = []
 
 
 def _content(name: str) -> dict[str, Any]:

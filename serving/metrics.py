@@ -38,6 +38,11 @@ class Metrics:
         self.latency = Histogram(
             "attune_request_seconds", "Time to answer, by route.", ["route"], registry=registry, buckets=BUCKETS
         )
+        self.turned_away = Counter(
+            "attune_turned_away",
+            "Requests refused before their route: no_key, unknown_key, scope, rate, unreadable (the table of keys).",
+            ["reason"], registry=registry,
+        )  # fmt: skip
         self.stages = Histogram(
             "attune_stage_seconds", "Time in a stage of a request.", ["stage"], registry=registry, buckets=BUCKETS
         )
