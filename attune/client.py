@@ -5,7 +5,8 @@
         client.feedback(slate.slate_id, "u1", slate.items[0].item_id, "like")
 
 Whatever does not end well is an ``EndpointError`` that says what the endpoint said. A call is made again where nobody
-answered or the endpoint is too busy: events carry ids made here, so that a second try repeats nothing.
+answered, the endpoint is too busy or the key's limit is reached: events carry ids made here, so that a second try
+repeats nothing.
 """
 
 import time
@@ -28,6 +29,13 @@ BATCH_BYTES = 900_000
 """The endpoint takes bodies of up to 1 MiB and 1,000 rows."""
 
 ROW_REFUSED = (409, 422)
+TRIED_AGAIN = (429, 503)
+ADVICE = {
+    401: "; give the client an api_key (attune's commands: ATTUNE_API_KEY), as `attune keys create` makes it",
+    403: "; `attune keys create` makes a key with other scopes",
+    429: "; send less at once, or ask for a key with a higher limit (`attune keys create --rate`)",
+}
+"""What a person can do about a status, behind what the endpoint said."""
 
 Row = Mapping[str, Any]
 
@@ -125,15 +133,17 @@ class Client:
     """A client of one endpoint; threads may share it. Leaving its ``with`` block closes the connections.
 
     ``timeout`` is in seconds and holds for each try, ``retries`` says how many tries may follow the first one.
-    Every method raises EndpointError.
+    ``api_key`` is sent with every request, as the endpoint's installation gave it. Every method raises EndpointError.
     """
 
-    def __init__(self, url: str, timeout: float = TIMEOUT_SECONDS, retries: int = 2) -> None:
+    def __init__(
+        self, url: str, timeout: float = TIMEOUT_SECONDS, retries: int = 2, api_key: str | None = None
+    ) -> None:
         """Raises ConfigError for what is no address of an HTTP server; connects only when something is asked."""
         if not _is_address(url):
             raise ConfigError(f"{url!r} is no address of an endpoint; one looks like http://127.0.0.1:8000")
         self.url, self.retries = url.rstrip("/"), retries
-        self._http = httpx.Client(timeout=timeout)
+        self._http = httpx.Client(timeout=timeout, headers=_authorization(api_key))
 
     def __enter__(self) -> "Client":
         return self
@@ -233,9 +243,12 @@ class Client:
                 if reply.is_success:
                     return self._decoded(reply, answer)
                 failed = self._refused(reply)
-                if reply.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                if reply.status_code not in TRIED_AGAIN:
                     break
-                pause = min(_asked_to_wait(reply, pause), LONGEST_PAUSE_SECONDS)
+                asked = _asked_to_wait(reply, pause)
+                if reply.status_code == httpx.codes.TOO_MANY_REQUESTS and asked > LONGEST_PAUSE_SECONDS:
+                    break  # coming earlier would be refused too
+                pause = min(asked, LONGEST_PAUSE_SECONDS)
             if tried < self.retries:
                 time.sleep(pause)
         raise failed
@@ -249,7 +262,7 @@ class Client:
             fault = msgspec.json.decode(reply.content, type=_ErrorAnswer).error
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return self._foreign(reply)
-        return EndpointError(fault.message, fault.field, reply.status_code)
+        return EndpointError(fault.message + ADVICE.get(reply.status_code, ""), fault.field, reply.status_code)
 
     def _decoded(self, reply: httpx.Response, answer: type[Answer]) -> Answer:
         try:
@@ -271,6 +284,15 @@ def _is_address(url: str) -> bool:
     except httpx.InvalidURL:
         return False
     return address.scheme in ("http", "https") and bool(address.host)
+
+
+def _authorization(api_key: str | None) -> dict[str, str]:
+    """The header that carries the key; raises ConfigError, which does not repeat it, for what no header can carry."""
+    if not api_key:
+        return {}
+    if not api_key.isascii() or not api_key.isprintable() or " " in api_key:
+        raise ConfigError("the API key has characters that no key has; give it as `attune keys create` printed it")
+    return {"Authorization": f"Bearer {api_key}"}
 
 
 def _encoded(body: object) -> bytes:

@@ -120,7 +120,7 @@ def endpoint(settings: Settings, progress: Progress) -> Iterator[Client]:
     """A client of the endpoint that runs, of the platform or at the address set; else of one started here."""
     platform = addresses.running(settings)
     found = platform or settings
-    with Client(f"http://{found.serving_host}:{found.serving_port}") as client:
+    with Client(f"http://{found.serving_host}:{found.serving_port}", api_key=_key(found)) as client:
         if platform is not None or (found.serving_port and _is_ours(client, settings)):
             with _told(found):
                 yield client
@@ -131,8 +131,12 @@ def endpoint(settings: Settings, progress: Progress) -> Iterator[Client]:
                 stack.start_batch_servers(prefect=False)
             stack.start_endpoint()
             stack.wait()
-        with Client(stack.endpoint_url) as client:
+        with Client(stack.endpoint_url, api_key=_key(settings)) as client:
             yield client
+
+
+def _key(settings: Settings) -> str | None:
+    return None if settings.api_key is None else settings.api_key.get_secret_value()
 
 
 def _is_ours(client: Client, settings: Settings) -> bool:

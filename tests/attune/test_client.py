@@ -30,6 +30,7 @@ class Script:
         self.answers: list[tuple[int, Any]] = []
         self.requests: list[dict[str, Any]] = []
         self.url = ""
+        self.come_back = "0"
 
     def tell(self, *answers: tuple[int, Any]) -> None:
         self.answers += answers
@@ -44,7 +45,8 @@ def script() -> Iterator[Script]:
 
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
-            told.requests.append({"path": self.path, "body": json.loads(body) if body else None})
+            sent = {"path": self.path, "body": json.loads(body) if body else None}
+            told.requests.append({**sent, "key": self.headers.get("authorization")})
             status, answer = told.answers.pop(0)
             if not status:
                 self.close_connection = True
@@ -52,8 +54,8 @@ def script() -> Iterator[Script]:
             content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("content-length", str(len(content)))
-            if status == 503:
-                self.send_header("retry-after", "0")
+            if status in (429, 503):
+                self.send_header("retry-after", told.come_back)
             self.end_headers()
             self.wfile.write(content)
 
@@ -195,3 +197,50 @@ def test_answers_are_values() -> None:
     answer = msgspec.convert(TAKEN, typed.FeedbackAnswer)
     with pytest.raises(AttributeError):
         answer.position = 8  # type: ignore[misc]
+
+
+def test_the_key_goes_with_every_request(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(typed, "PAUSE_SECONDS", 0.01)
+    script.tell((200, {"status": "ready"}), BUSY, (200, TAKEN))
+    with Client(script.url, api_key="attune_id_secret") as client:
+        client.ready()
+        client.feedback("s", "u", "i", "like")
+        assert "secret" not in repr(client) + repr(vars(client))
+    assert [request["key"] for request in script.requests] == ["Bearer attune_id_secret"] * 3
+
+
+@pytest.mark.parametrize("key", [None, ""])
+def test_without_a_key_none_is_sent(script: Script, key: str | None) -> None:
+    script.tell((200, TAKEN))
+    with Client(script.url, api_key=key) as client:
+        client.feedback("s", "u", "i", "like")
+    assert script.requests[0]["key"] is None
+
+
+@pytest.mark.parametrize("key", ["hush hush", "hush\n", "hüsh"])
+def test_a_key_that_no_header_carries_is_refused_and_not_repeated(key: str) -> None:
+    with pytest.raises(ConfigError, match="characters that no key has") as raised:
+        Client("http://127.0.0.1:9", api_key=key)
+    assert key.strip() not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"), [(401, "ATTUNE_API_KEY"), (403, "a key with other scopes"), (429, "a higher limit")]
+)
+def test_what_a_key_does_not_open_comes_with_advice(client: Client, script: Script, status: int, advice: str) -> None:
+    script.come_back = "60"
+    script.tell((status, {"error": {"message": "not with this key", "field": None}}))
+    with pytest.raises(EndpointError, match=f"not with this key; .*{advice}") as raised:
+        client.model()
+    assert (raised.value.status, len(script.requests)) == (status, 1)
+
+
+def test_a_limit_that_is_reached_is_waited_for(client: Client, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(typed.time, "sleep", waited.append)
+    script.come_back = "2"
+    script.tell((429, {"error": {"message": "too fast", "field": None}}), (200, TAKEN))
+    assert client.feedback("s", "u", "i", "like").position == 7
+    assert waited == [2.0]
+    sent = [request["body"]["event_id"] for request in script.requests]
+    assert sent[0] == sent[1]
