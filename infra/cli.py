@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from infra.commands import benches, export, imports, models, people, upkeep
+from infra.commands import benches, export, imports, keys, models, people, upkeep
 from infra.commands.options import SERVERS, START
 from infra.platform import cli as platform
 
@@ -56,6 +56,7 @@ def serve() -> None:
 
 
 platform.add_to(app)
+keys.add_to(app)
 imports.add_to(app)
 export.add_to(app)
 people.add_to(app)

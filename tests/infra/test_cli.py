@@ -79,9 +79,10 @@ def test_help_is_quick() -> None:
 MODELS = ("train", "finetune", "promote", "rollback", "versions", "compare")
 PEOPLE = ("recommend", "feedback", "users", "items")
 EVENTS = ("export", "import tabular", "import movielens")
+KEYS = ("keys create", "keys list", "keys revoke")
 
 
-@pytest.mark.parametrize("command", [*MODELS, *PEOPLE, *EVENTS])
+@pytest.mark.parametrize("command", [*MODELS, *PEOPLE, *EVENTS, *KEYS])
 def test_help_teaches_by_example_and_offers_json(every_help, command: str) -> None:
     page = every_help["pages"][command]
     examples = [line for line in page.splitlines() if line.strip().startswith(f"attune {command}")]
@@ -103,6 +104,7 @@ def test_the_first_page_tells_exit_statuses_and_completion(attune) -> None:
         ("attune train --recipe s", {"small"}),
         ("attune rollback ", {"7", "12"}),
         ("attune compare c", {"champion", "challenger"}),
+        ("attune keys create shop --scope re", {"recommend"}),
     ],
 )
 def test_shells_complete_kinds_recipes_and_versions(tmp_path: Path, line: str, offered: set[str]) -> None:
