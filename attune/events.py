@@ -63,11 +63,15 @@ class Shown(msgspec.Struct, frozen=True):
     propensity: float
 
 
-class Candidate(msgspec.Struct, frozen=True):
-    """One item that the policy could have drawn from, with its score before the draw."""
+class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One item that the policy could have drawn from, with its score before the draw and the source that named it.
+
+    A slate of before there were sources has none: its content, and so its digest, stays what it was.
+    """
 
     item_id: str
     score: float
+    source: str = ""
 
 
 class Slate(Event, frozen=True, kw_only=True, tag="slate"):

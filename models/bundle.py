@@ -112,6 +112,11 @@ class Bundle:
         return self.hybrid.popularity
 
     @property
+    def likeness_ND(self) -> np.ndarray:
+        """The items as unit vectors, float32: how alike two of them are is what the policy's diversity goes by."""
+        return self.hybrid.network.unit_items_ND
+
+    @property
     def parts(self) -> tuple[Recommender, ...]:
         """The recommenders that the hybrid mixes, each usable alone."""
         return self.hybrid.parts
@@ -213,4 +218,5 @@ def _catalogue(columns: Mapping[str, Any], stats_NF: np.ndarray) -> Catalogue:
 def _policy(described: Mapping[str, Any]) -> PlackettLuce:
     if described["name"] != "plackett-luce":
         raise ValueError(f"unknown policy {described['name']!r}")
-    return PlackettLuce(float(described["temperature"]), int(described["candidates"]))
+    diversity = float(described.get("diversity", 0.0))
+    return PlackettLuce(float(described["temperature"]), int(described["candidates"]), diversity)

@@ -21,12 +21,15 @@ class Catalogue:
     years: tuple[float | None, ...]
     stats_NF: np.ndarray
     index: dict[str, int] = field(init=False, repr=False, compare=False)
+    new_places: np.ndarray = field(init=False, repr=False, compare=False)
+    """The places of items without statistics: nobody had used them by the end of the training window."""
 
     def __post_init__(self) -> None:
         lengths = {len(self.item_ids), len(self.titles), len(self.genres), len(self.years), len(self.stats_NF)}
         if len(lengths) != 1:
             raise ValueError(f"columns of unequal length: {sorted(lengths)}")
         object.__setattr__(self, "index", {item_id: place for place, item_id in enumerate(self.item_ids)})
+        object.__setattr__(self, "new_places", np.flatnonzero(np.isnan(self.stats_NF[:, 0])))
         if len(self.index) != len(self.item_ids):
             raise ValueError("an item id stands twice in the catalogue")
 

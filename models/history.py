@@ -43,6 +43,10 @@ class HistoryBatch:
     def __len__(self) -> int:
         return len(self.items_BL)
 
+    def select(self, rows: np.ndarray) -> "HistoryBatch":
+        """Those users, in the order of ``rows``, as a batch of their own."""
+        return HistoryBatch(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
     def rows(self, start: int, stop: int) -> "HistoryBatch":
         """The users from ``start`` up to ``stop``, as a batch of their own."""
         part = slice(start, stop)

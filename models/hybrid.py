@@ -1,4 +1,7 @@
-"""The hybrid: the network's, item-kNN's and popularity's scores, mixed by weights that validation chose."""
+"""The hybrid: the network's, item-kNN's and popularity's scores, mixed by weights that validation chose.
+
+Beside them, where the hybrid has one, stands the user's preference vector, which moves with every reaction.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,8 +14,13 @@ from models.catalogue import Catalogue
 from models.contract import Recommender
 from models.history import HistoryBatch
 from models.network.sequence import SequenceRecommender
+from models.ranking.preference import Preference
 
 PARTS = ("network", "item-knn", "popularity")
+SOURCES = ("sequence", "item-knn", "popularity")
+"""What slates call the parts as sources of candidates."""
+
+PREFERENCE = "preference"
 
 
 class Part(Recommender, Protocol):
@@ -53,6 +61,7 @@ class Hybrid:
     knn: ItemKnn
     popularity: Popularity
     weights: tuple[float, float, float]
+    preference: Preference | None = None
     name: str = "hybrid"
     _popular_1N: np.ndarray = field(init=False, repr=False, compare=False)
 
@@ -74,20 +83,38 @@ class Hybrid:
 
     def scores_of(self, batch: HistoryBatch, states_BD: np.ndarray) -> np.ndarray:
         """``scores`` of users whose ``states`` are known already."""
+        return self.mix(self.sources(batch, states_BD), len(batch))
+
+    def sources(self, batch: HistoryBatch, states_BD: np.ndarray) -> dict[str, np.ndarray]:
+        """What each part says, by the name that a slate gives it: (B, N), or (1, N) where it says the same to all."""
         network, knn, popularity = self.weights
-        found_BN = []
+        found: dict[str, np.ndarray] = {}
         if network:
-            found_BN.append((normalised(self.network.scores_of(states_BD)), network))
+            found[SOURCES[0]] = normalised(self.network.scores_of(states_BD))
+        if self.preference is not None:
+            items_ND = self.network.unit_items_ND
+            found[PREFERENCE] = self.preference.scores(self.preference.vectors(batch, items_ND), items_ND)
         if knn:
-            found_BN.append((normalised(self.knn.scores(batch)), knn))
+            found[SOURCES[1]] = normalised(self.knn.scores(batch))
         if popularity:
-            found_BN.append((np.repeat(self._popular_1N, len(batch), axis=0), popularity))
-        return mixed([scores_BN for scores_BN, _ in found_BN], [weight for _, weight in found_BN])
+            found[SOURCES[2]] = self._popular_1N
+        return found
+
+    def mix(self, sources: Mapping[str, np.ndarray], users: int) -> np.ndarray:
+        """scores_BN: the weighted sum of what ``sources`` gave for so many users."""
+        weights = dict(zip(SOURCES, self.weights, strict=True))
+        if self.preference is not None:
+            weights[PREFERENCE] = self.preference.weight
+        shape = (users, self._popular_1N.shape[1])
+        return mixed(
+            [np.broadcast_to(scores_BN, shape) for scores_BN in sources.values()], [weights[name] for name in sources]
+        )
 
     def settings(self) -> dict[str, Any]:
         """What ``restore`` needs beside the tensors, as JSON values."""
         return {
             "weights": list(self.weights),
+            **({"preference": self.preference.settings()} if self.preference else {}),
             **{name: part.settings() for name, part in zip(PARTS, self.parts, strict=True)},
         }
 
@@ -110,6 +137,7 @@ class Hybrid:
             ItemKnn.restore(settings["item-knn"], own("item-knn")),
             Popularity.restore(settings["popularity"], own("popularity")),
             (float(network), float(knn), float(popularity)),
+            Preference.restore(settings["preference"]) if "preference" in settings else None,
         )
 
 

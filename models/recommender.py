@@ -1,10 +1,10 @@
 """The pipeline: a user's state and a bundle in, a slate out. Pure: replay, gates and serving all run this."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -16,12 +16,22 @@ from models.catalogue import Catalogue
 from models.contract import Recommender
 from models.history import HISTORY_LIMIT, KIND_INDEX, HistoryBatch
 from models.ranking.policy import Allowed, PlackettLuce
-from models.ranking.retrieval import top_k
+from models.ranking.retrieval import gather
 
 CHAMPION = "champion"
 POPULARITY = "popularity"
 
+NOTHING = np.zeros(0, np.int64)
 UNKNOWN_USER_STATS = np.full(len(USER_STATS), np.nan, np.float32)
+
+
+@runtime_checkable
+class Mixture(Protocol):
+    """A recommender of several sources (``models.hybrid.Hybrid`` is one): each can be asked on its own."""
+
+    def states(self, batch: HistoryBatch) -> np.ndarray: ...
+    def sources(self, batch: HistoryBatch, states_BD: np.ndarray) -> dict[str, np.ndarray]: ...
+    def mix(self, sources: Mapping[str, np.ndarray], users: int) -> np.ndarray: ...
 
 
 class Served(Protocol):
@@ -35,6 +45,8 @@ class Served(Protocol):
     def popularity(self) -> Recommender: ...
     @property
     def policy(self) -> PlackettLuce: ...
+    @property
+    def likeness_ND(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,22 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """One question: for whom, and what.
+
+    ``user_stats`` has shape (F,), NaN or None where unknown. ``removed`` are places of the catalogue that may not
+    come back, beside what the user saw and excludes. ``allowed`` is a rule over the candidates, see
+    ``models.ranking.policy``.
+    """
+
+    state: UserState
+    user_stats: np.ndarray | None
+    request: Request
+    removed: np.ndarray = field(default_factory=lambda: NOTHING)
+    allowed: Allowed | None = None
+
+
+@dataclass(frozen=True)
 class Recommendation:
     """The slate, and what it was drawn from; these fields go into the logged slate as they are."""
 
@@ -62,6 +90,14 @@ class Recommendation:
     context: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Users:
+    """The users of some questions as the model sees them: histories, and ``states_BD`` (B, 0 without a network)."""
+
+    batch: HistoryBatch
+    states_BD: np.ndarray
+
+
 def recommend(
     bundle: Served,
     state: UserState,
@@ -69,39 +105,87 @@ def recommend(
     request: Request,
     allowed: Allowed | None = None,
 ) -> Recommendation:
-    """A slate for one user: score everything, remove what was seen or excluded, draw by the policy.
+    """A slate for one user; see ``recommend_many``."""
+    return recommend_many(bundle, [Asked(state, user_stats, request, allowed=allowed)])[0]
 
-    A user without any usable history is served by the bundle's popularity, and ``served_by`` says so.
-    ``user_stats`` has shape (F,), NaN or None where unknown. As many items come back as are asked for, unless
-    fewer are left. ``allowed`` is a rule over the candidates, see ``models.ranking.policy``.
+
+def recommend_many(bundle: Served, asked: Sequence[Asked], users: Users | None = None) -> list[Recommendation]:
+    """A slate for each question: score everything, remove what may not come back, gather candidates, draw.
+
+    Each is the slate that the question alone would have got. A user without any usable history is served by the
+    bundle's popularity, and ``served_by`` says so. As many items come back as are asked for, unless fewer are left.
+    ``users`` is what ``encode`` gave for these questions.
     """
-    stats_1F = (UNKNOWN_USER_STATS if user_stats is None else user_stats)[None, :]
-    batch = histories_from_states(bundle.catalogue, [state], stats_1F, request.now)
-    known = bool((batch.items_BL > 0).any())
-    scores_N = (bundle.hybrid if known else bundle.popularity).scores(batch)[0]
-    removed = bundle.catalogue.places([*state.seen, *request.exclude])
-    places_C = top_k(scores_N, max(bundle.policy.depth, request.k), removed)
-    scores_C = scores_N[places_C]
+    users = users or encode(bundle, asked)
+    known_B = users.batch.items_BL[:, -1] > 0
+    found: dict[int, Recommendation] = {}
+    for recommender, name, mask_B in ((bundle.hybrid, CHAMPION, known_B), (bundle.popularity, POPULARITY, ~known_B)):
+        rows = np.flatnonzero(mask_B)
+        if len(rows):
+            sources, mixed_BN = _scored(recommender, users.batch.select(rows), users.states_BD[rows])
+            for row, place in enumerate(rows.tolist()):
+                own = {source: scores_BN[row % len(scores_BN)] for source, scores_BN in sources.items()}
+                found[place] = _slate(bundle, asked[place], own, mixed_BN[row], name)
+    return [found[place] for place in range(len(asked))]
+
+
+def encode(bundle: Served, asked: Sequence[Asked], known: Sequence[np.ndarray | None] = ()) -> Users:
+    """The users of the questions; a state (D,) that is ``known`` already is not computed again."""
+    stats_BF = np.stack([UNKNOWN_USER_STATS if one.user_stats is None else one.user_stats for one in asked])
+    now_B = np.array([one.request.now for one in asked], np.int64)
+    batch = histories_from_states(bundle.catalogue, [one.state for one in asked], stats_BF, now_B)
+    if not isinstance(bundle.hybrid, Mixture):
+        return Users(batch, np.zeros((len(asked), 0), np.float32))
+    states: list[np.ndarray | None] = list(known) or [None] * len(asked)
+    missing = [place for place, state_D in enumerate(states) if state_D is None]
+    if missing:
+        part = batch if len(missing) == len(asked) else batch.select(np.array(missing))
+        for place, state_D in zip(missing, bundle.hybrid.states(part), strict=True):
+            states[place] = state_D
+    return Users(batch, np.stack([state_D for state_D in states if state_D is not None]))
+
+
+def _scored(
+    recommender: Recommender, batch: HistoryBatch, states_BD: np.ndarray
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """What the sources say, and all of it mixed."""
+    if isinstance(recommender, Mixture):
+        sources = recommender.sources(batch, states_BD)
+        return sources, recommender.mix(sources, len(batch))
+    scores_BN = recommender.scores(batch)
+    return {recommender.name: scores_BN}, scores_BN
+
+
+def _slate(
+    bundle: Served, asked: Asked, sources: Mapping[str, np.ndarray], mixed_N: np.ndarray, served_by: str
+) -> Recommendation:
+    request, policy, catalogue = asked.request, bundle.policy, bundle.catalogue
+    seen = catalogue.places([*asked.state.seen, *request.exclude])
+    removed = np.concatenate([seen, asked.removed])
+    found = gather(mixed_N, sources, max(policy.depth, request.k), removed, catalogue.new_places)
+    scores_C = mixed_N[found.places_C]
     seed = secrets.randbits(53) if request.seed is None else request.seed
-    drawn = bundle.policy.draw(scores_C, request.k, np.random.default_rng(seed), allowed, keys_C=places_C)
-    ids_C = [bundle.catalogue.item_ids[place] for place in places_C]
+    rng = np.random.default_rng(seed)
+    vectors_CD = bundle.likeness_ND[found.places_C] if policy.diversity else None
+    drawn = policy.draw(scores_C, request.k, rng, asked.allowed, found.places_C, vectors_CD)
+    ids_C = [catalogue.item_ids[place] for place in found.places_C.tolist()]
     chosen = zip(drawn.places_K.tolist(), drawn.propensities_K.tolist(), strict=True)
     return Recommendation(
         shown=[Shown(ids_C[place], float(scores_C[place]), propensity) for place, propensity in chosen],
-        candidates=[Candidate(*pair) for pair in zip(ids_C, scores_C.tolist(), strict=True)],
-        policy={**bundle.policy.describe(), "seed": seed},
-        served_by=CHAMPION if known else POPULARITY,
+        candidates=[Candidate(*one) for one in zip(ids_C, scores_C.tolist(), found.sources_C, strict=True)],
+        policy={**policy.describe(), "seed": seed},
+        served_by=served_by,
         context=request.context,
     )
 
 
 def histories_from_states(
-    catalogue: Catalogue, states: Sequence[UserState], user_stats_BF: np.ndarray, now: int
+    catalogue: Catalogue, states: Sequence[UserState], user_stats_BF: np.ndarray, now: int | np.ndarray
 ) -> HistoryBatch:
     """The states' histories as arrays, the same that ``models.learning.dataset.histories`` gives for these events.
 
     Events that were taken back and items that the catalogue lacks are left out; item statistics are the
-    catalogue's. The batch is as long as its longest history, at least 1.
+    catalogue's. The batch is as long as its longest history, at least 1. ``now`` is one time for all, or one each.
     """
     events = [[one for one in state.recent if not one.retracted] for state in states]
     places = [catalogue.places([one.item_id for one in row]) for row in events]

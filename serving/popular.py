@@ -44,6 +44,11 @@ class Popular:
         """The recommender for users without."""
         return self
 
+    @property
+    def likeness_ND(self) -> np.ndarray:
+        """Nothing is known of the items but their counts: no two are alike."""
+        return np.zeros((len(self.catalogue), 1), np.float32)
+
     def scores(self, batch: HistoryBatch) -> np.ndarray:
         """The logarithm of every item's count, for every user: scores_BN, float32."""
         return np.tile(self._scores_N, (len(batch), 1))

@@ -163,7 +163,7 @@ def _coverage(replays: Mapping[str, Evaluation], limits: GateLimits) -> Gate:
 def _latencies(challenger: Bundle, training_set: TrainingSet, after: int) -> tuple[float, float]:
     """The milliseconds of an answer: the challenger's, and those of its popularity alone."""
     states = states_of(training_set, after, LATENCY_USERS)
-    plain = PopularityAlone(challenger.catalogue, challenger.popularity, challenger.policy)
+    plain = PopularityAlone(challenger.catalogue, challenger.popularity, challenger.policy, challenger.likeness_ND)
     model_ms, popularity_ms = answer_ms([challenger, plain], states, int(training_set.times.max()))
     return model_ms, popularity_ms
 

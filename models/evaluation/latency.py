@@ -27,6 +27,7 @@ class PopularityAlone:
     catalogue: Catalogue
     popularity: Recommender
     policy: PlackettLuce
+    likeness_ND: np.ndarray
 
     @property
     def hybrid(self) -> Recommender:

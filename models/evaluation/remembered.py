@@ -1,37 +1,57 @@
-"""The parts of a hybrid, each asked once a batch though the hybrid and the report both want to know."""
+"""A hybrid and its parts, the costly work done once a batch though the hybrid and each part are to be measured."""
 
-from dataclasses import replace
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from models.contract import Recommender
 from models.history import HistoryBatch
-from models.hybrid import Hybrid
+from models.hybrid import SOURCES, Hybrid
 
 
-class Remembered:
-    """A recommender that keeps its latest answer: the same batch object is not scored again."""
+class RememberedHybrid:
+    """The hybrid, which keeps what its sources said of the latest batch: the same object is not scored again."""
 
-    def __init__(self, recommender: Recommender) -> None:
-        self._recommender = recommender
+    def __init__(self, hybrid: Hybrid) -> None:
+        self.hybrid = hybrid
+        self.name = hybrid.name
         self._asked: HistoryBatch | None = None
-        self._answer = np.zeros((0, 0), np.float32)
+        self._sources: dict[str, np.ndarray] = {}
+
+    def scores(self, batch: HistoryBatch) -> np.ndarray:
+        """The hybrid's."""
+        return self.hybrid.mix(self.sources(batch), len(batch))
+
+    def sources(self, batch: HistoryBatch) -> dict[str, np.ndarray]:
+        """``Hybrid.sources``; the caller must not write into them."""
+        if batch is not self._asked:
+            self._asked, self._sources = batch, self.hybrid.sources(batch, self.hybrid.states(batch))
+        return self._sources
+
+
+@dataclass(frozen=True)
+class RememberedPart:
+    """One part alone: its scores as the hybrid normalised them, which ranks the same, or its own where it has none."""
+
+    whole: RememberedHybrid
+    source: str
+    part: Any
 
     @property
     def name(self) -> str:
-        """The recommender's."""
-        return self._recommender.name
+        """The part's."""
+        return str(self.part.name)
 
     def scores(self, batch: HistoryBatch) -> np.ndarray:
-        """The recommender's; the caller must not write into them."""
-        if batch is not self._asked:
-            self._asked, self._answer = batch, self._recommender.scores(batch)
-        return self._answer
+        """The part's; the caller must not write into them."""
+        found = self.whole.sources(batch).get(self.source)
+        if found is None:
+            found = self.part.scores(batch)
+        return np.broadcast_to(found, (len(batch), found.shape[1]))
 
 
-def remembering(hybrid: Hybrid) -> tuple[Hybrid, tuple[Remembered, ...]]:
-    """The same hybrid over parts that remember, and those parts."""
-    parts = tuple(Remembered(part) for part in hybrid.parts)
-    network, knn, popularity = cast(tuple[Any, Any, Any], parts)
-    return replace(hybrid, network=network, knn=knn, popularity=popularity), parts
+def remembering(hybrid: Hybrid) -> tuple[Recommender, tuple[Recommender, ...]]:
+    """The same hybrid, and its parts; in one thread."""
+    whole = RememberedHybrid(hybrid)
+    return whole, tuple(RememberedPart(whole, *one) for one in zip(SOURCES, hybrid.parts, strict=True))

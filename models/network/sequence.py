@@ -9,6 +9,7 @@ that nobody touched yet has a score. Manner: SASRec (Kang and McAuley 2018), eSA
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from models.catalogue import Catalogue
 from models.history import HistoryBatch
 from models.network.blocks import Block, causal_mask
 from models.network.config import SequenceConfig
+from models.ranking.preference import unit_rows
 
 REWARD_ANCHORS = 5
 GAP_BUCKETS = 32
@@ -179,6 +181,11 @@ class SequenceRecommender:
         self.genre_names = genre_names
         with torch.inference_mode():
             self.items_ND = network.items()
+
+    @cached_property
+    def unit_items_ND(self) -> np.ndarray:
+        """The items' representations at length 1, float32 on the CPU: the space of preferences and of likeness."""
+        return unit_rows(self.items_ND.float().cpu().numpy())
 
     def scores(self, batch: HistoryBatch) -> np.ndarray:
         """scores_BN: the logits of every item for what comes next."""

@@ -1,16 +1,73 @@
-"""Candidates by exact search: the whole catalogue is scored, what may not come back is removed first."""
+"""Candidates by exact search: the whole catalogue is scored, what may not come back is removed first.
+
+Several sources name candidates, each within its quota, so that no one of them decides alone what may be shown; the
+best by the mixed score fill up what is left.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
+MIX = "mix"
+"""The source of a candidate that no quota brought: it is among the best by the mixed score."""
 
-def top_k(scores_N: np.ndarray, k: int, removed: np.ndarray | None = None) -> np.ndarray:
+NEW = "new"
+"""The source of items that nobody had used when the model was trained: the best of them by the mixed score."""
+
+QUOTAS: Mapping[str, int] = {"sequence": 20, "preference": 10, "item-knn": 20, "popularity": 5, NEW: 5}
+"""How many candidates each source names, of the policy's depth."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """C candidates, the best by the mixed score first: their places (int64), and who named each."""
+
+    places_C: np.ndarray
+    sources_C: list[str]
+
+
+def gather(
+    mixed_N: np.ndarray, parts: Mapping[str, np.ndarray], depth: int, removed: np.ndarray, new: np.ndarray | None = None
+) -> Candidates:
+    """At most ``depth`` candidates: each part's best within its quota, then the best by the mixed score.
+
+    ``parts`` are the sources' own scores (N,), ``removed`` the places (any order, repeats and -1 allowed) taken out
+    before any search, ``new`` the places of new items. As many come back as are left, up to ``depth``. With less
+    depth than all quotas together each has its share of it.
+    """
+    masked_N = mask(mixed_N[None], np.zeros(len(removed), np.int64), removed)[0]
+    closed = np.flatnonzero(masked_N == -np.inf)
+    share = min(1.0, depth / sum(QUOTAS.values()))
+    named: dict[int, str] = {}
+    for name, scores_N in parts.items():
+        own_N = scores_N.copy()
+        own_N[closed] = -np.inf
+        _name(named, top_k(own_N, int(share * QUOTAS.get(name, 0))), name)
+    if new is not None:
+        _name(named, new[top_k(masked_N[new], int(share * QUOTAS[NEW]))], NEW)
+    for place in top_k(masked_N, depth).tolist():
+        if len(named) >= depth:
+            break
+        named.setdefault(place, MIX)
+    places = np.fromiter(named, np.int64, len(named))
+    sources = list(named.values())
+    order = np.lexsort((places, -masked_N[places]))
+    return Candidates(places[order], [sources[place] for place in order.tolist()])
+
+
+def _name(named: dict[int, str], places: np.ndarray, source: str) -> None:
+    """The first source that names an item is the one that is logged."""
+    for place in places.tolist():
+        named.setdefault(place, source)
+
+
+def top_k(masked_N: np.ndarray, k: int) -> np.ndarray:
     """The places of the ``k`` best items, best first, int64; equal scores stand in catalogue order.
 
-    ``removed`` (int64 places, any order, repeats and -1 allowed) is taken out before the search, so ``k`` come
-    back whenever ``k`` are left.
+    What is removed has the score -inf and never comes back, so ``k`` do whenever ``k`` are left.
     """
-    masked_N = mask(scores_N[None, :], np.zeros(0 if removed is None else len(removed), np.int64), removed)
-    return top_k_rows(masked_N, k)[0]
+    return top_k_rows(masked_N[None], k)[0]
 
 
 def mask(scores_BN: np.ndarray, rows: np.ndarray, places: np.ndarray | None) -> np.ndarray:
@@ -25,6 +82,8 @@ def mask(scores_BN: np.ndarray, rows: np.ndarray, places: np.ndarray | None) -> 
 def top_k_rows(masked_BN: np.ndarray, k: int) -> list[np.ndarray]:
     """``top_k`` of each row of scores in which -inf marks what was removed."""
     count = masked_BN.shape[1]
+    if k <= 0:
+        return [np.zeros(0, np.int64) for _ in masked_BN]
     if k >= count:
         pools = [np.flatnonzero(row_N > -np.inf) for row_N in masked_BN]
     else:

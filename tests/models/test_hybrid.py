@@ -13,6 +13,7 @@ from models.hybrid import Hybrid, normalised
 from models.learning.selection import MixSearch
 from models.learning.training import Trained
 from models.learning.validation import Validation
+from models.ranking.preference import Preference
 
 MIXES = [(0.5, 0.5, 0.0), (0.3, 0.3, 0.4), (0.01, 0.01, 0.98)]
 
@@ -118,3 +119,15 @@ def test_a_part_without_weight_is_not_asked(trained_on_tastes: Trained):
     hybrid = trained_on_tastes.hybrid
     mute = Hybrid(Silent(), hybrid.knn, hybrid.popularity, (0.0, 1.0, 0.0))  # type: ignore[arg-type]
     assert mute.scores(said([1], "like", 1.0)).shape == (1, 32)
+
+
+def test_a_preference_joins_the_mix_and_travels_with_the_hybrid(trained_on_tastes: Trained):
+    plain = replace(trained_on_tastes.hybrid, preference=None)
+    hybrid = replace(plain, preference=Preference(step=0.3, weight=0.2))
+    batch = said([1, 20, 3], "like", 1.0)
+    items_ND = hybrid.network.unit_items_ND
+    moved_BN = hybrid.preference.vectors(batch, items_ND) @ items_ND.T
+    np.testing.assert_allclose(hybrid.scores(batch), plain.scores(batch) + 0.2 * moved_BN, atol=1e-6)
+    again = Hybrid.restore(trained_on_tastes.catalogue, hybrid.settings(), hybrid.tensors())
+    np.testing.assert_allclose(again.scores(batch), hybrid.scores(batch), atol=1e-6)
+    assert Hybrid.restore(trained_on_tastes.catalogue, plain.settings(), plain.tensors()).preference is None

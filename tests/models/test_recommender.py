@@ -1,6 +1,6 @@
 """The pipeline: the same events give the same arrays as in training, and one seed one slate."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from attune.events import Interaction, Logged
 from attune.user_state import UserState, empty, fold
+from models.bundle import Bundle
 from models.catalogue import Catalogue
 from models.contract import Recommender
 from models.history import HistoryBatch
 from models.learning.dataset import Groups, Ragged, histories, seen
 from models.ranking.policy import PlackettLuce
-from models.recommender import Request, histories_from_states, recommend
+from models.recommender import Asked, Request, encode, histories_from_states, recommend, recommend_many
 
 ITEMS = tuple(f"i{place:02d}" for place in range(30))
 CATALOGUE = Catalogue(ITEMS, ("",) * 30, ((),) * 30, (None,) * 30, np.random.default_rng(0).random((30, 4), np.float32))
@@ -28,6 +29,7 @@ class SmallBundle:
     popularity: Recommender
     policy: PlackettLuce = POLICY
     catalogue: Catalogue = CATALOGUE
+    likeness_ND: np.ndarray = field(default_factory=lambda: np.zeros((30, 1), np.float32))
 
 
 def state_of(events: list[tuple[str, str, str, float | None, int]], retracted: tuple[int, ...] = ()) -> UserState:
@@ -154,3 +156,29 @@ def test_the_pipeline_depends_on_the_history(bundle: SmallBundle) -> None:
 def test_a_batch_of_nobody() -> None:
     batch: HistoryBatch = histories_from_states(CATALOGUE, [], np.zeros((0, 4)), NOW)
     assert len(batch) == 0
+
+
+def test_many_questions_at_once_get_the_slates_that_each_would_have_got_alone(bundle_folder) -> None:
+    """Users with histories of all lengths, without any, with their own exclusions and rules, in one batch."""
+    bundle = Bundle.load(bundle_folder)
+    random = np.random.default_rng(0)
+    asked = []
+    for user in range(12):
+        rows = [
+            ("u", bundle.catalogue.item_ids[random.integers(len(bundle.catalogue))], "like", None, 10 * place + 1)
+            for place in range(user)
+        ]
+        request = Request(5, NOW + user, exclude=(bundle.catalogue.item_ids[user],), seed=user)
+        asked.append(Asked(state_of(rows), None, request, removed=np.array([user + 1])))
+    together = recommend_many(bundle, asked)
+    alone = [recommend_many(bundle, [one])[0] for one in asked]
+    assert [[one.item_id for one in slate.shown] for slate in together] == [
+        [one.item_id for one in slate.shown] for slate in alone
+    ]
+    for left, right in zip(together, alone, strict=True):
+        assert left.served_by == right.served_by
+        np.testing.assert_allclose([c.score for c in left.candidates], [c.score for c in right.candidates], atol=1e-5)
+        np.testing.assert_allclose([s.propensity for s in left.shown], [s.propensity for s in right.shown], rtol=1e-3)
+    known = encode(bundle, asked).states_BD
+    again = recommend_many(bundle, asked, encode(bundle, asked, [*known[:6], *[None] * 6]))
+    assert [slate.shown for slate in again] == [slate.shown for slate in together]
