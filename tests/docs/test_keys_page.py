@@ -1,0 +1,27 @@
+"""Which key opens which route stands in docs/reference/http.md, and nobody forgot to say it of a route."""
+
+import pytest
+
+from attune.scopes import SCOPES
+from serving.keys import NEEDED, OPEN, needed
+
+
+@pytest.fixture
+def routes(page) -> list[tuple[str, str]]:
+    """The routes of the reference (which another test holds against the code), as method and path."""
+    titles = page("reference/http.md").section("Routes").headings(3)
+    return [(method, path) for method, path in (title.strip("`").split(" ", 1) for title in titles)]
+
+
+def test_every_route_has_a_scope_or_needs_none(routes) -> None:
+    beginnings = {(method, "/".join(path.split("/", 3)[:3])): path for method, path in routes}
+    forgotten = [path for beginning, path in beginnings.items() if beginning not in NEEDED and path not in OPEN]
+    assert not forgotten, f"say in serving.keys.NEEDED which scope opens {', '.join(forgotten)}"
+
+
+def test_every_scope_is_documented_with_its_routes(page, routes) -> None:
+    rows = []
+    for scope, meaning in SCOPES.items():
+        opened = ", ".join(f"`{method} {path}`" for method, path in routes if needed(method, path) == scope)
+        rows.append(f"| `{scope}` | {meaning} | {'every route' if scope == 'admin' else opened or '-'} |")
+    page("reference/http.md").section("Keys and limits").holds(rows)
