@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from attune.errors import ConfigError
+from attune.redis_address import RedisAddress, redis_address
 
 PREFIX = "ATTUNE_"
 BESIDE = frozenset({"ATTUNE_DIE_WITH_PARENT", "ATTUNE_TEST_DATA"})
@@ -24,13 +25,19 @@ BESIDE = frozenset({"ATTUNE_DIE_WITH_PARENT", "ATTUNE_TEST_DATA"})
 class Settings(BaseSettings):
     """The settings of one installation; everything that attune writes lies under ``var``.
 
-    Building them raises ConfigError for an ``ATTUNE_`` variable that is no setting, and names the nearest one.
+    Building them raises ConfigError for an ``ATTUNE_`` variable that is no setting, and names the nearest one; and for
+    an address that cannot be meant.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True)
 
     var: Path = Field(default=Path("var"), description="The folder that holds everything attune writes.")
     database_url: str = Field(default="", description="Event log and promotions; empty: SQLite under `var/log`.")
+    online_store_url: SecretStr | None = Field(
+        default=None,
+        description="A Redis for what is known of users online, `redis://[USER:PASSWORD@]HOST:PORT[/DATABASE]` "
+        "(`rediss://` for TLS); empty: SQLite under `var/feast/online`.",
+    )
     profile: Literal["local", "production"] = Field(
         default="local", description="`production` refuses to start with missing or default secrets."
     )
@@ -105,6 +112,7 @@ class Settings(BaseSettings):
             if name.startswith(PREFIX) and name not in known | BESIDE:
                 nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
                 raise ConfigError(f"{name} is no setting; the nearest is {nearest}: correct it or unset it")
+        _ = self.online_address
 
     def as_environment(self) -> dict[str, str]:
         """The same settings as variables for another process, with folders that do not depend on where it runs."""
@@ -133,6 +141,12 @@ class Settings(BaseSettings):
     def feast_folder(self) -> Path:
         """Feast's registry, online store and offline files."""
         return self.var / "feast"
+
+    @property
+    def online_address(self) -> RedisAddress | None:
+        """The Redis that is the online store; None where it is SQLite."""
+        url = self.online_store_url.get_secret_value() if self.online_store_url else ""
+        return redis_address(url, "ATTUNE_ONLINE_STORE_URL") if url else None
 
     @property
     def bundles_folder(self) -> Path:

@@ -3,7 +3,8 @@
 The watermark only says whose states to look at. What is folded is always the user's tail in the log after the
 position that the stored state itself carries, so a watermark or a store from another moment (a crash, a restored
 file) costs freshness and never truth: a state can lag, it cannot skip. Beside the watermark stands the id of the log
-that it counts in: states that were folded from another log are refused.
+that it counts in: states that were folded from another log are refused. A single state that this log does not bear out
+(its user has no event at its position) is taken out of the store and folded anew.
 
 Run it as ``python -m features.state_keeper``; TERM ends it after the batch at hand.
 """
@@ -11,7 +12,6 @@ Run it as ``python -m features.state_keeper``; TERM ends it after the batch at h
 import contextlib
 import fcntl
 import logging
-import os
 import threading
 from collections.abc import Iterator
 
@@ -41,11 +41,11 @@ class StateKeeper:
         self._log = log
         self._store = store
         self._settings = settings
-        self._path = store.keeper_folder / "keeper.position"
+        self._watermark = store.watermark()
 
     def position(self) -> int:
         """The log position up to which every user's state was looked at."""
-        return self._watermark()[0]
+        return self._watermark.read()[0]
 
     def step(self) -> int:
         """Take one micro-batch of the log; how many events it held (0: nothing was new).
@@ -54,11 +54,11 @@ class StateKeeper:
         Raises FeatureStoreError when the online states belong to another log: the watermark carries another id, or
         lies beyond the end (a log that was put back to an older backup).
         """
-        (after, known_id), head, log_id = self._watermark(), self._log.head(), self._log.log_id()
+        (after, known_id), head, log_id = self._watermark.read(), self._log.head(), self._log.log_id()
         if after > head or known_id not in ("", log_id):
             raise FeatureStoreError(
-                f"{self._path} says {after} of log {known_id or 'unknown'} and log {log_id} ends at {head}: the online "
-                f"states were folded from another log; stop attune, remove {self._path.parent} and apply again"
+                f"{self._watermark} says {after} of log {known_id or 'unknown'} and log {log_id} ends at {head}: the "
+                f"online states were folded from another log; stop attune, {self._watermark.remedy}"
             )
         if after == head:
             return 0
@@ -67,7 +67,7 @@ class StateKeeper:
         for start in range(0, len(users), PUSH):
             self._refresh(users[start : start + PUSH])
         full = len(columns["position"]) == BATCH
-        self._remember(columns["position"][-1] if full else head, log_id)
+        self._watermark.write(columns["position"][-1] if full else head, log_id)
         return len(columns["position"])
 
     def run(self, stop: threading.Event) -> None:
@@ -87,9 +87,13 @@ class StateKeeper:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the keeper's lock; raises FeatureStoreError when another keeper has it."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.with_name("keeper.lock").open("w") as lock:
+        """Hold the keeper's lock; raises FeatureStoreError when another keeper of this machine has it.
+
+        A keeper of another machine does the same work and no harm: the store itself keeps the newer of two states.
+        """
+        folder = self._store.keeper_folder
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "keeper.lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -98,21 +102,9 @@ class StateKeeper:
 
     def _refresh(self, users: list[str]) -> None:
         known = self._store.states(users)
-        folded = [current(self._log, known.get(user_id) or empty(user_id)).state for user_id in users]
-        self._store.push_states([state for state in folded if state.position > 0])
-
-    def _watermark(self) -> tuple[int, str]:
-        """The position and the id of the log that it counts in; (0, "") where nothing was kept."""
-        try:
-            position, _, log_id = self._path.read_text().strip().partition(" ")
-            return int(position), log_id
-        except (FileNotFoundError, ValueError):
-            return 0, ""
-
-    def _remember(self, position: int, log_id: str) -> None:
-        draft = self._path.with_suffix(".draft")
-        draft.write_text(f"{position} {log_id}\n")
-        os.replace(draft, self._path)
+        found = {user_id: current(self._log, known.get(user_id) or empty(user_id)) for user_id in users}
+        self._store.forget_states([known[user_id] for user_id, one in found.items() if one.astray])
+        self._store.push_states([one.state for one in found.values() if one.folded])
 
 
 def main() -> None:

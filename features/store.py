@@ -2,7 +2,7 @@
 
 Feast's registry is one file. Whoever writes it (apply, materialise) works on a draft under a lock and renames the
 draft at the end, so that readers in other processes only ever find a whole registry with every definition in it.
-The online store is SQLite in WAL mode: many processes read while the state keeper writes.
+The online store is SQLite in WAL mode or a Redis: many processes read while the state keeper writes.
 """
 
 import contextlib
@@ -11,7 +11,6 @@ import io
 import logging
 import os
 import shutil
-import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,8 +23,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pysqlite3.dbapi2 as sqlite
-from feast.infra.online_stores.sqlite import SqliteOnlineStore, SqliteOnlineStoreConfig
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RegistryConfig
 
 from attune.clock import DAY, HOUR, SECOND, Clock, system_clock, to_datetime, to_iso
@@ -34,7 +33,9 @@ from attune.errors import FeatureStoreError
 from attune.settings import Settings
 from attune.user_state import UserState
 from features import definitions as names
+from features.online_stores import OrderedRedisOnlineStoreConfig, WalSqliteOnlineStoreConfig, prepare_sqlite
 from features.state_rows import from_row, to_row
+from features.watermarks import FileWatermark, RedisWatermark, Watermark
 
 logger = logging.getLogger(__name__)
 
@@ -42,41 +43,7 @@ PROJECT = "attune"
 JOIN_ROWS = 1_000_000
 """Feast's file store merges every row of an entity with every question about it before it filters by time."""
 MATERIALIZE_ROWS = 200_000
-BUSY_SECONDS = 30.0
 STATS = {names.USER_VIEW: (Columns.USER_ID, HOUR, USER_STATS), names.ITEM_VIEW: (Columns.ITEM_ID, DAY, ITEM_STATS)}
-
-
-class _Connection(sqlite.Connection):
-    """Raises the errors of Python's own module: they are the ones that Feast catches."""
-
-    def execute(self, *arguments: Any) -> Any:
-        try:
-            return super().execute(*arguments)
-        except sqlite.OperationalError as error:
-            raise sqlite3.OperationalError(str(error)) from error
-
-
-class WalSqliteOnlineStore(SqliteOnlineStore):
-    """Feast's SQLite store over a newer SQLite (3.40 may corrupt a WAL file), one connection a thread."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._local = threading.local()
-
-    def _get_conn(self, config: feast.RepoConfig) -> Any:
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = sqlite.connect(
-                self._get_db_path(config), BUSY_SECONDS, sqlite.PARSE_DECLTYPES, factory=_Connection
-            )
-            self._local.connection = connection
-        return connection
-
-
-class WalSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
-    """As Feast's own; ``type`` names our class."""
-
-    type: str = "features.store.WalSqliteOnlineStore"  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -102,15 +69,20 @@ class FeatureStore:
 
     @property
     def keeper_folder(self) -> Path:
-        """Where the state keeper keeps its watermark and lock: beside the online store."""
+        """Where the state keeper keeps its lock, and its watermark beside a SQLite store."""
         return self.folder / "online"
+
+    def watermark(self) -> Watermark:
+        """Where the state keeper notes how far it has come: in or beside the online store."""
+        address = self._settings.online_address
+        return RedisWatermark(address) if address else FileWatermark(self.keeper_folder)
 
     def apply(self) -> None:
         """Register the definitions, make the tables and the empty files; may be called again."""
         for folder in ("offline", "online"):
             (self.folder / folder).mkdir(parents=True, exist_ok=True)
-        with contextlib.closing(sqlite.connect(self.folder / "online" / "online.db", timeout=BUSY_SECONDS)) as database:
-            database.execute("PRAGMA journal_mode = WAL")
+        if self._settings.online_address is None:
+            prepare_sqlite(self._online_file, f"{PROJECT}_{names.STATE_VIEW}")
         for view, path in self._files().items():
             if not path.exists():
                 _write_parquet(_empty_table(view), path)
@@ -137,7 +109,7 @@ class FeatureStore:
             fcntl.flock(lock, fcntl.LOCK_EX)
             var = folder / "var"
             shutil.rmtree(var, ignore_errors=True)  # of a process that was killed
-            aside = FeatureStore(self._settings.model_copy(update={"var": var}))
+            aside = FeatureStore(self._settings.model_copy(update={"var": var, "online_store_url": None}))
             aside.apply()
             aside.write_stats(user_frame, item_frame)
             try:
@@ -189,19 +161,32 @@ class FeatureStore:
         answers = asked.merge(found, how="left", on=[Columns.ITEM_ID, "moment"], validate="many_to_one")
         return answers[[Columns.ITEM_ID, *ITEM_STATS]].astype(dict.fromkeys(ITEM_STATS, np.float32))
 
-    def push_states(self, states: Sequence[UserState]) -> int:
-        """Write the states that are newer, by log position, than what is online; how many were written.
+    def push_states(self, states: Sequence[UserState]) -> None:
+        """Write the states, but for those whose log position is older than what is online by then, whoever wrote it.
 
-        Reading and writing are two steps: there is one writer, the state keeper (its lock sees to that).
+        A state's timestamp in Feast is its log position, in microseconds since 1970. It grows with every event of the
+        user; the time of the user's last event does not (an event may come late), and the online store, which goes by
+        timestamps, would take the newer state for the older one.
         """
-        known = self._positions([state.user_id for state in states])
-        newer = [state for state in states if state.position > known.get(state.user_id, -1)]
-        if newer:
-            frame = pd.DataFrame([to_row(state) for state in newer])
-            frame[Columns.EVENT_TIMESTAMP] = [to_datetime(state.last_time or 0) for state in newer]
-            with _wrapped("push states"):
-                self._open().store.push(names.STATE_PUSH, frame)
-        return len(newer)
+        if not states:
+            return
+        frame = pd.DataFrame([to_row(state) for state in states])
+        frame[Columns.EVENT_TIMESTAMP] = [to_datetime(state.position) for state in states]
+        with _wrapped("push states"):
+            self._open().store.push(names.STATE_PUSH, frame)
+
+    def forget_states(self, states: Sequence[UserState]) -> None:
+        """Take these very states out: they are of another log, and their positions may be ahead of this one's.
+
+        A user's state that was replaced meanwhile stays.
+        """
+        if not states:
+            return
+        rows = {state.user_id: (_user_key(state.user_id), to_datetime(state.position)) for state in states}
+        with _wrapped("forget states"):
+            store = self._open().store
+            online: Any = store.provider.online_store  # type: ignore[attr-defined]
+            online.forget(store.config, store.get_feature_view(names.STATE_VIEW), rows)
 
     def state(self, user_id: str) -> UserState | None:
         """The user's state as last pushed, or None."""
@@ -227,11 +212,6 @@ class FeatureStore:
         row = {name: column[0] for name, column in answer.items()}
         stats = np.array([np.nan if row[name] is None else row[name] for name in USER_STATS], np.float32)
         return (None if row["position"] is None else from_row(user_id, row)), stats
-
-    def _positions(self, user_ids: Sequence[str]) -> dict[str, int]:
-        answer = self._online([f"{names.STATE_VIEW}:position"], user_ids)
-        pairs = zip(user_ids, answer.get("position", ()), strict=True)
-        return {user_id: position for user_id, position in pairs if position is not None}
 
     def _online(self, features: str | list[str], user_ids: Sequence[str]) -> dict[str, list[Any]]:
         if not user_ids:
@@ -277,12 +257,21 @@ class FeatureStore:
             project=PROJECT,
             provider="local",
             registry=RegistryConfig(path=str(registry), cache_ttl_seconds=0),
-            online_store=WalSqliteOnlineStoreConfig(path=str(self.folder / "online" / "online.db")),
+            online_store=self._online_config(),
             offline_store={"type": "file"},
             entity_key_serialization_version=3,
             repo_path=self.folder,
         )
         return feast.FeatureStore(config=config)
+
+    @property
+    def _online_file(self) -> Path:
+        return self.folder / "online" / "online.db"
+
+    def _online_config(self) -> OrderedRedisOnlineStoreConfig | WalSqliteOnlineStoreConfig:
+        if address := self._settings.online_address:
+            return OrderedRedisOnlineStoreConfig(address=address)
+        return WalSqliteOnlineStoreConfig(path=str(self._online_file))
 
     @contextlib.contextmanager
     def _drafted_registry(self) -> Iterator[feast.FeatureStore]:
@@ -308,6 +297,10 @@ class FeatureStore:
             names.ITEM_VIEW: kept.item_file,
             names.STATE_VIEW: kept.state_file,
         }
+
+
+def _user_key(user_id: str) -> EntityKey:
+    return EntityKey(join_keys=[Columns.USER_ID], entity_values=[Value(string_val=user_id)])
 
 
 def _empty_table(view: str) -> pa.Table:

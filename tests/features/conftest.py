@@ -17,8 +17,10 @@ NOW = 20_000 * DAY
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(var=tmp_path / "var")
+def settings(tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
+    """The online store is SQLite unless the test is parametrised with "redis"."""
+    url = request.getfixturevalue("redis").url if getattr(request, "param", "sqlite") == "redis" else None
+    return Settings(var=tmp_path / "var", online_store_url=url)
 
 
 @pytest.fixture

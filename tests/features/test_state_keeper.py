@@ -11,17 +11,23 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from attune.errors import EventLogError, FeatureStoreError, LogBusy
 from attune.event_log import EventLog, prepare
 from attune.events import Interaction, User
 from attune.settings import Settings
-from attune.user_state import empty, fold
+from attune.user_state import UserState, empty, fold
 from features import state_keeper
 from features.state_keeper import StateKeeper
 from features.store import FeatureStore
 
 Act = Callable[..., Interaction]
+in_either_store = pytest.mark.parametrize("settings", ["sqlite", "redis"], indirect=True)
+in_redis_at_length = pytest.mark.parametrize(
+    "settings", ["sqlite", pytest.param("redis", marks=pytest.mark.long)], indirect=True
+)
+"""Processes that must load Feast cost seconds."""
 USERS = [f"u{number}" for number in range(15)]
 
 
@@ -54,6 +60,7 @@ def some(act: Act, rounds: int) -> list[Interaction]:
     return [act(user, f"i{n}", 1_000 - n, "rating", n % 5 + 1.0) for n in range(rounds) for user in USERS]
 
 
+@in_either_store
 def test_follows_the_log_in_batches(
     log: EventLog, store: FeatureStore, keeper: StateKeeper, act: Act, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,12 +98,41 @@ def test_a_lost_watermark_or_store_costs_work_alone(
     assert is_fresh(log, reopened)
 
 
-def test_states_of_another_log_are_refused(store: FeatureStore, keeper: StateKeeper) -> None:
-    (store.keeper_folder / "keeper.position").write_text("99")
+def test_a_redis_that_lost_everything_is_filled_again(own_redis, log: EventLog, settings: Settings, act: Act) -> None:
+    settings = settings.model_copy(update={"online_store_url": SecretStr(own_redis.url)})
+    store = FeatureStore(settings)
+    store.apply()
+    keeper = StateKeeper(log, store, settings)
+    log.append(some(act, 2))
+    keeper.step()
+    assert is_fresh(log, store)
+    own_redis.stop()
+    with pytest.raises(FeatureStoreError, match="cannot be used"):
+        keeper.step()
+    own_redis.start()
+    assert store.states(USERS) == {}
+    assert keeper.step() == 30
+    assert is_fresh(log, store)
+
+
+@in_either_store
+def test_a_state_that_the_log_does_not_bear_out_is_replaced(
+    log: EventLog, store: FeatureStore, keeper: StateKeeper, act: Act
+) -> None:
+    log.append(some(act, 1))
+    store.push_states([UserState("u3", 1_000, events=7), UserState("u4", 2, events=7)])
+    keeper.step()
+    assert is_fresh(log, store)
+
+
+@in_either_store
+def test_states_of_another_log_are_refused(log: EventLog, store: FeatureStore, keeper: StateKeeper) -> None:
+    store.watermark().write(99, log.log_id())
     with pytest.raises(FeatureStoreError, match="folded from another log"):
         keeper.step()
 
 
+@in_either_store
 def test_a_log_in_the_place_of_another_is_noticed_however_long_it_grows(
     log: EventLog, store: FeatureStore, keeper: StateKeeper, settings: Settings, act: Act, tmp_path: Path
 ) -> None:
@@ -150,7 +186,7 @@ def test_two_keepers_do_not_work_at_once(keeper: StateKeeper) -> None:
 
 
 def start(settings: Settings) -> subprocess.Popen:
-    environment = os.environ | {"ATTUNE_VAR": str(settings.var), "ATTUNE_KEEPER_POLL_SECONDS": "0.01"}
+    environment = os.environ | settings.as_environment() | {"ATTUNE_KEEPER_POLL_SECONDS": "0.01"}
     return subprocess.Popen(
         [sys.executable, "-m", "features.state_keeper"], cwd=Path(__file__).parents[2], env=environment,
         stderr=subprocess.PIPE, text=True,
@@ -164,6 +200,7 @@ def wait(condition: Callable[[], bool], seconds: float = 90) -> None:
         time.sleep(0.01)
 
 
+@in_redis_at_length
 def test_killing_the_process_costs_freshness_never_truth(
     settings: Settings, log: EventLog, store: FeatureStore, act: Act
 ) -> None:
@@ -184,6 +221,7 @@ def test_killing_the_process_costs_freshness_never_truth(
     assert is_fresh(log, store)
 
 
+@in_either_store
 @pytest.mark.long
 @pytest.mark.timeout(1_200)
 def test_kill_after_kill_and_a_last_goodbye(settings: Settings, log: EventLog, store: FeatureStore, act: Act) -> None:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,11 @@ from features import store as stores
 from features.store import FeatureStore
 
 BOTH = [*USER_STATS, *ITEM_STATS]
+in_either_store = pytest.mark.parametrize("settings", ["sqlite", "redis"], indirect=True)
+in_redis_at_length = pytest.mark.parametrize(
+    "settings", ["sqlite", pytest.param("redis", marks=pytest.mark.long)], indirect=True
+)
+"""Processes that must load Feast cost seconds."""
 
 
 @pytest.fixture
@@ -117,6 +123,7 @@ def test_a_row_is_visible_only_after_its_events(store: FeatureStore) -> None:
     assert store.historical(asked)["user_events"].isna().tolist() == [True, True, True, False, False]
 
 
+@in_either_store
 def test_online_statistics_are_those_of_the_same_moment_in_history(store: FeatureStore) -> None:
     events = random_world(3)
     write(store, events)
@@ -131,6 +138,7 @@ def test_online_statistics_are_those_of_the_same_moment_in_history(store: Featur
         assert online.dtype == np.float32
 
 
+@in_either_store
 def test_an_older_window_never_replaces_newer_rows(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
     events = random_world(4)
     write(store, events)
@@ -152,6 +160,7 @@ def test_item_statistics_at_a_moment(store: FeatureStore) -> None:
     np.testing.assert_allclose(found[list(ITEM_STATS)].to_numpy(), expected, rtol=1e-6)
 
 
+@in_either_store
 def test_entities_without_statistics_are_nan(store: FeatureStore, act: Callable[..., Interaction]) -> None:
     frame = random_world(6, 3)
     assert store.historical(frame)[BOTH].isna().all().all()
@@ -178,25 +187,67 @@ STATES = [
 ]  # fmt: skip
 
 
+@in_either_store
 def test_states_come_back_as_they_were(store: FeatureStore) -> None:
-    assert store.push_states(STATES) == len(STATES)
+    store.push_states(STATES)
     for state in STATES:
         assert store.state(state.user_id) == state
         assert store.online(state.user_id)[0] == state
     found = store.states(["nobody", *(state.user_id for state in STATES)])
     assert list(found.values()) == STATES
-    assert store.push_states([]) == 0
+    store.push_states([])
+    store.forget_states([])
     assert store.states([]) == {}
 
 
+@in_either_store
 def test_an_older_state_does_not_replace_a_newer(store: FeatureStore) -> None:
     newer, older = UserState("u", 7, events=3), UserState("u", 5, events=2)
-    assert store.push_states([newer]) == 1
-    assert store.push_states([older]) == 0
-    assert store.push_states([newer]) == 0
+    store.push_states([newer])
+    store.push_states([older])
+    store.push_states([newer])
     assert store.state("u") == newer
+    store.push_states([replace(newer, position=9), older, replace(newer, position=8)])
+    assert store.state("u").position == 9
 
 
+@in_either_store
+def test_a_late_event_makes_a_newer_state(store: FeatureStore) -> None:
+    """The last event's time may stay where it was, and in a state of another log even go back."""
+    for position, last_time in ((7, 2 * DAY), (8, 2 * DAY), (9, DAY)):
+        state = UserState("u", position, events=position, first_time=0, last_time=last_time)
+        store.push_states([state])
+        assert store.state("u") == state
+
+
+@in_either_store
+def test_statistics_are_corrected_within_their_bucket(store: FeatureStore) -> None:
+    """A late event changes the counts of the bucket that is online, whose stamp stays what it was."""
+    events = random_world(10)
+    write(store, events[1:])
+    store.materialize_all(lambda: 300 * DAY)
+    before = store.user_stats(events["user_id"][0])
+    write(store, events)
+    store.materialize_all(lambda: 300 * DAY)
+    assert store.user_stats(events["user_id"][0])[0] == before[0] + 1
+
+
+@in_either_store
+def test_only_the_very_state_is_forgotten(store: FeatureStore) -> None:
+    write(store, random_world(11))
+    store.materialize_all(lambda: 300 * DAY)
+    ahead = UserState("a", 1_000, events=5)
+    store.push_states([ahead, UserState("b", 7)])
+    store.forget_states([replace(ahead, position=999)])
+    assert store.state("a") == ahead
+    store.forget_states([ahead])
+    assert store.state("a") is None
+    assert not np.isnan(store.user_stats("a")).any()
+    store.push_states([UserState("a", 5)])
+    assert store.states(["a", "b"]) == {"a": UserState("a", 5), "b": UserState("b", 7)}
+
+
+@in_either_store
 def test_one_user_is_read_in_about_a_millisecond(store: FeatureStore) -> None:
     write(store, random_world(7))
     store.materialize_all()
@@ -216,6 +267,7 @@ def test_reading_before_apply_says_what_to_do(settings: Settings) -> None:
         FeatureStore(settings).online("u")
 
 
+@in_either_store
 def test_applying_again_keeps_everything(settings: Settings, store: FeatureStore) -> None:
     write(store, random_world(8))
     store.materialize_all()
@@ -244,11 +296,12 @@ while reads < 200 or len(seen) < 10:
 """
 
 
+@in_redis_at_length
 def test_another_process_reads_whole_states_while_one_writes(settings: Settings, store: FeatureStore) -> None:
     write(store, random_world(9))
     reader = subprocess.Popen(
         [sys.executable, "-c", READER], cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"ATTUNE_VAR": str(settings.var)},
+        env=os.environ | settings.as_environment(),
     )  # fmt: skip
     for position in range(1, 100_000):
         window = tuple(recent(number) for number in range(position % 20))
@@ -261,6 +314,7 @@ def test_another_process_reads_whole_states_while_one_writes(settings: Settings,
     assert reader.returncode == 0, spoken
 
 
+@in_either_store
 def test_threads_share_one_store(store: FeatureStore) -> None:
     store.push_states([UserState(user, place + 1) for place, user in enumerate("abcdefgh")])
     with ThreadPoolExecutor(4) as threads:
