@@ -24,6 +24,7 @@ from attune.clock import SECOND, Clock, from_datetime, system_clock, to_datetime
 from attune.copies import LogFacts
 from attune.durable import sync
 from attune.errors import BackupError
+from attune.redis_address import RedisAddress
 from attune.settings import Settings
 from attune.tables import SCHEMA_VERSION
 
@@ -72,7 +73,8 @@ def restore(settings: Settings, backup_folder: Path) -> Backup:
 
     Everything is copied aside and checked before the first part takes its place; the log comes last. Raises BackupError
     for a backup that is damaged or of a newer attune and for a place that is not empty; ConfigError when the backup
-    holds a database of another kind than the settings name. Then everything is as it was.
+    holds a database of another kind than the settings name; FeatureStoreError when their Redis does not answer. Then
+    everything is as it was.
     """
     made = _read(backup_folder)
     files = _manifest(backup_folder)["files"]
@@ -90,6 +92,8 @@ def restore(settings: Settings, backup_folder: Path) -> Backup:
                 _move(aside / name, target)
             for name, url in layout.dumps(settings, files):
                 copies.load_postgres(aside / name, url)
+            for path in layout.of_no_use(settings):
+                path.unlink(missing_ok=True)
         except BaseException:
             for target in placed:
                 _remove(target)
@@ -132,16 +136,24 @@ def prune(folder: Path, keep: int, log_id: str | None = None) -> list[Path]:
 def _copy_everything(settings: Settings, draft: Path) -> tuple[LogFacts, dict[str, str], list[str]]:
     """All parts in their order; what the log says, the sha256 of every file, and what was not copied."""
     digests: dict[str, str] = {}
-    for name in (layout.KEY, *layout.NOTES):
+    for name in (layout.KEY, *layout.notes(settings)):
         with suppress(FileNotFoundError):
             digests[name] = copies.copy_file(layout.belongs(settings, name), draft / name)
     digests |= _folder(settings.validation_folder, draft, layout.VERDICTS)
     digests |= _folder(settings.lake_folder, draft, layout.LAKE)
-    digests |= _sqlite(layout.belongs(settings, layout.ONLINE), draft, layout.ONLINE)
+    of_online, left_out = _online(settings, draft)
+    digests |= of_online
     digests |= _folder(settings.feast_folder, draft, layout.FEATURES)
     facts, of_log = _log(settings, draft)
     of_registry, not_copied = _registry(settings, draft)
-    return facts, digests | of_log | of_registry, not_copied
+    return facts, digests | of_log | of_registry, left_out + not_copied
+
+
+def _online(settings: Settings, draft: Path) -> tuple[dict[str, str], list[str]]:
+    """The online store where it is a file; what a Redis holds is folded and counted again from the rest."""
+    if address := settings.online_address:
+        return {}, [f"the online store in {address}: the state keeper and the flow `materialize` fill an empty one"]
+    return _sqlite(layout.belongs(settings, layout.ONLINE), draft, layout.ONLINE), []
 
 
 def _log(settings: Settings, draft: Path) -> tuple[LogFacts, dict[str, str]]:
@@ -198,6 +210,22 @@ def _check_place(settings: Settings, made: Backup, files: Mapping[str, Any]) -> 
             raise BackupError(f"{target} exists already; move it aside or name another place in the settings")
     for _, url in layout.dumps(settings, files):
         copies.check_empty_postgres(url)
+    if address := settings.online_address:
+        _check_online(address)
+
+
+def _check_online(address: RedisAddress) -> None:
+    """Raise BackupError where a Redis holds states: they were folded from a log that is not the one coming back.
+
+    Some of their events may be lost, and others will get their positions. FeatureStoreError when it cannot be asked.
+    """
+    from attune import redis_server
+
+    if redis_server.holds_ours(address):
+        raise BackupError(
+            f"{address} holds the online states of another log or another day; empty that database (FLUSHDB) or name "
+            "another in ATTUNE_ONLINE_STORE_URL"
+        )
 
 
 def _move(source: Path, target: Path) -> None:

@@ -12,8 +12,14 @@ LOG_FILE, LOG_DUMP = "log/events.db", "log/events.dump"
 REGISTRY_FILE, REGISTRY_DUMP, ARTIFACTS = "mlflow/mlflow.db", "mlflow/mlflow.dump", "mlflow/artifacts"
 ONLINE = "feast/online/online.db"
 NOTES = ("feast/counted_upto", "feast/online/keeper.position")
-"""How far the features have come: copied before the features, so that they never claim more than there is."""
+"""How far the features have come: copied before the features, so that they never claim more than there is.
 
+They speak of the SQLite online store. Where Redis is the online store, neither they nor the file are copied or brought
+back: the features then begin again and fill an empty Redis.
+"""
+
+FOR_TOOLS = "feast/feature_store.yaml"
+"""Written again by ``attune env``; it may hold the password of a Redis."""
 ASIDE = "aside"
 """Features in work for one training set; nobody needs them afterwards."""
 
@@ -33,6 +39,17 @@ def belongs(settings: Settings, name: str) -> Path:
         REGISTRY: settings.mlflow_folder,
     }
     return folders[part] / within if within else folders[part]
+
+
+def notes(settings: Settings) -> tuple[str, ...]:
+    """Those of the ``NOTES`` that speak of what is copied."""
+    return () if settings.online_address else NOTES
+
+
+def of_no_use(settings: Settings) -> Iterator[Path]:
+    """Files of a backup's folders that must not stay where it was brought back: they speak of another online store."""
+    if settings.online_address:
+        yield from (belongs(settings, name) for name in (ONLINE, *NOTES))
 
 
 def artifacts_folder(settings: Settings) -> Path | None:
@@ -55,7 +72,7 @@ def to_be_copied(part: str, place: Path) -> bool:
     if any(name.startswith(".") for name in place.parts) or place.suffix in (".lock", ".draft"):
         return False
     name = f"{part}/{place.as_posix()}"
-    return not (name in NOTES or name.startswith((ONLINE, f"{FEATURES}/{ASIDE}/")))
+    return not (name in (*NOTES, FOR_TOOLS) or name.startswith((ONLINE, f"{FEATURES}/{ASIDE}/")))
 
 
 def moves(settings: Settings, files: Collection[str]) -> Iterator[tuple[str, Path]]:

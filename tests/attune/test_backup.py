@@ -11,16 +11,18 @@ from collections.abc import Iterator
 from contextlib import closing
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pysqlite3.dbapi2 as sqlite
 import pytest
+from pydantic import SecretStr
 
 from attune import backup as backups
-from attune import copies
+from attune import copies, redis_server
 from attune.backup import Backup, backup, latest, prune, restore, verify
 from attune.clock import SECOND
-from attune.errors import BackupError, ConfigError
+from attune.errors import BackupError, ConfigError, FeatureStoreError
 from attune.event_log import EventLog, prepare
 from attune.events import Interaction
 from attune.promotions import Promotions
@@ -341,6 +343,46 @@ def test_what_lies_elsewhere_is_said(settings: Settings, elsewhere: Settings, tm
     bare = Settings(var=tmp_path / "bare", mlflow_url="http://registry:5000")
     prepare(bare.log_url)
     assert backup(bare, tmp_path / "bare-backups", clock).not_copied[0].startswith("the registry at http://registry")
+
+
+def test_a_redis_is_filled_anew_and_must_be_empty(
+    settings: Settings, elsewhere: Settings, tmp_path: Path, redis: Any
+) -> None:
+    """Its states may be ahead of the log that comes back, so a restore refuses it until somebody has emptied it."""
+    write(settings.feast_folder / "feature_store.yaml", "with a password")
+    write(settings.feast_folder / "counted_upto", "5")
+    with_file = backup(settings, tmp_path / "backups", clock)
+    url = SecretStr(redis.url.replace("//", "//default:hush@"))
+    here, there = (one.model_copy(update={"online_store_url": url}) for one in (settings, elsewhere))
+    made = backup(here, tmp_path / "backups", clock)
+    assert made.not_copied == (
+        f"the online store in redis://127.0.0.1:{redis.port}/0: the state keeper and the flow `materialize` fill an "
+        "empty one",
+    )
+    names = {str(path.relative_to(made.folder)) for path in made.folder.rglob("*") if path.is_file()}
+    assert not names & {"feast/online/online.db", "feast/online/keeper.position", "feast/counted_upto"}
+    assert not any("feature_store.yaml" in str(path) for path in (tmp_path / "backups").rglob("*"))
+    there = there.model_copy(update={"online_store_url": SecretStr(redis.url)})
+    client = redis_server.connect(there.online_address)
+    client.set("another's", "key")
+    client.set(b"\x01key of an entity" + b"attune", "state")
+    with pytest.raises(BackupError, match=rf"^redis://127.0.0.1:{redis.port}/0 holds .* empty that database"):
+        restore(there, made.folder)
+    assert not there.var.exists()
+    client.delete(b"\x01key of an entity" + b"attune")
+    restore(there, with_file.folder)
+    left = {path.name for path in there.feast_folder.rglob("*") if path.is_file()}
+    assert left == {"registry.db", "user_stats.parquet"}
+
+
+def test_a_redis_that_does_not_answer_leaves_the_place_empty(
+    settings: Settings, elsewhere: Settings, tmp_path: Path
+) -> None:
+    made = backup(settings, tmp_path / "backups", clock)
+    nowhere = elsewhere.model_copy(update={"online_store_url": SecretStr("redis://127.0.0.1:9/0")})
+    with pytest.raises(FeatureStoreError, match=r"redis://127.0.0.1:9/0 cannot be used"):
+        restore(nowhere, made.folder)
+    assert not elsewhere.var.exists()
 
 
 def test_the_newest_stay(settings: Settings, tmp_path: Path) -> None:

@@ -4,10 +4,13 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
 from attune.backup import backup, restore
+from attune.errors import BackupError, FeatureStoreError
 from attune.event_log import EventLog
 from attune.events import Interaction
 from attune.settings import Settings
@@ -60,6 +63,31 @@ def test_features_answer_as_before_in_another_folder(
         again.append([act("u0", "i9", 5, "like")])
         assert StateKeeper(again, restored, there).step() == 1
         assert Lake(there.lake_folder).ingest(again).rows == 1
+
+
+@pytest.mark.parametrize("settings", ["redis"], indirect=True)
+def test_states_that_are_ahead_of_a_restored_log_do_not_survive_it(
+    settings: Settings, log: EventLog, act: Act, tmp_path: Path, redis: Any
+) -> None:
+    """The lost events' positions are given to others: a state that holds them could pass for one of this log."""
+    keeper = StateKeeper(log, opened(settings), settings)
+    log.append(some(act, 2))
+    made = backup(settings, tmp_path / "backups")
+    log.append(some(act, 2))
+    keeper.step()
+    there = settings.model_copy(update={"var": tmp_path / "there"})
+    with pytest.raises(BackupError, match="empty that database"):
+        restore(there, made.folder)
+    aside = there.model_copy(update={"online_store_url": None})
+    restore(aside, made.folder)
+    with closing(EventLog(there.log_url)) as again:
+        store = opened(there)
+        with pytest.raises(FeatureStoreError, match=r"says 28 of log .* ends at 14.*empty redis://.*FLUSHDB"):
+            StateKeeper(again, store, there).step()
+        redis.empty()
+        again.append([act("u0", "i9", 5, "like")])
+        assert StateKeeper(again, store, there).step() == 15
+        assert store.states(USERS) == {user: fold(empty(user), again.tail(user, 0)) for user in USERS}
 
 
 def test_nothing_derived_is_ahead_of_the_log_that_comes_back(
