@@ -1,16 +1,19 @@
 """What the platform's commands do and print."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
 from collections import deque
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from attune.errors import AttuneError
+from attune.redis_address import RedisAddress
 from attune.settings import Settings
 from infra.children import Interrupted, ending_on_signals, ending_undisturbed
 from infra.commands import output
@@ -22,6 +25,8 @@ from infra.platform.screen import table
 
 NOTHING_RUNS = 4
 FEAST_FILE = "feature_store.yaml"
+ESCAPED = {ord(sign): f"\\u{ord(sign):04x}" for sign in ",$"}
+"""What ends a part of a connection string, or names a variable to Feast's reader of its file, as JSON may write it."""
 TOOLS = ("PREFECT_", "MLFLOW_", "GX_")
 """Whose variables a person's shell is told; where attune's own platform answers, attune finds by itself."""
 COLOURS = {"good": "green", "warning": "yellow", "bad": "red"}
@@ -121,7 +126,7 @@ def tools_environment(settings: Settings) -> dict[str, str]:
     """
     folder = settings.feast_folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / FEAST_FILE).write_text(feast_file(settings))
+    _write_private(folder / FEAST_FILE, feast_file(settings))
     told = environment(settings, lasting=True)
     wanted = {name: value for name, value in told.items() if name == "ATTUNE_VAR" or name.startswith(TOOLS)}
     return {**wanted, "FEAST_REPO": str(folder), "FEAST_FS_YAML_FILE_PATH": str(folder / FEAST_FILE)}
@@ -134,8 +139,35 @@ def feast_file(settings: Settings) -> str:
         "project": "attune",
         "provider": "local",
         "registry": str(folder / "registry.db"),
-        "online_store": {"type": "sqlite", "path": str(folder / "online" / "online.db")},
+        "online_store": _online_store(settings),
         "offline_store": {"type": "file"},
         "entity_key_serialization_version": 3,
     }
     return f"# Written by `attune env`, for Feast's own commands.\n{json.dumps(config, indent=1)}\n"
+
+
+def _online_store(settings: Settings) -> dict[str, str]:
+    if address := settings.online_address:
+        return {"type": "redis", "connection_string": _connection_string(address)}
+    return {"type": "sqlite", "path": str(settings.feast_folder.resolve() / "online" / "online.db")}
+
+
+def _connection_string(address: RedisAddress) -> str:
+    """The address in Feast's words: parts between commas, each value read as JSON."""
+    parts = [f"{address.host}:{address.port}", f"db={address.database}"]
+    if address.tls:
+        parts.append("ssl=true")
+    secret = address.password.get_secret_value() if address.password else None
+    for name, value in (("username", address.user), ("password", secret)):
+        if value is not None:
+            parts.append(f"{name}={json.dumps(value)}".translate(ESCAPED))
+    return ",".join(parts)
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Replace a file by one that its owner alone may read."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+        stream.write(text)
+    draft.replace(path)

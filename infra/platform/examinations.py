@@ -50,7 +50,7 @@ class Finding:
 def examine(settings: Settings) -> list[Finding]:
     """Everything, in the order in which one would mend it."""
     examinations: list[Callable[[Settings], Iterator[Finding]]] = [
-        _versions, _sqlite, _folder, _disk, _clock, _secrets, _telemetry, _database, _backup, _platform
+        _versions, _sqlite, _folder, _disk, _clock, _secrets, _telemetry, _database, _online, _backup, _platform
     ]  # fmt: skip
     return [finding for look in examinations for finding in look(settings)]
 
@@ -193,6 +193,19 @@ def _broken(path: Path) -> str:
     except sqlite3.Error as error:
         return str(error)
     return "" if answer == "ok" else str(answer)
+
+
+def _online(settings: Settings) -> Iterator[Finding]:
+    """Whether the Redis that the settings name answers."""
+    from attune import redis_server
+
+    if (address := settings.online_address) is None:
+        return
+    try:
+        yield Finding("online store", "good", f"{redis_server.version(address)} at {address}")
+    except AttuneError as error:
+        advice = "start it, or correct ATTUNE_ONLINE_STORE_URL; meanwhile states are read from the log alone"
+        yield Finding("online store", "bad", str(error), advice)
 
 
 def _backup(settings: Settings) -> Iterator[Finding]:

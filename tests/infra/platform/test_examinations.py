@@ -3,8 +3,10 @@
 import socket
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from attune.backup import backup
 from attune.event_log import EventLog, prepare
@@ -85,3 +87,15 @@ def test_a_missing_backup_is_said_once_there_is_something_to_lose(settings: Sett
     assert finding(settings, "backup").advice == "`attune backup`"
     backup(settings, settings.backups)
     assert finding(settings, "backup").verdict == "good"
+
+
+def test_a_redis_is_asked_whether_it_answers(settings: Settings, redis: Any) -> None:
+    assert "online store" not in verdicts(settings)
+    found = finding(settings.model_copy(update={"online_store_url": SecretStr(redis.url)}), "online store")
+    assert found.verdict == "good"
+    assert found.found.startswith("valkey ")
+    nowhere = settings.model_copy(update={"online_store_url": SecretStr("redis://:hush@127.0.0.1:9")})
+    found = finding(nowhere, "online store")
+    assert found.verdict == "bad"
+    assert "redis://127.0.0.1:9/0 cannot be used" in found.found
+    assert "hush" not in found.found
