@@ -103,6 +103,9 @@ class Settings(BaseSettings):
     keeper_poll_seconds: float = Field(
         default=0.2, gt=0, description="How often the state keeper looks for new events."
     )
+    answer_seconds: float = Field(
+        default=1.0, gt=0, description="How long a recommendation may take before what is at hand answers."
+    )
     lock_seconds: float = Field(default=10.0, gt=0, description="How long a writer waits for the event log's lock.")
 
     def model_post_init(self, context: Any) -> None:

@@ -1,7 +1,7 @@
 """The pipeline: a user's state and a bundle in, a slate out. Pure: replay, gates and serving all run this."""
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Protocol, runtime_checkable
@@ -15,11 +15,15 @@ from attune.user_state import UserState
 from models.catalogue import Catalogue
 from models.contract import Recommender
 from models.history import HISTORY_LIMIT, KIND_INDEX, HistoryBatch
+from models.network.sequence import gap_buckets
 from models.ranking.policy import Allowed, PlackettLuce
 from models.ranking.retrieval import gather
 
 CHAMPION = "champion"
 POPULARITY = "popularity"
+
+Kept = MutableMapping[Hashable, np.ndarray]
+"""What the network said of users: states (D,) by key, see ``encode``."""
 
 NOTHING = np.zeros(0, np.int64)
 UNKNOWN_USER_STATS = np.full(len(USER_STATS), np.nan, np.float32)
@@ -47,6 +51,26 @@ class Served(Protocol):
     def policy(self) -> PlackettLuce: ...
     @property
     def likeness_ND(self) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class PopularityAlone:
+    """A bundle's pipeline with popularity for everybody: what answers in need, and the yardstick of its speed."""
+
+    catalogue: Catalogue
+    popularity: Recommender
+    policy: PlackettLuce
+    likeness_ND: np.ndarray
+
+    @staticmethod
+    def of(bundle: Served) -> "PopularityAlone":
+        """Equal catalogue and policy."""
+        return PopularityAlone(bundle.catalogue, bundle.popularity, bundle.policy, bundle.likeness_ND)
+
+    @property
+    def hybrid(self) -> Recommender:
+        """Popularity again."""
+        return self.popularity
 
 
 @dataclass(frozen=True)
@@ -129,20 +153,35 @@ def recommend_many(bundle: Served, asked: Sequence[Asked], users: Users | None =
     return [found[place] for place in range(len(asked))]
 
 
-def encode(bundle: Served, asked: Sequence[Asked], known: Sequence[np.ndarray | None] = ()) -> Users:
-    """The users of the questions; a state (D,) that is ``known`` already is not computed again."""
+def encode(bundle: Served, asked: Sequence[Asked], kept: Kept | None = None) -> Users:
+    """The users of the questions. What the network said of them is looked up in ``kept`` first, and kept there.
+
+    A key is the user, the log position that was folded, the statistics and the bucket of the time since the latest
+    event: all that the network is given. Use one ``kept`` a bundle.
+    """
     stats_BF = np.stack([UNKNOWN_USER_STATS if one.user_stats is None else one.user_stats for one in asked])
     now_B = np.array([one.request.now for one in asked], np.int64)
     batch = histories_from_states(bundle.catalogue, [one.state for one in asked], stats_BF, now_B)
     if not isinstance(bundle.hybrid, Mixture):
         return Users(batch, np.zeros((len(asked), 0), np.float32))
-    states: list[np.ndarray | None] = list(known) or [None] * len(asked)
-    missing = [place for place, state_D in enumerate(states) if state_D is None]
+    if kept is None:
+        return Users(batch, bundle.hybrid.states(batch))
+    keys = _keys(asked, batch)
+    found = {place: state_D for place, key in enumerate(keys) if (state_D := kept.get(key)) is not None}
+    missing = [place for place in range(len(asked)) if place not in found]
     if missing:
         part = batch if len(missing) == len(asked) else batch.select(np.array(missing))
-        for place, state_D in zip(missing, bundle.hybrid.states(part), strict=True):
-            states[place] = state_D
-    return Users(batch, np.stack([state_D for state_D in states if state_D is not None]))
+        found.update(zip(missing, bundle.hybrid.states(part), strict=True))
+        kept.update((keys[place], found[place]) for place in missing)
+    return Users(batch, np.stack([found[place] for place in range(len(asked))]))
+
+
+def _keys(asked: Sequence[Asked], batch: HistoryBatch) -> list[Hashable]:
+    pauses = gap_buckets(batch.now_B - batch.times_BL[:, -1]).tolist()
+    return [
+        (one.state.user_id, one.state.position, pause, stats_F.tobytes())
+        for one, pause, stats_F in zip(asked, pauses, batch.user_stats_BF, strict=True)
+    ]
 
 
 def _scored(

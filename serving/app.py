@@ -24,14 +24,17 @@ from attune.group_commit import GroupCommit
 from attune.promotions import Promotions
 from attune.settings import Settings
 from features.store import FeatureStore
-from models.recommender import POPULARITY
+from models.recommender import POPULARITY, Recommendation
 from models.registry import Registry
 from models.threads import use_one_thread
 from serving import documentation, errors
 from serving.accepting import Accepting
+from serving.batching import Batcher
 from serving.champion import ChampionWatch, Downloads, NoRegistry
+from serving.keys import Guard, Guarded
 from serving.lanes import Lane
 from serving.metrics import Measured, Metrics
+from serving.ranking import Question, rank
 from serving.recommending import Recommending
 from serving.routes import hot_routes, steward_routes
 from serving.schemas import ModelAnswer
@@ -43,6 +46,9 @@ log = logging.getLogger(__name__)
 READERS = 4
 WRITERS = 4
 WAITING = 256
+TOGETHER = 16
+"""Users whose slates are made in one pass of the network."""
+
 READ_SECONDS = 5.0
 GRACE_SECONDS = 10
 REGISTRY_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
@@ -68,15 +74,17 @@ class Rooms:
     """What the app is made of, for those who look inside: ``app.state.rooms``."""
 
     metrics: Metrics
+    guard: Guard
     watch: ChampionWatch
     snapshots: Snapshots
     states: RecentStates
     commit: GroupCommit
     signer: Signer
     slates: RecentSlates
+    features: Lane
     reads: Lane
     writes: Lane
-    model: Lane
+    model: Batcher[Question, Recommendation]
 
 
 def open_parts(settings: Settings) -> Parts:
@@ -95,13 +103,16 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        rooms.guard.start()
         rooms.commit.start()
+        rooms.model.start()
         rooms.watch.start()
         yield
         rooms.watch.close()
-        for lane in (rooms.model, rooms.writes, rooms.reads):
-            lane.close()
+        for room in (rooms.model, rooms.writes, rooms.reads, rooms.features):
+            room.close()
         rooms.commit.close()
+        rooms.guard.close()
 
     app = FastAPI(
         title="attune",
@@ -110,21 +121,15 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.rooms = rooms
+    app.add_middleware(Guarded, guard=rooms.guard)
     app.add_middleware(Measured, metrics=rooms.metrics)
     errors.install(app)
     documentation.install(app)
-    states = StateReader(parts.event_log, rooms.snapshots, rooms.states, rooms.metrics)
+    states = StateReader(parts.event_log, rooms.snapshots, rooms.states, rooms.metrics, rooms.features, rooms.reads)
     recommending = Recommending(
-        rooms.watch,
-        states,
-        rooms.signer,
-        rooms.slates,
-        rooms.commit,
-        rooms.metrics,
-        parts.clock,
-        rooms.reads,
-        rooms.model,
-    )
+        rooms.watch, states, rooms.model, rooms.signer, rooms.slates, rooms.commit, rooms.metrics, parts.clock,
+        settings.answer_seconds,
+    )  # fmt: skip
     describe = partial(_describe, settings.endpoint, parts.event_log.log_id(), rooms.watch)
     accepting = Accepting(
         parts.event_log, rooms.commit, rooms.signer, rooms.slates, rooms.metrics, parts.clock, rooms.writes
@@ -140,22 +145,24 @@ def _furnish(settings: Settings, parts: Parts) -> Rooms:
     metrics.slate_queue.set_function(lambda: commit.offers)
     return Rooms(
         metrics=metrics,
+        guard=Guard.of(settings, metrics),
         watch=ChampionWatch(settings, parts.event_log, parts.promotions, parts.downloads, metrics, parts.clock),
         snapshots=Snapshots(parts.open_store),
         states=RecentStates(),
         commit=commit,
         signer=Signer(settings.slate_key()),
         slates=RecentSlates(),
+        features=Lane("features", READERS, WAITING, READ_SECONDS),
         reads=Lane("reads", READERS, WAITING, READ_SECONDS),
         writes=Lane("writes", WRITERS, WAITING, settings.lock_seconds + 1.0),
-        model=Lane("model", 1, WAITING, READ_SECONDS),
+        model=Batcher(rank, TOGETHER, WAITING),
     )
 
 
 async def _missing(rooms: Rooms, event_log: EventLog) -> str | None:
     """What keeps the endpoint from being ready, or None; asking opens the feature store, before a user has to wait."""
     try:
-        await rooms.reads.run(rooms.snapshots.read, "")
+        await rooms.features.run(rooms.snapshots.read, "")
         await rooms.reads.run(event_log.head)
     except AttuneError as error:
         return f"the event log does not answer: {error}"

@@ -9,11 +9,13 @@ import logging
 import re
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from cachetools import LRUCache
 
 from attune.clock import Clock
 from attune.columns import USER_STATS
@@ -36,6 +38,8 @@ POPULAR_SECONDS = 5.0
 RETRY_LONGEST_SECONDS = 30.0
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 HISTORY_LIMIT = 50
+VECTORS = 20_000
+"""Users whose vectors are kept: 10 MB at a width of 128."""
 
 
 class Downloads(Protocol):
@@ -56,11 +60,15 @@ class NoRegistry:
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """A loaded model: the promotion that made it champion, its bundle, when it took over (microseconds)."""
+    """A loaded model: the promotion that made it champion, its bundle, when it took over (microseconds).
+
+    ``vectors`` are what its network said of the users who asked last; the model's thread alone uses them.
+    """
 
     promotion: Promotion
     bundle: Bundle
     loaded_at: int
+    vectors: LRUCache[Hashable, np.ndarray] = field(default_factory=lambda: LRUCache(VECTORS), repr=False)
 
     @property
     def version(self) -> str:
@@ -134,7 +142,7 @@ class ChampionWatch:
         if champion is None or not promoted.is_of(champion.version, champion.bundle.digest):
             return False
         if champion.promotion.fence != promoted.fence:  # promoted again: the same bundle under a new decision
-            self.champion = Champion(promoted, champion.bundle, champion.loaded_at)
+            self.champion = Champion(promoted, champion.bundle, champion.loaded_at, champion.vectors)
         self._metrics.stale_champion.set(0)
         return True
 

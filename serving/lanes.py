@@ -33,21 +33,22 @@ class Lane:
         """How many calls run or wait."""
         return self._pending
 
-    async def run(self, call: Callable[..., Result], *arguments: Any) -> Result:
+    async def run(self, call: Callable[..., Result], *arguments: Any, seconds: float | None = None) -> Result:
         """Call it on a thread of the lane; raises what the call raises.
 
-        Raises Overloaded when too many wait, or after ``seconds``: a call that had not begun never will, one that
-        runs goes on, and its result is dropped.
+        Raises Overloaded when too many wait, or after ``seconds`` (by default the lane's): a call that had not begun
+        never will, one that runs goes on, and its result is dropped.
         """
+        seconds = self.seconds if seconds is None else seconds
         if self._pending >= self._waiting:
             raise Overloaded(f"{self.name}: {self._pending} calls wait already; ask again in a moment")
         self._pending += 1
         try:
-            async with asyncio.timeout(self.seconds):
+            async with asyncio.timeout(seconds):
                 return await asyncio.get_running_loop().run_in_executor(self._executor, call, *arguments)
         except TimeoutError as error:
             raise Overloaded(
-                f"{self.name}: no answer within {self.seconds:g} s; repeat the request with the same event ids"
+                f"{self.name}: no answer within {seconds:g} s; repeat the request with the same event ids"
             ) from error
         finally:
             self._pending -= 1

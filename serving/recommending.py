@@ -1,58 +1,61 @@
 """One recommendation: capture the model, read the state, run the pipeline, queue the slate, answer."""
 
+import logging
 import secrets
 import time
-from dataclasses import replace
 
 from attune.clock import Clock
 from attune.events import Shown, Slate
 from attune.group_commit import GroupCommit
-from models.recommender import POPULARITY, Recommendation, Request, recommend
+from models.recommender import Recommendation, Request
+from serving.batching import Batcher
 from serving.champion import Champion, ChampionWatch
-from serving.lanes import Lane
+from serving.lanes import Overloaded
 from serving.metrics import Metrics
-from serving.popular import Popular
+from serving.ranking import Question, by_counts
 from serving.schemas import RecommendAnswer, RecommendRequest, ShownItem
 from serving.slates import RecentSlates, Signer
 from serving.state import Known, StateReader
+
+log = logging.getLogger(__name__)
 
 CANDIDATES_LIMIT = 200
 
 
 class Recommending:
-    """Answers requests for slates; ``reads`` and ``model`` are the lanes of the blocking parts."""
+    """Answers requests for slates, each within ``seconds``."""
 
     def __init__(
         self,
         watch: ChampionWatch,
         states: StateReader,
+        model: Batcher[Question, Recommendation],
         signer: Signer,
         recent: RecentSlates,
         commit: GroupCommit,
         metrics: Metrics,
         clock: Clock,
-        reads: Lane,
-        model: Lane,
+        seconds: float,
     ) -> None:
         self._watch = watch
         self._states = states
+        self._model = model
         self._signer = signer
         self._recent = recent
         self._commit = commit
         self._metrics = metrics
         self._clock = clock
-        self._reads = reads
-        self._model = model
+        self._seconds = seconds
 
     async def answer(self, asked: RecommendRequest) -> RecommendAnswer:
         """The slate for one request."""
         champion, popular = self._watch.champion, self._watch.popular
         started = time.perf_counter()
-        known = await self._reads.run(self._states.read, asked.user_id)
+        known = await self._states.read(asked.user_id, self._seconds / 2)
         read = time.perf_counter()
         seed = secrets.randbits(53) if asked.seed is None else asked.seed
         request = Request(k=asked.k, exclude=tuple(asked.exclude), seed=seed, now=self._clock(), context=asked.context)
-        result = await self._model.run(draw, champion, popular, known, request)
+        result = await self._ranked(Question(champion, popular, known, request), started)
         ranked = time.perf_counter()
         answer = self._logged(asked, request, known, champion, result)
         self._metrics.stages.labels("state").observe(read - started)
@@ -60,6 +63,17 @@ class Recommending:
         self._metrics.stages.labels("slate").observe(time.perf_counter() - ranked)
         self._metrics.served.labels(answer.served_by).inc()
         return answer
+
+    async def _ranked(self, question: Question, started: float) -> Recommendation:
+        """The model's slate, or popularity's when the model does not answer in time."""
+        left = self._seconds - (time.perf_counter() - started)
+        try:
+            return await self._model.ask(question, max(left, 0.0))
+        except Overloaded as error:
+            log.warning("popularity answers: %s", error)
+            question.known.degraded.append("model")
+            self._metrics.fallbacks.labels("model").inc()
+            return by_counts(question)
 
     def _logged(
         self,
@@ -98,14 +112,6 @@ class Recommending:
             policy=result.policy,
             degraded=known.degraded,
         )
-
-
-def draw(champion: Champion | None, popular: Popular | None, known: Known, request: Request) -> Recommendation:
-    """Run the pipeline on the champion, or on the counts when there is none. Pure; blocks for its CPU time."""
-    if champion is not None:
-        return recommend(champion.bundle, known.state, known.user_stats, request)
-    counted = recommend(popular or Popular([]), known.state, known.user_stats, request)
-    return replace(counted, served_by=POPULARITY)
 
 
 def _items(shown: list[Shown], champion: Champion | None) -> list[ShownItem]:

@@ -9,7 +9,8 @@ import base64
 import hashlib
 import hmac
 import secrets
-from collections import OrderedDict
+
+from cachetools import LRUCache
 
 from attune.errors import DataContractError
 from attune.events import Slate
@@ -55,14 +56,11 @@ class RecentSlates:
     """
 
     def __init__(self, capacity: int = 20_000) -> None:
-        self._capacity = capacity
-        self._items: OrderedDict[str, frozenset[str]] = OrderedDict()
+        self._items: LRUCache[str, frozenset[str]] = LRUCache(capacity)
 
     def keep(self, slate: Slate) -> None:
-        """Remember a slate, and forget the oldest beyond the capacity."""
+        """Remember a slate; beyond the capacity the least used one is forgotten."""
         self._items[slate.event_id] = frozenset(one.item_id for one in slate.shown)
-        if len(self._items) > self._capacity:
-            self._items.popitem(last=False)
 
     def items(self, slate_id: str) -> frozenset[str] | None:
         """The items that the slate showed; None when it is not known here."""

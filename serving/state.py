@@ -5,14 +5,13 @@ whichever process acknowledged it. A stale or missing snapshot costs a longer ta
 """
 
 import logging
-import math
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from cachetools import LRUCache
 
 from attune.errors import EventLogError
 from attune.event_log import EventLog
@@ -20,6 +19,7 @@ from attune.tail import PAGE, Current, current
 from attune.user_state import UserState, empty
 from features.store import FeatureStore
 from models.recommender import UNKNOWN_USER_STATS
+from serving.lanes import Lane, Overloaded
 from serving.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,10 @@ STATS_SECONDS = 60.0
 
 REOPEN_SECONDS = 5.0
 """How long a feature store that failed is left alone before it is opened anew."""
+
+
+Snapshot = tuple[UserState | None, np.ndarray]
+"""A state as last pushed, and ``USER_STATS``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class Known:
 class Snapshots:
     """The feature store's snapshots, done without while the store fails; threads may share one.
 
-    A store that failed is left alone for ``REOPEN_SECONDS`` and then opened anew.
+    A store that failed, or took too long, is left alone for ``REOPEN_SECONDS`` and then opened anew.
     """
 
     def __init__(self, open_store: Callable[[], FeatureStore]) -> None:
@@ -51,19 +55,28 @@ class Snapshots:
         self._store: FeatureStore | None = None
         self._retry_at = 0.0
 
-    def read(self, user_id: str) -> tuple[UserState | None, np.ndarray] | None:
+    @property
+    def at_rest(self) -> bool:
+        """Whether the store is left alone at this moment."""
+        return self._store is None and time.monotonic() < self._retry_at
+
+    def rest(self) -> None:
+        """Leave the store alone for a while: others would only wait for it as well."""
+        self._store = None
+        self._retry_at = time.monotonic() + REOPEN_SECONDS
+
+    def read(self, user_id: str) -> Snapshot | None:
         """(snapshot or None, user_stats), or None while the store cannot be read."""
-        store = self._store
-        if store is None and time.monotonic() < self._retry_at:
+        if self.at_rest:
             return None
+        store = self._store
         try:
             if store is None:
                 store = self._store = self._open_store()
             return store.online(user_id)
         except Exception as error:  # damaged files show as anything: Feast's errors, SQLite's, a broken row
             log.warning("the feature store cannot be read; states come from the event log alone: %s", error)
-            self._store = None
-            self._retry_at = time.monotonic() + REOPEN_SECONDS
+            self.rest()
             return None
 
 
@@ -75,51 +88,61 @@ class RecentStates:
     """
 
     def __init__(self, capacity: int = 10_000, clock: Callable[[], float] = time.monotonic) -> None:
-        self._capacity = capacity
         self._clock = clock
-        self._kept: OrderedDict[str, tuple[float, UserState, np.ndarray]] = OrderedDict()
-        self._changing = threading.Lock()
+        self._kept: LRUCache[str, tuple[float, UserState, np.ndarray]] = LRUCache(capacity)
+        self._turn = threading.Lock()
 
     def get(self, user_id: str) -> tuple[UserState, np.ndarray] | None:
         """The user's state and statistics; None when they are not known here, or the statistics are old."""
-        read_at, state, user_stats = self._kept.get(user_id, (-math.inf, None, None))
-        if state is None or user_stats is None or self._clock() - read_at > STATS_SECONDS:
+        with self._turn:
+            found = self._kept.get(user_id)
+        if found is None or self._clock() - found[0] > STATS_SECONDS:
             return None
-        return state, user_stats
+        return found[1:]
 
     def put(self, state: UserState, user_stats: np.ndarray, fresh: bool) -> None:
-        """Keep a state; ``fresh`` says that the statistics were read just now. The least recent one is forgotten."""
-        with self._changing:
-            read_at = self._clock() if fresh else self._kept.get(state.user_id, (-math.inf,))[0]
+        """Keep a state; ``fresh`` says that the statistics were read just now. The least used one is forgotten."""
+        with self._turn:
+            before = self._kept.get(state.user_id)
+            read_at = self._clock() if fresh or before is None else before[0]
             self._kept[state.user_id] = (read_at, state, user_stats)
-            self._kept.move_to_end(state.user_id)
-            if len(self._kept) > self._capacity:
-                self._kept.popitem(last=False)
 
 
 class StateReader:
-    """Reads users' states; blocking, so call it on a lane."""
+    """Reads users' states: the snapshot on the lane ``features``, the tail on the lane ``reads``."""
 
-    def __init__(self, event_log: EventLog, snapshots: Snapshots, recent: RecentStates, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        event_log: EventLog,
+        snapshots: Snapshots,
+        recent: RecentStates,
+        metrics: Metrics,
+        features: Lane,
+        reads: Lane,
+    ) -> None:
         self._log = event_log
         self._snapshots = snapshots
         self._recent = recent
         self._metrics = metrics
+        self._features = features
+        self._reads = reads
 
-    def read(self, user_id: str) -> Known:
-        """The user's state as of now.
+    async def read(self, user_id: str, seconds: float) -> Known:
+        """The user's state as of now, within so many seconds.
 
-        A failing feature store leaves the log alone to answer (``degraded`` says ``features``). A failing log
-        leaves the snapshot, which may lack the latest events (``degraded`` says ``event_log``).
+        A failing or slow feature store leaves the log alone to answer (``degraded`` says ``features``). A failing or
+        slow log leaves the snapshot, which may lack the latest events (``degraded`` says ``event_log``).
         """
+        started = time.monotonic()
         recent = self._recent.get(user_id)
-        read = recent or self._snapshots.read(user_id)
+        read = recent or await self._snapshot(user_id, seconds / 2)
         degraded = [] if read else ["features"]
         snapshot, user_stats = read or (None, UNKNOWN_USER_STATS)
         state = snapshot or empty(user_id)
         try:
-            found = current(self._log, state)
-        except EventLogError as error:
+            left = max(seconds - (time.monotonic() - started), 0.0)
+            found = await self._reads.run(current, self._log, state, seconds=left)
+        except (EventLogError, Overloaded) as error:
             log.warning("the event log cannot be read; the snapshot answers alone: %s", error)
             degraded.append("event_log")
         else:
@@ -130,6 +153,16 @@ class StateReader:
         for source in degraded:
             self._metrics.fallbacks.labels(source).inc()
         return Known(state, user_stats, degraded)
+
+    async def _snapshot(self, user_id: str, seconds: float) -> Snapshot | None:
+        if self._snapshots.at_rest:
+            return None
+        try:
+            return await self._features.run(self._snapshots.read, user_id, seconds=seconds)
+        except Overloaded as error:
+            log.warning("the feature store is too slow; states come from the event log alone: %s", error)
+            self._snapshots.rest()
+            return None
 
     def _count(self, found: Current) -> None:
         self._metrics.tail.observe(found.folded)

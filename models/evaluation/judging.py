@@ -14,13 +14,14 @@ from models.evaluation import gates
 from models.evaluation.bootstrap import Interval, interval, paired
 from models.evaluation.gates import Evidence, Gate, GateLimits, Lineage
 from models.evaluation.judgement import Judgement
-from models.evaluation.latency import PopularityAlone, answer_ms, one_thread, states_of
+from models.evaluation.latency import answer_ms, one_thread, states_of
 from models.evaluation.metrics import CUT, SLICES, Evaluation, coverage, summary
 from models.evaluation.remembered import remembering
 from models.evaluation.replay import replay_together
 from models.evaluation.rolling import rolling_hits
 from models.learning.dataset import TrainingSet
 from models.learning.panel import is_panel
+from models.recommender import PopularityAlone
 
 COMPARED = ("ndcg@10", "hr@10")
 LATENCY_USERS = 25
@@ -163,7 +164,7 @@ def _coverage(replays: Mapping[str, Evaluation], limits: GateLimits) -> Gate:
 def _latencies(challenger: Bundle, training_set: TrainingSet, after: int) -> tuple[float, float]:
     """The milliseconds of an answer: the challenger's, and those of its popularity alone."""
     states = states_of(training_set, after, LATENCY_USERS)
-    plain = PopularityAlone(challenger.catalogue, challenger.popularity, challenger.policy, challenger.likeness_ND)
+    plain = PopularityAlone.of(challenger)
     model_ms, popularity_ms = answer_ms([challenger, plain], states, int(training_set.times.max()))
     return model_ms, popularity_ms
 

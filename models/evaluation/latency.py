@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
@@ -10,29 +9,11 @@ import torch
 
 from attune.kinds import KINDS
 from attune.user_state import RECENT_LIMIT, Recent, UserState
-from models.catalogue import Catalogue
-from models.contract import Recommender
 from models.history import KIND_INDEX
 from models.learning.dataset import TrainingSet
-from models.ranking.policy import PlackettLuce
 from models.recommender import Request, Served, recommend
 
 _NAMES = {place: name for name, place in KIND_INDEX.items()}
-
-
-@dataclass(frozen=True)
-class PopularityAlone:
-    """The bundle whose pipeline is the yardstick: equal catalogue and policy, popularity for everybody."""
-
-    catalogue: Catalogue
-    popularity: Recommender
-    policy: PlackettLuce
-    likeness_ND: np.ndarray
-
-    @property
-    def hybrid(self) -> Recommender:
-        """Popularity again."""
-        return self.popularity
 
 
 @contextmanager

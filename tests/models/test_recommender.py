@@ -179,6 +179,21 @@ def test_many_questions_at_once_get_the_slates_that_each_would_have_got_alone(bu
         assert left.served_by == right.served_by
         np.testing.assert_allclose([c.score for c in left.candidates], [c.score for c in right.candidates], atol=1e-5)
         np.testing.assert_allclose([s.propensity for s in left.shown], [s.propensity for s in right.shown], rtol=1e-3)
-    known = encode(bundle, asked).states_BD
-    again = recommend_many(bundle, asked, encode(bundle, asked, [*known[:6], *[None] * 6]))
-    assert [slate.shown for slate in again] == [slate.shown for slate in together]
+
+
+def test_what_the_network_said_of_a_user_is_not_computed_again(bundle_folder) -> None:
+    bundle = Bundle.load(bundle_folder)
+    kept: dict = {}
+    rows = [("u", item_id, "like", None, place + 1) for place, item_id in enumerate(bundle.catalogue.item_ids[:3])]
+    first = Asked(state_of(rows), None, Request(5, NOW, seed=1))
+    encode(bundle, [first], kept)
+    (state_D,) = kept.values()
+    state_D[:] = 7.0
+    assert (encode(bundle, [first], kept).states_BD == 7.0).all()
+    others = [
+        Asked(state_of([*rows, ("u", rows[0][1], "dislike", None, 9)]), None, first.request),
+        Asked(first.state, np.ones(4, np.float32), first.request),
+        Asked(first.state, None, Request(5, NOW + 3_600_000_000, seed=1)),
+    ]
+    assert not (encode(bundle, others, kept).states_BD == 7.0).any()
+    assert len(kept) == 4

@@ -36,16 +36,21 @@ def test_a_promotion_is_followed_and_described(bare, install, eventually) -> Non
     assert 'version="1"' not in bare.client.get("/metrics").text
 
 
+def told(slate: dict) -> list[tuple[str, float]]:
+    """Items and scores; in a batch the last digit of a score may differ."""
+    return [(item["item_id"], round(item["score"], 4)) for item in slate["items"]]
+
+
 def test_swaps_under_load_fail_no_request_and_mix_no_versions(bare, install, eventually) -> None:
     for version, name in (("1", "first"), ("2", "second")):
         install(bare.settings, name, version)
     bare.event("loader", "a-0")
     bare.promote("1")
     eventually(lambda: bare.model_version() == "1")
-    expected = {"1": bare.recommend("loader", k=5, seed=1)["items"]}
+    expected = {"1": told(bare.recommend("loader", k=5, seed=1))}
     bare.promote("2")
     eventually(lambda: bare.model_version() == "2")
-    expected["2"] = bare.recommend("loader", k=5, seed=1)["items"]
+    expected["2"] = told(bare.recommend("loader", k=5, seed=1))
     assert expected["1"] != expected["2"]
 
     stop = threading.Event()
@@ -57,7 +62,7 @@ def test_swaps_under_load_fail_no_request_and_mix_no_versions(bare, install, eve
             while not stop.is_set():
                 reply = client.post("/v1/recommend", json={"user_id": "loader", "k": 5, "seed": 1})
                 said = reply.json()
-                if reply.status_code != 200 or said["items"] != expected[said["model_version"]]:
+                if reply.status_code != 200 or told(said) != expected[said["model_version"]]:
                     wrong.append(said)
                 seen.add(said.get("model_version"))
 

@@ -1,0 +1,110 @@
+"""Questions that arrive at about the same time are answered together: one pass of the network for all of them.
+
+Nobody waits for a group to fill: while the model's thread is at work, the next group gathers.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from serving.lanes import Overloaded
+
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting(Generic[Question, Answer]):
+    question: Question
+    answer: asyncio.Future[Answer]
+
+
+class Batcher(Generic[Question, Answer]):
+    """One thread that calls ``work`` with at most ``together`` questions; at most ``waiting`` run or wait.
+
+    Where ``work`` raises, each question of the group is asked again alone, so that one fails no other.
+    """
+
+    def __init__(self, work: Callable[[Sequence[Question]], list[Answer]], together: int, waiting: int) -> None:
+        self._work = work
+        self._together = together
+        self._limit = waiting
+        self._pending = 0
+        self._queue: deque[_Waiting[Question, Answer]] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="attune-model", daemon=True)
+
+    @property
+    def pending(self) -> int:
+        """How many questions run or wait."""
+        return self._pending
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    async def ask(self, question: Question, seconds: float) -> Answer:
+        """The answer to one question; raises what ``work`` raises for it.
+
+        Raises Overloaded when too many wait, or after ``seconds``.
+        """
+        if self._pending >= self._limit:
+            raise Overloaded(f"model: {self._pending} questions wait already; ask again in a moment")
+        waiting: _Waiting[Question, Answer] = _Waiting(question, asyncio.get_running_loop().create_future())
+        self._pending += 1
+        try:
+            with self._changed:
+                self._queue.append(waiting)
+                self._changed.notify()
+            async with asyncio.timeout(seconds):
+                return await waiting.answer
+        except TimeoutError as error:
+            raise Overloaded(f"model: no answer within {seconds:g} s; ask again in a moment") from error
+        finally:
+            self._pending -= 1
+
+    def close(self) -> None:
+        """Answer what waits, and take no more."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join(10.0)
+
+    def _run(self) -> None:
+        while group := self._take():
+            answers = self._answers([one.question for one in group])
+            group[0].answer.get_loop().call_soon_threadsafe(_tell, group, answers)
+
+    def _take(self) -> list[_Waiting[Question, Answer]]:
+        """The next group, of those who still wait; none when closing and nothing is left."""
+        with self._changed:
+            while True:
+                self._changed.wait_for(lambda: bool(self._queue) or self._closing)
+                if not self._queue:
+                    return []
+                taken = [self._queue.popleft() for _ in range(min(len(self._queue), self._together))]
+                if group := [one for one in taken if not one.answer.done()]:
+                    return group
+
+    def _answers(self, questions: Sequence[Question]) -> list[Answer | BaseException]:
+        try:
+            return list(self._work(questions))
+        except Exception as error:
+            if len(questions) == 1:
+                return [error]
+            return [self._answers([question])[0] for question in questions]
+
+
+def _tell(group: list[_Waiting[Question, Answer]], answers: list[Answer | BaseException]) -> None:
+    for one, answer in zip(group, answers, strict=True):
+        if one.answer.done():  # whoever asked has gone
+            continue
+        if isinstance(answer, BaseException):
+            one.answer.set_exception(answer)
+        else:
+            one.answer.set_result(answer)
