@@ -236,6 +236,7 @@ def test_kill_after_kill_and_a_last_goodbye(settings: Settings, log: EventLog, s
         running.kill()
         running.wait()
         assert is_true(log, store)
+    log.append(some(act, 1))  # so that reaching the end tells that the last one is at work, and hears TERM
     running = start(settings)
     wait(lambda: keeper.position() == log.head())
     assert is_fresh(log, store)
