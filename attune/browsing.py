@@ -1,9 +1,10 @@
 """Look-ups in the event log that people ask for: who was active last, which items there are, what is said of one.
 
-They read back from the head only as far as they must, or the items alone, which are few beside the events; none is
-for the path of a request.
+They read back from the head only as far as they must, or the items alone, which are few beside the events and stand in
+indexes of their own. Only ``last_item_position``, ``item_versions`` and ``known_item`` are for the path of a request.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,13 @@ from sqlalchemy import Connection, desc, func, select
 
 from attune.columns import Columns
 from attune.events import Item, User
-from attune.tables import IN_TAIL, events
+from attune.tables import IN_TAIL, OF_ITEMS, events
 
 FIRST_LOOK, LONGEST_LOOK = 1_000, 50_000
 """Positions that are looked through at once, from the head backwards; each look is twice as long as the last."""
 
 _TAIL_TYPES = ("interaction", "feedback", "user")
+_VERSION = (events.c.item_id, events.c.payload, events.c.position)
 _ITEM, _USER = msgspec.json.Decoder(Item), msgspec.json.Decoder(User)
 
 
@@ -61,7 +63,7 @@ def active_users(connection: Connection, head: int, limit: int) -> list[ActiveUs
 
 def known_items(connection: Connection, limit: int, search: str) -> list[KnownItem]:
     """Items by title, then id; with ``search``, those whose title holds all of its words, in any case and order."""
-    query = select(events.c.item_id, events.c.payload, events.c.position).where(events.c.type == "item")
+    query = select(*_VERSION).where(OF_ITEMS)
     latest = {row.item_id: row for row in connection.execute(query.order_by(events.c.position))}
     words = search.casefold().split()
     items = (_known(row) for row in latest.values())
@@ -71,10 +73,29 @@ def known_items(connection: Connection, limit: int, search: str) -> list[KnownIt
 
 def known_item(connection: Connection, item_id: str) -> KnownItem | None:
     """The latest event about that item, or None."""
-    query = select(events.c.item_id, events.c.payload, events.c.position)
-    query = query.where(events.c.type == "item", events.c.item_id == item_id)
-    row = connection.execute(query.order_by(desc(events.c.position)).limit(1)).first()
+    position = latest_versions(connection, [item_id]).get(item_id)
+    row = connection.execute(select(*_VERSION).where(events.c.position == position)).first() if position else None
     return None if row is None else _known(row)
+
+
+def last_item_position(connection: Connection) -> int:
+    """The position of the last event about an item, 0 when there is none."""
+    return connection.scalar(select(func.max(events.c.position)).where(OF_ITEMS)) or 0
+
+
+def item_versions(connection: Connection, after: int, limit: int) -> list[KnownItem]:
+    """What was said of items after a position, in the order of positions; of one item maybe several times."""
+    query = select(*_VERSION).where(OF_ITEMS, events.c.position > after)
+    return [_known(row) for row in connection.execute(query.order_by(events.c.position).limit(limit))]
+
+
+def latest_versions(connection: Connection, item_ids: Sequence[str]) -> dict[str, int]:
+    """The position of the latest event about each of these items that has one.
+
+    The grouping keeps PostgreSQL from walking back through all items, which it would where the item is a popular one.
+    """
+    query = select(events.c.item_id, func.max(events.c.position)).where(OF_ITEMS, events.c.item_id.in_(item_ids))
+    return {row[0]: row[1] for row in connection.execute(query.group_by(events.c.item_id))}
 
 
 def kinds_with(connection: Connection, item_id: str) -> dict[str, int]:

@@ -31,6 +31,9 @@ FETCHED = 300
 CLOCK_SLACK = DAY
 """How far the clock may ever have been put back for ``logged_between`` to find everything."""
 
+BASE = "base"
+"""Beside the columns of a row: the position of the version of an item that the row's was made from."""
+
 COLUMNS = tuple(column.name for column in events.columns)
 
 
@@ -97,14 +100,18 @@ class EventLog:
         return self.append_rows([[to_row(event) for event in given]])[0]
 
     def append_rows(self, groups: Sequence[list[dict[str, Any]]]) -> list[Appended]:
-        """``append`` for several callers in one transaction; rows as ``attune.event_rows.to_row`` makes them."""
+        """``append`` for several callers in one transaction; rows as ``attune.event_rows.to_row`` makes them.
+
+        A row with ``BASE`` is a version of an item made from the one at that position (0: from nothing). Where the
+        item has another one by now it is refused, as a conflict: of two changes at once neither is lost in silence.
+        """
         rows = [row for group in groups for row in group]
         placed: list[_Placed] = []
         if rows:
             with self._database.writing() as connection:
                 head = _locked_head(connection)
                 known = _known(connection, [row["event_id"] for row in rows])
-                fresh, placed = _place(rows, known, head)
+                fresh, placed = _place(rows, known, _versions(connection, rows), head)
                 if fresh:
                     logged_at = self._clock()
                     for row in fresh:
@@ -246,6 +253,16 @@ class EventLog:
         with self._database.reading() as connection:
             return browsing.known_item(connection, item_id)
 
+    def last_item_position(self) -> int:
+        """The position of the last event about an item, 0 when there is none; an index look-up."""
+        with self._database.reading() as connection:
+            return browsing.last_item_position(connection)
+
+    def item_versions(self, after: int, limit: int) -> list[KnownItem]:
+        """The first ``limit`` versions of items after a position, in the order of positions, through an index."""
+        with self._database.reading() as connection:
+            return browsing.item_versions(connection, after, limit)
+
     def kinds_with(self, item_id: str) -> dict[str, int]:
         """How many events of each kind name that item, the commonest first; reads the whole log."""
         with self._database.reading() as connection:
@@ -326,22 +343,36 @@ def _known(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[bytes,
     return known
 
 
+def _versions(connection: Connection, rows: list[dict[str, Any]]) -> dict[str, int]:
+    """Where the latest version stands of each item that a row wants to build on, 0 where it has none."""
+    wanted = sorted({row["item_id"] for row in rows if BASE in row})
+    return dict.fromkeys(wanted, 0) | browsing.latest_versions(connection, wanted) if wanted else {}
+
+
 _Placed = tuple[int, bool]
 """Where an event lies in the log (0: refused), and whether it is new there."""
 
 
 def _place(
-    rows: list[dict[str, Any]], known: dict[str, tuple[bytes, int]], head: int
+    rows: list[dict[str, Any]], known: dict[str, tuple[bytes, int]], versions: dict[str, int], head: int
 ) -> tuple[list[dict[str, Any]], list[_Placed]]:
-    """Give positions after ``head`` to the rows that are new (those are returned first); ``known`` learns them."""
+    """Give positions after ``head`` to the rows that are new (those are returned first).
+
+    ``known`` learns them, and ``versions`` what they say of its items.
+    """
     fresh: list[dict[str, Any]] = []
     placed: list[_Placed] = []
     for row in rows:
         following = head + len(fresh) + 1
+        if BASE in row and row["event_id"] not in known and row[BASE] != versions[row["item_id"]]:
+            placed.append((0, False))
+            continue
         digest, position = known.setdefault(row["event_id"], (row["digest"], following))
         if position == following:
             row["position"] = position
             fresh.append(row)
+            if row["type"] == "item" and row["item_id"] in versions:
+                versions[row["item_id"]] = position
         placed.append((position if digest == row["digest"] else 0, position == following))
     return fresh, placed
 

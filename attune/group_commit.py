@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from attune.errors import DataContractError, LogBusy
-from attune.event_log import Appended, EventLog
+from attune.event_log import BASE, Appended, EventLog
 from attune.event_rows import to_row
 from attune.events import AnyEvent
 
@@ -75,13 +75,14 @@ class GroupCommit:
         """How many offered events wait."""
         return len(self._offers)
 
-    def submit(self, events: Sequence[AnyEvent]) -> Future[Appended]:
+    def submit(self, events: Sequence[AnyEvent], base: int | None = None) -> Future[Appended]:
         """What became of these events, once they are durable; the answer may raise what ``EventLog.append`` raises.
 
+        With ``base`` each is a version of an item made from the one at that position, see ``EventLog.append_rows``.
         Raises LogBusy at once when too many events wait already or the writer is closed, DataContractError for an
         event that cannot be stored.
         """
-        submitted = _Submitted([to_row(event) for event in events])
+        submitted = _Submitted([to_row(event) if base is None else to_row(event) | {BASE: base} for event in events])
         with self._changed:
             if self._closing_at is not None:
                 raise LogBusy("the event log's writer has been closed; nothing was written: repeat the call")

@@ -17,7 +17,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 """The newest migration: what this code reads and writes."""
 
 metadata = MetaData()
@@ -30,6 +30,9 @@ WORDS = Text().with_variant(Text(collation="C"), "postgresql")
 
 IN_TAIL = text("type IN ('interaction', 'feedback', 'user')")
 """The events that make up a user's state. Literal, since a partial index serves only its very condition."""
+
+OF_ITEMS = text("type = 'item'")
+"""The events that describe items; literal for the same reason."""
 
 STANDING = text("revoked_at IS NULL")
 """The keys that were not revoked."""
@@ -52,6 +55,8 @@ events = Table(
     Column("payload", Text),
     Index("events_by_id", "event_id", unique=True),
     Index("events_tail", "user_id", "position", sqlite_where=IN_TAIL, postgresql_where=IN_TAIL),
+    Index("events_items", "position", sqlite_where=OF_ITEMS, postgresql_where=OF_ITEMS),
+    Index("events_item_versions", "item_id", "position", sqlite_where=OF_ITEMS, postgresql_where=OF_ITEMS),
 )
 
 log_head = Table(

@@ -11,7 +11,8 @@ from sqlalchemy import event
 
 from attune.door import Rejected
 from attune.errors import ConfigError, DataContractError, EventLogError, LogBusy
-from attune.event_log import COLUMNS, EventLog, prepare
+from attune.event_log import BASE, COLUMNS, EventLog, prepare
+from attune.event_rows import to_row
 from attune.events import Candidate, Feedback, Interaction, Item, Shown, Slate, User
 
 NOW = 1_700_000_000_000_000
@@ -19,6 +20,10 @@ NOW = 1_700_000_000_000_000
 
 def click(event_id: str, user_id: str = "ada", item_id: str = "tea", time: int = 5) -> Interaction:
     return Interaction(event_id=event_id, event_timestamp=time, user_id=user_id, item_id=item_id, kind="click")
+
+
+def item(event_id: str, item_id: str, **attributes: object) -> Item:
+    return Item(event_id=event_id, event_timestamp=5, item_id=item_id, attributes=attributes)
 
 
 def slate(slate_id: str, user_id: str = "ada", score: float = 0.1 + 0.2) -> Slate:
@@ -332,6 +337,53 @@ def test_a_tail_is_read_through_its_index(log: EventLog) -> None:
             connection.exec_driver_sql("ANALYZE events")
         plan = connection.exec_driver_sql(f"EXPLAIN {'QUERY PLAN ' if sqlite_here else ''}{query}").all()
     assert "events_tail" in str(plan)
+
+
+ITEM_LOOK_UPS = {
+    "SELECT max(position) FROM events WHERE type = 'item'": "events_items",
+    "SELECT item_id FROM events WHERE type = 'item' AND position > 1900 ORDER BY position LIMIT 100": "events_items",
+    "SELECT item_id, max(position) FROM events WHERE type = 'item' AND item_id IN ('item-3') GROUP BY item_id": (
+        "events_item_versions"
+    ),
+    "SELECT item_id, max(position) FROM events WHERE type = 'item' AND item_id IN ('a', 'b') GROUP BY item_id": (
+        "events_item_versions"
+    ),
+}
+
+
+@pytest.mark.parametrize("query", ITEM_LOOK_UPS)
+def test_items_are_read_through_their_indexes(log: EventLog, query: str) -> None:
+    log.append([click(f"e{number}", f"u{number % 50}", f"item-{number % 400}") for number in range(2_000)])
+    log.append([item(f"i{number}", f"item-{number % 400}") for number in range(800)])
+    with log._database.reading() as connection:
+        sqlite_here = connection.dialect.name == "sqlite"
+        if not sqlite_here:
+            connection.exec_driver_sql("ANALYZE events")
+        plan = connection.exec_driver_sql(f"EXPLAIN {'QUERY PLAN ' if sqlite_here else ''}{query}").all()
+    assert f"{ITEM_LOOK_UPS[query]} " in f"{plan} ".replace("'", " ")
+
+
+def test_versions_of_items_are_read_in_order(log: EventLog) -> None:
+    assert (log.last_item_position(), log.item_versions(0, 10)) == (0, [])
+    log.append([click("e1"), item("i1", "tea", year=1), click("e2"), item("i2", "cup"), item("i3", "tea", year=2)])
+    assert log.last_item_position() == 5
+    assert [(one.item_id, one.position) for one in log.item_versions(0, 10)] == [("tea", 2), ("cup", 4), ("tea", 5)]
+    assert [one.attributes for one in log.item_versions(2, 10)] == [{}, {"year": 2}]
+    assert [one.position for one in log.item_versions(0, 2)] == [2, 4]
+
+
+def test_a_version_that_was_made_from_an_older_one_is_refused(log: EventLog) -> None:
+    def version(event_id: str, base: int, item_id: str = "tea", **attributes: object) -> dict:
+        return to_row(item(event_id, item_id, **attributes)) | {BASE: base}
+
+    first, second = log.append_rows([[version("a", 0)], [version("b", 0)]])
+    assert (first.positions, second.positions, second.conflicts) == ([1], [0], [0])
+    assert log.append_rows([[version("a", 0)]])[0].repeated == 1
+    assert log.append_rows([[version("b", 1), version("c", 1), version("d", 0, "cup")]])[0].positions == [2, 0, 3]
+    assert log.append([item("e", "tea", title="whatever is there")]).positions == [4]
+    assert log.append_rows([[version("c", 2)]])[0].conflicts == [0]
+    assert log.append_rows([[to_row(item("f", "tea")), version("c", 4)], [version("g", 5)]])[0].positions == [5, 0]
+    assert log.find("c") is None
 
 
 def test_threads_share_one_log(log: EventLog) -> None:
