@@ -103,6 +103,9 @@ class Settings(BaseSettings):
     keeper_poll_seconds: float = Field(
         default=0.2, gt=0, description="How often the state keeper looks for new events."
     )
+    cached_users: int = Field(
+        default=10_000, ge=0, description="So many users' states and vectors an endpoint process keeps; 0: none."
+    )
     answer_seconds: float = Field(
         default=1.0, gt=0, description="How long a recommendation may take before what is at hand answers."
     )

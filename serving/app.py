@@ -148,7 +148,7 @@ def _furnish(settings: Settings, parts: Parts) -> Rooms:
         guard=Guard.of(settings, metrics),
         watch=ChampionWatch(settings, parts.event_log, parts.promotions, parts.downloads, metrics, parts.clock),
         snapshots=Snapshots(parts.open_store),
-        states=RecentStates(),
+        states=RecentStates(settings.cached_users),
         commit=commit,
         signer=Signer(settings.slate_key()),
         slates=RecentSlates(),

@@ -38,8 +38,6 @@ POPULAR_SECONDS = 5.0
 RETRY_LONGEST_SECONDS = 30.0
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 HISTORY_LIMIT = 50
-VECTORS = 20_000
-"""Users whose vectors are kept: 10 MB at a width of 128."""
 
 
 class Downloads(Protocol):
@@ -62,13 +60,13 @@ class NoRegistry:
 class Champion:
     """A loaded model: the promotion that made it champion, its bundle, when it took over (microseconds).
 
-    ``vectors`` are what its network said of the users who asked last; the model's thread alone uses them.
+    ``vectors`` are what its network said of the users who asked last, where that is kept; for the model's thread alone.
     """
 
     promotion: Promotion
     bundle: Bundle
     loaded_at: int
-    vectors: LRUCache[Hashable, np.ndarray] = field(default_factory=lambda: LRUCache(VECTORS), repr=False)
+    vectors: LRUCache[Hashable, np.ndarray] | None = field(repr=False)
 
     @property
     def version(self) -> str:
@@ -209,7 +207,8 @@ class ChampionWatch:
 
     def _swap(self, promotion: Promotion, bundle: Bundle) -> None:
         before = self.champion
-        self.champion = Champion(promotion, bundle, self._clock())
+        kept = self._settings.cached_users
+        self.champion = Champion(promotion, bundle, self._clock(), LRUCache(kept) if kept else None)
         self._metrics.swaps.inc()
         self._metrics.set_version(promotion.version)
         log.info("version %s answers now, after %s", promotion.version, before.version if before else "popularity")

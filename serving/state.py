@@ -87,7 +87,8 @@ class RecentStates:
     next tail, in place of Feast's snapshot. Statistics are read anew after ``STATS_SECONDS``.
     """
 
-    def __init__(self, capacity: int = 10_000, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._capacity = capacity
         self._clock = clock
         self._kept: LRUCache[str, tuple[float, UserState, np.ndarray]] = LRUCache(capacity)
         self._turn = threading.Lock()
@@ -102,6 +103,8 @@ class RecentStates:
 
     def put(self, state: UserState, user_stats: np.ndarray, fresh: bool) -> None:
         """Keep a state; ``fresh`` says that the statistics were read just now. The least used one is forgotten."""
+        if not self._capacity:
+            return
         with self._turn:
             before = self._kept.get(state.user_id)
             read_at = self._clock() if fresh or before is None else before[0]

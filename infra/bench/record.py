@@ -29,6 +29,11 @@ def at_most(name: str, value: float, limit: float, note: str = "") -> Figure:
     return Figure(name, round(value, 4), limit, value <= limit, note)
 
 
+def at_least(name: str, value: float, limit: float, note: str = "") -> Figure:
+    """A figure that may not fall below its limit."""
+    return Figure(name, round(value, 4), limit, value >= limit, note)
+
+
 def just(name: str, value: float, note: str = "") -> Figure:
     """A figure that is stated, with no limit."""
     return Figure(name, round(value, 4), note=note)

@@ -16,6 +16,7 @@ class Bench(StrEnum):
     """The benchmarks: a module of `infra.bench` each."""
 
     platform = "platform"
+    serving = "serving"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -27,7 +28,8 @@ def bench(
     name: Annotated[Bench, typer.Argument(help="What to measure.")],
     out: Annotated[Path, typer.Option(help="The JSON file to write.")],
     only: Annotated[
-        str | None, typer.Option(help="One part of it: of platform reaction, kills, volume or soak.")
+        str | None,
+        typer.Option(help="One part: reaction, kills, volume, soak of platform; cost, effect, durable of serving."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds draw equal events.")] = 0,
     as_json: AsJson = False,
@@ -35,6 +37,7 @@ def bench(
     """Measure on a scratch installation of its own and write figures with their limits. Minutes to an hour.
 
     [bold]attune bench platform --out docs/results/platform.json[/bold]
+    [bold]attune bench serving --only cost --out cost.json[/bold]   (wrk makes the load: apt-get install wrk)
     """
     from infra.bench.record import write
     from infra.commands.output import print_json, table

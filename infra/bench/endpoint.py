@@ -1,0 +1,154 @@
+"""An endpoint in a process of its own, what it costs, and the load generator ``wrk`` in another one."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from attune.errors import ConfigError
+from attune.settings import Settings
+from infra.children import Children
+from infra.probing import free_port
+
+READY_SECONDS = 60.0
+UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+LATENCY = re.compile(r"^\s*(50|99)(?:\.0+)?%\s+([\d.]+)(us|ms|s)\s*$", re.MULTILINE)
+ANSWERED = re.compile(r"(\d+) requests in ([\d.]+)s")
+FAILED = re.compile(r"Non-2xx or 3xx responses: (\d+)|Socket errors: (.*)")
+
+BARE = """
+import sys
+from pathlib import Path
+import uvicorn
+from fastapi import FastAPI, Request, Response
+
+app, body = FastAPI(), Path(sys.argv[1]).read_bytes()
+
+@app.post("/v1/recommend")
+async def recommend(request: Request) -> Response:
+    await request.body()
+    return Response(body, media_type="application/json")
+
+uvicorn.run(app, port=int(sys.argv[2]), log_config=None, access_log=False, server_header=False)
+"""
+"""A route that does nothing but take and give the same bytes."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What ``wrk`` saw: requests answered, how many a second, latencies in milliseconds, what failed."""
+
+    requests: int
+    per_second: float
+    p50: float
+    p99: float
+    failed: str
+    cpu_ms: float
+    """The server's processor time a request."""
+
+
+@contextmanager
+def endpoint(settings: Settings, processes: int = 1, champion: bool = True) -> Iterator[list[psutil.Process]]:
+    """The endpoint of these settings, once a ``champion`` answers; its processes, each on a port of its own."""
+    with _running(settings.logs_folder) as children:
+        found = []
+        for number in range(processes):
+            told = settings.model_copy(update={"serving_port": settings.serving_port + number})
+            child = children.start(f"endpoint-{number}", [sys.executable, "-m", "serving.app"], told.as_environment())
+            _await(f"http://127.0.0.1:{told.serving_port}/readyz", champion)
+            found.append(psutil.Process(child.guardian.pid).children()[0])
+        yield found
+
+
+@contextmanager
+def bare_route(body: bytes, logs: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """A route that answers with these bytes whatever it is asked: its address and its process."""
+    port = free_port()
+    with _running(logs) as children, tempfile.NamedTemporaryFile() as file:
+        file.write(body)
+        file.flush()
+        child = children.start("bare-route", [sys.executable, "-c", BARE, file.name, str(port)])
+        _await(f"http://127.0.0.1:{port}/openapi.json")
+        yield f"http://127.0.0.1:{port}", psutil.Process(child.guardian.pid).children()[0]
+
+
+def wrk(url: str, bodies: Sequence[str], servers: Sequence[psutil.Process], connections: int, seconds: float,
+        rate: float | None = None) -> Load:  # fmt: skip
+    """Post the bodies in turn for so long, ``rate`` requests a second or as many as go.
+
+    Raises ConfigError where there is no ``wrk``.
+    """
+    program = shutil.which("wrk")
+    if program is None:
+        raise ConfigError("the load comes from wrk, which is not installed: apt-get install wrk")
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "load.lua"
+        script.write_text(_script(bodies, connections / rate * 1_000 if rate else 0.0))
+        before = _cpu(servers)
+        command = [program, "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(script), "--latency", url]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        spent = _cpu(servers) - before
+    answered = ANSWERED.search(said)
+    latency = {share: float(value) * UNITS[unit] for share, value, unit in LATENCY.findall(said)}
+    if answered is None or not latency:
+        raise RuntimeError(f"wrk said what nobody understood: {said}")
+    number = int(answered[1])
+    failed = "; ".join("".join(one) for one in FAILED.findall(said))
+    return Load(
+        number, number / float(answered[2]), latency["50"], latency["99"], failed, 1_000 * spent / max(number, 1)
+    )
+
+
+def free_settings(var: Path, **given: object) -> Settings:
+    """Settings on a scratch folder, the endpoint on a free port."""
+    return Settings(var=var, serving_port=free_port(), **given)  # type: ignore[arg-type]
+
+
+def _script(bodies: Sequence[str], pause_ms: float) -> str:
+    pause = f"function delay() return {int(pause_ms)} end\n" if pause_ms else ""
+    lines = "\n".join(f"bodies[{place}] = {json.dumps(body)}" for place, body in enumerate(bodies, start=1))
+    return (
+        f'local bodies = {{}}\n{lines}\nlocal turn = 0\nlocal headers = {{["Content-Type"] = "application/json"}}\n'
+        f"{pause}function request()\n  turn = turn % #bodies + 1\n"
+        '  return wrk.format("POST", nil, headers, bodies[turn])\nend\n'
+    )
+
+
+def _cpu(processes: Sequence[psutil.Process]) -> float:
+    times = [one.cpu_times() for one in processes]
+    return sum(one.user + one.system for one in times)
+
+
+@contextmanager
+def _running(logs: Path) -> Iterator[Children]:
+    children = Children(logs)
+    try:
+        yield children
+    finally:
+        children.stop()
+
+
+def _await(url: str, champion: bool = False) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(url, timeout=2.0).is_success and (not champion or _serves_champion(url)):
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.1)
+    raise RuntimeError(f"{url} did not answer within {READY_SECONDS:g} s")
+
+
+def _serves_champion(url: str) -> bool:
+    return bool(httpx.get(url.replace("/readyz", "/v1/model"), timeout=2.0).json()["served_by"] == "champion")

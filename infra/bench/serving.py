@@ -1,0 +1,11 @@
+"""The endpoint's figures: `attune bench serving`."""
+
+from infra.bench import apart
+from infra.bench.record import Figure
+
+PARTS = ("cost", "effect", "durable")
+
+
+def measure(seed: int, only: str | None = None) -> list[Figure]:
+    """Every part in turn, or one alone. Raises ConfigError for a part that there is not."""
+    return apart.measure("serving", PARTS, seed, only)
