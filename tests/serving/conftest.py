@@ -1,17 +1,29 @@
-"""Real parts in a temporary folder: an event log, promotions, the feature store, small bundles, a running endpoint."""
+"""Real parts in a temporary folder: an event log, promotions, the feature store, small bundles, a running endpoint.
 
+An endpoint runs in a thread of the test's process (``running``), or in a process of its own (``EndpointProcess``).
+"""
+
+import http.client
+import json
+import os
+import random
 import shutil
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 import uvicorn
@@ -33,6 +45,7 @@ from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRec
 from models.ranking.policy import PlackettLuce
 from serving.app import Parts, Rooms, create_app, listen
 
+ROOT = Path(__file__).parents[2]
 ENDPOINT = "default"
 NOW = 1_600_000_000 * SECOND
 
@@ -137,13 +150,196 @@ def running(settings: Settings, open_store: Callable[[], FeatureStore], download
                 thread.join(20.0)
 
 
-def planted(random: np.random.Generator) -> TrainingSet:
+TEMPLATE = """
+import json, os, signal, sys
+from serving import app
+
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+print("ready", flush=True)
+for line in sys.stdin:
+    asked = json.loads(line)
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+        continue
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.environ.update(asked["environment"])
+    output = os.open(asked["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    sys.exit(app.main())
+os.killpg(0, signal.SIGKILL)
+"""
+
+
+class Template:
+    """A process that has imported the endpoint and forks one whenever asked: an import takes seconds, a fork none.
+
+    What it forks runs ``serving.app.main`` as ``python -m serving.app`` does, and dies with it.
+    """
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", TEMPLATE],
+            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        self._said("ready")
+
+    def fork(self, environment: dict[str, str], output: Path) -> int:
+        """The id of a new endpoint process; what it says is added to the file ``output``."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"environment": environment, "output": str(output)}) + "\n")
+        self._process.stdin.flush()
+        return int(self._said())
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+        self._process.stdout.close()
+
+    def _said(self, expected: str = "") -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().strip()
+        assert line, "the template ended"
+        assert expected in line
+        return line
+
+
+@dataclass
+class Sent:
+    """A request and what came of it; ``status`` is 0 where no answer came. Times are monotonic."""
+
+    path: str
+    body: dict[str, Any]
+    sent_at: float
+    status: int = 0
+    answered_at: float = 0.0
+    answer: dict[str, Any] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        return self.answered_at - self.sent_at
+
+
+class Sender:
+    """One connection, opened when it is needed; every request is kept in ``sent``. For one thread."""
+
+    def __init__(self, port: int, seconds: float = 30.0) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
+        self.sent: list[Sent] = []
+
+    def post(self, path: str, body: dict[str, Any]) -> Sent:
+        """What came of it; a connection that breaks is no error here."""
+        one = Sent(path, body, time.monotonic())
+        self.sent.append(one)
+        try:
+            self._connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+            reply = self._connection.getresponse()
+            content = reply.read()
+        except (OSError, http.client.HTTPException):
+            self._connection.close()
+            return one
+        one.answered_at = time.monotonic()
+        one.status, one.headers, one.answer = reply.status, dict(reply.headers), json.loads(content)
+        return one
+
+    def recommend(self, user_id: str, k: int = 10) -> Sent:
+        return self.post("/v1/recommend", {"user_id": user_id, "k": k})
+
+    def feedback(self, slate: dict[str, Any], item_id: str, kind: str = "like", **fields: Any) -> Sent:
+        row = {"slate_id": slate["slate_id"], "user_id": slate["user_id"], "item_id": item_id, "kind": kind}
+        return self.post("/v1/feedback", {**row, **fields})
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@dataclass
+class EndpointProcess:
+    """An endpoint in a process of its own, at one address for all its lives."""
+
+    template: Template
+    settings: Settings
+    pid: int = 0
+
+    @property
+    def port(self) -> int:
+        return self.settings.serving_port
+
+    def start(self) -> None:
+        """Start it; ready on return."""
+        self.pid = self.template.fork(self.settings.as_environment(), self.settings.var / f"endpoint-{self.port}.log")
+        wait_for(self._ready, 30.0)
+
+    def kill(self) -> float:
+        """kill -9; the (monotonic) moment at which it was sent."""
+        os.kill(self.pid, signal.SIGKILL)
+        moment = time.monotonic()
+        wait_for(lambda: not psutil.pid_exists(self.pid))
+        return moment
+
+    def sender(self, seconds: float = 30.0) -> Sender:
+        return Sender(self.port, seconds)
+
+    def _ready(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10.0)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+
+def free_port() -> int:
+    """A port below those that the system gives to clients, so that none of them takes it between two lives."""
+    for port in random.sample(range(20_000, 30_000), 100):
+        with socket.socket() as one:
+            try:
+                one.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
+
+
+@pytest.fixture(scope="session")
+def template() -> Iterator[Template]:
+    made = Template()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def endpoint_process(template: Template, tmp_path: Path) -> Iterator[Callable[..., EndpointProcess]]:
+    """Makes endpoints in processes of their own, over one folder and log; the settings are given by name."""
+    made: list[EndpointProcess] = []
+
+    def make(**fields: Any) -> EndpointProcess:
+        settings = Settings(var=tmp_path / "var", serving_port=free_port(), **fields)
+        settings.var.mkdir(exist_ok=True)
+        prepare(settings.log_url)
+        made.append(EndpointProcess(template, settings))
+        return made[-1]
+
+    yield make
+    for process in made:
+        if process.pid and psutil.pid_exists(process.pid):
+            process.kill()
+
+
+def planted(chance: np.random.Generator) -> TrainingSet:
     """Sixty people, each of whom clicks on most items of one of the groups a, b and c."""
     items = [f"{group}-{number}" for group in "abc" for number in range(8)]
     rows = [
         (f"p{person}", f"{'abc'[person % 3]}-{number}", NOW + (person * 10 + step) * HOUR)
         for person in range(60)
-        for step, number in enumerate(random.permutation(8)[:6])
+        for step, number in enumerate(chance.permutation(8)[:6])
     ]
     events = pd.DataFrame(rows, columns=["user_id", "item_id", "event_timestamp"]).sort_values("event_timestamp")
     events = events.assign(position=range(1, len(events) + 1), kind="click", value=np.nan, reward=1.0)
