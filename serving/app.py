@@ -27,7 +27,7 @@ from features.store import FeatureStore
 from models.recommender import POPULARITY, Recommendation
 from models.registry import Registry
 from models.threads import use_one_thread
-from serving import documentation, errors
+from serving import documentation, errors, request_ids
 from serving.accepting import Accepting
 from serving.batching import Batcher
 from serving.champion import ChampionWatch, Downloads, NoRegistry
@@ -35,6 +35,8 @@ from serving.keys import Guard, Guarded
 from serving.lanes import Lane
 from serving.metrics import Measured, Metrics
 from serving.ranking import Question, rank
+from serving.reading import Reading
+from serving.reading_routes import reading_routes
 from serving.recommending import Recommending
 from serving.routes import hot_routes, steward_routes
 from serving.schemas import ModelAnswer
@@ -123,6 +125,7 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     app.state.rooms = rooms
     app.add_middleware(Guarded, guard=rooms.guard)
     app.add_middleware(Measured, metrics=rooms.metrics)
+    app.add_middleware(request_ids.Identified)
     errors.install(app)
     documentation.install(app)
     states = StateReader(parts.event_log, rooms.snapshots, rooms.states, rooms.metrics, rooms.features, rooms.reads)
@@ -134,7 +137,9 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     accepting = Accepting(
         parts.event_log, rooms.commit, rooms.signer, rooms.slates, rooms.metrics, parts.clock, rooms.writes
     )
+    reading = Reading(rooms.watch, states, parts.event_log, rooms.reads, parts.clock)
     app.include_router(hot_routes(recommending, accepting))
+    app.include_router(reading_routes(recommending, reading))
     app.include_router(steward_routes(describe, lambda: _missing(rooms, parts.event_log), rooms.metrics))
     return app
 
@@ -230,6 +235,7 @@ def _end(number: int, frame: Any) -> NoReturn:
 def main() -> int:
     """The process: settings from the environment; returns the exit code."""
     logs.set_up()
+    request_ids.name_log_lines()
     use_one_thread()
     for name, value in REGISTRY_PATIENCE.items():
         os.environ.setdefault(name, value)

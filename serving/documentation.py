@@ -19,9 +19,15 @@ _STRUCTS = (
     schemas.EventsDocumented,
     schemas.EventsAnswer,
     schemas.ModelAnswer,
+    schemas.BatchDocumented,
+    schemas.BatchAnswer,
+    schemas.SimilarAnswer,
+    schemas.PopularAnswer,
+    schemas.StateAnswer,
     schemas.ErrorAnswer,
 )
 
+_REQUEST = "9f86d081884c7d659a2feaa0"
 _SLATE = "kXw1b0m3TkqU5p7y2Q9cVg.0fJm6mYw3bqj8vH1sZk2xA"
 _SHOWN = {"item_id": "318", "title": "The Shawshank Redemption", "position": 1, "score": 4.21, "propensity": 0.083}
 
@@ -69,7 +75,54 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
         "items": 9_066,
         "config": {"format": "attune-bundle/1"},
     },
-    "ErrorAnswer": {"error": {"message": "k: Expected `int` <= 100", "field": "k"}},
+    "ErrorAnswer": {"error": {"message": "k: Expected `int` <= 100", "field": "k", "request_id": _REQUEST}},
+}
+
+_EXAMPLES |= {
+    "BatchDocumented": {"requests": [{"user_id": "15", "k": 1}, {"user_id": "16", "k": 1_000}]},
+    "BatchAnswer": {
+        "answers": [
+            {"slate": _EXAMPLES["RecommendAnswer"], "error": None},
+            {"slate": None, "error": _EXAMPLES["ErrorAnswer"]["error"]},
+        ]
+    },
+    "SimilarAnswer": {
+        "item_id": "318",
+        "title": "The Shawshank Redemption",
+        "model_version": "3",
+        "items": [{"item_id": "527", "title": "Schindler's List", "similarity": 0.93}],
+    },
+    "PopularAnswer": {
+        "counted_by": "champion",
+        "model_version": "3",
+        "items": [{"item_id": "318", "title": "The Shawshank Redemption", "score": 1.0}],
+    },
+    "StateAnswer": {
+        "user_id": "15",
+        "position": 100_021,
+        "events": 1,
+        "first_event_at": "2026-01-31T12:00:00+00:00",
+        "last_event_at": "2026-01-31T12:00:00+00:00",
+        "recent": [
+            {
+                "event_id": "0b5e3a52f1c94d2c9a56d1a0f8f2c7aa",
+                "item_id": "318",
+                "title": "The Shawshank Redemption",
+                "kind": "like",
+                "value": None,
+                "event_timestamp": "2026-01-31T12:00:00+00:00",
+                "position": 100_021,
+                "retracted": False,
+            }
+        ],
+        "seen": 1,
+        "counts": {"like": 1},
+        "attributes": {"language": "en"},
+        "snapshot_position": 0,
+        "snapshot_from": None,
+        "tail": 1,
+        "degraded": [],
+    },
 }
 
 _WHAT: dict[str, dict[str, Any]] = {
@@ -101,6 +154,34 @@ _WHAT: dict[str, dict[str, Any]] = {
             503: "The event log is busy: nothing was acknowledged, send the same events again.",
         },
     },
+    "recommend_batch": {
+        "summary": "Slates for up to 100 users; one request that is wrong is refused in its place and costs no other",
+        "body": "BatchDocumented",
+        "answer": "BatchAnswer",
+        "errors": {413: "The body is larger than 1 MiB.", 422: "The body is wrong.", 503: "Ask again in a moment."},
+    },
+    "similar": {
+        "summary": "The items nearest to one by the champion's vectors, compared with all",
+        "asked": schemas.SimilarRequest,
+        "answer": "SimilarAnswer",
+        "errors": {
+            404: "The champion does not know the item.",
+            422: "A field is wrong.",
+            503: "No champion answers, or ask again in a moment.",
+        },
+    },
+    "state": {
+        "summary": "What is known of a user as of now, and where it was read",
+        "asked": schemas.StateRequest,
+        "answer": "StateAnswer",
+        "errors": {422: "A field is wrong.", 503: "Ask again in a moment."},
+    },
+    "popular": {
+        "summary": "What is popular now: by the champion, or by the log's counts without one",
+        "asked": schemas.PopularRequest,
+        "answer": "PopularAnswer",
+        "errors": {422: "A field is wrong.", 503: "Nothing is loaded yet, or ask again in a moment."},
+    },
     "model": {"summary": "What answers now", "answer": "ModelAnswer"},
     "healthz": {"summary": "200 while the process lives"},
     "readyz": {
@@ -119,13 +200,17 @@ def documented(name: str) -> dict[str, Any]:
     responses: dict[int | str, dict[str, Any]] = {200: {"description": "The answer.", **answered}}
     for status, meaning in what.get("errors", {}).items():
         responses[status] = {"description": meaning, **_content("ErrorAnswer")}
-    extra = {"requestBody": {"required": True, **_content(what["body"])}} if "body" in what else None
+    extra: dict[str, Any] = {}
+    if "body" in what:
+        extra["requestBody"] = {"required": True, **_content(what["body"])}
+    if "asked" in what:
+        extra["parameters"] = _parameters(what["asked"])
     return {
         "name": name,
         "operation_id": name,
         "summary": what["summary"],
         "responses": responses,
-        "openapi_extra": extra,
+        "openapi_extra": extra or None,
     }
 
 
@@ -152,6 +237,21 @@ def _say_who_needs_a_key(page: dict[str, Any]) -> None:
     for path in OPEN & page["paths"].keys():
         for operation in page["paths"][path].values():
             operation["security"] = []
+
+
+def _parameters(asked: type[msgspec.Struct]) -> list[dict[str, Any]]:
+    """A struct's fields as parameters: those that are needed stand in the path, the others behind it."""
+    schema = msgspec.json.schema(asked)["$defs"][asked.__name__]
+    return [
+        {
+            "name": name,
+            "in": "path" if name in schema.get("required", []) else "query",
+            "required": name in schema.get("required", []),
+            "description": what["description"],
+            "schema": {key: value for key, value in what.items() if key != "description"},
+        }
+        for name, what in schema["properties"].items()
+    ]
 
 
 def _content(name: str) -> dict[str, Any]:

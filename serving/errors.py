@@ -1,4 +1,4 @@
-"""Every answer that is not 2xx has one shape: ``{"error": {"message", "field"}}``."""
+"""Every answer that is not 2xx has one shape: ``{"error": {"message", "field", "request_id"}}``."""
 
 import logging
 from typing import Any
@@ -9,12 +9,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from attune.errors import AttuneError, DataContractError, EventLogError
+from serving import request_ids
 from serving.lanes import Overloaded
 from serving.schemas import ErrorAnswer, Fault
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER = {"Retry-After": "1"}
+UNEXPECTED = "something unexpected went wrong; it was logged"
 
 
 class Refused(AttuneError):
@@ -37,10 +39,15 @@ def answer(struct: Any, status: int = 200, headers: dict[str, str] | None = None
     return JSON(msgspec.json.encode(struct), status, headers)
 
 
+def fault(message: str, field: str | None = None) -> Fault:
+    """What went wrong with the request at hand."""
+    return Fault(message=message, field=field, request_id=request_ids.current())
+
+
 def error_answer(status: int, message: str, field: str | None = None) -> JSON:
     """The one shape of an answer that is not 2xx; a 503 says when to ask again."""
     headers = RETRY_AFTER if status == 503 else None
-    return answer(ErrorAnswer(error=Fault(message=message, field=field)), status, headers)
+    return answer(ErrorAnswer(error=fault(message, field)), status, headers)
 
 
 def install(app: FastAPI) -> None:
@@ -83,4 +90,6 @@ async def _gone(request: Request, error: Exception) -> Response:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return error_answer(500, "something unexpected went wrong; it was logged")
+    reply = error_answer(500, UNEXPECTED)
+    reply.headers[request_ids.HEADER] = request_ids.current() or ""  # this answer passes no middleware of ours
+    return reply

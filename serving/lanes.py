@@ -5,6 +5,7 @@ queue that answers after the client has gone.
 """
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -45,7 +46,8 @@ class Lane:
         self._pending += 1
         try:
             async with asyncio.timeout(seconds):
-                return await asyncio.get_running_loop().run_in_executor(self._executor, call, *arguments)
+                run = contextvars.copy_context().run  # what the call logs is of this request
+                return await asyncio.get_running_loop().run_in_executor(self._executor, run, call, *arguments)
         except TimeoutError as error:
             raise Overloaded(
                 f"{self.name}: no answer within {seconds:g} s; repeat the request with the same event ids"

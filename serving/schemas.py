@@ -15,6 +15,7 @@ from attune.errors import DataContractError
 
 CONTEXT_BYTES = 16_384
 ROWS_LIMIT = 1_000
+BATCH_LIMIT = 100
 
 Identifier = Annotated[
     str,
@@ -74,6 +75,18 @@ class RecommendAnswer(msgspec.Struct, kw_only=True, frozen=True):
     ]
 
 
+class BatchRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Up to 100 requests; each is answered or refused on its own."""
+
+    requests: Annotated[list[msgspec.Raw], Meta(min_length=1, max_length=BATCH_LIMIT)]
+
+
+class BatchDocumented(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The body of `/v1/recommend/batch`."""
+
+    requests: Annotated[list[RecommendRequest], Meta(min_length=1, max_length=BATCH_LIMIT)]
+
+
 class FeedbackRow(msgspec.Struct, kw_only=True, frozen=True):
     """A reaction to an item of a slate."""
 
@@ -105,6 +118,92 @@ class EventRow(msgspec.Struct, kw_only=True, frozen=True):
     retracts: str | None = None
     event_id: EventId = None
     event_timestamp: Timestamp = None
+
+
+class SimilarRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Which item's neighbours."""
+
+    item_id: Annotated[Identifier, Meta(description="The item; percent-encoded.")]
+    k: Annotated[int, Meta(ge=1, le=100, description="How many items.")] = 10
+
+
+class SimilarItem(msgspec.Struct, kw_only=True, frozen=True):
+    """An item and how like it is to the one asked for."""
+
+    item_id: str
+    title: str | None
+    similarity: Annotated[float, Meta(description="The cosine of the model's vectors, from -1 to 1: alike.")]
+
+
+class SimilarAnswer(msgspec.Struct, kw_only=True, frozen=True):
+    """The items nearest to one, the nearest first; found by comparing it with all."""
+
+    item_id: str
+    title: str | None
+    model_version: Annotated[str, Meta(description="The version whose vectors were compared.")]
+    items: list[SimilarItem]
+
+
+class PopularRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """How much of what is popular."""
+
+    k: Annotated[int, Meta(ge=1, le=100, description="How many items.")] = 10
+
+
+class PopularItem(msgspec.Struct, kw_only=True, frozen=True):
+    """An item and how popular it is."""
+
+    item_id: str
+    title: str | None
+    score: Annotated[float, Meta(description="By the champion: its recent use, 1 the most; else the log of its count.")]
+
+
+class PopularAnswer(msgspec.Struct, kw_only=True, frozen=True):
+    """What is popular now, the most popular first."""
+
+    counted_by: Annotated[str, Meta(description="`champion`, or `log` while none is loaded.")]
+    model_version: Annotated[str | None, Meta(description="Null when no model is loaded.")]
+    items: list[PopularItem]
+
+
+class StateRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Whose state, and how much of it."""
+
+    user_id: Annotated[Identifier, Meta(description="The user; percent-encoded.")]
+    limit: Annotated[int, Meta(ge=0, le=200, description="How many of the latest events.")] = 50
+
+
+class RecentEvent(msgspec.Struct, kw_only=True, frozen=True):
+    """One event of a user, as the model sees it."""
+
+    event_id: str
+    item_id: str
+    title: str | None
+    kind: str
+    value: float | None
+    event_timestamp: str
+    position: Annotated[int, Meta(description="Its place in the log.")]
+    retracted: Annotated[bool, Meta(description="Whether the user took it back: then it counts no longer.")]
+
+
+class StateAnswer(msgspec.Struct, kw_only=True, frozen=True):
+    """What is known of a user as of now; of somebody unknown, nothing: the position is 0."""
+
+    user_id: str
+    position: Annotated[int, Meta(description="The log position of the user's last event.")]
+    events: Annotated[int, Meta(description="How many there were in all.")]
+    first_event_at: str | None
+    last_event_at: str | None
+    recent: Annotated[list[RecentEvent], Meta(description="The latest events, the latest first.")]
+    seen: Annotated[int, Meta(description="How many items will not come back.")]
+    counts: Annotated[dict[str, int], Meta(description="Events by kind, of the latest 64 days with any.")]
+    attributes: dict[str, Any]
+    snapshot_position: Annotated[int, Meta(description="Up to where it was folded before; 0: not at all.")]
+    snapshot_from: Annotated[str | None, Meta(description="`process` or `features`: who had folded that.")]
+    tail: Annotated[int, Meta(description="How many events were read from the log on top of it.")]
+    degraded: Annotated[
+        list[str], Meta(description="What could not be read: `features` costs nothing, `event_log` recent events.")
+    ]
 
 
 class EventsRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -157,6 +256,20 @@ class Fault(msgspec.Struct, kw_only=True, frozen=True):
 
     message: str
     field: str | None
+    request_id: Annotated[str | None, Meta(description="As in the header `X-Request-Id`, and in the endpoint's log.")]
+
+
+class BatchEntry(msgspec.Struct, kw_only=True, frozen=True):
+    """What became of one request of a batch: either is null."""
+
+    slate: RecommendAnswer | None
+    error: Fault | None
+
+
+class BatchAnswer(msgspec.Struct, kw_only=True, frozen=True):
+    """The answers, in the order of the requests."""
+
+    answers: list[BatchEntry]
 
 
 class ErrorAnswer(msgspec.Struct, kw_only=True, frozen=True):
@@ -181,6 +294,14 @@ def decode(body: bytes, decoder: "msgspec.json.Decoder[Body]") -> Body:
         raise DataContractError(f"body: not valid JSON: {error}", "body") from error
     except RecursionError as error:
         raise DataContractError("body: nested too deeply", "body") from error
+
+
+def convert(values: dict[str, str], wanted: type[Body]) -> Body:
+    """What stands in an address as the type of what is asked; raises DataContractError naming the field."""
+    try:
+        return msgspec.convert(values, wanted, strict=False)
+    except msgspec.ValidationError as error:
+        raise _named(str(error)) from error
 
 
 def _named(message: str) -> DataContractError:

@@ -37,11 +37,18 @@ Snapshot = tuple[UserState | None, np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a user: the folded state, ``USER_STATS`` (float32, NaN when unknown), what failed."""
+    """What is known of a user: the folded state, ``USER_STATS`` (float32, NaN when unknown), what failed.
+
+    It was folded up to ``snapshot_position`` before, by ``snapshot_from`` (`process` or `features`; None: by nobody),
+    and ``tail`` events came on top.
+    """
 
     state: UserState
     user_stats: np.ndarray
     degraded: list[str]
+    snapshot_position: int = 0
+    snapshot_from: str | None = None
+    tail: int = 0
 
 
 class Snapshots:
@@ -142,6 +149,7 @@ class StateReader:
         degraded = [] if read else ["features"]
         snapshot, user_stats = read or (None, UNKNOWN_USER_STATS)
         state = snapshot or empty(user_id)
+        position, tail = state.position, 0
         try:
             left = max(seconds - (time.monotonic() - started), 0.0)
             found = await self._reads.run(current, self._log, state, seconds=left)
@@ -149,13 +157,15 @@ class StateReader:
             log.warning("the event log cannot be read; the snapshot answers alone: %s", error)
             degraded.append("event_log")
         else:
-            state = found.state
+            state, tail = found.state, found.folded
+            position = 0 if found.astray else position
             self._count(found)
             if read:
                 self._recent.put(state, user_stats, fresh=recent is None)
         for source in degraded:
             self._metrics.fallbacks.labels(source).inc()
-        return Known(state, user_stats, degraded)
+        folded_by = ("process" if recent else "features") if position else None
+        return Known(state, user_stats, degraded, position, folded_by, tail)
 
     async def _snapshot(self, user_id: str, seconds: float) -> Snapshot | None:
         if self._snapshots.at_rest:

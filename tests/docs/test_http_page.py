@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from serving import documentation
 from serving.metrics import Metrics
+from serving.reading_routes import reading_routes
 from serving.routes import hot_routes, steward_routes
 
 
@@ -16,6 +17,7 @@ def openapi() -> dict[str, Any]:
     documentation.install(app)
     nothing = cast(Any, None)
     app.include_router(hot_routes(nothing, nothing))
+    app.include_router(reading_routes(nothing, nothing))
     app.include_router(steward_routes(nothing, nothing, Metrics()))
     return app.openapi()
 
@@ -34,6 +36,11 @@ def schemas() -> dict[str, dict[str, Any]]:
     return {name: every[name] for name in every if name in used | below}
 
 
+def parameters(operation: dict[str, Any]) -> dict[str, str]:
+    """How the rows begin that describe what stands in a route's address."""
+    return {one["name"]: field_row(one["name"], one, one["required"]) for one in operation.get("parameters", [])}
+
+
 def field_row(name: str, field: dict[str, Any], needed: bool) -> str:
     """How a row begins that describes a field; what follows is free where the code has no description."""
     return f"| `{name}` | {'yes' if needed else 'no'} | {field.get('description', '')}".rstrip()
@@ -49,6 +56,11 @@ def test_every_route_is_documented(page, route: str) -> None:
     statuses = {name: text["description"] for name, text in ROUTES[route]["responses"].items() if name != "200"}
     described = {name: row for name, row in section.rows().items() if name.isdecimal()}
     assert described == {name: f"| `{name}` | {text} |" for name, text in statuses.items()}, f"docs/{section.name}"
+    rows = {name: row for name, row in section.rows().items() if not name.isdecimal()}
+    wanted = parameters(ROUTES[route])
+    wrong = [row for name, row in wanted.items() if not rows.get(name, "").startswith(row)]
+    assert not wrong, f"docs/{section.name} lacks rows that begin with\n" + "\n".join(wrong)
+    assert set(rows) == set(wanted), f"docs/{section.name} describes other parameters"
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

@@ -18,7 +18,12 @@ from serving import app
 from serving.app import listen
 
 ROOT = Path(__file__).parents[2]
-ROUTES = {"/v1/recommend", "/v1/feedback", "/v1/events", "/v1/model", "/healthz", "/readyz", "/metrics"}
+ROUTES = {"/v1/recommend", "/v1/feedback", "/v1/events", "/v1/model", "/healthz", "/readyz", "/metrics"} | {
+    "/v1/recommend/batch",
+    "/v1/items/{item_id}/similar",
+    "/v1/users/{user_id}/state",
+    "/v1/popular",
+}
 
 
 def test_the_steward_routes_answer(endpoint) -> None:
@@ -30,7 +35,7 @@ def test_the_steward_routes_answer(endpoint) -> None:
 def test_an_unknown_path_or_method_has_the_error_shape(endpoint) -> None:
     for reply, status in ((endpoint.client.get("/nowhere"), 404), (endpoint.client.get("/v1/recommend"), 405)):
         assert reply.status_code == status
-        assert set(reply.json()["error"]) == {"message", "field"}
+        assert set(reply.json()["error"]) == {"message", "field", "request_id"}
 
 
 def test_the_metrics_count(endpoint) -> None:

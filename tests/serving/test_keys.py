@@ -139,7 +139,7 @@ def test_without_a_key_that_holds_nobody_comes_in(
     table.create("somebody", ["admin"])
     reply = client.ask(ROUTES[0], headers=headers)
     assert (reply.status_code, reply.headers["www-authenticate"]) == (401, "Bearer")
-    assert set(reply.json()["error"]) == {"message", "field"}
+    assert set(reply.json()["error"]) == {"message", "field", "request_id"}
     assert "hush" not in reply.text
     assert NOBODY not in reply.text
     assert counted(metrics, reason) == 1
