@@ -1,7 +1,7 @@
 """Recommenders that count: popularity and item-kNN. Hard to beat on sparse data, and quick to refit."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,10 @@ class Popularity:
     def scores(self, batch: HistoryBatch) -> np.ndarray:
         """scores_BN: the same row for everybody."""
         return np.repeat(self.weights_N[None], len(batch), axis=0)
+
+    def extended(self, more: int) -> "Popularity":
+        """With so many items behind these that nobody used yet: they weigh nothing."""
+        return replace(self, weights_N=np.concatenate([self.weights_N, np.zeros(more, self.weights_N.dtype)]))
 
     def settings(self) -> dict[str, Any]:
         """What ``restore`` needs beside the tensors, as JSON values."""
@@ -125,6 +129,13 @@ class ItemKnn:
             (vote_BL[row, place].astype(np.float32), (row, items_BL[row, place] - 1)), shape=(len(batch), count)
         )
         return np.asarray((asked @ self.similarity_NN).toarray(), np.float32)
+
+    def extended(self, more: int) -> "ItemKnn":
+        """With so many items behind these that stood near nothing yet; the similarities are shared, not copied."""
+        old = self.similarity_NN
+        count = old.shape[0] + more
+        indptr = np.concatenate([old.indptr, np.full(more, old.indptr[-1], old.indptr.dtype)])
+        return replace(self, similarity_NN=sp.csr_matrix((old.data, old.indices, indptr), shape=(count, count)))
 
     def settings(self) -> dict[str, Any]:
         """What ``restore`` needs beside the tensors, as JSON values."""

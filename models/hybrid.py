@@ -4,7 +4,7 @@ Beside them, where the hybrid has one, stands the user's preference vector, whic
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,18 +35,22 @@ class Part(Recommender, Protocol):
         ...
 
 
-def normalised(scores_BN: np.ndarray) -> np.ndarray:
+def normalised(scores_BN: np.ndarray, learned: int | None = None) -> np.ndarray:
     """Each row centred on its mean and divided by its largest distance from it, so within [-1, 1].
 
     This keeps a row's order and the shape of its gaps, and makes parts of other units comparable. A row whose
-    scores are all equal says nothing and becomes 0.
+    scores are all equal says nothing and becomes 0. The scale is that of the first ``learned`` columns (of all if
+    None): those stay what they are whatever comes behind them, which is cut off at -1 and 1.
     """
-    mean_B1 = scores_BN.mean(axis=1, keepdims=True)
-    high_B1, low_B1 = scores_BN.max(axis=1, keepdims=True), scores_BN.min(axis=1, keepdims=True)
+    own_BN = scores_BN[:, :learned]
+    mean_B1 = own_BN.mean(axis=1, keepdims=True)
+    high_B1, low_B1 = own_BN.max(axis=1, keepdims=True), own_BN.min(axis=1, keepdims=True)
     largest_B1 = np.maximum(high_B1 - mean_B1, mean_B1 - low_B1)
     flat_B1 = largest_B1 <= 1e-6 * np.maximum(np.abs(high_B1), np.abs(low_B1))
     found_BN = scores_BN - mean_B1
     found_BN /= np.where(flat_B1, np.inf, largest_B1)
+    if own_BN.shape != scores_BN.shape:
+        found_BN[:, learned:] = found_BN[:, learned:].clip(-1.0, 1.0)
     return found_BN.astype(np.float32, copy=False)
 
 
@@ -54,7 +58,8 @@ def normalised(scores_BN: np.ndarray) -> np.ndarray:
 class Hybrid:
     """``weights`` (network, item-kNN, popularity) add up to 1; a part of weight 0 is not computed.
 
-    Scores lie in [-1, 1] whoever the user is, so that the policy's temperature means one thing.
+    Scores lie in [-1, 1] whoever the user is, so that the policy's temperature means one thing. ``learned`` is how many
+    of the items the parts were fitted to, None for all, see ``extended``.
     """
 
     network: SequenceRecommender
@@ -63,10 +68,24 @@ class Hybrid:
     weights: tuple[float, float, float]
     preference: Preference | None = None
     name: str = "hybrid"
+    learned: int | None = None
     _popular_1N: np.ndarray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_popular_1N", normalised(self.popularity.weights_N[None]))
+        object.__setattr__(self, "_popular_1N", normalised(self.popularity.weights_N[None], self.learned))
+
+    def extended(self, more: Catalogue) -> "Hybrid":
+        """With the items of ``more`` behind these, known by their attributes alone.
+
+        Nobody's score of an item that was there changes, and no user is seen otherwise.
+        """
+        return replace(
+            self,
+            network=self.network.extended(more),
+            knn=self.knn.extended(len(more)),
+            popularity=self.popularity.extended(len(more)),
+            learned=len(self.popularity.weights_N) if self.learned is None else self.learned,
+        )
 
     @property
     def parts(self) -> tuple[Part, Part, Part]:
@@ -90,15 +109,23 @@ class Hybrid:
         network, knn, popularity = self.weights
         found: dict[str, np.ndarray] = {}
         if network:
-            found[SOURCES[0]] = normalised(self.network.scores_of(states_BD))
+            found[SOURCES[0]] = normalised(self.network.scores_of(states_BD), self.learned)
         if self.preference is not None:
-            items_ND = self.network.unit_items_ND
-            found[PREFERENCE] = self.preference.scores(self.preference.vectors(batch, items_ND), items_ND)
+            found[PREFERENCE] = self._preferred(self.preference, batch)
         if knn:
-            found[SOURCES[1]] = normalised(self.knn.scores(batch))
+            found[SOURCES[1]] = normalised(self.knn.scores(batch), self.learned)
         if popularity:
             found[SOURCES[2]] = self._popular_1N
         return found
+
+    def _preferred(self, preference: Preference, batch: HistoryBatch) -> np.ndarray:
+        """Learned items and later ones apart, so that the former score to the bit as they do without the latter."""
+        items_ND = self.network.unit_items_ND
+        u_BD = preference.vectors(batch, items_ND)
+        if self.learned is None:
+            return preference.scores(u_BD, items_ND)
+        parts = (items_ND[: self.learned], items_ND[self.learned :])
+        return np.concatenate([preference.scores(u_BD, part_ND) for part_ND in parts], axis=1)
 
     def mix(self, sources: Mapping[str, np.ndarray], users: int) -> np.ndarray:
         """scores_BN: the weighted sum of what ``sources`` gave for so many users."""

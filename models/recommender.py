@@ -156,8 +156,9 @@ def recommend_many(bundle: Served, asked: Sequence[Asked], users: Users | None =
 def encode(bundle: Served, asked: Sequence[Asked], kept: Kept | None = None) -> Users:
     """The users of the questions. What the network said of them is looked up in ``kept`` first, and kept there.
 
-    A key is the user, the log position that was folded, the statistics and the bucket of the time since the latest
-    event: all that the network is given. Use one ``kept`` a bundle.
+    A key is the user, the log position that was folded, which of the events the bundle knows the items of, the
+    statistics and the bucket of the time since the latest event: all that the network is given. Use one ``kept`` for a
+    bundle and what it is extended to.
     """
     stats_BF = np.stack([UNKNOWN_USER_STATS if one.user_stats is None else one.user_stats for one in asked])
     now_B = np.array([one.request.now for one in asked], np.int64)
@@ -178,9 +179,10 @@ def encode(bundle: Served, asked: Sequence[Asked], kept: Kept | None = None) -> 
 
 def _keys(asked: Sequence[Asked], batch: HistoryBatch) -> list[Hashable]:
     pauses = gap_buckets(batch.now_B - batch.times_BL[:, -1]).tolist()
+    known = [hash(items_L[items_L > 0].tobytes()) for items_L in batch.items_BL]
     return [
-        (one.state.user_id, one.state.position, pause, stats_F.tobytes())
-        for one, pause, stats_F in zip(asked, pauses, batch.user_stats_BF, strict=True)
+        (one.state.user_id, one.state.position, items, pause, stats_F.tobytes())
+        for one, items, pause, stats_F in zip(asked, known, pauses, batch.user_stats_BF, strict=True)
     ]
 
 

@@ -197,3 +197,19 @@ def test_what_the_network_said_of_a_user_is_not_computed_again(bundle_folder) ->
     ]
     assert not (encode(bundle, others, kept).states_BD == 7.0).any()
     assert len(kept) == 4
+
+
+def test_vectors_that_were_kept_hold_for_what_a_bundle_is_extended_to(bundle_folder) -> None:
+    bundle = Bundle.load(bundle_folder)
+    known = bundle.catalogue.item_ids
+    state = state_of([("u", known[3], "like", None, 1), ("u", "later", "like", None, 2)])
+    others = state_of([("v", known[4], "like", None, 1)])
+    asked = [Asked(one, None, Request(5, NOW)) for one in (state, replace(others, user_id="v"))]
+    more = Catalogue(("later",), ("",), (("g1",),), (None,), np.full((1, 4), np.nan, np.float32))
+    kept: dict = {}
+    encode(bundle, asked, kept)
+    assert len(kept) == 2
+    extended = bundle.extended(more)
+    found = encode(extended, asked, kept)
+    assert len(kept) == 3, "whose events the bundle came to know is looked at anew, the other user is not"
+    np.testing.assert_allclose(found.states_BD, encode(extended, asked).states_BD, atol=1e-6)
