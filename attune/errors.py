@@ -48,14 +48,17 @@ class EndpointError(AttuneError):
     """The endpoint refused a request or does not answer.
 
     ``field`` names the field at fault where the endpoint named one, ``reason`` is what it said, ``status`` the HTTP
-    status of its answer (None when there was none).
+    status of its answer (None when there was none), ``request_id`` how the endpoint's log names the request.
     """
 
-    def __init__(self, reason: str, field: str | None = None, status: int | None = None) -> None:
+    def __init__(
+        self, reason: str, field: str | None = None, status: int | None = None, request_id: str | None = None
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.field = field
         self.status = status
+        self.request_id = request_id
 
 
 class EventLogError(AttuneError):

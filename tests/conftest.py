@@ -3,6 +3,7 @@
 The environment is set before any library of ours is imported, and the child processes inherit it.
 """
 
+import asyncio
 import json
 import os
 import platform
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +30,27 @@ QUIET = {
     "OMP_NUM_THREADS": "2",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
+
+
+class Awaited:
+    """An ``AsyncClient`` that is asked like a ``Client``, so that one test holds for both."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        from attune.client import AsyncClient
+
+        self.client = AsyncClient(*arguments, **named)
+        self._runner = asyncio.Runner()
+
+    def __enter__(self) -> "Awaited":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._runner.run(self.client.close())
+        self._runner.close()
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self.client, name)
+        return lambda *arguments, **named: self._runner.run(method(*arguments, **named))
 
 
 class RedisServer:
@@ -134,6 +157,14 @@ def private_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no private data sets here; ATTUNE_TEST_DATA names their folder")
     return folder
+
+
+@pytest.fixture(scope="session", params=["Client", "AsyncClient"])
+def connect(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """Makes a client of an endpoint, once of each sort."""
+    from attune.client import Client
+
+    return Client if request.param == "Client" else Awaited
 
 
 @pytest.fixture(scope="session")

@@ -4,17 +4,22 @@ How it gets on with a real endpoint is tested in tests/serving/test_client.py.
 """
 
 import http.server
+import inspect
 import json
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
+from attune import answers, asking
 from attune import client as typed
-from attune.client import BATCH_ROWS, Client
+from attune.asking import BATCH_ROWS
+from attune.client import Client
 from attune.errors import AttuneError, ConfigError, EndpointError
 from serving import schemas
 
@@ -46,7 +51,8 @@ def script() -> Iterator[Script]:
         def do_GET(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length", 0)))
             sent = {"path": self.path, "body": json.loads(body) if body else None}
-            told.requests.append({**sent, "key": self.headers.get("authorization")})
+            named = {"key": self.headers.get("authorization"), "id": self.headers.get("x-request-id")}
+            told.requests.append({**sent, **named})
             status, answer = told.answers.pop(0)
             if not status:
                 self.close_connection = True
@@ -74,9 +80,9 @@ def script() -> Iterator[Script]:
 
 
 @pytest.fixture
-def client(script: Script, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    monkeypatch.setattr(typed, "PAUSE_SECONDS", 0.01)
-    with Client(script.url, timeout=5.0) as ready:
+def client(script: Script, connect: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    monkeypatch.setattr(asking, "PAUSE_SECONDS", 0.01)
+    with connect(script.url, timeout=5.0) as ready:
         yield ready
 
 
@@ -87,10 +93,10 @@ def events_answer(number: int, rejected: int = 0) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "name", ["ShownItem", "RecommendAnswer", "FeedbackAnswer", "RejectedRow", "EventsAnswer", "ModelAnswer"]
+    "name", [name for name in vars(answers) if isinstance(getattr(schemas, name, None), type) and name != "Any"]
 )
 def test_the_answers_have_the_fields_that_the_endpoint_gives(name: str) -> None:
-    here, there = getattr(typed, name), getattr(schemas, name)
+    here, there = getattr(answers, name), getattr(schemas, name)
     assert here.__struct_fields__ == there.__struct_fields__
 
 
@@ -106,6 +112,7 @@ def test_what_was_not_answered_is_sent_again_under_the_same_id(client: Client, s
     assert len(sent) == 3
     assert sent[0]["event_id"]
     assert sent[0] == sent[1] == sent[2]
+    assert len({request["id"] for request in script.requests}) == 1
 
 
 def test_the_tries_have_an_end(client: Client, script: Script) -> None:
@@ -166,18 +173,18 @@ def test_ready_says_yes_no_and_never_raises(client: Client, script: Script) -> N
         assert not nobody.ready()
 
 
-def test_an_endpoint_that_is_down_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(typed, "PAUSE_SECONDS", 0.01)
-    with Client("http://127.0.0.1:9", retries=1) as client, pytest.raises(EndpointError, match=r"127\.0\.0\.1:9"):
+def test_an_endpoint_that_is_down_is_named(connect: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "PAUSE_SECONDS", 0.01)
+    with connect("http://127.0.0.1:9", retries=1) as client, pytest.raises(EndpointError, match=r"127\.0\.0\.1:9"):
         client.model()
 
 
-def test_slow_answers_end_with_the_timeout() -> None:
+def test_slow_answers_end_with_the_timeout(connect: Callable[..., Any]) -> None:
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()
         url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
-        with Client(url, timeout=0.1, retries=0) as client, pytest.raises(EndpointError, match="in time"):
+        with connect(url, timeout=0.1, retries=0) as client, pytest.raises(EndpointError, match="in time"):
             client.model()
 
 
@@ -200,7 +207,7 @@ def test_answers_are_values() -> None:
 
 
 def test_the_key_goes_with_every_request(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(typed, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(asking, "PAUSE_SECONDS", 0.01)
     script.tell((200, {"status": "ready"}), BUSY, (200, TAKEN))
     with Client(script.url, api_key="attune_id_secret") as client:
         client.ready()
@@ -237,10 +244,67 @@ def test_what_a_key_does_not_open_comes_with_advice(client: Client, script: Scri
 
 def test_a_limit_that_is_reached_is_waited_for(client: Client, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr(typed.time, "sleep", waited.append)
+
+    async def wait(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr(typed, "time", SimpleNamespace(sleep=waited.append))
+    monkeypatch.setattr(typed, "asyncio", SimpleNamespace(sleep=wait))
     script.come_back = "2"
     script.tell((429, {"error": {"message": "too fast", "field": None}}), (200, TAKEN))
     assert client.feedback("s", "u", "i", "like").position == 7
     assert waited == [2.0]
     sent = [request["body"]["event_id"] for request in script.requests]
     assert sent[0] == sent[1]
+
+
+def test_a_busy_endpoint_says_when_to_come_back(
+    client: Client, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script.come_back = "1"
+    script.tell(BUSY, (200, TAKEN))
+    started = time.monotonic()
+    client.feedback("s", "u", "i", "like")
+    assert time.monotonic() - started >= 1.0
+
+
+def test_an_error_says_how_the_endpoint_names_the_request(client: Client, script: Script) -> None:
+    script.tell((422, {"error": {"message": "no", "field": "k", "request_id": "theirs"}}))
+    with pytest.raises(EndpointError) as raised:
+        client.recommend("u")
+    assert raised.value.request_id == "theirs"
+    script.tell((500, {"error": {"message": "it was logged", "field": None}}))
+    with pytest.raises(EndpointError) as raised:
+        client.model()
+    assert raised.value.request_id == script.requests[-1]["id"]
+    assert str(raised.value) == f"it was logged as request {raised.value.request_id}"
+
+
+def test_many_requests_go_in_batches_and_come_back_in_order(client: Client, script: Script) -> None:
+    wrong = {"slate": None, "error": {"message": "k: too large", "field": "k", "request_id": "r"}}
+    script.tell(*((200, {"answers": [wrong] * size}) for size in (100, 100, 1)))
+    answer = client.recommend_many({"user_id": f"u{number}"} for number in range(201))
+    assert [one.error.field for one in answer.answers if one.error] == ["k"] * 201
+    sent = [one["user_id"] for request in script.requests for one in request["body"]["requests"]]
+    assert sent == [f"u{number}" for number in range(201)]
+
+
+@pytest.mark.parametrize(
+    ("item_id", "path"), [("a/b", "a%2Fb"), ("é ?", "%C3%A9%20%3F"), ("..", "%2E%2E"), ("%2F", "%252F"), ("a.b", "a.b")]
+)
+def test_ids_go_into_the_address_whole(client: Client, script: Script, item_id: str, path: str) -> None:
+    script.tell((200, {"item_id": item_id, "title": None, "model_version": "1", "items": []}))
+    assert client.similar(item_id, k=3).item_id == item_id
+    assert script.requests[0]["path"] == f"/v1/items/{path}/similar?k=3"
+
+
+def test_both_clients_have_the_same_methods() -> None:
+    public = {name for name in vars(asking.Asking) if not name.startswith("_")}
+    for one in (typed.Client, typed.AsyncClient):
+        assert {name for name in vars(one) if not name.startswith("_")} == public | {"close"}
+        for name in public:
+            method, call = getattr(one, name), getattr(asking.Asking, name)
+            assert method.__doc__ == call.__doc__
+            assert inspect.signature(method).parameters == inspect.signature(call).parameters
+            assert inspect.iscoroutinefunction(method) == (one is typed.AsyncClient)
+    assert inspect.signature(typed.Client.model).return_annotation is answers.ModelAnswer

@@ -1,16 +1,22 @@
 """The typed client and a running endpoint understand each other."""
 
-from collections.abc import Iterator
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
+import pysqlite3.dbapi2 as sqlite
 import pytest
 
-from attune.client import Client
+from attune import asking
+from attune.client import AsyncClient, Client
 from attune.errors import EndpointError
 
 
 @pytest.fixture(scope="module")
-def client(endpoint) -> Iterator[Client]:
-    with Client(endpoint.url) as ready:
+def client(endpoint, connect: Callable[..., Any]) -> Iterator[Client]:
+    with connect(endpoint.url) as ready:
         yield ready
 
 
@@ -28,12 +34,13 @@ def test_a_slate_is_asked_for_and_answered(client: Client, endpoint) -> None:
 
 
 def test_feedback_counts_once_however_often_it_is_sent(client: Client, endpoint) -> None:
-    slate = client.recommend("typed-twice")
-    given = (slate.slate_id, "typed-twice", slate.items[0].item_id, "rating", 4)
-    first, second = (client.feedback(*given, event_id="typed-twice-1") for _ in range(2))
+    user = f"typed-twice-{type(client).__name__}"
+    slate = client.recommend(user)
+    given = (slate.slate_id, user, slate.items[0].item_id, "rating", 4)
+    first, second = (client.feedback(*given, event_id=f"{user}-1") for _ in range(2))
     assert (first.status, second.status) == ("accepted", "repeated")
     assert second.position == first.position
-    (logged,) = endpoint.log.tail("typed-twice", 0)
+    (logged,) = endpoint.log.tail(user, 0)
     assert (logged.event.kind, logged.event.value) == ("rating", 4.0)
 
 
@@ -49,14 +56,93 @@ def test_a_refused_reaction_names_the_field_and_the_reason(client: Client, endpo
 
 
 def test_behaviour_is_taken_row_by_row(client: Client, endpoint) -> None:
-    rows = [{"user_id": "typed-rows", "item_id": f"a-{number}", "kind": "click"} for number in range(501)]
+    user = f"typed-rows-{type(client).__name__}"
+    rows = [{"user_id": user, "item_id": f"a-{number}", "kind": "click"} for number in range(501)]
     rows[3]["kind"] = "clik"
     answer = client.events(rows)
     assert (answer.accepted, answer.repeated, answer.event_ids[3]) == (500, 0, None)
     assert [(one.row, one.field) for one in answer.rejected] == [(3, "kind")]
-    assert answer.position == endpoint.log.last_position("typed-rows")
+    assert answer.position == endpoint.log.last_position(user)
 
 
 def test_one_bad_row_alone_is_a_rejected_row_too(client: Client) -> None:
     (refused,) = client.events([{"user_id": "u", "item_id": "", "kind": "click"}]).rejected
     assert (refused.row, refused.field) == (0, "item_id")
+
+
+def test_what_is_read_is_typed(client: Client, endpoint) -> None:
+    endpoint.event("typed-state", "a-1", "rating", value=4)
+    state = client.state("typed-state", limit=1)
+    assert (state.recent[0].item_id, state.recent[0].value, state.counts) == ("a-1", 4.0, {"rating": state.events})
+    similar = client.similar("a-1", k=3)
+    assert (similar.item_id, len(similar.items), similar.model_version) == ("a-1", 3, "1")
+    assert -1.0 <= similar.items[0].similarity <= 1.0 + 1e-6
+    assert client.popular(k=1).items[0].title
+    assert client.popular().counted_by == "champion"
+
+
+@pytest.mark.parametrize("user_id", ["..", ".", "a/../b", "a%2Fb", "東京", "x/state"])
+def test_ids_come_through_addresses_as_they_are(client: Client, user_id: str) -> None:
+    assert client.state(user_id).user_id == user_id
+
+
+def test_many_slates_in_one_call(client: Client) -> None:
+    requests = [{"user_id": f"typed-{number}", "k": 3} for number in range(101)]
+    requests[4]["k"] = 0
+    answers = client.recommend_many(requests).answers
+    assert [one.slate and one.slate.user_id for one in answers[3:6]] == ["typed-3", None, "typed-5"]
+    assert (answers[4].error.field, len(answers)) == ("k", 101)
+
+
+def test_what_the_champion_does_not_know_is_an_error_with_its_request(client: Client) -> None:
+    with pytest.raises(EndpointError, match="does not know 'nowhere'") as raised:
+        client.similar("nowhere")
+    assert (raised.value.status, raised.value.field) == (404, "item_id")
+    assert raised.value.request_id
+
+
+@contextmanager
+def locked_for(endpoint, seconds: float) -> Iterator[None]:
+    """Another writer holds the log for that long."""
+    connection = sqlite.connect(
+        endpoint.settings.var / "log" / "events.db", isolation_level=None, check_same_thread=False
+    )
+    connection.execute("BEGIN IMMEDIATE")
+    timer = threading.Timer(seconds, lambda: connection.execute("ROLLBACK"))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+        connection.close()
+
+
+def test_an_event_that_met_a_locked_log_counts_once(bare, connect: Callable[..., Any], monkeypatch) -> None:
+    monkeypatch.setattr(asking, "PAUSE_SECONDS", 0.1)
+    with connect(bare.url, retries=5) as client:
+        with locked_for(bare, 1.0):
+            answer = client.events([{"user_id": "met", "item_id": "a-1", "kind": "click"}])
+        assert len(answer.event_ids) == answer.accepted + answer.repeated == 1
+    assert bare.metric("attune_requests_total", route="/v1/events", method="POST", status="503") >= 1
+    assert [one.event.event_id for one in bare.log.tail("met", 0)] == answer.event_ids
+
+
+def test_feedback_whose_answer_was_lost_counts_once(bare, connect: Callable[..., Any], clicks) -> None:
+    bare.log.append([*clicks("u", "xyz"), *clicks("v", "xyz")])
+    bare.rooms.watch._popular_at = 0.0
+    bare.rooms.watch.look()
+    with connect(bare.url, retries=5, timeout=0.2) as client:
+        slate = client.recommend("lost")
+        bare.slate(slate.slate_id)
+        with locked_for(bare, 0.35):  # longer than the client waits, shorter than the endpoint does: it is written
+            answer = client.feedback(slate.slate_id, "lost", slate.items[0].item_id, "like")
+    assert [one.event.event_id for one in bare.log.tail("lost", 0)] == [answer.event_id]
+
+
+def test_tasks_share_a_client(endpoint) -> None:
+    async def ask() -> list[str]:
+        async with AsyncClient(endpoint.url) as client:
+            slates = await asyncio.gather(*(client.recommend(f"task-{number}") for number in range(20)))
+        return [slate.user_id for slate in slates]
+
+    assert asyncio.run(ask()) == [f"task-{number}" for number in range(20)]
