@@ -5,6 +5,7 @@ mode with ``synchronous=FULL``: what is committed is on the disk. A writing tran
 its very start, so it never fails half-way for somebody else's sake.
 """
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -95,7 +96,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction that only reads: every statement in it may see a newer state (PostgreSQL) or the same."""
+        """Reads only: every statement may see a newer state than the one before it."""
         with self._explained(), self.engine.connect() as connection:
             yield connection
 
@@ -165,11 +166,15 @@ class Database:
         return engine
 
     def _begin_sqlite(self, connection: Connection) -> None:
+        """A writer takes the lock; a reader's statements each stand alone, which saves it another one."""
         seconds = connection.get_execution_options().get(WRITES)
-        wait = self.lock_seconds if seconds is None else seconds
         driver: Any = connection.connection.dbapi_connection
-        driver.execute(f"PRAGMA busy_timeout={int(wait * 1000)}")
-        connection.exec_driver_sql("BEGIN" if seconds is None else "BEGIN IMMEDIATE")
+        tenths = math.ceil(10 * (self.lock_seconds if seconds is None else seconds))
+        if connection.info.get(WRITES) != tenths:
+            driver.execute(f"PRAGMA busy_timeout={100 * tenths}")
+            connection.info[WRITES] = tenths
+        if seconds is not None:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     @contextmanager
     def _own_turn(self) -> Iterator[float]:
