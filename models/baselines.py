@@ -123,12 +123,19 @@ class ItemKnn:
         items_BL = batch.items_BL[:, crop]
         recency_L = self.choice.decay ** np.arange(items_BL.shape[1] - 1, -1, -1)
         vote_BL = votes(batch.kinds_BL[:, crop], batch.rewards_BL[:, crop], self.choice.slope) * recency_L
-        row, place = np.nonzero(items_BL)
-        count = self.similarity_NN.shape[0]
-        asked = sp.csr_matrix(
-            (vote_BL[row, place].astype(np.float32), (row, items_BL[row, place] - 1)), shape=(len(batch), count)
-        )
-        return np.asarray((asked @ self.similarity_NN).toarray(), np.float32)
+        found_BN = np.zeros((len(batch), self.similarity_NN.shape[0]), np.float32)
+        for scores_N, items_L, vote_L in zip(found_BN, items_BL, vote_BL, strict=True):
+            used = items_L > 0
+            scores_N[:] = self._summed(items_L[used] - 1, vote_L[used])
+        return found_BN
+
+    def _summed(self, items_L: np.ndarray, vote_L: np.ndarray) -> np.ndarray:
+        """The items' rows of the table, times their votes, added up: scores_N. For one user quicker than scipy is."""
+        table = self.similarity_NN
+        starts, lengths = table.indptr[items_L], np.diff(table.indptr)[items_L]
+        ends = np.cumsum(lengths)
+        flat = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
+        return np.bincount(table.indices[flat], np.repeat(vote_L, lengths) * table.data[flat], table.shape[1])
 
     def extended(self, more: int) -> "ItemKnn":
         """With so many items behind these that stood near nothing yet; the similarities are shared, not copied."""
