@@ -36,8 +36,9 @@ def bench(
 ) -> None:
     """Measure on a scratch installation of its own and write figures with their limits. Minutes to an hour.
 
+    The load on the endpoint comes from wrk: apt-get install wrk.
+
     [bold]attune bench platform --out docs/results/platform.json[/bold]
-    [bold]attune bench serving --only cost --out cost.json[/bold]   (wrk makes the load: apt-get install wrk)
     """
     from infra.bench.record import write
     from infra.commands.output import print_json, table
