@@ -3,6 +3,7 @@
 An endpoint runs in a thread of the test's process (``running``), or in a process of its own (``EndpointProcess``).
 """
 
+import gc
 import http.client
 import json
 import os
@@ -151,9 +152,10 @@ def running(settings: Settings, open_store: Callable[[], FeatureStore], download
 
 
 TEMPLATE = """
-import json, os, signal, sys
+import gc, json, os, signal, sys
 from serving import app
 
+gc.freeze()  # else the first full collection of each child copies every page: half a second
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 print("ready", flush=True)
 for line in sys.stdin:
@@ -265,6 +267,7 @@ class EndpointProcess:
     template: Template
     settings: Settings
     pid: int = 0
+    ready: bool = False
 
     @property
     def port(self) -> int:
@@ -273,19 +276,21 @@ class EndpointProcess:
     def start(self) -> None:
         """Start it; ready on return."""
         self.pid = self.template.fork(self.settings.as_environment(), self.settings.var / f"endpoint-{self.port}.log")
-        wait_for(self._ready, 30.0)
+        wait_for(self._says_ready, 30.0)
+        self.ready = True
 
     def kill(self) -> float:
         """kill -9; the (monotonic) moment at which it was sent."""
         os.kill(self.pid, signal.SIGKILL)
         moment = time.monotonic()
+        self.ready = False
         wait_for(lambda: not psutil.pid_exists(self.pid))
         return moment
 
     def sender(self, seconds: float = 30.0) -> Sender:
         return Sender(self.port, seconds)
 
-    def _ready(self) -> bool:
+    def _says_ready(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10.0)
         try:
             connection.request("GET", "/readyz")
@@ -294,6 +299,14 @@ class EndpointProcess:
             return False
         finally:
             connection.close()
+
+
+@pytest.fixture
+def no_collections() -> Iterator[None]:
+    """For tests that measure times here: a full collection of a process as large as the tests' takes half a second."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def free_port() -> int:
