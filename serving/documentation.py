@@ -4,12 +4,21 @@ from typing import Any
 
 import msgspec
 from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse
 
 from serving import schemas
+from serving.errors import JSON
 from serving.keys import OPEN
 
 REFERENCE = "#/components/schemas/{name}"
 KEYS = "An API key, where the installation asks for one: `attune keys create NAME --scope recommend`."
+
+TURNED_AWAY = {
+    "401": "No key was sent, or one that is not known or was revoked.",
+    "403": "The key lacks the scope.",
+    "429": "More requests than the limit allows.",
+}
+"""What every route that a key may be needed for answers to those whom the door turns away."""
 
 _STRUCTS = (
     schemas.RecommendRequest,
@@ -188,7 +197,7 @@ _WHAT: dict[str, dict[str, Any]] = {
         "summary": "200 when the event log answers and a model, or the popularity fallback, is loaded",
         "errors": {503: "What is missing."},
     },
-    "metrics": {"summary": "Prometheus' text format", "media": "text/plain"},
+    "metrics": {"summary": "Prometheus' text format", "media": "text/plain", "schema": {"type": "string"}},
 }
 
 
@@ -196,10 +205,12 @@ def documented(name: str) -> dict[str, Any]:
     """The keyword arguments that make FastAPI's route decorator document the route of that name."""
     what = _WHAT[name]
     media = what.get("media", "application/json")
-    answered = _content(what["answer"]) if "answer" in what else {"content": {media: {"schema": {}}}}
+    answered = (
+        _content(what["answer"]) if "answer" in what else {"content": {media: {"schema": what.get("schema", {})}}}
+    )
     responses: dict[int | str, dict[str, Any]] = {200: {"description": "The answer.", **answered}}
     for status, meaning in what.get("errors", {}).items():
-        responses[status] = {"description": meaning, **_content("ErrorAnswer")}
+        responses[status] = _error(meaning)
     extra: dict[str, Any] = {}
     if "body" in what:
         extra["requestBody"] = {"required": True, **_content(what["body"])}
@@ -207,6 +218,7 @@ def documented(name: str) -> dict[str, Any]:
         extra["parameters"] = _parameters(what["asked"])
     return {
         "name": name,
+        "response_class": PlainTextResponse if media == "text/plain" else JSON,
         "operation_id": name,
         "summary": what["summary"],
         "responses": responses,
@@ -234,9 +246,13 @@ def _say_who_needs_a_key(page: dict[str, Any]) -> None:
     """A key may be given with each request, except where none is looked at; an installation may do without."""
     page["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": KEYS}}
     page["security"] = [{"key": []}, {}]
-    for path in OPEN & page["paths"].keys():
-        for operation in page["paths"][path].values():
-            operation["security"] = []
+    for path, ways in page["paths"].items():
+        for operation in ways.values():
+            if path in OPEN:
+                operation["security"] = []
+            else:
+                refusals = {status: _error(meaning) for status, meaning in TURNED_AWAY.items()}
+                operation["responses"] = {**refusals, **operation["responses"]}
 
 
 def _parameters(asked: type[msgspec.Struct]) -> list[dict[str, Any]]:
@@ -252,6 +268,10 @@ def _parameters(asked: type[msgspec.Struct]) -> list[dict[str, Any]]:
         }
         for name, what in schema["properties"].items()
     ]
+
+
+def _error(meaning: str) -> dict[str, Any]:
+    return {"description": meaning, **_content("ErrorAnswer")}
 
 
 def _content(name: str) -> dict[str, Any]:

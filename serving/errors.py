@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -28,10 +29,12 @@ class Refused(AttuneError):
         self.field = field
 
 
-class JSON(Response):
+class JSON(JSONResponse):
     """Bytes that are JSON already."""
 
-    media_type = "application/json"
+    def render(self, content: Any) -> bytes:
+        """The bytes as they are."""
+        return bytes(content)
 
 
 def answer(struct: Any, status: int = 200, headers: dict[str, str] | None = None) -> JSON:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import msgspec
 from fastapi import APIRouter, Request, Response
+from starlette.convertors import Convertor, register_url_convertor
 
 from attune.errors import DataContractError
 from serving.documentation import documented
@@ -22,19 +23,34 @@ Asked = TypeVar("Asked", SimilarRequest, PopularRequest, StateRequest)
 _BATCH = msgspec.json.Decoder(BatchRequest)
 
 
+class Whole(Convertor[str]):
+    """Whatever stands in an address: ids with slashes, and those that no id may be are refused by name."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        """As it is."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """As it is."""
+        return value
+
+
 def reading_routes(recommending: Recommending, reading: Reading) -> APIRouter:
     """What services ask beside the slate of the user at hand."""
+    register_url_convertor("id", Whole())
     router = APIRouter(default_response_class=JSON)
 
     @router.post("/v1/recommend/batch", **documented("recommend_batch"))
     async def recommend_batch(request: Request) -> Response:
         return answer(await answer_together(recommending, decode(await read_body(request), _BATCH)))
 
-    @router.get("/v1/items/{item_id:path}/similar", **documented("similar"))
+    @router.get("/v1/items/{item_id:id}/similar", **documented("similar"))
     async def similar(request: Request) -> Response:
         return answer(await reading.similar(asked(request, SimilarRequest)))
 
-    @router.get("/v1/users/{user_id:path}/state", **documented("state"))
+    @router.get("/v1/users/{user_id:id}/state", **documented("state"))
     async def state(request: Request) -> Response:
         return answer(await reading.state(asked(request, StateRequest)))
 

@@ -12,26 +12,35 @@ import msgspec
 from msgspec import Meta
 
 from attune.errors import DataContractError
+from attune.kinds import KINDS
 
 CONTEXT_BYTES = 16_384
 ROWS_LIMIT = 1_000
 BATCH_LIMIT = 100
+
+_BLANK = r"\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_CONTROL = r"\x00-\x1f\x7f"
+"""Spelt out, because what ``\\s`` and ``$`` mean differs between the readers of patterns."""
 
 Identifier = Annotated[
     str,
     Meta(
         min_length=1,
         max_length=256,
-        pattern=r"^[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f])?$",
+        pattern=rf"^[^{_BLANK}{_CONTROL}](?:[^{_CONTROL}]*[^{_BLANK}{_CONTROL}])?$(?![\s\S])",
         extra={"rule": "text of 1 to 256 characters without control characters or blanks around it"},
     ),
 ]
 Timestamp = Annotated[
     str | None,
-    Meta(description="When it happened: ISO 8601 with a zone; the time of arrival if absent.", examples=[None]),
+    Meta(
+        description="When it happened: ISO 8601 with a zone; the time of arrival if absent.",
+        extra_json_schema={"format": "date-time"},
+    ),
 ]
+Kind = Annotated[str, Meta(extra_json_schema={"enum": sorted(KINDS)})]
 EventId = Annotated[
-    str | None,
+    Identifier | None,
     Meta(description="Your own id: sending the same event again under it changes nothing. Made if absent."),
 ]
 
@@ -91,11 +100,11 @@ class FeedbackRow(msgspec.Struct, kw_only=True, frozen=True):
     """A reaction to an item of a slate."""
 
     slate_id: Annotated[str, Meta(description="The slate, as `/v1/recommend` named it for this user.")]
-    user_id: str
-    item_id: str
-    kind: Annotated[str, Meta(description="`like`, `dislike`, `click`, `rating`, `retract` and more.")]
+    user_id: Identifier
+    item_id: Identifier
+    kind: Annotated[Kind, Meta(description="`like`, `dislike`, `click`, `rating`, `retract` and more.")]
     value: Annotated[float | None, Meta(description="What the kind asks for: stars, seconds, a share.")] = None
-    retracts: Annotated[str | None, Meta(description="For `retract`: the event that is taken back.")] = None
+    retracts: Annotated[Identifier | None, Meta(description="For `retract`: the event that is taken back.")] = None
     event_id: EventId = None
     event_timestamp: Timestamp = None
 
@@ -111,11 +120,11 @@ class FeedbackAnswer(msgspec.Struct, kw_only=True, frozen=True):
 class EventRow(msgspec.Struct, kw_only=True, frozen=True):
     """Behaviour outside slates."""
 
-    user_id: str
-    item_id: str
-    kind: str
+    user_id: Identifier
+    item_id: Identifier
+    kind: Kind
     value: float | None = None
-    retracts: str | None = None
+    retracts: Identifier | None = None
     event_id: EventId = None
     event_timestamp: Timestamp = None
 

@@ -8,7 +8,7 @@ from attune.events import Feedback, Interaction
 
 def error(reply) -> tuple[int, str | None]:
     fault = reply.json()["error"]
-    assert set(fault) == {"message", "field"}
+    assert set(fault) == {"message", "field", "request_id"}
     assert fault["message"]
     return reply.status_code, fault["field"]
 
