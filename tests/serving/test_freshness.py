@@ -86,9 +86,8 @@ class Freshness:
 
 @contextmanager
 def keeping(settings: Settings, log: EventLog):
-    """A state keeper at work on an applied feature store."""
+    """A state keeper at work on the feature store."""
     store, stop = FeatureStore(settings), threading.Event()
-    store.apply()
     thread = threading.Thread(target=StateKeeper(log, store, settings).run, args=(stop,))
     thread.start()
     try:
@@ -99,8 +98,8 @@ def keeping(settings: Settings, log: EventLog):
 
 
 @pytest.fixture
-def started(endpoint_process, request: pytest.FixtureRequest) -> Callable[[str, int], list]:
-    """Endpoints on one log that knows the items."""
+def started(endpoint_process, feature_store, request: pytest.FixtureRequest) -> Callable[[str, int], list]:
+    """Endpoints on one log that knows the items, and on one feature store that knows nobody yet."""
 
     def start(database: str, number: int) -> list:
         named = database != "sqlite"
@@ -113,6 +112,7 @@ def started(endpoint_process, request: pytest.FixtureRequest) -> Callable[[str, 
                     for item in ITEMS
                 ]
             )
+        shutil.copytree(feature_store.folder, processes[0].settings.feast_folder)
         for process in processes:
             process.start()
         return processes
