@@ -72,6 +72,7 @@ class Accepting:
         self._metrics.events.labels("feedback", status).inc()
         if appended.accepted:
             self._metrics.feedback.labels(event.kind).inc()
+            self._metrics.effect.acknowledged(event.user_id, position)
         return FeedbackAnswer(event_id=event.event_id, position=position, status=status)
 
     async def events(self, rows: Sequence[Row]) -> EventsAnswer:

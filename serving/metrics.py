@@ -8,7 +8,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.effect import Effect
+
 BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+EFFECT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 class Version(Collector):
@@ -60,6 +63,13 @@ class Metrics:
         self.events = Counter(
             "attune_events", "Events by type and what became of them.", ["type", "status"], registry=registry
         )
+        self.effect = Effect(
+            Histogram(
+                "attune_feedback_effect_seconds",
+                "From acknowledged feedback to the user's first slate with it, within a minute.",
+                registry=registry, buckets=EFFECT_BUCKETS,
+            )
+        )  # fmt: skip
         self.feedback = Counter("attune_feedback", "Reactions that were accepted.", ["kind"], registry=registry)
         self.quarantined = Counter(
             "attune_quarantined", "Rows that were put into quarantine, by the field at fault.", ["field"],

@@ -62,6 +62,7 @@ class Recommending:
         self._metrics.stages.labels("model").observe(ranked - read)
         self._metrics.stages.labels("slate").observe(time.perf_counter() - ranked)
         self._metrics.served.labels(answer.served_by).inc()
+        self._metrics.effect.shown(answer.user_id, answer.state_position)
         return answer
 
     async def _ranked(self, question: Question, started: float) -> Recommendation:
