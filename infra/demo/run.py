@@ -33,7 +33,9 @@ def run_in(folder: Path) -> int:
     folder.mkdir(parents=True)
     logs.set_up(logging.WARNING, folder / "logs" / "demo.log")
     report.write(folder / "report.json")
-    settings = Settings(var=folder, database_url="", mlflow_url="", prefect_url="", serving_port=0)
+    settings = Settings(
+        var=folder, database_url="", online_store_url=None, mlflow_url="", prefect_url="", serving_port=0
+    )  # stores and servers of its own
     status = 1
     with ending_on_signals():
         try:
