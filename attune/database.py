@@ -33,6 +33,16 @@ CURE = "alembic -c attune/migrations/alembic.ini upgrade head"
 MIGRATION_LOCK = 0x617474756E65
 """PostgreSQL's advisory lock that migrations take, so that two processes may prepare at once."""
 
+PATIENCE = {
+    "connect_timeout": 5,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+"""libpq's own: a PostgreSQL whose machine vanished without a word is given up within seconds, not hours. What the URL
+says of these goes before."""
+
 WRITES = "attune_write_seconds"
 """Execution option of a writing transaction: how long it may wait for the lock."""
 
@@ -159,7 +169,11 @@ class Database:
 
     def _postgres(self) -> Engine:
         engine = create_engine(
-            self.url, isolation_level="READ COMMITTED", pool_pre_ping=True, pool_timeout=self.lock_seconds
+            self.url,
+            isolation_level="READ COMMITTED",
+            pool_pre_ping=True,
+            pool_timeout=self.lock_seconds,
+            connect_args={name: value for name, value in PATIENCE.items() if name not in self.url.query},
         )
         event.listen(engine, "connect", _set_up_postgres)
         event.listen(engine, "begin", _begin_postgres)
