@@ -1,11 +1,21 @@
 """A lane takes so many calls, each for so long, and refuses the rest at once."""
 
 import asyncio
+import contextlib
 import threading
 
 import pytest
 
 from serving.lanes import Lane, Overloaded
+
+
+async def recovered(lane: Lane, gate: threading.Event) -> bool:
+    """Whether the lane takes calls again, soon."""
+    for _ in range(200):
+        with contextlib.suppress(Overloaded):
+            return await lane.run(gate.is_set)
+        await asyncio.sleep(0.01)
+    return False
 
 
 def test_results_and_errors_come_through() -> None:
@@ -45,8 +55,25 @@ def test_a_call_that_takes_too_long_is_given_up_and_one_that_waits_never_begins(
         with pytest.raises(Overloaded):
             await slow
         gate.set()
-        assert await lane.run(gate.is_set)
+        assert await recovered(lane, gate)
         assert not begun.is_set()
+        lane.close()
+
+    asyncio.run(main())
+
+
+def test_while_every_thread_is_held_by_a_call_that_was_given_up_nobody_waits() -> None:
+    async def main() -> None:
+        lane, gate = Lane("test", 2, 10, 5.0), threading.Event()
+        for _ in range(2):
+            with pytest.raises(Overloaded, match="no answer"):
+                await lane.run(gate.wait, seconds=0.02)
+        started = asyncio.get_running_loop().time()
+        with pytest.raises(Overloaded, match="does not answer"):
+            await lane.run(gate.is_set)
+        assert asyncio.get_running_loop().time() - started < 1.0
+        gate.set()
+        assert await recovered(lane, gate)
         lane.close()
 
     asyncio.run(main())
