@@ -4,9 +4,7 @@ A row that a rule turns away is put into quarantine before anything else is writ
 taken, and the sender repeats the request. Every request is a source of its own, so equal bad rows stay as many.
 """
 
-import asyncio
 import logging
-import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,12 +12,13 @@ from attune.clock import Clock
 from attune.door import Rejected
 from attune.errors import DataContractError, EventLogError
 from attune.event_log import Appended, EventLog
-from attune.events import Behaviour, Feedback, Interaction, Slate
+from attune.events import Feedback, Interaction, Slate
 from attune.group_commit import GroupCommit
+from serving.acknowledging import conflict, durable, keep_rejected, known_position
 from serving.errors import Refused
-from serving.lanes import Lane, Overloaded
+from serving.lanes import Lane
 from serving.metrics import Metrics
-from serving.rows import TIME, admit_feedback, admit_rows, same_but_time
+from serving.rows import admit_feedback, admit_rows
 from serving.schemas import EventsAnswer, FeedbackAnswer, RejectedRow
 from serving.slates import RecentSlates, Signer
 
@@ -63,11 +62,11 @@ class Accepting:
             rejected = [Rejected(0, row, error.field, str(error))]
             await self._writes.run(self._quarantine, "feedback", FEEDBACK_SOURCE, rejected)
             raise
-        appended = await self._durable([event])
-        position = appended.positions[0] or await self._writes.run(self._known_position, row, event)
+        appended = await durable(self._commit, self._writes, [event])
+        position = appended.positions[0] or await self._writes.run(known_position, self._log, row, event)
         if not position:
             self._metrics.events.labels("feedback", "conflict").inc()
-            raise Refused(409, _conflict(event), "event_id")
+            raise Refused(409, conflict(event), "event_id")
         status = "accepted" if appended.accepted else "repeated"
         self._metrics.events.labels("feedback", status).inc()
         if appended.accepted:
@@ -82,7 +81,7 @@ class Accepting:
             await self._writes.run(self._quarantine, "interaction", EVENTS_SOURCE, rejected)
         if len(rows) == 1 and rejected:
             raise DataContractError(rejected[0].reason, rejected[0].field)
-        appended = await self._durable([event for _, event in admitted])
+        appended = await durable(self._commit, self._writes, [event for _, event in admitted])
         positions = list(appended.positions)
         conflicts: list[Rejected] = []
         if appended.conflicts:
@@ -106,21 +105,6 @@ class Accepting:
             return admit_rows(rows, self._clock)
         return await self._writes.run(admit_rows, rows, self._clock)
 
-    async def _durable(self, events: Sequence[Interaction | Feedback]) -> Appended:
-        """What became of them, once they are on the disk.
-
-        A client that goes away calls nothing off. After ``writes.seconds`` nobody waits any longer, whatever becomes
-        of the events: sent again under their ids they count once.
-        """
-        answer = asyncio.wrap_future(self._commit.submit(events))
-        try:
-            async with asyncio.timeout(self._writes.seconds):
-                return await asyncio.shield(answer)
-        except TimeoutError as error:
-            raise Overloaded(
-                f"the event log took longer than {self._writes.seconds:g} s; repeat the request with the same event ids"
-            ) from error
-
     async def _shown(self, slate_id: str) -> frozenset[str] | None:
         """The items of a slate; None when it is not in the log yet: then its signature is believed."""
         return self._recent.items(slate_id) or await self._writes.run(self._logged_items, slate_id)
@@ -131,16 +115,6 @@ class Accepting:
             return None
         return frozenset(one.item_id for one in logged.event.shown)
 
-    def _known_position(self, row: Row, event: Behaviour) -> int:
-        """Where the log has this very event when the sender left its time to us; 0 when it has another.
-
-        A retry without a time is given a new one, and must be a repeat all the same.
-        """
-        if row.get(TIME) is not None:
-            return 0
-        logged = self._log.find(event.event_id)
-        return logged.position if logged is not None and same_but_time(logged.event, event) else 0
-
     def _told_apart(
         self, rows: Sequence[Row], admitted: Sequence[tuple[int, Interaction]], appended: Appended, positions: list[int]
     ) -> list[Rejected]:
@@ -148,21 +122,15 @@ class Accepting:
         conflicts: list[Rejected] = []
         for at in appended.conflicts:
             place, event = admitted[at]
-            positions[at] = self._known_position(rows[place], event)
+            positions[at] = known_position(self._log, rows[place], event)
             if not positions[at]:
-                conflicts.append(Rejected(place, rows[place], "event_id", _conflict(event)))
+                conflicts.append(Rejected(place, rows[place], "event_id", conflict(event)))
         if len(rows) > 1:
             self._keep_conflicts(conflicts)
         return conflicts
 
     def _quarantine(self, type_name: str, source: str, rejected: Sequence[Rejected]) -> None:
-        if not rejected:
-            return
-        self._log.quarantine(type_name, f"{source}#{secrets.token_hex(6)}", rejected)
-        for row in rejected:
-            self._metrics.quarantined.labels(row.field or "row").inc()
-        if type_name == "feedback":
-            self._metrics.events.labels("feedback", "rejected").inc(len(rejected))
+        keep_rejected(self._log, self._metrics, type_name, source, rejected)
 
     def _keep_conflicts(self, conflicts: Sequence[Rejected]) -> None:
         """Quarantine after the append: a failure here must not make the sender repeat what is durable already."""
@@ -180,7 +148,3 @@ class Accepting:
 def _check_shown(event: Feedback, shown: frozenset[str] | None) -> None:
     if shown is not None and event.item_id not in shown:
         raise DataContractError(f"item_id: {event.item_id!r} is not on slate {event.slate_id}", "item_id")
-
-
-def _conflict(event: Behaviour) -> str:
-    return f"event_id: {event.event_id!r} is in the log already with other content; send a new event under a new id"

@@ -31,6 +31,8 @@ from serving import documentation, errors, request_ids
 from serving.accepting import Accepting
 from serving.batching import Batcher
 from serving.champion import ChampionWatch, Downloads, NoRegistry
+from serving.item_routes import item_routes
+from serving.items import Items
 from serving.keys import Guard, Guarded
 from serving.lanes import Lane
 from serving.metrics import Measured, Metrics
@@ -40,6 +42,7 @@ from serving.reading_routes import reading_routes
 from serving.recommending import Recommending
 from serving.routes import hot_routes, steward_routes
 from serving.schemas import ModelAnswer
+from serving.shop_keeper import ShopKeeper
 from serving.slates import RecentSlates, Signer
 from serving.state import RecentStates, Snapshots, StateReader
 
@@ -78,6 +81,7 @@ class Rooms:
     metrics: Metrics
     guard: Guard
     watch: ChampionWatch
+    keeper: ShopKeeper
     snapshots: Snapshots
     states: RecentStates
     commit: GroupCommit
@@ -130,16 +134,18 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     documentation.install(app)
     states = StateReader(parts.event_log, rooms.snapshots, rooms.states, rooms.metrics, rooms.features, rooms.reads)
     recommending = Recommending(
-        rooms.watch, states, rooms.model, rooms.signer, rooms.slates, rooms.commit, rooms.metrics, parts.clock,
-        settings.answer_seconds,
+        rooms.watch, states, rooms.keeper, rooms.model, rooms.signer, rooms.slates, rooms.commit, rooms.metrics,
+        parts.clock, settings.answer_seconds,
     )  # fmt: skip
     describe = partial(_describe, settings.endpoint, parts.event_log.log_id(), rooms.watch)
     accepting = Accepting(
         parts.event_log, rooms.commit, rooms.signer, rooms.slates, rooms.metrics, parts.clock, rooms.writes
     )
-    reading = Reading(rooms.watch, states, parts.event_log, rooms.reads, parts.clock)
+    reading = Reading(rooms.watch, states, rooms.reads, parts.clock, rooms.keeper)
     app.include_router(hot_routes(recommending, accepting))
     app.include_router(reading_routes(recommending, reading))
+    items = Items(parts.event_log, rooms.commit, rooms.watch, rooms.metrics, parts.clock, rooms.reads, rooms.writes)
+    app.include_router(item_routes(items))
     app.include_router(steward_routes(describe, lambda: _missing(rooms, parts.event_log), rooms.metrics))
     return app
 
@@ -148,10 +154,12 @@ def _furnish(settings: Settings, parts: Parts) -> Rooms:
     metrics = Metrics()
     commit = GroupCommit(parts.event_log, metrics.count_slates)
     metrics.slate_queue.set_function(lambda: commit.offers)
+    keeper = ShopKeeper(parts.event_log)
     return Rooms(
         metrics=metrics,
         guard=Guard.of(settings, metrics),
-        watch=ChampionWatch(settings, parts.event_log, parts.promotions, parts.downloads, metrics, parts.clock),
+        watch=ChampionWatch(settings, parts.event_log, parts.promotions, parts.downloads, metrics, parts.clock, keeper),
+        keeper=keeper,
         snapshots=Snapshots(parts.open_store),
         states=RecentStates(settings.cached_users),
         commit=commit,

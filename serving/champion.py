@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +28,8 @@ from models.bundle import Bundle
 from models.recommender import Request, recommend
 from serving.metrics import Metrics
 from serving.popular import Popular
+from serving.shop import Shelf
+from serving.shop_keeper import ShopKeeper
 
 log = logging.getLogger(__name__)
 
@@ -61,22 +63,19 @@ class Champion:
     """A loaded model: the promotion that made it champion, its bundle, when it took over (microseconds).
 
     ``vectors`` are what its network said of the users who asked last, where that is kept; for the model's thread alone.
+    ``shelf`` has what the log says of its items.
     """
 
     promotion: Promotion
     bundle: Bundle
     loaded_at: int
     vectors: LRUCache[Hashable, np.ndarray] | None = field(repr=False)
+    shelf: Shelf = field(repr=False)
 
     @property
     def version(self) -> str:
         """The registry's version."""
         return self.promotion.version
-
-    def title(self, item_id: str) -> str | None:
-        """The item's title, None when it has none."""
-        catalogue = self.bundle.catalogue
-        return catalogue.titles[catalogue.index[item_id]] or None
 
 
 class ChampionWatch:
@@ -90,6 +89,7 @@ class ChampionWatch:
         downloads: Downloads,
         metrics: Metrics,
         clock: Clock,
+        keeper: ShopKeeper,
     ) -> None:
         self.champion: Champion | None = None
         self.popular: Popular | None = None
@@ -99,6 +99,7 @@ class ChampionWatch:
         self._downloads = downloads
         self._metrics = metrics
         self._clock = clock
+        self._keeper = keeper
         self._refused: tuple[int, int] = (-1, 0)  # fence of the promotion that could not be loaded, times tried
         self._retry_at = 0.0
         self._popular_at = 0.0
@@ -140,7 +141,7 @@ class ChampionWatch:
         if champion is None or not promoted.is_of(champion.version, champion.bundle.digest):
             return False
         if champion.promotion.fence != promoted.fence:  # promoted again: the same bundle under a new decision
-            self.champion = Champion(promoted, champion.bundle, champion.loaded_at, champion.vectors)
+            self.champion = replace(champion, promotion=promoted)
         self._metrics.stale_champion.set(0)
         return True
 
@@ -208,10 +209,19 @@ class ChampionWatch:
     def _swap(self, promotion: Promotion, bundle: Bundle) -> None:
         before = self.champion
         kept = self._settings.cached_users
-        self.champion = Champion(promotion, bundle, self._clock(), LRUCache(kept) if kept else None)
+        vectors: LRUCache[Hashable, np.ndarray] | None = LRUCache(kept) if kept else None
+        self.champion = Champion(promotion, bundle, self._clock(), vectors, self._stocked(Shelf(bundle)))
         self._metrics.swaps.inc()
         self._metrics.set_version(promotion.version)
         log.info("version %s answers now, after %s", promotion.version, before.version if before else "popularity")
+
+    def _stocked(self, shelf: Shelf) -> Shelf:
+        """The shelf, with what the log says of the items by now: what comes later costs a request little."""
+        try:
+            self._keeper.current(shelf)
+        except EventLogError as error:
+            log.warning("what the log says of items cannot be read yet: %s", error)
+        return shelf
 
     def _count_popular(self) -> None:
         if time.monotonic() < self._popular_at and self.popular is not None:
@@ -221,5 +231,7 @@ class ChampionWatch:
         except EventLogError as error:
             log.warning("popularity cannot be counted: %s", error)
             return
-        self.popular = Popular(rows)
+        popular = Popular(rows)
+        self._stocked(popular.shelf)
+        self.popular = popular
         self._popular_at = time.monotonic() + POPULAR_SECONDS

@@ -33,6 +33,9 @@ _STRUCTS = (
     schemas.SimilarAnswer,
     schemas.PopularAnswer,
     schemas.StateAnswer,
+    schemas.ItemBody,
+    schemas.ItemAnswer,
+    schemas.ItemKnown,
     schemas.ErrorAnswer,
 )
 
@@ -134,6 +137,33 @@ _EXAMPLES |= {
     },
 }
 
+_ATTRIBUTES = {"title": "The Shawshank Redemption", "year": 1994, "genres": ["Crime", "Drama"], "available": True}
+_EXAMPLES |= {
+    "ItemBody": {"attributes": _ATTRIBUTES},
+    "ItemAnswer": {
+        "item_id": "318",
+        "attributes": _ATTRIBUTES,
+        "event_id": "7d1f2e0b3c4a4f65a1c7e9d80b6a5f43",
+        "position": 100_023,
+        "status": "accepted",
+    },
+    "ItemKnown": {
+        "item_id": "318",
+        "attributes": _ATTRIBUTES,
+        "position": 100_023,
+        "shown": True,
+        "learned": True,
+    },
+}
+
+_UNKNOWN = "Nothing is known of the item."
+_TAKEN = {
+    409: "The event id is taken by other content.",
+    422: "A field is wrong.",
+    503: "The event log is busy: nothing was acknowledged, send the same request again.",
+}
+_TOO_LARGE = {413: "The body is larger than 1 MiB."}
+
 _WHAT: dict[str, dict[str, Any]] = {
     "recommend": {
         "summary": "A slate of items for a user, reflecting all that was acknowledged before",
@@ -190,6 +220,32 @@ _WHAT: dict[str, dict[str, Any]] = {
         "asked": schemas.PopularRequest,
         "answer": "PopularAnswer",
         "errors": {422: "A field is wrong.", 503: "Nothing is loaded yet, or ask again in a moment."},
+    },
+    "item": {
+        "summary": "What is known of an item, and whether it is shown",
+        "asked": schemas.ItemRequest,
+        "answer": "ItemKnown",
+        "errors": {404: _UNKNOWN, 422: "A field is wrong.", 503: "Ask again in a moment."},
+    },
+    "replace_item": {
+        "summary": "All that is known of an item from now on; a new one may be recommended at the next request",
+        "asked": schemas.ItemRequest,
+        "body": "ItemBody",
+        "answer": "ItemAnswer",
+        "errors": {404: "No item can have such an id."} | _TAKEN | _TOO_LARGE,
+    },
+    "change_item": {
+        "summary": "Other values for some of an item's attributes; null takes one away",
+        "asked": schemas.ItemRequest,
+        "body": "ItemBody",
+        "answer": "ItemAnswer",
+        "errors": {404: _UNKNOWN} | _TAKEN | _TOO_LARGE,
+    },
+    "retire_item": {
+        "summary": "An item is shown to nobody from now on; what was known of it is kept, with `retired: true`",
+        "asked": schemas.RetireRequest,
+        "answer": "ItemAnswer",
+        "errors": {404: _UNKNOWN} | _TAKEN,
     },
     "model": {"summary": "What answers now", "answer": "ModelAnswer"},
     "healthz": {"summary": "200 while the process lives"},

@@ -3,6 +3,7 @@
 It goes through the same pipeline as a champion, so its propensities are as exact and its slates as useful.
 """
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,9 +12,14 @@ from attune.columns import ITEM_STATS
 from models.catalogue import Catalogue
 from models.history import HistoryBatch
 from models.ranking.policy import PlackettLuce
+from serving.shop import Shelf
 
 POLICY = PlackettLuce(temperature=0.5, depth=100)
 """Scores are log-counts: at 0.5 an item's chance grows with the square of its count."""
+
+
+UNUSED = 0.5
+"""What an item counts that is described in the log and that nobody used yet: less than one that somebody did."""
 
 
 class Popular:
@@ -25,14 +31,24 @@ class Popular:
     def __init__(self, counts: Sequence[tuple[str, int]]) -> None:
         """``counts`` pairs item ids with positive numbers."""
         size = len(counts)
+        stats_NF = np.full((size, len(ITEM_STATS)), np.nan, np.float32)
+        stats_NF[:, 0] = [count for _, count in counts]
         self.catalogue = Catalogue(
             item_ids=tuple(item_id for item_id, _ in counts),
             titles=("",) * size,
             genres=((),) * size,
             years=(None,) * size,
-            stats_NF=np.full((size, len(ITEM_STATS)), np.nan, np.float32),
+            stats_NF=stats_NF,
         )
         self._scores_N = np.log(np.array([count for _, count in counts], np.float64)).astype(np.float32)
+        self.shelf = Shelf(self)
+
+    def extended(self, more: Catalogue) -> "Popular":
+        """With items behind these that nobody used yet."""
+        found = copy.copy(self)
+        found.catalogue = self.catalogue.extended(more)
+        found._scores_N = np.append(self._scores_N, np.full(len(more), np.log(UNUSED), np.float32))
+        return found
 
     @property
     def hybrid(self) -> "Popular":

@@ -6,32 +6,35 @@ from dataclasses import dataclass, replace
 
 from models.recommender import POPULARITY, Asked, PopularityAlone, Recommendation, Request, encode, recommend_many
 from serving.champion import Champion
-from serving.popular import Popular
+from serving.shop_keeper import Offer
 from serving.state import Known
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One request, with the model that was the champion when it came in (None: nothing but counts)."""
+    """One request, with the model that was the champion when it came in (None: nothing but counts).
+
+    ``offer`` is of that model's items, or of those that were counted.
+    """
 
     champion: Champion | None
-    popular: Popular | None
+    offer: Offer
     known: Known
     request: Request
 
     @property
     def asked(self) -> Asked:
         """The question as the pipeline takes it."""
-        return Asked(self.known.state, self.known.user_stats, self.request)
+        return Asked(self.known.state, self.known.user_stats, self.request, self.offer.removed)
 
 
 def rank(questions: Sequence[Question]) -> list[Recommendation]:
     """A slate for each question, those of one model together; no slate mixes two. Blocks for its CPU time."""
-    by_champion: dict[int, list[int]] = defaultdict(list)
+    by_bundle: dict[int, list[int]] = defaultdict(list)
     for place, question in enumerate(questions):
-        by_champion[id(question.champion)].append(place)
+        by_bundle[id(question.offer.shop.served)].append(place)
     found: dict[int, Recommendation] = {}
-    for places in by_champion.values():
+    for places in by_bundle.values():
         champion = questions[places[0]].champion
         group = [questions[place] for place in places]
         slates = [by_counts(one) for one in group] if champion is None else _ranked(champion, group)
@@ -41,11 +44,11 @@ def rank(questions: Sequence[Question]) -> list[Recommendation]:
 
 def by_counts(question: Question) -> Recommendation:
     """A slate by popularity: the model's own if there is one, else what the log's events count."""
-    champion = question.champion
-    bundle = question.popular or Popular([]) if champion is None else PopularityAlone.of(champion.bundle)
+    bundle = PopularityAlone.of(question.offer.shop.served)
     return replace(recommend_many(bundle, [question.asked])[0], served_by=POPULARITY)
 
 
 def _ranked(champion: Champion, questions: Sequence[Question]) -> list[Recommendation]:
+    served = questions[0].offer.shop.served
     asked = [question.asked for question in questions]
-    return recommend_many(champion.bundle, asked, encode(champion.bundle, asked, champion.vectors))
+    return recommend_many(served, asked, encode(served, asked, champion.vectors))

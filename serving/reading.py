@@ -1,16 +1,13 @@
 """What can be read beside slates: an item's neighbours, what is popular, what is known of a user."""
 
 from collections import Counter
-from collections.abc import Callable
 
 import numpy as np
 
 from attune.clock import Clock, to_iso
-from attune.event_log import EventLog
 from attune.user_state import Recent, empty
-from models.catalogue import Catalogue
 from models.ranking.retrieval import mask, top_k
-from models.recommender import CHAMPION, UNKNOWN_USER_STATS, Served, histories_from_states
+from models.recommender import CHAMPION, UNKNOWN_USER_STATS, histories_from_states
 from serving.champion import Champion, ChampionWatch
 from serving.errors import Refused
 from serving.lanes import Lane
@@ -25,99 +22,84 @@ from serving.schemas import (
     StateAnswer,
     StateRequest,
 )
+from serving.shop import Shelf, Shop
+from serving.shop_keeper import ShopKeeper
 from serving.state import StateReader
-
-Hidden = Callable[[Catalogue], np.ndarray]
-"""The places of a catalogue's items that may be shown to nobody, int64 in any order."""
 
 LOG = "log"
 STATE_SECONDS = 1.0
 
 
-def nothing_hidden(catalogue: Catalogue) -> np.ndarray:
-    """Every item may be shown."""
-    return np.zeros(0, np.int64)
-
-
 class Reading:
     """Answers what is asked about items and users; ``reads`` is the lane of what takes a while.
 
-    ``hidden`` says which items are left out of what is shown. They may still be asked for: the neighbours of an item
-    that is sold out are what its page needs.
+    Items that are out of stock or retired are left out of what is shown. They may still be asked for: the neighbours of
+    an item that is sold out are what its page needs.
     """
 
     def __init__(
         self,
         watch: ChampionWatch,
         states: StateReader,
-        event_log: EventLog,
         reads: Lane,
         clock: Clock,
-        hidden: Hidden = nothing_hidden,
+        keeper: ShopKeeper,
     ) -> None:
         self._watch = watch
         self._states = states
-        self._log = event_log
         self._reads = reads
         self._clock = clock
-        self._hidden = hidden
+        self._keeper = keeper
 
     async def similar(self, asked: SimilarRequest) -> SimilarAnswer:
         """The nearest items; raises Refused: 404 for an unknown item, 503 without a champion."""
         champion = self._watch.champion
         if champion is None:
             raise Refused(503, "no champion answers, and nothing else knows which items are alike; promote a model")
-        place = champion.bundle.catalogue.index.get(asked.item_id)
+        return await self._reads.run(self._nearest, champion, asked)
+
+    def _nearest(self, champion: Champion, asked: SimilarRequest) -> SimilarAnswer:
+        shop = self._keeper.offer(champion.shelf, {}).shop
+        catalogue, likeness_ND = shop.served.catalogue, shop.served.likeness_ND
+        place = catalogue.index.get(asked.item_id)
         if place is None:
             message = f"item_id: version {champion.version} does not know {asked.item_id!r}; ask for an item it learned"
             raise Refused(404, message, "item_id")
-        return await self._reads.run(self._nearest, champion, place, asked.k)
-
-    def _nearest(self, champion: Champion, place: int, k: int) -> SimilarAnswer:
-        catalogue, likeness_ND = champion.bundle.catalogue, champion.bundle.likeness_ND
         similarity_N = likeness_ND @ likeness_ND[place]
-        removed = np.append(self._hidden(catalogue), place)
-        places = _best(similarity_N, k, removed)
+        ids = [catalogue.item_ids[one] for one in _best(similarity_N, asked.k, np.append(shop.hidden, place))]
         return SimilarAnswer(
-            item_id=catalogue.item_ids[place],
-            title=catalogue.titles[place] or None,
+            item_id=asked.item_id,
+            title=shop.title(asked.item_id),
             model_version=champion.version,
             items=[
-                SimilarItem(
-                    item_id=catalogue.item_ids[one],
-                    title=catalogue.titles[one] or None,
-                    similarity=float(similarity_N[one]),
-                )
-                for one in places
+                SimilarItem(item_id=one, title=shop.title(one), similarity=float(similarity_N[catalogue.index[one]]))
+                for one in ids
             ],
         )
 
     async def popular(self, asked: PopularRequest) -> PopularAnswer:
         """What is popular by the champion, else by the log's counts; raises Refused (503) while neither is there."""
         champion, counted = self._watch.champion, self._watch.popular
-        served: Served | None = champion.bundle if champion else counted
-        if served is None:
+        shelf = champion.shelf if champion else counted.shelf if counted else None
+        if shelf is None:
             raise Refused(503, "neither a model nor the popularity fallback is loaded yet; ask again in a moment")
-        return await self._reads.run(self._most_popular, champion, served, asked.k)
+        return await self._reads.run(self._most_popular, champion, shelf, asked.k)
 
-    def _most_popular(self, champion: Champion | None, served: Served, k: int) -> PopularAnswer:
-        catalogue = served.catalogue
+    def _most_popular(self, champion: Champion | None, shelf: Shelf, k: int) -> PopularAnswer:
+        shop = self._keeper.offer(shelf, {}).shop
+        catalogue = shop.served.catalogue
         nobody = histories_from_states(catalogue, [empty("")], UNKNOWN_USER_STATS[None], self._clock())
-        scores_N = served.popularity.scores(nobody)[0]
+        scores_N = shop.served.popularity.scores(nobody)[0]
         items = [
             PopularItem(
                 item_id=catalogue.item_ids[one],
-                title=catalogue.titles[one] or (None if champion else self._logged_title(catalogue.item_ids[one])),
+                title=shop.title(catalogue.item_ids[one]),
                 score=float(scores_N[one]),
             )
-            for one in _best(scores_N, k, self._hidden(catalogue))
+            for one in _best(scores_N, k, shop.hidden)
         ]
         version = champion.version if champion else None
         return PopularAnswer(counted_by=CHAMPION if champion else LOG, model_version=version, items=items)
-
-    def _logged_title(self, item_id: str) -> str | None:
-        known = self._log.item(item_id)
-        return known.title or None if known else None
 
     async def state(self, asked: StateRequest) -> StateAnswer:
         """What is known of the user as of now."""
@@ -133,7 +115,7 @@ class Reading:
             events=state.events,
             first_event_at=None if state.first_time is None else to_iso(state.first_time),
             last_event_at=None if state.last_time is None else to_iso(state.last_time),
-            recent=[_recent(one, champion) for one in reversed(latest)],
+            recent=[_recent(one, champion.shelf.shop if champion else None) for one in reversed(latest)],
             seen=len(state.seen),
             counts=dict(counts.most_common()),
             attributes=state.attributes,
@@ -148,11 +130,11 @@ def _best(scores_N: np.ndarray, k: int, removed: np.ndarray) -> list[int]:
     return top_k(mask(scores_N[None], np.zeros(len(removed), np.int64), removed)[0], k).tolist()
 
 
-def _recent(event: Recent, champion: Champion | None) -> RecentEvent:
+def _recent(event: Recent, shop: Shop | None) -> RecentEvent:
     return RecentEvent(
         event_id=event.event_id,
         item_id=event.item_id,
-        title=champion.title(event.item_id) if champion and event.item_id in champion.bundle.catalogue.index else None,
+        title=shop.title(event.item_id) if shop and event.item_id in shop.served.catalogue.index else None,
         kind=event.kind,
         value=event.value,
         event_timestamp=to_iso(event.time),

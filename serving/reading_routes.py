@@ -18,7 +18,7 @@ from serving.routes import read_body
 from serving.schemas import BatchRequest, PopularRequest, SimilarRequest, StateRequest, convert, decode
 from serving.together import answer_together
 
-Asked = TypeVar("Asked", SimilarRequest, PopularRequest, StateRequest)
+Asked = TypeVar("Asked", bound=msgspec.Struct)
 
 _BATCH = msgspec.json.Decoder(BatchRequest)
 

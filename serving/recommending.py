@@ -3,6 +3,7 @@
 import logging
 import secrets
 import time
+from functools import partial
 
 from attune.clock import Clock
 from attune.events import Shown, Slate
@@ -12,8 +13,11 @@ from serving.batching import Batcher
 from serving.champion import Champion, ChampionWatch
 from serving.lanes import Overloaded
 from serving.metrics import Metrics
+from serving.popular import Popular
 from serving.ranking import Question, by_counts
 from serving.schemas import RecommendAnswer, RecommendRequest, ShownItem
+from serving.shop import Shelf, Shop
+from serving.shop_keeper import Offer, ShopKeeper
 from serving.slates import RecentSlates, Signer
 from serving.state import Known, StateReader
 
@@ -29,6 +33,7 @@ class Recommending:
         self,
         watch: ChampionWatch,
         states: StateReader,
+        keeper: ShopKeeper,
         model: Batcher[Question, Recommendation],
         signer: Signer,
         recent: RecentSlates,
@@ -39,6 +44,8 @@ class Recommending:
     ) -> None:
         self._watch = watch
         self._states = states
+        self._keeper = keeper
+        self._nothing = Popular([])
         self._model = model
         self._signer = signer
         self._recent = recent
@@ -51,19 +58,33 @@ class Recommending:
         """The slate for one request."""
         champion, popular = self._watch.champion, self._watch.popular
         started = time.perf_counter()
-        known = await self._states.read(asked.user_id, self._seconds / 2)
+        shelf = champion.shelf if champion else (popular or self._nothing).shelf
+        known, offer = await self._read(asked, shelf)
         read = time.perf_counter()
         seed = secrets.randbits(53) if asked.seed is None else asked.seed
         request = Request(k=asked.k, exclude=tuple(asked.exclude), seed=seed, now=self._clock(), context=asked.context)
-        result = await self._ranked(Question(champion, popular, known, request), started)
+        result = await self._ranked(Question(champion, offer, known, request), started)
         ranked = time.perf_counter()
-        answer = self._logged(asked, request, known, champion, result)
+        answer = self._logged(asked, request, known, offer, champion, result)
         self._metrics.stages.labels("state").observe(read - started)
         self._metrics.stages.labels("model").observe(ranked - read)
         self._metrics.stages.labels("slate").observe(time.perf_counter() - ranked)
         self._metrics.served.labels(answer.served_by).inc()
         self._metrics.effect.shown(answer.user_id, answer.state_position)
         return answer
+
+    async def _read(self, asked: RecommendRequest, shelf: Shelf) -> tuple[Known, Offer]:
+        """The user, and what there is to choose from; without the log what there was, and ``degraded`` says so."""
+        seconds = self._seconds / 2
+        known, offer = await self._states.read_beside(
+            asked.user_id, seconds, partial(self._keeper.offer, shelf, asked.where)
+        )
+        if offer is None:
+            return known, Offer(shelf.shop, shelf.shop.removed(asked.where), stale=True)
+        if offer.stale:
+            known.degraded.append("event_log")
+            self._metrics.fallbacks.labels("event_log").inc()
+        return known, offer
 
     async def _ranked(self, question: Question, started: float) -> Recommendation:
         """The model's slate, or popularity's when the model does not answer in time."""
@@ -81,11 +102,13 @@ class Recommending:
         asked: RecommendRequest,
         request: Request,
         known: Known,
+        offer: Offer,
         champion: Champion | None,
         result: Recommendation,
     ) -> RecommendAnswer:
         """Queue the slate for the log and say what was queued."""
         version = champion.version if champion else None
+        context = {"request": asked.context, "k": asked.k, "exclude": asked.exclude, "degraded": known.degraded}
         slate = Slate(
             event_id=self._signer.new_id(asked.user_id),
             event_timestamp=request.now,
@@ -95,7 +118,7 @@ class Recommending:
             policy=result.policy,
             shown=list(result.shown),
             candidates=list(result.candidates[:CANDIDATES_LIMIT]),
-            context={"request": asked.context, "k": asked.k, "exclude": asked.exclude, "degraded": known.degraded},
+            context=context | ({"where": asked.where} if asked.where else {}),
             state_position=known.state.position,
         )
         kept = self._commit.offer(slate)
@@ -106,7 +129,7 @@ class Recommending:
         return RecommendAnswer(
             slate_id=slate.event_id if kept else None,
             user_id=asked.user_id,
-            items=_items(slate.shown, champion),
+            items=_items(slate.shown, offer.shop),
             model_version=version,
             served_by=result.served_by,
             state_position=known.state.position,
@@ -115,11 +138,11 @@ class Recommending:
         )
 
 
-def _items(shown: list[Shown], champion: Champion | None) -> list[ShownItem]:
+def _items(shown: list[Shown], shop: Shop) -> list[ShownItem]:
     return [
         ShownItem(
             item_id=item.item_id,
-            title=champion.title(item.item_id) if champion else None,
+            title=shop.title(item.item_id),
             position=position,
             score=item.score,
             propensity=item.propensity,

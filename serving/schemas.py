@@ -17,6 +17,13 @@ from attune.kinds import KINDS
 CONTEXT_BYTES = 16_384
 ROWS_LIMIT = 1_000
 BATCH_LIMIT = 100
+WHERE_ATTRIBUTES = 8
+WHERE_VALUES = 100
+VALUE_LIMIT = 256
+
+_VALUE: dict[str, Any] = {"type": ["string", "number", "boolean"], "maxLength": VALUE_LIMIT}
+_WANTED = {"anyOf": [_VALUE, {"type": "array", "items": _VALUE, "minItems": 1, "maxItems": WHERE_VALUES}]}
+"""What ``check_where`` lets pass, as JSON Schema."""
 
 _BLANK = r"\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _CONTROL = r"\x00-\x1f\x7f"
@@ -55,6 +62,16 @@ class RecommendRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True,
         Annotated[int, Meta(ge=0, le=2**53 - 1, description="Makes the draw repeatable; random if absent.")] | None
     ) = None
     context: Annotated[dict[str, Any], Meta(description="Anything worth logging with the slate.")] = {}
+    where: Annotated[
+        dict[str, Any],
+        Meta(
+            description="Only items that hold, for each attribute named here, the value or one of the values.",
+            extra_json_schema={"maxProperties": WHERE_ATTRIBUTES, "additionalProperties": _WANTED},
+        ),
+    ] = {}
+
+    def __post_init__(self) -> None:
+        check_where(self.where)
 
 
 class ShownItem(msgspec.Struct, kw_only=True, frozen=True):
@@ -80,7 +97,11 @@ class RecommendAnswer(msgspec.Struct, kw_only=True, frozen=True):
     state_position: Annotated[int, Meta(description="The log position up to which this user's events are reflected.")]
     policy: Annotated[dict[str, Any], Meta(description="The policy that drew the items, with its parameters.")]
     degraded: Annotated[
-        list[str], Meta(description="What could not be read: `features` costs nothing, `event_log` recent events.")
+        list[str],
+        Meta(
+            description="What could not be read: `features` costs nothing, `event_log` recent events and changes of"
+            " items."
+        ),
     ]
 
 
@@ -245,6 +266,76 @@ class EventsAnswer(msgspec.Struct, kw_only=True, frozen=True):
     event_ids: Annotated[list[str | None], Meta(description="One a row, null where it was rejected.")]
 
 
+_READABLE = {"pattern": r"^[^\x00]*$(?![\s\S])"}
+_HELD: dict[str, Any] = {
+    "type": ["string", "number", "boolean", "null"],
+    "minimum": -(2**53),
+    "maximum": 2**53,
+    **_READABLE,
+}
+_TEXTS = {"type": ["array", "null"], "items": {"type": "string", **_READABLE}}
+_ATTRIBUTES: dict[str, Any] = {
+    "maxProperties": 200,
+    "propertyNames": _READABLE,
+    "properties": {
+        "title": {"type": ["string", "null"], **_READABLE},
+        "genres": _TEXTS,
+        "year": {"type": ["number", "null"], "minimum": -(2**53), "maximum": 2**53},
+        "available": {"type": ["boolean", "null"]},
+        "retired": {"type": ["boolean", "null"]},
+    },
+    "additionalProperties": {"anyOf": [_HELD, {"type": "array", "items": _HELD}]},
+}
+"""What the door and ``serving.items`` let pass, as JSON Schema."""
+
+
+class ItemBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """What is said of an item."""
+
+    attributes: Annotated[
+        dict[str, Any],
+        Meta(
+            description="By name: text, numbers, truth values, or lists of them; at most 200. `title`, `genres`,"
+            " `year`, `available` and `retired` are known by name.",
+            extra_json_schema=_ATTRIBUTES,
+        ),
+    ]
+    event_id: EventId = None
+
+
+class ItemRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Which item."""
+
+    item_id: Annotated[Identifier, Meta(description="The item, percent-encoded.")]
+
+
+class RetireRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Which item, and the id of the event."""
+
+    item_id: Annotated[Identifier, Meta(description="The item, percent-encoded.")]
+    event_id: EventId = None
+
+
+class ItemAnswer(msgspec.Struct, kw_only=True, frozen=True):
+    """What is known of the item from now on is durable in the log when this is answered."""
+
+    item_id: str
+    attributes: Annotated[dict[str, Any], Meta(description="All that is known of it from now on.")]
+    event_id: str
+    position: int
+    status: Annotated[str, Meta(description="`accepted`, or `repeated` when the log had this very event already.")]
+
+
+class ItemKnown(msgspec.Struct, kw_only=True, frozen=True):
+    """What is known of an item."""
+
+    item_id: str
+    attributes: Annotated[dict[str, Any], Meta(description="As the latest event about it says.")]
+    position: Annotated[int, Meta(description="Where in the log that event lies.")]
+    shown: Annotated[bool, Meta(description="Whether it may be on a slate: neither out of stock nor retired.")]
+    learned: Annotated[bool, Meta(description="Whether the model that answers met it in its training.")]
+
+
 class ModelAnswer(msgspec.Struct, kw_only=True, frozen=True):
     """What is answering now; everything after the first three is null without a champion."""
 
@@ -321,6 +412,21 @@ def _named(message: str) -> DataContractError:
     if "matching regex" in what:
         what = "Expected text without control characters or blanks around it"
     return DataContractError(f"{field}: {what}", field)
+
+
+def check_where(where: dict[str, Any]) -> None:
+    """Raise DataContractError, naming the attribute, unless each has a value that items can hold, or a list of them."""
+    if len(where) > WHERE_ATTRIBUTES:
+        raise DataContractError(f"where: {len(where)} attributes; at most {WHERE_ATTRIBUTES} are allowed", "where")
+    for attribute, wanted in where.items():
+        field = f"where.{attribute[:VALUE_LIMIT]}"
+        values = wanted if isinstance(wanted, list) else [wanted]
+        if not 0 < len(values) <= WHERE_VALUES:
+            raise DataContractError(f"{field}: {len(values)} values; 1 to {WHERE_VALUES} are allowed", field)
+        for value in values:
+            if not isinstance(value, str | int | float) or (isinstance(value, str) and len(value) > VALUE_LIMIT):
+                rule = f"text of at most {VALUE_LIMIT} characters, a number or a truth value, or a list of these"
+                raise DataContractError(f"{field}: expected {rule}", field)
 
 
 def check_context(context: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from cachetools import LRUCache
@@ -30,6 +31,8 @@ STATS_SECONDS = 60.0
 REOPEN_SECONDS = 5.0
 """How long a feature store that failed is left alone before it is opened anew."""
 
+
+Beside = TypeVar("Beside")
 
 Snapshot = tuple[UserState | None, np.ndarray]
 """A state as last pushed, and ``USER_STATS``."""
@@ -143,16 +146,23 @@ class StateReader:
         A failing or slow feature store leaves the log alone to answer (``degraded`` says ``features``). A failing or
         slow log leaves the snapshot, which may lack the latest events (``degraded`` says ``event_log``).
         """
+        known, _ = await self.read_beside(user_id, seconds, lambda: None)
+        return known
+
+    async def read_beside(
+        self, user_id: str, seconds: float, beside: Callable[[], Beside]
+    ) -> tuple[Known, Beside | None]:
+        """``read``, and what ``beside`` gives: called on the same thread of ``reads``; None where that did not come."""
         started = time.monotonic()
         recent = self._recent.get(user_id)
         read = recent or await self._snapshot(user_id, seconds / 2)
         degraded = [] if read else ["features"]
         snapshot, user_stats = read or (None, UNKNOWN_USER_STATS)
         state = snapshot or empty(user_id)
-        position, tail = state.position, 0
+        position, tail, other = state.position, 0, None
         try:
             left = max(seconds - (time.monotonic() - started), 0.0)
-            found = await self._reads.run(current, self._log, state, seconds=left)
+            found, other = await self._reads.run(lambda: (current(self._log, state), beside()), seconds=left)
         except (EventLogError, Overloaded) as error:
             log.warning("the event log cannot be read; the snapshot answers alone: %s", error)
             degraded.append("event_log")
@@ -165,7 +175,7 @@ class StateReader:
         for source in degraded:
             self._metrics.fallbacks.labels(source).inc()
         folded_by = ("process" if recent else "features") if position else None
-        return Known(state, user_stats, degraded, position, folded_by, tail)
+        return Known(state, user_stats, degraded, position, folded_by, tail), other
 
     async def _snapshot(self, user_id: str, seconds: float) -> Snapshot | None:
         if self._snapshots.at_rest:

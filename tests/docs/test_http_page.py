@@ -6,6 +6,7 @@ import pytest
 from fastapi import FastAPI
 
 from serving import documentation
+from serving.item_routes import item_routes
 from serving.metrics import Metrics
 from serving.reading_routes import reading_routes
 from serving.routes import hot_routes, steward_routes
@@ -18,6 +19,7 @@ def openapi() -> dict[str, Any]:
     nothing = cast(Any, None)
     app.include_router(hot_routes(nothing, nothing))
     app.include_router(reading_routes(nothing, nothing))
+    app.include_router(item_routes(nothing))
     app.include_router(steward_routes(nothing, nothing, Metrics()))
     return app.openapi()
 

@@ -20,6 +20,7 @@ from serving.app import listen
 ROOT = Path(__file__).parents[2]
 ROUTES = {"/v1/recommend", "/v1/feedback", "/v1/events", "/v1/model", "/healthz", "/readyz", "/metrics"} | {
     "/v1/recommend/batch",
+    "/v1/items/{item_id}",
     "/v1/items/{item_id}/similar",
     "/v1/users/{user_id}/state",
     "/v1/popular",

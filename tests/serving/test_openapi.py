@@ -4,7 +4,8 @@ No answer is a failure of the server, each has a status and a shape that the pag
 refused, and what it does not allow is.
 """
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import hypothesis
@@ -14,6 +15,8 @@ from hypothesis import HealthCheck, Phase
 from schemathesis import GenerationMode
 from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
+
+from attune.settings import Settings
 
 PHASES = (Phase.explicit, Phase.generate, Phase.shrink)
 QUICK, LONG = 15, 300
@@ -46,6 +49,17 @@ def question(allowed: bool, unsaid: list[Any]) -> Callable[..., None]:
         case.call_and_validate(timeout=30, excluded_checks=unsaid)
 
     return check
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory, feature_store, bundles, run_endpoint, eventually) -> Iterator[Any]:
+    """An endpoint for this file alone: what is asked here leaves items behind."""
+    settings = Settings(var=tmp_path_factory.mktemp("asked"), champion_poll_seconds=0.05, lock_seconds=1.0)
+    shutil.copytree(bundles["first"], settings.bundles_folder / "1")
+    with run_endpoint(settings, lambda: feature_store) as ready:
+        ready.promote("1")
+        eventually(lambda: ready.model_version() == "1")
+        yield ready
 
 
 @pytest.fixture(scope="module")

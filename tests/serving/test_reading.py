@@ -1,21 +1,13 @@
 """What can be read beside slates: slates for many, neighbours, what is popular, what is known of a user."""
 
-import asyncio
-from contextlib import closing
-from typing import Any, cast
 from urllib.parse import quote
 
 import numpy as np
 import pytest
 
-from attune.clock import system_clock
 from attune.events import Interaction, Item, User
 from attune.user_state import empty, fold
 from models.bundle import Bundle
-from models.catalogue import Catalogue
-from serving.lanes import Lane
-from serving.reading import Reading
-from serving.schemas import PopularAnswer, PopularRequest, SimilarAnswer, SimilarRequest
 
 ODD = ["plain", "with space", "slash/inside", "東京/café", "50%", "a?b#c&d=e", "x/similar", "x/state", "../up"]
 
@@ -148,19 +140,21 @@ def test_without_a_champion_the_log_says_what_is_popular_and_nobody_what_is_alik
     assert "no champion" in reply.json()["error"]["message"]
 
 
-def test_hidden_items_are_left_out_and_may_be_asked_for(endpoint) -> None:
-    def hidden(catalogue: Catalogue) -> np.ndarray:
-        return catalogue.places([f"a-{number}" for number in range(8)] + ["gone"])
+def test_what_the_log_says_of_items_holds_for_neighbours_and_the_popular(bare, install, eventually) -> None:
+    install(bare.settings, "first", "1")
+    bare.promote("1")
+    eventually(lambda: bare.model_version() == "1")
 
-    async def both() -> tuple[SimilarAnswer, PopularAnswer]:
-        similar = await reading.similar(SimilarRequest(item_id="a-1", k=100))
-        return similar, await reading.popular(PopularRequest(k=100))
+    def told(item_id: str, **attributes: object) -> Item:
+        return Item(event_id=f"about {item_id}", event_timestamp=1, item_id=item_id, attributes=attributes)
 
-    with closing(Lane("test", 1, 1, 5.0)) as lane:
-        reading = Reading(endpoint.rooms.watch, cast(Any, None), endpoint.log, lane, system_clock, hidden)
-        for answer in asyncio.run(both()):
-            assert sorted({one.item_id[0] for one in answer.items}) == ["b", "c"]
-            assert len(answer.items) == 16
+    bare.log.append([told(f"a-{number}", available=False) for number in range(8)])
+    bare.log.append([told("later", genres=["b"], title="Later"), told("b-0", title="Other")])
+    for way in ("items/a-1/similar", "popular"):
+        items = bare.client.get(f"/v1/{way}?k=100").json()["items"]
+        assert {one["item_id"] for one in items} == {*(f"{group}-{n}" for group in "bc" for n in range(8)), "later"}
+        assert {one["title"] for one in items if one["item_id"] in ("later", "b-0")} == {"Later", "Other"}
+    assert bare.client.get("/v1/items/later/similar").json()["title"] == "Later"
 
 
 @pytest.mark.parametrize("user_id", ODD)
@@ -211,9 +205,9 @@ def test_nothing_is_known_of_somebody_unknown(endpoint) -> None:
 
 
 def test_a_state_from_the_feature_store_says_so(endpoint, feature_store, clicks) -> None:
-    endpoint.log.append(clicks("pushed", ["a-0", "a-1", "a-2"]))
-    logged = endpoint.log.tail("pushed", 0)
-    feature_store.push_states([fold(empty("pushed"), logged[:2])])
-    found = endpoint.client.get("/v1/users/pushed/state").json()
+    endpoint.log.append(clicks("pushed-before", ["a-0", "a-1", "a-2"]))
+    logged = endpoint.log.tail("pushed-before", 0)
+    feature_store.push_states([fold(empty("pushed-before"), logged[:2])])
+    found = endpoint.client.get("/v1/users/pushed-before/state").json()
     assert (found["snapshot_position"], found["snapshot_from"]) == (logged[1].position, "features")
     assert (found["tail"], found["position"], len(found["recent"])) == (1, logged[2].position, 3)

@@ -1,0 +1,218 @@
+"""What holds for everybody at one moment: which items there are, which of them may be shown, what is said of each.
+
+A ``Shop`` never changes: what becomes known later makes another one of it, and requests that took the old one go on
+with it. Items that the model did not learn are put behind those that it did, in the order in which the log first named
+them, so that every process has them in the same places.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
+from cachetools import LRUCache
+
+from attune.columns import ITEM_STATS, Columns
+from models.catalogue import Catalogue
+from models.recommender import Served
+
+AVAILABLE, RETIRED = "available", "retired"
+"""Attributes that decide whether an item is shown: one is false while it is out of stock, the other true for good."""
+
+MASKS_BYTES = 32 * 1_048_576
+"""How much of what filters found is kept: 320 values in a shop of 100,000 items."""
+
+Attributes = Mapping[str, Any]
+Where = Mapping[str, Any]
+"""For each attribute the value that an item must hold, or several of which it must hold one."""
+
+_Asked = tuple[str, bool, Any]
+"""An attribute and a value; whether it is a truth value stands apart, since Python takes true for 1."""
+
+
+class Extendable(Served, Protocol):
+    """What a model needs to take in items that it did not learn."""
+
+    def extended(self, more: Catalogue) -> Self:
+        """Another object that has the items of ``more`` behind its own."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LiveItem:
+    """What the log says of an item: the latest attributes, and the positions of the first and the latest event."""
+
+    item_id: str
+    attributes: Attributes
+    first: int
+    position: int
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether it is shown to nobody."""
+        return is_hidden(self.attributes)
+
+
+class Shop:
+    """A model's items as the log had them at ``position``: ``served`` answers, ``hidden`` are places never shown.
+
+    ``learned`` is the model as it was trained, which ``served`` extends.
+    """
+
+    def __init__(
+        self,
+        learned: Extendable,
+        served: Extendable,
+        position: int,
+        live: Sequence[LiveItem | None],
+        hidden_N: np.ndarray,
+        masks: "Masks",
+    ) -> None:
+        self._learned = learned
+        self.served = served
+        self.position = position
+        self.hidden = np.flatnonzero(hidden_N)
+        self._live = live
+        self._hidden_N = hidden_N
+        self._masks = masks
+
+    @staticmethod
+    def bare(served: Extendable) -> "Shop":
+        """Of the model alone, before anything was read from the log."""
+        count = len(served.catalogue)
+        return Shop(served, served, 0, [None] * count, np.zeros(count, bool), Masks({}))
+
+    def advanced(self, changed: Sequence[LiveItem], position: int) -> "Shop":
+        """The shop as of ``position``, when ``changed`` is all that was said of items since. Leaves this one alone."""
+        index = self.served.catalogue.index
+        more = sorted((one for one in changed if one.item_id not in index), key=lambda one: one.first)
+        live: list[LiveItem | None] = [*self._live, *more]
+        hidden_N = np.concatenate([self._hidden_N, np.zeros(len(more), bool)])
+        again = [(index[one.item_id], one) for one in changed if one.item_id in index]
+        for place, one in again:
+            live[place] = one
+        for place, one in [*again, *enumerate(more, start=len(self._live))]:
+            hidden_N[place] = one.is_hidden
+        served = self._extended(more, [place for place, _ in again], live)
+        found = Shop(self._learned, served, position, live, hidden_N, Masks({}))
+        found._masks = self._masks.advanced(found, served.catalogue.places([one.item_id for one in changed]))
+        return found
+
+    def _extended(self, more: Sequence[LiveItem], again: Sequence[int], live: Sequence[LiveItem | None]) -> Extendable:
+        """The model over ``more`` too. Where one that it did not learn is said to be another, it is extended anew.
+
+        So what is answered follows from the log, not from when a process read it.
+        """
+        count = len(self._learned.catalogue)
+        if any(place >= count and _seen(self._live[place]) != _seen(live[place]) for place in again):
+            return self._learned.extended(_catalogue([one for one in live[count:] if one is not None]))
+        return self.served.extended(_catalogue(more)) if more else self.served
+
+    def title(self, item_id: str) -> str | None:
+        """The item's title, None when none is known."""
+        place = self.served.catalogue.index[item_id]
+        live = self._live[place]
+        title = self.served.catalogue.titles[place] if live is None else live.attributes.get(Columns.TITLE)
+        return None if title is None or title == "" else str(title)
+
+    def removed(self, where: Where) -> np.ndarray:
+        """The places, int64, that nobody who asks so gets: what is hidden, and what ``where`` does not let through."""
+        if not where:
+            return self.hidden
+        closed_N = self._hidden_N.copy()
+        for attribute, wanted in where.items():
+            values = wanted if isinstance(wanted, list) else [wanted]
+            closed_N |= ~self._masks.holding(self, attribute, values)
+        return np.flatnonzero(closed_N)
+
+    def values(self, place: int, attribute: str) -> Sequence[Any]:
+        """What the item at that place holds under a name: live where the log describes it, else as the model has it."""
+        live, catalogue = self._live[place], self.served.catalogue
+        if live is not None:
+            held = live.attributes.get(attribute)
+            return held if isinstance(held, list) else (held,)
+        if attribute == Columns.GENRES:
+            return catalogue.genres[place]
+        return (catalogue.years[place],) if attribute == Columns.YEAR else ()
+
+
+class Masks:
+    """Which items hold a value: a mask (N,) for each value that was asked for lately; threads may share one."""
+
+    def __init__(self, known: Mapping[_Asked, np.ndarray]) -> None:
+        self._kept: LRUCache[_Asked, np.ndarray] = LRUCache(MASKS_BYTES, getsizeof=len)
+        self._kept.update(known)
+        self._turn = threading.Lock()
+
+    def holding(self, shop: Shop, attribute: str, values: Sequence[Any]) -> np.ndarray:
+        """The mask (N,) of items that hold one of the values; one walk over the items, whatever is not known yet."""
+        asked = {(attribute, isinstance(value, bool), value) for value in values}
+        with self._turn:
+            found = {one: mask_N for one in asked if (mask_N := self._kept.get(one)) is not None}
+        missing = asked - found.keys()
+        if missing:
+            fresh = _masks(shop, attribute, missing)
+            with self._turn:
+                self._kept.update(fresh)
+            found |= fresh
+        either_N: np.ndarray = np.logical_or.reduce(list(found.values()))
+        return either_N
+
+    def advanced(self, shop: Shop, changed: np.ndarray) -> "Masks":
+        """The masks for a later shop, in which the items at these places are others or new."""
+        with self._turn:
+            kept = dict(self._kept.items())
+        count, fresh = len(shop.served.catalogue), {}
+        for asked, before_N in kept.items():
+            mask_N = np.zeros(count, bool)
+            mask_N[: len(before_N)] = before_N
+            mask_N[changed] = [_holds(shop, place, asked) for place in changed.tolist()]
+            fresh[asked] = mask_N
+        return Masks(fresh)
+
+
+class Shelf:
+    """A model and the shop that was last made of it; whoever keeps the shop puts another in its place."""
+
+    def __init__(self, served: Extendable) -> None:
+        self.shop = Shop.bare(served)
+
+
+def is_hidden(attributes: Attributes) -> bool:
+    """Whether an item of which this is said is out of stock or retired."""
+    return attributes.get(AVAILABLE) is False or attributes.get(RETIRED) is True
+
+
+def _masks(shop: Shop, attribute: str, missing: set[_Asked]) -> dict[_Asked, np.ndarray]:
+    count = len(shop.served.catalogue)
+    found = {asked: np.zeros(count, bool) for asked in missing}
+    for place in range(count):
+        for value in shop.values(place, attribute):
+            mask_N = found.get((attribute, isinstance(value, bool), value))
+            if mask_N is not None:
+                mask_N[place] = True
+    return found
+
+
+def _holds(shop: Shop, place: int, asked: _Asked) -> bool:
+    attribute, *wanted = asked
+    return any([isinstance(value, bool), value] == wanted for value in shop.values(place, attribute))
+
+
+def _seen(item: LiveItem | None) -> tuple[Any, Any]:
+    """What a model sees of an item that it did not learn."""
+    return (None, None) if item is None else (item.attributes.get(Columns.GENRES), item.attributes.get(Columns.YEAR))
+
+
+def _catalogue(items: Sequence[LiveItem]) -> Catalogue:
+    """Items that the model did not learn, by what the log says of them: read as the lake reads it for a training."""
+    genres = [one.attributes.get(Columns.GENRES) for one in items]
+    years = [one.attributes.get(Columns.YEAR) for one in items]
+    return Catalogue(
+        item_ids=tuple(one.item_id for one in items),
+        titles=tuple(str(one.attributes.get(Columns.TITLE) or "") for one in items),
+        genres=tuple(tuple(map(str, names)) if isinstance(names, list) else () for names in genres),
+        years=tuple(float(year) if isinstance(year, int | float) else None for year in years),
+        stats_NF=np.full((len(items), len(ITEM_STATS)), np.nan, np.float32),
+    )
