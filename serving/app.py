@@ -1,5 +1,6 @@
 """The endpoint: ``create_app`` builds it from its parts, ``python -m serving.app`` runs it."""
 
+import gc
 import logging
 import os
 import signal
@@ -34,7 +35,7 @@ from serving.champion import ChampionWatch, Downloads, NoRegistry
 from serving.item_routes import item_routes
 from serving.items import Items
 from serving.keys import Guard, Guarded
-from serving.lanes import Lane
+from serving.lanes import Lane, Overloaded
 from serving.metrics import Measured, Metrics
 from serving.ranking import Question, rank
 from serving.reading import Reading
@@ -173,9 +174,15 @@ def _furnish(settings: Settings, parts: Parts) -> Rooms:
 
 
 async def _missing(rooms: Rooms, event_log: EventLog) -> str | None:
-    """What keeps the endpoint from being ready, or None; asking opens the feature store, before a user has to wait."""
+    """What keeps the endpoint from being ready, or None; asking opens the feature store, before a user has to wait.
+
+    A feature store that hangs is no reason: the log alone answers.
+    """
     try:
         await rooms.features.run(rooms.snapshots.read, "")
+    except Overloaded:
+        rooms.snapshots.rest()
+    try:
         await rooms.reads.run(event_log.head)
     except AttuneError as error:
         return f"the event log does not answer: {error}"
@@ -229,11 +236,18 @@ def serve(settings: Settings) -> None:
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
+        _settle()
         try:
             uvicorn.Server(config).run(sockets=[bound])
         finally:
             parts.promotions.close()
             parts.event_log.close()
+
+
+def _settle() -> None:
+    """What was imported stays for good: looked through once more, it would hold up a request for half a second."""
+    gc.collect()
+    gc.freeze()
 
 
 def _end(number: int, frame: Any) -> NoReturn:

@@ -225,6 +225,19 @@ def test_a_feature_store_that_hangs_costs_a_quarter_of_the_budget_once(
         assert asked("after")[1] == []
 
 
+def test_an_endpoint_is_ready_though_its_feature_store_hangs(
+    settings, feature_store, run_endpoint, clicks, monkeypatch
+) -> None:
+    store = HangingStore(feature_store)
+    with run_endpoint(settings, lambda: store) as ready:
+        ready.log.append(clicks("somebody", ITEMS))
+        monkeypatch.setattr(ready.rooms.features, "seconds", 0.2)
+        store.hangs.set()
+        assert ready.client.get("/readyz").status_code == 200
+        assert ready.recommend("somebody")["degraded"] == ["features"]
+        store.goes_on.set()
+
+
 @contextmanager
 def no_room(process) -> Iterator[None]:
     """The system lets the endpoint write no file beyond its first page, as a full disk would."""
