@@ -162,8 +162,8 @@ def _talkative(part: lifecycle.Condition) -> list[str]:
     found = []
     with suppress(psutil.Error):
         for process in [psutil.Process(part.pid), *psutil.Process(part.pid).children(recursive=True)]:
-            told = process.environ()
-            lacking = [name for name in TELEMETRY if told.get(name) != QUIET[name]]
+            told = process.environ()  # empty while a process is being made or is gone
+            lacking = [name for name in TELEMETRY if told and told.get(name) != QUIET[name]]
             found += [f"{part.name} (pid {process.pid}) lacks {name}" for name in lacking]
     return found
 
@@ -191,7 +191,7 @@ def _broken(path: Path) -> str:
         finally:
             connection.close()
     except sqlite3.Error as error:
-        return str(error)
+        return "" if "locked" in str(error) else str(error)  # whoever holds it is at work in it
     return "" if answer == "ok" else str(answer)
 
 

@@ -14,6 +14,7 @@ from attune.settings import Settings
 from features.lake import Lake
 from features.verdicts import Verdict, Verdicts
 from flows import promote, rooms, validate
+from models.sealed_folder import MANIFEST
 
 
 @pytest.fixture
@@ -62,14 +63,17 @@ class Mirror:
 
 
 def test_promoting_the_champion_again_says_that_nothing_changed(
-    promotions: Promotions, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    promotions: Promotions, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     mirror = Mirror()
     monkeypatch.setattr(rooms, "registry", lambda _: mirror)
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / MANIFEST).write_text("{}")
     changed = []
     for version in ("1", "2", "2"):
         with held(promotions, settings.endpoint, "test") as lease:
-            changed.append(promote.append.fn(promotions, lease, version, Judged()))
+            changed.append(promote.append.fn(promotions, lease, version, bundle, Judged()))
     assert changed == [True, True, False]
     standing = promotions.champion(settings.endpoint)
     assert standing is not None
