@@ -115,7 +115,8 @@ def free_settings(var: Path, **given: object) -> Settings:
 
 
 def _script(bodies: Sequence[str], pause_ms: float) -> str:
-    pause = f"function delay() return {int(pause_ms)} end\n" if pause_ms else ""
+    # a random pause, so that the connections do not ask all at once, turn after turn
+    pause = f"function delay() return math.random(0, {int(2 * pause_ms)}) end\n" if pause_ms else ""
     lines = "\n".join(f"bodies[{place}] = {json.dumps(body)}" for place, body in enumerate(bodies, start=1))
     return (
         f'local bodies = {{}}\n{lines}\nlocal turn = 0\nlocal headers = {{["Content-Type"] = "application/json"}}\n'
