@@ -14,7 +14,7 @@ export GX_ANALYTICS_ENABLED := false
 install:
 	@$(PYTHON) infra/install.py $(VENV)
 
-demo: install  ## the whole loop on real data, in five minutes
+demo: install  ## the whole loop on real data, in a few minutes
 	@ATTUNE_DIE_WITH_PARENT=$$PPID exec $(BIN)/attune demo
 
 up: install  ## the platform, in the background; `make down` stops it

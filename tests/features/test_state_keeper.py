@@ -201,6 +201,7 @@ def wait(condition: Callable[[], bool], seconds: float = 90) -> None:
 
 
 @in_redis_at_length
+@pytest.mark.long
 def test_killing_the_process_costs_freshness_never_truth(
     settings: Settings, log: EventLog, store: FeatureStore, act: Act
 ) -> None:

@@ -297,6 +297,7 @@ while reads < 200 or len(seen) < 10:
 
 
 @in_redis_at_length
+@pytest.mark.long
 def test_another_process_reads_whole_states_while_one_writes(settings: Settings, store: FeatureStore) -> None:
     write(store, random_world(9))
     reader = subprocess.Popen(

@@ -259,6 +259,7 @@ def test_an_alias_set_before_any_promotion_is_taken_away(registry, versions, cli
 def test_mlflow_loads_the_champion_by_its_alias(registry, versions, mlflow_url, monkeypatch) -> None:
     registry.project(Row("2", "1"))
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_url)  # set_tracking_uri writes it, and nobody would take it back
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(mlflow_url)
     try:
