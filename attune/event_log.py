@@ -192,12 +192,6 @@ class EventLog:
         with self._database.reading() as connection:
             return [to_logged(row) for row in _directly(connection, self._tail, asked)]
 
-    def last_position(self, user_id: str) -> int:
-        """The position of the last event that ``tail`` would give for that user; 0 when there is none."""
-        query = select(func.max(events.c.position)).where(events.c.user_id == user_id, IN_TAIL)
-        with self._database.reading() as connection:
-            return connection.scalar(query) or 0
-
     def find(self, event_id: str) -> Logged | None:
         """The event of that id, or None when it was not logged (yet)."""
         query = select(events).where(events.c.event_id == event_id)

@@ -16,6 +16,7 @@ from flows import rooms
 from flows.making import flow, step
 from flows.refresh import refresh
 from flows.train import build_training_set
+from models.sealed_folder import digest_of
 
 if TYPE_CHECKING:
     from models.evaluation.judging import Judgement
@@ -106,8 +107,6 @@ def record(version: str, judgement: "Judgement", judged: str) -> None:
 @step
 def append(table: Promotions, lease: Lease, version: str, bundle: Path, judgement: "Judgement") -> bool:
     """Append the row that makes the version champion; MLflow's aliases follow. False when it was champion already."""
-    from models.sealed_folder import digest_of
-
     promotion = table.append(lease, version, "promote", judgement.summary(), holder(), digest_of(bundle))
     rooms.registry(Settings()).project(promotion)
     return promotion.fence == lease.fence

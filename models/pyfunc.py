@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from attune.columns import Columns
@@ -17,7 +16,7 @@ from attune.kinds import KINDS
 from attune.user_state import RECENT_LIMIT, Recent, UserState
 from models.bundle import Bundle
 from models.figures import for_json
-from models.ranking.retrieval import mask, top_k
+from models.ranking.retrieval import top_k, without
 from models.recommender import UNKNOWN_USER_STATS, histories_from_states
 
 HISTORY, ITEMS = "history", "items"
@@ -54,15 +53,13 @@ class BundleModel:
         now = state.last_time or 0
         batch = histories_from_states(catalogue, [state], UNKNOWN_USER_STATS[None, :], now)
         scores_N = (bundle.hybrid if (batch.items_BL > 0).any() else bundle.popularity).scores(batch)[0]
-        seen = catalogue.places(state.seen)
-        masked_N = mask(scores_N[None], np.zeros(len(seen), np.int64), seen)[0]
         return [
             {
                 Columns.ITEM_ID: catalogue.item_ids[place],
                 Columns.TITLE: catalogue.titles[place],
                 Columns.SCORE: for_json(scores_N[place]),
             }
-            for place in top_k(masked_N, SHOWN)
+            for place in top_k(without(scores_N, catalogue.places(state.seen)), SHOWN)
         ]
 
 

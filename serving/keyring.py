@@ -9,10 +9,11 @@ import asyncio
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Protocol
+
+from cachetools import FIFOCache
 
 from attune.api_keys import REVOKED_WITHIN_SECONDS, ApiKey
 from attune.errors import AttuneError
@@ -54,7 +55,7 @@ class KeyRing:
         self._every = every
         self._table: Table | None = None
         self._keys: Mapping[str, ApiKey] = {}
-        self._refused: OrderedDict[str, None] = OrderedDict()
+        self._refused: FIFOCache[str, bool] = FIFOCache(REFUSED_KEPT)
         self._waiting = 0
         self._lock = threading.Lock()
         self._next: Future[bool] = Future()
@@ -95,13 +96,8 @@ class KeyRing:
         if found is None and not could_read:
             raise Unreadable("the table of API keys cannot be read, and this key was not known before; ask again")
         if found is None:
-            self._refuse_from_now_on(key_id)
+            self._refused[key_id] = True
         return found
-
-    def _refuse_from_now_on(self, key_id: str) -> None:
-        self._refused[key_id] = None
-        if len(self._refused) > REFUSED_KEPT:
-            self._refused.popitem(last=False)
 
     def _ask(self) -> "Future[bool]":
         """The outcome of a reading that has not begun yet."""

@@ -30,10 +30,7 @@ OPEN = frozenset({"/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/red
 
 NEEDED: Mapping[tuple[str, str], str] = {
     ("POST", "/v1/recommend"): "recommend",
-    ("GET", "/v1/similar"): "recommend",
-    ("POST", "/v1/similar"): "recommend",
     ("GET", "/v1/popular"): "recommend",
-    ("GET", "/v1/state"): "recommend",
     ("GET", "/v1/users"): "recommend",
     ("GET", "/v1/items"): "recommend",
     ("GET", "/v1/model"): "recommend",

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.core import GaugeMetricFamily
@@ -11,7 +12,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.effect import Effect
 
 BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+TAIL_BUCKETS = (0, 1, 5, 20, 100, 500, 2_000, 10_000)
 EFFECT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+TURNED_AWAY = "Requests refused before their route: no_key, unknown_key, scope, rate, unreadable (the table of keys)."
+SLATES = "Slates for the log: written, retried, refused (queue full), lost."
+EFFECT = "From acknowledged feedback to the user's first slate with it, within a minute."
 
 
 class Version(Collector):
@@ -35,58 +41,27 @@ class Metrics:
     def __init__(self) -> None:
         values.ValueClass = values.MutexValue  # importing Feast had switched to files that all registries share
         registry = self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "attune_requests", "Answers by route and status.", ["route", "method", "status"], registry=registry
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self.requests = counter("attune_requests", "Answers by route and status.", ["route", "method", "status"])
+        self.latency = histogram("attune_request_seconds", "Time to answer, by route.", ["route"], buckets=BUCKETS)
+        self.turned_away = counter("attune_turned_away", TURNED_AWAY, ["reason"])
+        self.stages = histogram("attune_stage_seconds", "Time in a stage of a request.", ["stage"], buckets=BUCKETS)
+        self.served = counter("attune_slates_served", "Slates by who answered.", ["served_by"])
+        self.fallbacks = counter("attune_fallbacks", "Reads that failed and were done without, by source.", ["source"])
+        self.tail = histogram("attune_tail_events", "Events folded on top of the snapshot.", buckets=TAIL_BUCKETS)
+        self.refolds = counter("attune_refolds", "Tails that were longer than one page, folded page by page.")
+        self.events = counter("attune_events", "Events by type and what became of them.", ["type", "status"])
+        self.effect = Effect(histogram("attune_feedback_effect_seconds", EFFECT, buckets=EFFECT_BUCKETS))
+        self.feedback = counter("attune_feedback", "Reactions that were accepted.", ["kind"])
+        self.quarantined = counter("attune_quarantined", "Rows put into quarantine, by the field at fault.", ["field"])
+        self.slates = counter("attune_slates", SLATES, ["status"])
+        self.slate_queue = gauge("attune_slate_queue", "Slates that wait for the log.")
+        self.swaps = counter("attune_champion_swaps", "Champions that took over.")
+        self.refused_bundles = counter(
+            "attune_champion_refused", "Champions that could not be loaded; the old one stayed."
         )
-        self.latency = Histogram(
-            "attune_request_seconds", "Time to answer, by route.", ["route"], registry=registry, buckets=BUCKETS
-        )
-        self.turned_away = Counter(
-            "attune_turned_away",
-            "Requests refused before their route: no_key, unknown_key, scope, rate, unreadable (the table of keys).",
-            ["reason"], registry=registry,
-        )  # fmt: skip
-        self.stages = Histogram(
-            "attune_stage_seconds", "Time in a stage of a request.", ["stage"], registry=registry, buckets=BUCKETS
-        )
-        self.served = Counter("attune_slates_served", "Slates by who answered.", ["served_by"], registry=registry)
-        self.fallbacks = Counter(
-            "attune_fallbacks", "Reads that failed and were done without, by source.", ["source"], registry=registry
-        )
-        self.tail = Histogram(
-            "attune_tail_events", "Events folded on top of the snapshot.", registry=registry,
-            buckets=(0, 1, 5, 20, 100, 500, 2_000, 10_000),
-        )  # fmt: skip
-        self.refolds = Counter(
-            "attune_refolds", "Tails that were longer than one page, folded page by page.", registry=registry
-        )
-        self.events = Counter(
-            "attune_events", "Events by type and what became of them.", ["type", "status"], registry=registry
-        )
-        self.effect = Effect(
-            Histogram(
-                "attune_feedback_effect_seconds",
-                "From acknowledged feedback to the user's first slate with it, within a minute.",
-                registry=registry, buckets=EFFECT_BUCKETS,
-            )
-        )  # fmt: skip
-        self.feedback = Counter("attune_feedback", "Reactions that were accepted.", ["kind"], registry=registry)
-        self.quarantined = Counter(
-            "attune_quarantined", "Rows that were put into quarantine, by the field at fault.", ["field"],
-            registry=registry,
-        )  # fmt: skip
-        self.slates = Counter(
-            "attune_slates", "Slates for the log: written, retried, refused (queue full), lost.", ["status"],
-            registry=registry,
-        )  # fmt: skip
-        self.slate_queue = Gauge("attune_slate_queue", "Slates that wait for the log.", registry=registry)
-        self.swaps = Counter("attune_champion_swaps", "Champions that took over.", registry=registry)
-        self.refused_bundles = Counter(
-            "attune_champion_refused", "Champions that could not be loaded; the old one stayed.", registry=registry
-        )
-        self.stale_champion = Gauge(
-            "attune_champion_stale", "1 while another version than the promoted one answers.", registry=registry
-        )
+        self.stale_champion = gauge("attune_champion_stale", "1 while another version than the promoted one answers.")
         self.version = Version()
         registry.register(self.version)
 

@@ -7,9 +7,10 @@ full bucket need not be kept at all, and memory has a bound.
 
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+
+from cachetools import LRUCache
 
 ROUNDING = 1e-9
 """Seconds; who waited as long as he was told is let in, whatever the last bit says."""
@@ -40,9 +41,8 @@ class TokenBuckets:
 
     def __init__(self, capacity: int = 100_000, clock: Callable[[], float] = time.monotonic) -> None:
         """``clock`` gives seconds, and never goes back."""
-        self._capacity = capacity
         self._clock = clock
-        self._full_at: OrderedDict[str, float] = OrderedDict()
+        self._full_at: LRUCache[str, float] = LRUCache(capacity)
 
     def __len__(self) -> int:
         return len(self._full_at)
@@ -57,7 +57,4 @@ class TokenBuckets:
         if wait > ROUNDING:
             return wait
         self._full_at[name] = full_at + 1 / limit.rate
-        self._full_at.move_to_end(name)
-        if len(self._full_at) > self._capacity:
-            self._full_at.popitem(last=False)
         return 0.0

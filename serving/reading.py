@@ -6,7 +6,7 @@ import numpy as np
 
 from attune.clock import Clock, to_iso
 from attune.user_state import Recent, empty
-from models.ranking.retrieval import mask, top_k
+from models.ranking.retrieval import top_k, without
 from models.recommender import CHAMPION, UNKNOWN_USER_STATS, histories_from_states
 from serving.champion import Champion, ChampionWatch
 from serving.errors import Refused
@@ -127,7 +127,7 @@ class Reading:
 
 
 def _best(scores_N: np.ndarray, k: int, removed: np.ndarray) -> list[int]:
-    return top_k(mask(scores_N[None], np.zeros(len(removed), np.int64), removed)[0], k).tolist()
+    return top_k(without(scores_N, removed), k).tolist()
 
 
 def _recent(event: Recent, shop: Shop | None) -> RecentEvent:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import httpx
-import numpy as np
+import psutil
 
 from attune.clock import system_clock
 from attune.event_log import EventLog
@@ -17,7 +17,7 @@ from features.store import FeatureStore
 from infra.bench import endpoint, serving_world
 from infra.bench.record import Figure, at_most, just
 from models.bundle import Bundle
-from models.ranking.retrieval import top_k
+from models.ranking.retrieval import top_k, without
 from models.recommender import Asked, Request, encode
 from models.threads import use_one_thread
 
@@ -37,17 +37,19 @@ def measure(seed: int) -> list[Figure]:
         known = total - parts["encode"] - parts["one Feast read"]
         kept = settings.model_copy(update={"cached_users": 10_000})
         for name, asked, unavoidable in (("", settings, total), (", known users", kept, known)):
-            with endpoint.endpoint(asked) as servers:
-                figures += _loaded(asked, bodies, servers, unavoidable, name)
+            with endpoint.endpoint(asked) as server:
+                figures += _loaded(asked, bodies, server, unavoidable, name)
     return figures
 
 
-def _loaded(settings: Settings, bodies: list[str], servers: list, unavoidable: float, name: str) -> list[Figure]:
+def _loaded(
+    settings: Settings, bodies: list[str], server: psutil.Process, unavoidable: float, name: str
+) -> list[Figure]:
     url = f"http://127.0.0.1:{settings.serving_port}/v1/recommend"
     for body in bodies if settings.cached_users else bodies[:200]:
         httpx.post(url, content=body, headers={"Content-Type": "application/json"}).raise_for_status()
-    full = endpoint.wrk(url, bodies, servers, CONNECTIONS, SECONDS)
-    half = endpoint.wrk(url, bodies, servers, CONNECTIONS, SECONDS, rate=full.per_second / 2)
+    full = endpoint.wrk(url, bodies, server, CONNECTIONS, SECONDS)
+    half = endpoint.wrk(url, bodies, server, CONNECTIONS, SECONDS, rate=full.per_second / 2)
     return [
         just(f"4.1 server ms of processor a recommendation{name}", full.cpu_ms, full.failed),
         at_most(f"4.1 times the sum of its parts{name}", full.cpu_ms / unavoidable, RATIO),
@@ -66,7 +68,7 @@ def _parts(settings: Settings, bodies: list[str]) -> tuple[list[Figure], dict[st
         url = f"http://127.0.0.1:{settings.serving_port}/v1/recommend"
         body = httpx.post(url, content=bodies[0], headers={"Content-Type": "application/json"}).content
     with endpoint.bare_route(body, settings.logs_folder) as (bare, server):
-        route = endpoint.wrk(f"{bare}/v1/recommend", bodies, [server], CONNECTIONS, SECONDS)
+        route = endpoint.wrk(f"{bare}/v1/recommend", bodies, server, CONNECTIONS, SECONDS)
     parts = {"a bare route with the same bytes": route.cpu_ms, **_blocking_parts(settings)}
     return [just(f"4.1 ms of {name}", value) for name, value in parts.items()], parts
 
@@ -82,9 +84,7 @@ def _blocking_parts(settings: Settings) -> dict[str, float]:
         seen = [bundle.catalogue.places(one[0].state.seen) for one in asked]
 
         def search(turn: int) -> None:
-            masked_N = scores_N.copy()
-            masked_N[seen[turn]] = -np.inf
-            top_k(masked_N, bundle.policy.depth)
+            top_k(without(scores_N, seen[turn]), bundle.policy.depth)
 
         return {
             "encode": _alone(lambda turn: encode(bundle, asked[turn])),

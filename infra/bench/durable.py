@@ -24,11 +24,11 @@ def measure(seed: int) -> list[Figure]:
     with TemporaryDirectory(prefix="attune-durable-") as folder:
         settings = endpoint.free_settings(Path(folder))
         prepare(settings.log_url)
-        with endpoint.endpoint(settings, champion=False) as servers:
+        with endpoint.endpoint(settings, champion=False) as server:
             url = f"http://127.0.0.1:{settings.serving_port}/v1/events"
             batched, seconds = _batches(url)
             single = [json.dumps(_events(f"one-{number}", 1)) for number in range(1_000)]
-            alone = endpoint.wrk(url, single, servers, CONNECTIONS, SECONDS)
+            alone = endpoint.wrk(url, single, server, CONNECTIONS, SECONDS)
         with closing(EventLog(settings.log_url)) as log:
             held = log.counts()["interaction"]
     note = "SQLite in WAL mode, synchronous=FULL: one fsync a transaction, many callers share one"

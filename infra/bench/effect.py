@@ -40,7 +40,9 @@ def measure(seed: int) -> list[Figure]:
                 list(pool.map(lambda number: _visit(url, number, felt, random.Random(seed + number)), range(VISITORS)))
     milliseconds = np.array(felt.milliseconds)
     return [
-        at_most("4.4 ms from a reaction to the slate that reflects it, p99", np.percentile(milliseconds, 99), FELT_MS),
+        at_most(
+            "4.4 ms from a reaction to the slate that reflects it, p99", float(np.percentile(milliseconds, 99)), FELT_MS
+        ),
         just(
             "4.4 the same, median",
             float(np.median(milliseconds)),

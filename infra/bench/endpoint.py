@@ -58,16 +58,12 @@ class Load:
 
 
 @contextmanager
-def endpoint(settings: Settings, processes: int = 1, champion: bool = True) -> Iterator[list[psutil.Process]]:
-    """The endpoint of these settings, once a ``champion`` answers; its processes, each on a port of its own."""
+def endpoint(settings: Settings, champion: bool = True) -> Iterator[psutil.Process]:
+    """The process of these settings' endpoint, once it is ready and (by default) a champion answers."""
     with _running(settings.logs_folder) as children:
-        found = []
-        for number in range(processes):
-            told = settings.model_copy(update={"serving_port": settings.serving_port + number})
-            child = children.start(f"endpoint-{number}", [sys.executable, "-m", "serving.app"], told.as_environment())
-            _await(f"http://127.0.0.1:{told.serving_port}/readyz", champion)
-            found.append(psutil.Process(child.guardian.pid).children()[0])
-        yield found
+        child = children.start("endpoint", [sys.executable, "-m", "serving.app"], settings.as_environment())
+        _await(f"http://127.0.0.1:{settings.serving_port}/readyz", champion)
+        yield psutil.Process(child.guardian.pid).children()[0]
 
 
 @contextmanager
@@ -82,7 +78,7 @@ def bare_route(body: bytes, logs: Path) -> Iterator[tuple[str, psutil.Process]]:
         yield f"http://127.0.0.1:{port}", psutil.Process(child.guardian.pid).children()[0]
 
 
-def wrk(url: str, bodies: Sequence[str], servers: Sequence[psutil.Process], connections: int, seconds: float,
+def wrk(url: str, bodies: Sequence[str], server: psutil.Process, connections: int, seconds: float,
         rate: float | None = None) -> Load:  # fmt: skip
     """Post the bodies in turn for so long, ``rate`` requests a second or as many as go.
 
@@ -94,10 +90,10 @@ def wrk(url: str, bodies: Sequence[str], servers: Sequence[psutil.Process], conn
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "load.lua"
         script.write_text(_script(bodies, connections / rate * 1_000 if rate else 0.0))
-        before = _cpu(servers)
+        before = _cpu(server)
         command = [program, "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(script), "--latency", url]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        spent = _cpu(servers) - before
+        spent = _cpu(server) - before
     answered = ANSWERED.search(said)
     latency = {share: float(value) * UNITS[unit] for share, value, unit in LATENCY.findall(said)}
     if answered is None or not latency:
@@ -125,9 +121,10 @@ def _script(bodies: Sequence[str], pause_ms: float) -> str:
     )
 
 
-def _cpu(processes: Sequence[psutil.Process]) -> float:
-    times = [one.cpu_times() for one in processes]
-    return sum(one.user + one.system for one in times)
+def _cpu(process: psutil.Process) -> float:
+    """Its processor time so far, in seconds."""
+    times = process.cpu_times()
+    return times.user + times.system
 
 
 @contextmanager

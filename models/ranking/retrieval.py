@@ -37,7 +37,7 @@ def gather(
     before any search, ``new`` the places of new items. As many come back as are left, up to ``depth``. With less
     depth than all quotas together each has its share of it.
     """
-    masked_N = mask(mixed_N[None], np.zeros(len(removed), np.int64), removed)[0]
+    masked_N = without(mixed_N, removed)
     closed = np.flatnonzero(masked_N == -np.inf)
     share = min(1.0, depth / sum(QUOTAS.values()))
     named: dict[int, str] = {}
@@ -69,6 +69,11 @@ def top_k(masked_N: np.ndarray, k: int) -> np.ndarray:
     What is removed has the score -inf and never comes back, so ``k`` do whenever ``k`` are left.
     """
     return top_k_rows(masked_N[None], k)[0]
+
+
+def without(scores_N: np.ndarray, removed: np.ndarray) -> np.ndarray:
+    """A copy of one user's scores with -inf at the places that are removed; -1 names no item, repeats are allowed."""
+    return mask(scores_N[None], np.zeros(len(removed), np.int64), removed)[0]
 
 
 def mask(scores_BN: np.ndarray, rows: np.ndarray, places: np.ndarray | None) -> np.ndarray:

@@ -64,7 +64,6 @@ def test_an_empty_log(log: EventLog) -> None:
     assert log.read(0, 10) == []
     assert log.read_columns(0, None, 10) == {name: [] for name in COLUMNS}
     assert log.tail("ada", 0) == []
-    assert log.last_position("ada") == 0
     assert log.slate("s") is None
     assert log.counts() == {}
     assert log.popular(3) == []
@@ -119,7 +118,7 @@ def test_a_users_tail_leaves_slates_out(log: EventLog) -> None:
     log.append([*one_of_each(), click("e6", user_id="bob"), slate("e7")])
     assert [one.event.event_id for one in log.tail("ada", 0)] == ["e1", "e3", "e5"]
     assert [one.event.event_id for one in log.tail("ada", 3)] == ["e5"]
-    assert (log.last_position("ada"), log.last_position("bob"), log.last_position("eve")) == (5, 6, 0)
+    assert [[one.position for one in log.tail(user, 0)] for user in ("ada", "bob", "eve")] == [[1, 3, 5], [6], []]
 
 
 def test_looking_one_up(log: EventLog) -> None:

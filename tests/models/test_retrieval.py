@@ -5,15 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.ranking.retrieval import MIX, NEW, QUOTAS, gather, mask, top_k
+from models.ranking.retrieval import MIX, NEW, QUOTAS, gather, top_k, without
 
 SCORES = st.lists(st.integers(-3, 3), min_size=1, max_size=30)
 PARTS = ("sequence", "preference", "item-knn", "popularity")
 
 
 def masked(scores: list[int], removed: list[int]) -> np.ndarray:
-    places = np.array(removed, np.int64)
-    return mask(np.array([scores], np.float32), np.zeros(len(places), np.int64), places)[0]
+    return without(np.array(scores, np.float32), np.array(removed, np.int64))
 
 
 @given(SCORES, st.integers(0, 40), st.data())
