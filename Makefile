@@ -24,7 +24,7 @@ down: install
 	@$(BIN)/attune down
 
 test: install  ## every test that a change must pass; two files at a time
-	@$(BIN)/python -m pytest -q -m "not long" -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -q -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-long: install  ## kill loops, statistics, large profiles; minutes each
 	@$(BIN)/python -m pytest -q -m long --timeout 1800 --results docs/results/test-long.json

@@ -8,10 +8,25 @@ the last position that it saw. Gaps may exist.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Compiled, Connection, CursorResult, Select, bindparam, desc, func, select, update
+from sqlalchemy import (
+    Compiled,
+    Connection,
+    CursorResult,
+    Integer,
+    Select,
+    and_,
+    bindparam,
+    column,
+    desc,
+    func,
+    select,
+    update,
+    values,
+)
 
 from attune import browsing
 from attune.browsing import ActiveUser, KnownItem
@@ -20,7 +35,7 @@ from attune.database import Database, upgrade
 from attune.door import Rejected
 from attune.event_rows import rejected_rows, to_logged, to_row
 from attune.events import AnyEvent, Logged, Slate
-from attune.tables import IN_TAIL, events, log_head, quarantine
+from attune.tables import IN_TAIL, WHOLE, WORDS, events, log_head, quarantine
 
 LOOK_UP = 1_000
 """Ids a statement when looking for what the log has already."""
@@ -34,17 +49,13 @@ CLOCK_SLACK = DAY
 BASE = "base"
 """Beside the columns of a row: the position of the version of an item that the row's was made from."""
 
+ASKED = "asked"
+"""Beside the columns of a row: whose tail it belongs to."""
+
 COLUMNS = tuple(column.name for column in events.columns)
 
 
 NO_LIMIT = 2**62
-TAIL = (
-    select(events)
-    .where(events.c.user_id == bindparam("user_id"), events.c.position > bindparam("after"), IN_TAIL)
-    .order_by(events.c.position)
-    .limit(bindparam("most"))
-)
-"""One user's events after a position: what every recommendation asks."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +111,7 @@ class EventLog:
         self._clock = clock
         dialect = self._database.engine.dialect
         self._insert = events.insert().compile(dialect=dialect, column_keys=COLUMNS)
-        self._tail = TAIL.compile(dialect=dialect)
+        self._tails = cache(lambda users: _tails(users).compile(dialect=dialect))
         self._database.check_schema()
 
     def append(self, given: Sequence[AnyEvent]) -> Appended:
@@ -188,9 +199,21 @@ class EventLog:
 
     def tail(self, user_id: str, after: int, limit: int | None = None) -> list[Logged]:
         """That user's interactions, feedback and attributes after a position, the first ``limit``; no slates."""
-        asked = {"user_id": user_id, "after": after, "most": NO_LIMIT if limit is None else limit}
+        return self.tails([(user_id, after)], limit)[0]
+
+    def tails(self, asked: Sequence[tuple[str, int]], limit: int | None = None) -> list[list[Logged]]:
+        """``tail`` of each (user, position) by one statement; a few dozen at a time.
+
+        ``limit`` is for all of them together: where so many events come, the last tails lack some.
+        """
+        given: dict[str, Any] = {"most": NO_LIMIT if limit is None else limit}
+        for place, (user_id, after) in enumerate(asked):
+            given |= {f"user_{place}": user_id, f"after_{place}": after}
+        found: list[list[Logged]] = [[] for _ in asked]
         with self._database.reading() as connection:
-            return [to_logged(row) for row in _directly(connection, self._tail, asked)]
+            for row in _directly(connection, self._tails(len(asked)), given) if asked else ():
+                found[row.asked].append(to_logged(row))
+        return found
 
     def find(self, event_id: str) -> Logged | None:
         """The event of that id, or None when it was not logged (yet)."""
@@ -388,6 +411,17 @@ def _appended(placed: Sequence[_Placed]) -> Appended:
     accepted = sum(new for _, new in placed)
     positions = [position for position, _ in placed]
     return Appended(positions, accepted, len(placed) - accepted - len(conflicts), conflicts)
+
+
+def _tails(users: int) -> Select:
+    """The events of so many users after a position each, in order: what every recommendation asks."""
+    rows: list[tuple[Any, ...]] = [
+        (place, bindparam(f"user_{place}"), bindparam(f"after_{place}")) for place in range(users)
+    ]
+    asked = values(column("place", Integer), column("user_id", WORDS), column("after", WHOLE)).data(rows).cte("asked")
+    of_user = and_(events.c.user_id == asked.c.user_id, events.c.position > asked.c.after, IN_TAIL)
+    query = select(asked.c.place.label(ASKED), events).select_from(asked.join(events, of_user))
+    return query.order_by(asked.c.place, events.c.position).limit(bindparam("most"))
 
 
 def _insert(connection: Connection, statement: Compiled, rows: list[dict[str, Any]]) -> None:

@@ -168,6 +168,7 @@ def test_an_alias_moved_by_hand_goes_back(story, platform: Stack) -> None:
         assert table.champion("default").version == second
 
 
+@pytest.mark.long
 def test_ids_alone_are_enough(platform: Stack, planted, tmp_path: Path) -> None:
     """`attune train` after an import of ids without items, names or times, with nothing running."""
     file = tmp_path / "ids.csv"

@@ -85,6 +85,16 @@ def shell(tmp_path_factory: pytest.TempPathFactory, planted) -> Iterator[Shell]:
         assert members(found) == [], "nothing is left running"
 
 
+@pytest.fixture(scope="module")
+def champion(shell: Shell) -> Shell:
+    """The platform with a version that was trained and promoted over its deployments, and answers."""
+    assert shell.attune("train")["version"] == "1"
+    assert shell.attune("promote", "1", "--accept-undecided")["promoted"]
+    with Client(f"http://127.0.0.1:{shell.settings.serving_port}") as client:
+        until(lambda: client.model().version == "1")
+    return shell
+
+
 def members(shell: Shell) -> list[str]:
     """The processes that work on the shell's ``var``."""
     found = []
@@ -140,40 +150,38 @@ def test_their_own_tools_show_this_platform(shell: Shell) -> None:
         assert name in shown
 
 
-def test_train_and_promote_run_as_deployments(shell: Shell) -> None:
-    trained = shell.attune("train")
-    assert trained["version"] == "1"
-    shown = shell.bash('eval "$(attune env)"; mlflow experiments search; prefect flow-run ls --flow-name train')
+def test_train_and_promote_run_as_deployments(champion: Shell) -> None:
+    shown = champion.bash('eval "$(attune env)"; mlflow experiments search; prefect flow-run ls --flow-name train')
     assert "attune" in shown
     assert "train" in shown
-    promoted = shell.attune("promote", "1", "--accept-undecided")
-    assert promoted["promoted"]
-    with Client(f"http://127.0.0.1:{shell.settings.serving_port}") as client:
-        until(lambda: client.model().version == "1")
+    with Client(f"http://127.0.0.1:{champion.settings.serving_port}") as client:
+        assert client.model().version == "1"
 
 
-def test_feedback_is_felt_over_the_command_line(shell: Shell) -> None:
-    before = shell.attune("recommend", "p0", "--seed", "7")
+def test_feedback_is_felt_over_the_command_line(champion: Shell) -> None:
+    before = champion.attune("recommend", "p0", "--seed", "7")
     first = before["items"][0]["item_id"]
-    shell.attune("feedback", "p0", first, "like", "--slate", before["slate_id"])
-    after = shell.attune("recommend", "p0", "--seed", "7")
+    champion.attune("feedback", "p0", first, "like", "--slate", before["slate_id"])
+    after = champion.attune("recommend", "p0", "--seed", "7")
     assert first not in [one["item_id"] for one in after["items"]]
 
 
-def test_new_events_start_a_fine_tune_by_themselves(shell: Shell, planted) -> None:
-    files = planted.write(shell.folder)
-    shell.attune(
+@pytest.mark.long
+def test_new_events_start_a_fine_tune_by_themselves(champion: Shell, planted) -> None:
+    files = planted.write(champion.folder)
+    champion.attune(
         *("import", "tabular", "--interactions", str(files["later"])),
         *("--map", "user_id=who,item_id=sku,event_timestamp=at,kind=what"),
     )
 
     def second() -> dict[str, Any]:
-        return next((one for one in shell.attune("versions")["versions"] if one["version"] == "2"), {})
+        return next((one for one in champion.attune("versions")["versions"] if one["version"] == "2"), {})
 
     assert until(second)["parent"] == "1"
     until(lambda: second()["gates"])  # and what was registered was held against the gates by itself
 
 
+@pytest.mark.long
 def test_a_broken_batch_pauses_training_until_one_passes(shell: Shell) -> None:
     file = sorted(shell.settings.lake_folder.glob("day=*/*.parquet"))[0]
     whole = file.read_bytes()
@@ -190,31 +198,33 @@ def test_a_broken_batch_pauses_training_until_one_passes(shell: Shell) -> None:
     until(lambda: not json.loads(shell.bash(paused))["paused"])
 
 
-def test_a_backup_of_the_running_platform_serves_the_same_slates(shell: Shell) -> None:
-    made = shell.attune("backup")
-    told = {**shell.environment, "ATTUNE_VAR": str(shell.folder / "elsewhere")}
-    there = Shell(told, shell.folder)
+@pytest.mark.long
+def test_a_backup_of_the_running_platform_serves_the_same_slates(champion: Shell) -> None:
+    made = champion.attune("backup")
+    told = {**champion.environment, "ATTUNE_VAR": str(champion.folder / "elsewhere")}
+    there = Shell(told, champion.folder)
     there.attune("restore", made["folder"])
     arguments = ("recommend", "p1", "--seed", "3")
-    here, restored = shell.attune(*arguments), there.attune(*arguments)
+    here, restored = champion.attune(*arguments), there.attune(*arguments)
     assert here["model_version"] == restored["model_version"]
     assert [one["item_id"] for one in here["items"]] == [one["item_id"] for one in restored["items"]]
 
 
-def test_it_survives_the_death_of_every_part(shell: Shell) -> None:
+@pytest.mark.long
+def test_it_survives_the_death_of_every_part(champion: Shell) -> None:
     """Every part is killed at once; what was acknowledged is there, and everything comes back by itself."""
-    with Client(f"http://127.0.0.1:{shell.settings.serving_port}") as client:
+    with Client(f"http://127.0.0.1:{champion.settings.serving_port}") as client:
         slate = client.recommend("p3", seed=1)
         client.feedback(slate.slate_id, "p3", slate.items[0].item_id, "like")
-    with closing(EventLog(shell.settings.log_url)) as log:
+    with closing(EventLog(champion.settings.log_url)) as log:
         acknowledged = log.counts()["feedback"]
-    killed = [one["pid"] for one in shell.attune("status")["parts"]]
+    killed = [one["pid"] for one in champion.attune("status")["parts"]]
     for guardian in killed:
         for child in psutil.Process(guardian).children():
             child.send_signal(signal.SIGKILL)
-    until(lambda: all_ready(shell))
-    assert not set(killed) & {one["pid"] for one in shell.attune("status")["parts"]}
-    with closing(EventLog(shell.settings.log_url)) as log:
+    until(lambda: all_ready(champion))
+    assert not set(killed) & {one["pid"] for one in champion.attune("status")["parts"]}
+    with closing(EventLog(champion.settings.log_url)) as log:
         assert log.counts()["feedback"] == acknowledged
 
 

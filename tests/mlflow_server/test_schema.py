@@ -171,6 +171,7 @@ def test_a_database_whose_making_was_cut_short_is_moved_aside(settings: Settings
     assert ask(path, "SELECT * FROM sqlite_master") == []
 
 
+@pytest.mark.long
 def test_postgresql_is_upgraded_after_a_dump(
     settings: Settings, old_postgres: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -205,6 +205,7 @@ def test_a_server_on_postgresql_keeps_runs_there_and_artifacts_in_the_folder_nam
     assert not (tmp_path / "mlflow" / "mlflow.db").exists()
 
 
+@pytest.mark.long
 def test_artifacts_in_an_object_store_reach_clients_through_the_server(
     tmp_path: Path,
     serve: Callable[[Settings], str],

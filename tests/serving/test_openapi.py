@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import negative_data_rejection, positive_
 from attune.settings import Settings
 
 PHASES = (Phase.explicit, Phase.generate, Phase.shrink)
-QUICK, LONG = 15, 300
+QUICK, LONG = 6, 300
 """Examples an operation and mode."""
 
 UNSAID: dict[str, list[Any]] = {
