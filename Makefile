@@ -27,7 +27,7 @@ test: install  ## every test that a change must pass; two files at a time
 	@$(BIN)/python -m pytest -q -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-long: install  ## kill loops, statistics, large profiles; minutes each
-	@$(BIN)/python -m pytest -q -m long --timeout 1800 --results docs/results/test-long.json
+	@$(BIN)/python -m pytest -q -m long --timeout 1800 --results=docs/results/test-long.json
 
 lint: install  ## ruff, mypy, import-linter
 	@$(BIN)/ruff check .

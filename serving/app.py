@@ -36,6 +36,7 @@ from serving.item_routes import item_routes
 from serving.items import Items
 from serving.keys import Guard, Guarded
 from serving.lanes import Lane, Overloaded
+from serving.looking import Look, Lookout, Sight
 from serving.metrics import Measured, Metrics
 from serving.ranking import Question, rank
 from serving.reading import Reading
@@ -45,7 +46,7 @@ from serving.routes import hot_routes, steward_routes
 from serving.schemas import ModelAnswer
 from serving.shop_keeper import ShopKeeper
 from serving.slates import RecentSlates, Signer
-from serving.state import RecentStates, Snapshots, StateReader
+from serving.state import RecentStates, Snapshot, Snapshots, StateReader
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ READERS = 4
 WRITERS = 4
 WAITING = 256
 TOGETHER = 16
-"""Users whose slates are made in one pass of the network."""
+"""Requests whose states are read by one statement, and whose slates are made in one pass of the network."""
 
 READ_SECONDS = 5.0
 GRACE_SECONDS = 10
@@ -88,10 +89,11 @@ class Rooms:
     commit: GroupCommit
     signer: Signer
     slates: RecentSlates
-    features: Lane
+    features: Batcher[str, Snapshot | None]
+    tails: Batcher[Look, Sight]
+    model: Batcher[Question, Recommendation]
     reads: Lane
     writes: Lane
-    model: Batcher[Question, Recommendation]
 
 
 def open_parts(settings: Settings) -> Parts:
@@ -112,11 +114,11 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         rooms.guard.start()
         rooms.commit.start()
-        rooms.model.start()
-        rooms.watch.start()
+        for thread in (rooms.features, rooms.tails, rooms.model, rooms.watch):
+            thread.start()
         yield
         rooms.watch.close()
-        for room in (rooms.model, rooms.writes, rooms.reads, rooms.features):
+        for room in (rooms.model, rooms.tails, rooms.features, rooms.writes, rooms.reads):
             room.close()
         rooms.commit.close()
         rooms.guard.close()
@@ -133,9 +135,9 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     app.add_middleware(request_ids.Identified)
     errors.install(app)
     documentation.install(app)
-    states = StateReader(parts.event_log, rooms.snapshots, rooms.states, rooms.metrics, rooms.features, rooms.reads)
+    states = StateReader(rooms.snapshots, rooms.states, rooms.metrics, rooms.features, rooms.tails)
     recommending = Recommending(
-        rooms.watch, states, rooms.keeper, rooms.model, rooms.signer, rooms.slates, rooms.commit, rooms.metrics,
+        rooms.watch, states, rooms.model, rooms.signer, rooms.slates, rooms.commit, rooms.metrics,
         parts.clock, settings.answer_seconds,
     )  # fmt: skip
     describe = partial(_describe, settings.endpoint, parts.event_log.log_id(), rooms.watch)
@@ -156,20 +158,22 @@ def _furnish(settings: Settings, parts: Parts) -> Rooms:
     commit = GroupCommit(parts.event_log, metrics.count_slates)
     metrics.slate_queue.set_function(lambda: commit.offers)
     keeper = ShopKeeper(parts.event_log)
+    snapshots = Snapshots(parts.open_store)
     return Rooms(
         metrics=metrics,
         guard=Guard.of(settings, metrics),
         watch=ChampionWatch(settings, parts.event_log, parts.promotions, parts.downloads, metrics, parts.clock, keeper),
         keeper=keeper,
-        snapshots=Snapshots(parts.open_store),
+        snapshots=snapshots,
         states=RecentStates(settings.cached_users),
         commit=commit,
         signer=Signer(settings.slate_key()),
         slates=RecentSlates(),
-        features=Lane("features", READERS, WAITING, READ_SECONDS),
+        features=Batcher("features", snapshots.read, TOGETHER, WAITING),
+        tails=Batcher("tails", Lookout(parts.event_log, keeper).look, TOGETHER, WAITING),
+        model=Batcher("model", rank, TOGETHER, WAITING),
         reads=Lane("reads", READERS, WAITING, READ_SECONDS),
         writes=Lane("writes", WRITERS, WAITING, settings.lock_seconds + 1.0),
-        model=Batcher(rank, TOGETHER, WAITING),
     )
 
 
@@ -179,7 +183,7 @@ async def _missing(rooms: Rooms, event_log: EventLog) -> str | None:
     A feature store that hangs is no reason: the log alone answers.
     """
     try:
-        await rooms.features.run(rooms.snapshots.read, "")
+        await rooms.features.ask("", READ_SECONDS)
     except Overloaded:
         rooms.snapshots.rest()
     try:

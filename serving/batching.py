@@ -1,6 +1,6 @@
-"""Questions that arrive at about the same time are answered together: one pass of the network for all of them.
+"""Questions that arrive at about the same time are answered together: one pass of the network, one statement, for all.
 
-Nobody waits for a group to fill: while the model's thread is at work, the next group gathers.
+Nobody waits for a group to fill: while the thread is at work, the next group gathers.
 """
 
 import asyncio
@@ -16,32 +16,43 @@ Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Waiting(Generic[Question, Answer]):
     question: Question
     answer: asyncio.Future[Answer]
+    given_up: bool = False
 
 
 class Batcher(Generic[Question, Answer]):
     """One thread that calls ``work`` with at most ``together`` questions; at most ``waiting`` run or wait.
 
-    Where ``work`` raises, each question of the group is asked again alone, so that one fails no other.
+    Where ``work`` raises, each question of the group is asked again alone, so that one fails no other. While it is held
+    by questions that were given up, whoever comes next is refused at once: what it asks hangs.
     """
 
-    def __init__(self, work: Callable[[Sequence[Question]], list[Answer]], together: int, waiting: int) -> None:
+    def __init__(
+        self, name: str, work: Callable[[Sequence[Question]], Sequence[Answer]], together: int, waiting: int
+    ) -> None:
+        self.name = name
         self._work = work
         self._together = together
         self._limit = waiting
         self._pending = 0
         self._queue: deque[_Waiting[Question, Answer]] = deque()
+        self._at_work: list[_Waiting[Question, Answer]] = []
         self._changed = threading.Condition()
         self._closing = False
-        self._thread = threading.Thread(target=self._run, name="attune-model", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"attune-{name}", daemon=True)
 
     @property
     def pending(self) -> int:
         """How many questions run or wait."""
         return self._pending
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the thread is held by a question that was given up."""
+        return any(one.given_up for one in self._at_work)
 
     def start(self) -> None:
         """Start the thread."""
@@ -50,10 +61,12 @@ class Batcher(Generic[Question, Answer]):
     async def ask(self, question: Question, seconds: float) -> Answer:
         """The answer to one question; raises what ``work`` raises for it.
 
-        Raises Overloaded when too many wait, or after ``seconds``.
+        Raises Overloaded when too many wait, while ``hangs``, or after ``seconds``.
         """
         if self._pending >= self._limit:
-            raise Overloaded(f"model: {self._pending} questions wait already; ask again in a moment")
+            raise Overloaded(f"{self.name}: {self._pending} questions wait already; ask again in a moment")
+        if self.hangs:
+            raise Overloaded(f"{self.name}: what it asks does not answer; ask again in a moment")
         waiting: _Waiting[Question, Answer] = _Waiting(question, asyncio.get_running_loop().create_future())
         self._pending += 1
         try:
@@ -63,21 +76,23 @@ class Batcher(Generic[Question, Answer]):
             async with asyncio.timeout(seconds):
                 return await waiting.answer
         except TimeoutError as error:
-            raise Overloaded(f"model: no answer within {seconds:g} s; ask again in a moment") from error
+            waiting.given_up = True
+            raise Overloaded(f"{self.name}: no answer within {seconds:g} s; ask again in a moment") from error
         finally:
             self._pending -= 1
 
-    def close(self) -> None:
-        """Answer what waits, and take no more."""
+    def close(self, seconds: float = 10.0) -> None:
+        """Answer what waits, and take no more; a thread that hangs is left behind after ``seconds``."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         if self._thread.is_alive():
-            self._thread.join(10.0)
+            self._thread.join(seconds)
 
     def _run(self) -> None:
         while group := self._take():
             answers = self._answers([one.question for one in group])
+            self._at_work = []
             group[0].answer.get_loop().call_soon_threadsafe(_tell, group, answers)
 
     def _take(self) -> list[_Waiting[Question, Answer]]:
@@ -88,8 +103,9 @@ class Batcher(Generic[Question, Answer]):
                 if not self._queue:
                     return []
                 taken = [self._queue.popleft() for _ in range(min(len(self._queue), self._together))]
-                if group := [one for one in taken if not one.answer.done()]:
-                    return group
+                self._at_work = [one for one in taken if not one.answer.done()]
+                if self._at_work:
+                    return self._at_work
 
     def _answers(self, questions: Sequence[Question]) -> list[Answer | BaseException]:
         try:

@@ -23,7 +23,7 @@ from serving.schemas import (
     StateRequest,
 )
 from serving.shop import Shelf, Shop
-from serving.shop_keeper import ShopKeeper
+from serving.shop_keeper import Choice, ShopKeeper
 from serving.state import StateReader
 
 LOG = "log"
@@ -59,7 +59,7 @@ class Reading:
         return await self._reads.run(self._nearest, champion, asked)
 
     def _nearest(self, champion: Champion, asked: SimilarRequest) -> SimilarAnswer:
-        shop = self._keeper.offer(champion.shelf, {}).shop
+        shop = self._keeper.offer(Choice(champion.shelf, {})).shop
         catalogue, likeness_ND = shop.served.catalogue, shop.served.likeness_ND
         place = catalogue.index.get(asked.item_id)
         if place is None:
@@ -86,7 +86,7 @@ class Reading:
         return await self._reads.run(self._most_popular, champion, shelf, asked.k)
 
     def _most_popular(self, champion: Champion | None, shelf: Shelf, k: int) -> PopularAnswer:
-        shop = self._keeper.offer(shelf, {}).shop
+        shop = self._keeper.offer(Choice(shelf, {})).shop
         catalogue = shop.served.catalogue
         nobody = histories_from_states(catalogue, [empty("")], UNKNOWN_USER_STATS[None], self._clock())
         scores_N = shop.served.popularity.scores(nobody)[0]

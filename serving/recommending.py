@@ -3,7 +3,6 @@
 import logging
 import secrets
 import time
-from functools import partial
 
 from attune.clock import Clock
 from attune.events import Shown, Slate
@@ -16,8 +15,8 @@ from serving.metrics import Metrics
 from serving.popular import Popular
 from serving.ranking import Question, by_counts
 from serving.schemas import RecommendAnswer, RecommendRequest, ShownItem
-from serving.shop import Shelf, Shop
-from serving.shop_keeper import Offer, ShopKeeper
+from serving.shop import Shop
+from serving.shop_keeper import Choice, Offer
 from serving.slates import RecentSlates, Signer
 from serving.state import Known, StateReader
 
@@ -33,7 +32,6 @@ class Recommending:
         self,
         watch: ChampionWatch,
         states: StateReader,
-        keeper: ShopKeeper,
         model: Batcher[Question, Recommendation],
         signer: Signer,
         recent: RecentSlates,
@@ -44,7 +42,6 @@ class Recommending:
     ) -> None:
         self._watch = watch
         self._states = states
-        self._keeper = keeper
         self._nothing = Popular([])
         self._model = model
         self._signer = signer
@@ -59,7 +56,7 @@ class Recommending:
         champion, popular = self._watch.champion, self._watch.popular
         started = time.perf_counter()
         shelf = champion.shelf if champion else (popular or self._nothing).shelf
-        known, offer = await self._read(asked, shelf)
+        known, offer = await self._states.read_and_offer(asked.user_id, Choice(shelf, asked.where), self._seconds / 2)
         read = time.perf_counter()
         seed = secrets.randbits(53) if asked.seed is None else asked.seed
         request = Request(k=asked.k, exclude=tuple(asked.exclude), seed=seed, now=self._clock(), context=asked.context)
@@ -72,19 +69,6 @@ class Recommending:
         self._metrics.served.labels(answer.served_by).inc()
         self._metrics.effect.shown(answer.user_id, answer.state_position)
         return answer
-
-    async def _read(self, asked: RecommendRequest, shelf: Shelf) -> tuple[Known, Offer]:
-        """The user, and what there is to choose from; without the log what there was, and ``degraded`` says so."""
-        seconds = self._seconds / 2
-        known, offer = await self._states.read_beside(
-            asked.user_id, seconds, partial(self._keeper.offer, shelf, asked.where)
-        )
-        if offer is None:
-            return known, Offer(shelf.shop, shelf.shop.removed(asked.where), stale=True)
-        if offer.stale:
-            known.degraded.append("event_log")
-            self._metrics.fallbacks.labels("event_log").inc()
-        return known, offer
 
     async def _ranked(self, question: Question, started: float) -> Recommendation:
         """The model's slate, or popularity's when the model does not answer in time."""

@@ -7,7 +7,7 @@ about an item once; what it keeps of the items is shared by all the models that 
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -27,12 +27,31 @@ VALUE_LIMIT = 256
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """What a request may choose from: the items of a shelf, and what they must hold."""
+
+    shelf: Shelf
+    where: Where
+
+
+@dataclass(frozen=True, slots=True)
 class Offer:
     """What a request chooses from: the shop, the places of it that are closed to it, whether the log was unreadable."""
 
     shop: Shop
     removed: np.ndarray
     stale: bool
+
+    @staticmethod
+    def of(choice: Choice, stale: bool = False) -> "Offer":
+        """From the shop that lies on the shelf."""
+        shop = choice.shelf.shop
+        return Offer(shop, shop.removed(choice.where), stale)
+
+    @staticmethod
+    def without_log(choice: Choice) -> "Offer":
+        """What there was when the log could be read."""
+        return Offer.of(choice, stale=True)
 
 
 class ShopKeeper:
@@ -45,25 +64,36 @@ class ShopKeeper:
         """The item that changed last stands last."""
         self._turn = threading.Lock()
 
-    def offer(self, shelf: Shelf, where: Where) -> Offer:
+    def offer(self, choice: Choice) -> Offer:
         """What there is at this moment for whoever asks so; where the log cannot be read, what there was."""
+        return self.offers([choice])[0]
+
+    def offers(self, choices: Sequence[Choice]) -> list[Offer]:
+        """``offer`` to each, by one question to the log."""
+        if not choices:
+            return []
         try:
-            shop, stale = self.current(shelf), False
+            position = self._log.last_item_position()
+            for choice in choices:
+                self._advance(choice.shelf, position)
         except EventLogError as error:
             log.warning("the event log cannot be read; items are as they were: %s", error)
-            shop, stale = shelf.shop, True
-        return Offer(shop, shop.removed(where), stale)
+            return list(map(Offer.without_log, choices))
+        return list(map(Offer.of, choices))
 
     def current(self, shelf: Shelf) -> Shop:
         """The shop with everything in it that was logged of items before this call. Raises EventLogError."""
-        position = self._log.last_item_position()
+        self._advance(shelf, self._log.last_item_position())
+        return shelf.shop
+
+    def _advance(self, shelf: Shelf, position: int) -> None:
+        """Bring what lies on a shelf to a position, at least."""
         if shelf.shop.position < position:
             with self._turn:
                 if shelf.shop.position < position:
                     self._follow()
                     changed = list(self._since(shelf.shop.position))
                     shelf.shop = shelf.shop.advanced(changed, self._position)
-        return shelf.shop
 
     def _follow(self) -> None:
         versions = self._log.item_versions(self._position, PAGE)

@@ -7,21 +7,21 @@ whichever process acknowledged it. A stale or missing snapshot costs a longer ta
 import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from cachetools import LRUCache
 
-from attune.errors import EventLogError
-from attune.event_log import EventLog
-from attune.tail import PAGE, Current, current
+from attune.tail import PAGE, Current
 from attune.user_state import UserState, empty
 from features.store import FeatureStore
 from models.recommender import UNKNOWN_USER_STATS
-from serving.lanes import Lane, Overloaded
+from serving.batching import Batcher
+from serving.lanes import Overloaded
+from serving.looking import Look, Sight
 from serving.metrics import Metrics
+from serving.shop_keeper import Choice, Offer
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,8 @@ REOPEN_SECONDS = 5.0
 """How long a feature store that failed is left alone before it is opened anew."""
 
 
-Beside = TypeVar("Beside")
+FEATURES, EVENT_LOG, PROCESS = "features", "event_log", "process"
+"""Who a state comes from, or who could not be asked for it."""
 
 Snapshot = tuple[UserState | None, np.ndarray]
 """A state as last pushed, and ``USER_STATS``."""
@@ -48,7 +49,7 @@ class Known:
 
     state: UserState
     user_stats: np.ndarray
-    degraded: list[str]
+    degraded: list[str] = field(default_factory=list)
     snapshot_position: int = 0
     snapshot_from: str | None = None
     tail: int = 0
@@ -75,19 +76,20 @@ class Snapshots:
         self._store = None
         self._retry_at = time.monotonic() + REOPEN_SECONDS
 
-    def read(self, user_id: str) -> Snapshot | None:
-        """(snapshot or None, user_stats), or None while the store cannot be read."""
+    def read(self, user_ids: Sequence[str]) -> Sequence[Snapshot | None]:
+        """(state as last pushed or None, user_stats) of each; None for all while the store cannot be read. Blocks."""
+        nobody = [None] * len(user_ids)
         if self.at_rest:
-            return None
+            return nobody
         store = self._store
         try:
             if store is None:
                 store = self._store = self._open_store()
-            return store.online(user_id)
+            return store.online_many(user_ids)
         except Exception as error:  # damaged files show as anything: Feast's errors, SQLite's, a broken row
             log.warning("the feature store cannot be read; states come from the event log alone: %s", error)
             self.rest()
-            return None
+            return nobody
 
 
 class RecentStates:
@@ -122,23 +124,21 @@ class RecentStates:
 
 
 class StateReader:
-    """Reads users' states: the snapshot on the lane ``features``, the tail on the lane ``reads``."""
+    """Reads users' states: ``features`` asks for the snapshots of many, ``tails`` looks into the log for many."""
 
     def __init__(
         self,
-        event_log: EventLog,
         snapshots: Snapshots,
         recent: RecentStates,
         metrics: Metrics,
-        features: Lane,
-        reads: Lane,
+        features: Batcher[str, Snapshot | None],
+        tails: Batcher[Look, Sight],
     ) -> None:
-        self._log = event_log
         self._snapshots = snapshots
         self._recent = recent
         self._metrics = metrics
         self._features = features
-        self._reads = reads
+        self._tails = tails
 
     async def read(self, user_id: str, seconds: float) -> Known:
         """The user's state as of now, within so many seconds.
@@ -146,46 +146,59 @@ class StateReader:
         A failing or slow feature store leaves the log alone to answer (``degraded`` says ``features``). A failing or
         slow log leaves the snapshot, which may lack the latest events (``degraded`` says ``event_log``).
         """
-        known, _ = await self.read_beside(user_id, seconds, lambda: None)
+        known, _ = await self._read(user_id, None, seconds)
         return known
 
-    async def read_beside(
-        self, user_id: str, seconds: float, beside: Callable[[], Beside]
-    ) -> tuple[Known, Beside | None]:
-        """``read``, and what ``beside`` gives: called on the same thread of ``reads``; None where that did not come."""
+    async def read_and_offer(self, user_id: str, choice: Choice, seconds: float) -> tuple[Known, Offer]:
+        """``read``, and what there is to choose from; without the log what there was, and ``degraded`` says so."""
+        known, offer = await self._read(user_id, choice, seconds)
+        offer = offer or Offer.without_log(choice)
+        if offer.stale and EVENT_LOG not in known.degraded:
+            self._degrade(known.degraded, EVENT_LOG)
+        return known, offer
+
+    async def _read(self, user_id: str, choice: Choice | None, seconds: float) -> tuple[Known, Offer | None]:
         started = time.monotonic()
         recent = self._recent.get(user_id)
         read = recent or await self._snapshot(user_id, seconds / 2)
-        degraded = [] if read else ["features"]
         snapshot, user_stats = read or (None, UNKNOWN_USER_STATS)
-        state = snapshot or empty(user_id)
-        position, tail, other = state.position, 0, None
-        try:
-            left = max(seconds - (time.monotonic() - started), 0.0)
-            found, other = await self._reads.run(lambda: (current(self._log, state), beside()), seconds=left)
-        except (EventLogError, Overloaded) as error:
-            log.warning("the event log cannot be read; the snapshot answers alone: %s", error)
-            degraded.append("event_log")
+        known = Known(snapshot or empty(user_id), user_stats)
+        if read is None:
+            self._degrade(known.degraded, FEATURES)
+        left = max(seconds - (time.monotonic() - started), 0.0)
+        sight = await self._sight(Look(known.state, choice), left)
+        if sight.current is None:
+            self._degrade(known.degraded, EVENT_LOG)
+            position, tail = known.state.position, 0
         else:
-            state, tail = found.state, found.folded
-            position = 0 if found.astray else position
-            self._count(found)
+            self._count(sight.current)
+            position, tail = 0 if sight.current.astray else known.state.position, sight.current.folded
+            known = replace(known, state=sight.current.state)
             if read:
-                self._recent.put(state, user_stats, fresh=recent is None)
-        for source in degraded:
-            self._metrics.fallbacks.labels(source).inc()
-        folded_by = ("process" if recent else "features") if position else None
-        return Known(state, user_stats, degraded, position, folded_by, tail), other
+                self._recent.put(known.state, user_stats, fresh=recent is None)
+        folded_by = (PROCESS if recent else FEATURES) if position else None
+        return replace(known, snapshot_position=position, snapshot_from=folded_by, tail=tail), sight.offer
 
     async def _snapshot(self, user_id: str, seconds: float) -> Snapshot | None:
         if self._snapshots.at_rest:
             return None
         try:
-            return await self._features.run(self._snapshots.read, user_id, seconds=seconds)
+            return await self._features.ask(user_id, seconds)
         except Overloaded as error:
             log.warning("the feature store is too slow; states come from the event log alone: %s", error)
             self._snapshots.rest()
             return None
+
+    async def _sight(self, look: Look, seconds: float) -> Sight:
+        try:
+            return await self._tails.ask(look, seconds)
+        except Overloaded as error:
+            log.warning("the event log is too slow; the snapshot answers alone: %s", error)
+            return Sight(None, None)
+
+    def _degrade(self, degraded: list[str], source: str) -> None:
+        degraded.append(source)
+        self._metrics.fallbacks.labels(source).inc()
 
     def _count(self, found: Current) -> None:
         self._metrics.tail.observe(found.folded)

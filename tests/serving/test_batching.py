@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -33,7 +34,7 @@ def halves() -> Halves:
 
 def test_each_gets_its_own_answer_and_what_waits_goes_together(halves: Halves) -> None:
     async def main() -> None:
-        batcher = Batcher(halves, together=8, waiting=100)
+        batcher = Batcher("halves", halves, together=8, waiting=100)
         batcher.start()
         halves.gate.clear()
         first = asyncio.create_task(batcher.ask(0, 5.0))
@@ -52,7 +53,7 @@ def test_each_gets_its_own_answer_and_what_waits_goes_together(halves: Halves) -
 
 def test_one_that_fails_fails_no_other(halves: Halves) -> None:
     async def main() -> list:
-        batcher = Batcher(halves, together=8, waiting=100)
+        batcher = Batcher("halves", halves, together=8, waiting=100)
         halves.gate.clear()
         batcher.start()
         asking = [asyncio.create_task(batcher.ask(number, 5.0)) for number in (0, 2, 3, 4)]
@@ -69,7 +70,7 @@ def test_one_that_fails_fails_no_other(halves: Halves) -> None:
 
 def test_too_many_and_too_slow_are_refused_and_it_recovers(halves: Halves) -> None:
     async def main() -> None:
-        batcher = Batcher(halves, together=1, waiting=2)
+        batcher = Batcher("halves", halves, together=1, waiting=2)
         batcher.start()
         halves.gate.clear()
         asking = [asyncio.create_task(batcher.ask(number, 0.1)) for number in (0, 2)]
@@ -79,7 +80,14 @@ def test_too_many_and_too_slow_are_refused_and_it_recovers(halves: Halves) -> No
         for one in asking:
             with pytest.raises(Overloaded, match=r"within 0\.1 s"):
                 await one
+        assert batcher.hangs
+        begun = time.monotonic()
+        with pytest.raises(Overloaded, match="does not answer"):
+            await batcher.ask(4, 5.0)
+        assert time.monotonic() - begun < 1.0, "nobody waits for what hangs"
         halves.gate.set()
+        while batcher.hangs:
+            await asyncio.sleep(0.01)
         assert await batcher.ask(4, 5.0) == 2
         batcher.close()
 

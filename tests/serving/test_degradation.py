@@ -1,6 +1,7 @@
 """What fails costs as little as it can, is said in the answer, and comes back by itself."""
 
 import shutil
+from collections.abc import Sequence
 from contextlib import contextmanager
 
 import pysqlite3.dbapi2 as sqlite
@@ -75,11 +76,11 @@ def test_without_the_feature_store_the_log_answers_and_says_so(settings, clicks,
 
 
 def test_an_unreadable_log_leaves_the_snapshot_and_says_so(bare, monkeypatch) -> None:
-    def gone(user_id: str, after: int, limit: int) -> list[Logged]:
+    def gone(asked: Sequence[tuple[str, int]], limit: int) -> list[list[Logged]]:
         raise EventLogError("the log's disk is gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(bare.log, "tail", gone)
+        patch.setattr(bare.log, "tails", gone)
         assert bare.recommend("u")["degraded"] == ["event_log"]
     assert bare.recommend("u")["degraded"] == []
 

@@ -24,7 +24,7 @@ from models.bundle import Bundle
 from models.recommender import Asked, Request, recommend_many
 from serving.popular import Popular
 from serving.shop import Shelf
-from serving.shop_keeper import ShopKeeper
+from serving.shop_keeper import Choice, ShopKeeper
 
 PLANTED = [f"{group}-{number}" for group in "abc" for number in range(8)]
 
@@ -349,7 +349,7 @@ def test_while_the_log_cannot_be_read_items_are_as_they_were(shop, monkeypatch) 
     def gone(*arguments: object) -> list[Logged]:
         raise EventLogError("the log's disk is gone")
 
-    for name in ("last_item_position", "tail"):
+    for name in ("last_item_position", "tails"):
         with monkeypatch.context() as context:
             context.setattr(shop.log, name, gone)
             slate = shop.recommend("u", k=100)
@@ -409,11 +409,11 @@ def test_k_come_back_whenever_k_exist(
             for at, (item_id, attributes) in enumerate(said)
         ]
         log.append(events[:cut])
-        keeper.offer(shelf, where)
+        keeper.offer(Choice(shelf, where))
         log.append(events[cut:])
         log.append(clicks("u", seen))
-        offer = keeper.offer(shelf, where)
-        fresh = ShopKeeper(log).offer(Shelf(served), where)
+        offer = keeper.offer(Choice(shelf, where))
+        fresh = ShopKeeper(log).offer(Choice(Shelf(served), where))
         state = _state(log)
     for name in ("item_ids", "genres", "years"):
         assert getattr(fresh.shop.served.catalogue, name) == getattr(offer.shop.served.catalogue, name)
@@ -456,8 +456,8 @@ def test_what_filters_found_is_kept_and_kept_up(bundle, monkeypatch, tmp_path: P
         for number in range(3):
             about = {"genres": ["a" if number == 1 else "z"]}
             log.append([Item(event_id=f"i{number}", event_timestamp=1, item_id=f"n{number % 2}", attributes=about)])
-            closed = keeper.offer(shelf, {"genres": ["a", "z"]}).removed
-            again = ShopKeeper(log).offer(Shelf(bundle), {"genres": ["z", "a"]}).removed
+            closed = keeper.offer(Choice(shelf, {"genres": ["a", "z"]})).removed
+            again = ShopKeeper(log).offer(Choice(Shelf(bundle), {"genres": ["z", "a"]})).removed
             np.testing.assert_array_equal(closed, again)
     assert len(walks) == 1 + 3
 

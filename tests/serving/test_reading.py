@@ -1,5 +1,6 @@
 """What can be read beside slates: slates for many, neighbours, what is popular, what is known of a user."""
 
+from collections.abc import Sequence
 from urllib.parse import quote
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from attune.events import Interaction, Item, User
 from attune.user_state import empty, fold
 from models.bundle import Bundle
+from serving.looking import Look, Sight
 
 ODD = ["plain", "with space", "slash/inside", "東京/café", "50%", "a?b#c&d=e", "x/similar", "x/state", "../up"]
 
@@ -47,8 +49,14 @@ def test_one_that_is_wrong_is_refused_in_its_place(endpoint) -> None:
 
 
 def test_one_that_fails_unexpectedly_costs_no_other(bare, monkeypatch) -> None:
-    read = bare.rooms.snapshots.read
-    monkeypatch.setattr(bare.rooms.snapshots, "read", lambda user_id: 1 / 0 if user_id == "bad" else read(user_id))
+    work = bare.rooms.tails._work
+
+    def fails(looks: Sequence[Look]) -> list[Sight]:
+        if any(one.state.user_id == "bad" for one in looks):
+            raise ZeroDivisionError
+        return work(looks)
+
+    monkeypatch.setattr(bare.rooms.tails, "_work", fails)
     found = batch(bare, {"user_id": "good"}, {"user_id": "bad"})
     assert found[0]["slate"]["user_id"] == "good"
     assert "unexpected" in found[1]["error"]["message"]

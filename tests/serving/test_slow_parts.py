@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 
@@ -20,6 +20,7 @@ from sqlalchemy import event
 
 from attune.event_log import EventLog
 from attune.events import Interaction
+from serving import app
 from serving.state import REOPEN_SECONDS
 
 ANSWER_SECONDS = 1.0
@@ -188,11 +189,11 @@ class HangingStore:
         self.goes_on = threading.Event()
         self.asked = 0
 
-    def online(self, user_id: str):
+    def online_many(self, user_ids: Sequence[str]):
         self.asked += 1
         if self.hangs.is_set():
             self.goes_on.wait(60)
-        return self._store.online(user_id)
+        return self._store.online_many(user_ids)
 
 
 def test_a_feature_store_that_hangs_costs_a_quarter_of_the_budget_once(
@@ -231,7 +232,7 @@ def test_an_endpoint_is_ready_though_its_feature_store_hangs(
     store = HangingStore(feature_store)
     with run_endpoint(settings, lambda: store) as ready:
         ready.log.append(clicks("somebody", ITEMS))
-        monkeypatch.setattr(ready.rooms.features, "seconds", 0.2)
+        monkeypatch.setattr(app, "READ_SECONDS", 0.2)
         store.hangs.set()
         assert ready.client.get("/readyz").status_code == 200
         assert ready.recommend("somebody")["degraded"] == ["features"]
