@@ -16,8 +16,8 @@ from models.catalogue import Catalogue
 from models.contract import Recommender
 from models.history import HISTORY_LIMIT, KIND_INDEX, HistoryBatch
 from models.network.sequence import gap_buckets
-from models.ranking.policy import Allowed, PlackettLuce
-from models.ranking.retrieval import gather
+from models.ranking.policy import Allowed, Drawn, Lot, PlackettLuce
+from models.ranking.retrieval import Candidates, gather
 
 CHAMPION = "champion"
 POPULARITY = "popularity"
@@ -147,9 +147,8 @@ def recommend_many(bundle: Served, asked: Sequence[Asked], users: Users | None =
         rows = np.flatnonzero(mask_B)
         if len(rows):
             sources, mixed_BN = _scored(recommender, users.batch.select(rows), users.states_BD[rows])
-            for row, place in enumerate(rows.tolist()):
-                own = {source: scores_BN[row % len(scores_BN)] for source, scores_BN in sources.items()}
-                found[place] = _slate(bundle, asked[place], own, mixed_BN[row], name)
+            group = [asked[place] for place in rows.tolist()]
+            found.update(zip(rows.tolist(), _slates(bundle, group, sources, mixed_BN, name), strict=True))
     return [found[place] for place in range(len(asked))]
 
 
@@ -197,26 +196,53 @@ def _scored(
     return {recommender.name: scores_BN}, scores_BN
 
 
-def _slate(
-    bundle: Served, asked: Asked, sources: Mapping[str, np.ndarray], mixed_N: np.ndarray, served_by: str
+def _slates(
+    bundle: Served, asked: Sequence[Asked], sources: Mapping[str, np.ndarray], mixed_BN: np.ndarray, served_by: str
+) -> list[Recommendation]:
+    policy, catalogue = bundle.policy, bundle.catalogue
+    depths = [max(policy.depth, one.request.k) for one in asked]
+    removed = [_removed(catalogue, one) for one in asked]
+    found = gather(mixed_BN, sources, depths, removed, catalogue.new_places)
+    seeds = [secrets.randbits(53) if one.request.seed is None else one.request.seed for one in asked]
+    lots = [
+        Lot(
+            scores_C=mixed_N[candidates.places_C],
+            k=one.request.k,
+            rng=np.random.default_rng(seed),
+            allowed=one.allowed,
+            keys_C=candidates.places_C,
+            vectors_CD=bundle.likeness_ND[candidates.places_C] if policy.diversity else None,
+        )
+        for one, candidates, mixed_N, seed in zip(asked, found, mixed_BN, seeds, strict=True)
+    ]
+    return [
+        _recommendation(catalogue, candidates, lot, drawn, {**policy.describe(), "seed": seed}, served_by, one)
+        for candidates, lot, drawn, seed, one in zip(found, lots, policy.draw_many(lots), seeds, asked, strict=True)
+    ]
+
+
+def _removed(catalogue: Catalogue, asked: Asked) -> np.ndarray:
+    seen = catalogue.places([*asked.state.seen, *asked.request.exclude])
+    return np.concatenate([seen, asked.removed])
+
+
+def _recommendation(
+    catalogue: Catalogue,
+    found: Candidates,
+    lot: Lot,
+    drawn: Drawn,
+    policy: dict[str, Any],
+    served_by: str,
+    asked: Asked,
 ) -> Recommendation:
-    request, policy, catalogue = asked.request, bundle.policy, bundle.catalogue
-    seen = catalogue.places([*asked.state.seen, *request.exclude])
-    removed = np.concatenate([seen, asked.removed])
-    found = gather(mixed_N, sources, max(policy.depth, request.k), removed, catalogue.new_places)
-    scores_C = mixed_N[found.places_C]
-    seed = secrets.randbits(53) if request.seed is None else request.seed
-    rng = np.random.default_rng(seed)
-    vectors_CD = bundle.likeness_ND[found.places_C] if policy.diversity else None
-    drawn = policy.draw(scores_C, request.k, rng, asked.allowed, found.places_C, vectors_CD)
-    ids_C = [catalogue.item_ids[place] for place in found.places_C.tolist()]
+    ids_C, scores_C = [catalogue.item_ids[place] for place in found.places_C.tolist()], lot.scores_C.tolist()
     chosen = zip(drawn.places_K.tolist(), drawn.propensities_K.tolist(), strict=True)
     return Recommendation(
-        shown=[Shown(ids_C[place], float(scores_C[place]), propensity) for place, propensity in chosen],
-        candidates=[Candidate(*one) for one in zip(ids_C, scores_C.tolist(), found.sources_C, strict=True)],
-        policy={**policy.describe(), "seed": seed},
+        shown=[Shown(ids_C[place], scores_C[place], propensity) for place, propensity in chosen],
+        candidates=list(map(Candidate, ids_C, scores_C, found.sources_C)),
+        policy=policy,
         served_by=served_by,
-        context=request.context,
+        context=asked.request.context,
     )
 
 

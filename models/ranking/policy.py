@@ -27,6 +27,33 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 @dataclass(frozen=True)
+class Lot:
+    """What one slate of at most ``k`` items is drawn from: C candidates, by their scores.
+
+    ``keys_C`` (integers) ties an item's noise to its identity instead of its place: under one seed two slates then
+    differ only as far as the scores do. ``vectors_CD`` has rows of length 1, or 0 where an item resembles nothing;
+    without diversity it is not looked at.
+    """
+
+    scores_C: np.ndarray
+    k: int
+    rng: np.random.Generator
+    allowed: Allowed | None = None
+    keys_C: np.ndarray | None = None
+    vectors_CD: np.ndarray | None = None
+
+    @property
+    def most(self) -> int:
+        """How many items it can give."""
+        return min(self.k, len(self.scores_C))
+
+    def noise(self) -> np.ndarray:
+        """Standard Gumbel noise (most, C), fresh for every position."""
+        seeds_K = self.rng.integers(0, 2**63, size=self.most, dtype=np.uint64)
+        return _gumbel(seeds_K[:, None], np.arange(len(self.scores_C)) if self.keys_C is None else self.keys_C)
+
+
+@dataclass(frozen=True)
 class Drawn:
     """K positions, top first: the candidates' places (int64) and their conditional propensities (float64)."""
 
@@ -74,47 +101,43 @@ class PlackettLuce:
         keys_C: np.ndarray | None = None,
         vectors_CD: np.ndarray | None = None,
     ) -> Drawn:
-        """At most ``k`` distinct places of the C candidates, fewer when the rules leave fewer.
+        """One slate; see ``Lot`` and ``draw_many``."""
+        return self.draw_many([Lot(scores_C, k, rng, allowed, keys_C, vectors_CD)])[0]
 
-        ``keys_C`` (integers) ties an item's noise to its identity instead of its place: under one seed two
-        slates then differ only as far as the scores do. ``vectors_CD`` has rows of length 1, or 0 where an item
-        resembles nothing; without diversity it is not looked at. Raises ValueError for a score that is not finite,
-        for vectors that are missing, not finite or too long where there is diversity.
+    def draw_many(self, lots: Sequence[Lot]) -> list[Drawn]:
+        """From each of B lots at most ``k`` distinct places, fewer when the rules leave fewer; each drawn for itself.
+
+        Raises ValueError for a score that is not finite, for vectors that are missing, not finite or too long where
+        there is diversity.
         """
-        left_C = np.array(scores_C, np.float64)
-        if not np.isfinite(left_C).all():
-            raise ValueError("a candidate's score is not finite")
-        vectors_CD = self._vectors(vectors_CD, len(left_C))
-        seeds_K = rng.integers(0, 2**63, size=min(k, len(left_C)), dtype=np.uint64)
-        noise_KC = _gumbel(seeds_K[:, None], np.arange(len(left_C)) if keys_C is None else keys_C)
-        similar_C = np.zeros(len(left_C))
-        places: list[int] = []
-        propensities: list[float] = []
-        with np.errstate(over="ignore"):
-            for noise_C in noise_KC:
-                next_C = left_C if vectors_CD is None else left_C - self.diversity * similar_C
-                if allowed is not None:
-                    next_C = np.where(allowed(places), next_C, -np.inf)
-                picked = self._pick(next_C, noise_C)
-                if picked is None:
-                    break
-                place, propensity = picked
-                places.append(place)
-                propensities.append(propensity)
-                left_C[place] = -np.inf
-                if vectors_CD is not None:
-                    _raise_similar(similar_C, vectors_CD, place)
-        return Drawn(np.array(places, np.int64), np.array(propensities, np.float64))
+        vectors = [self._vectors(lot.vectors_CD, len(lot.scores_C)) for lot in lots] if self.diversity else []
+        left_BC, noise_BKC, most_B = _laid_out(lots)
+        rows, similar_BC, lengths_B = np.arange(len(lots)), np.zeros(left_BC.shape), np.zeros(len(lots), np.int64)
+        places_BK, propensities_BK = np.zeros(noise_BKC.shape[:2], np.int64), np.zeros(noise_BKC.shape[:2])
+        for position in range(noise_BKC.shape[1]):
+            left_BC[lengths_B < position] = -np.inf  # what a rule ended stays ended
+            left_BC[most_B <= position] = -np.inf
+            next_BC = left_BC - self.diversity * similar_BC if self.diversity else left_BC
+            next_BC = _ruled(lots, next_BC, places_BK[:, :position])
+            lengths_B += next_BC.max(axis=1) > -np.inf
+            picked_B, propensities_B = self._pick(next_BC, noise_BKC[:, position])
+            places_BK[:, position], propensities_BK[:, position] = picked_B, propensities_B
+            left_BC[rows, picked_B] = -np.inf
+            for row in np.flatnonzero(lengths_B > position).tolist() if self.diversity else ():
+                _raise_similar(similar_BC[row, : len(vectors[row])], vectors[row], picked_B[row])
+        return [
+            Drawn(places_K[:length], propensities_K[:length])
+            for places_K, propensities_K, length in zip(places_BK, propensities_BK, lengths_B.tolist(), strict=True)
+        ]
 
-    def _pick(self, next_C: np.ndarray, noise_C: np.ndarray) -> tuple[int, float] | None:
-        """A place and its probability, as ``chances`` gives it; None where every score is -inf: nothing is open."""
-        best = next_C.max()
-        if best == -np.inf:
-            return None
-        logits_C = (next_C - best) / self.temperature
-        weights_C = np.exp(logits_C)
-        place = int((logits_C + noise_C).argmax())
-        return place, float(weights_C[place] / weights_C.sum())
+    def _pick(self, next_BC: np.ndarray, noise_BC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A place of each row and its probability, as ``chances`` gives it; of a row that is -inf all over, nothing."""
+        best_B1 = next_BC.max(axis=1, keepdims=True)
+        with np.errstate(over="ignore", invalid="ignore"):
+            logits_BC = (next_BC - np.where(best_B1 > -np.inf, best_B1, 0.0)) / self.temperature
+            weights_BC = np.exp(logits_BC)
+            picked_B = (logits_BC + noise_BC).argmax(axis=1)
+            return picked_B, weights_BC[np.arange(len(picked_B)), picked_B] / weights_BC.sum(axis=1)
 
     def chances(self, scores_C: np.ndarray, open_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The probabilities of the next position (they sum to 1 over ``open_C``) and their logits (best is 0).
@@ -130,22 +153,45 @@ class PlackettLuce:
 
     def scores_below(self, scores_C: np.ndarray, above: Sequence[int], vectors_CD: np.ndarray | None) -> np.ndarray:
         """score + diversity * d under the items at the places ``above``, float64: what ``draw`` draws the next from."""
-        vectors_CD = self._vectors(vectors_CD, len(scores_C))
         similar_C = np.zeros(len(scores_C))
-        if vectors_CD is not None:
+        if self.diversity:
+            vectors_CD = self._vectors(vectors_CD, len(scores_C))
             for place in above:
                 _raise_similar(similar_C, vectors_CD, place)
         return np.asarray(scores_C, np.float64) - self.diversity * similar_C
 
-    def _vectors(self, vectors_CD: np.ndarray | None, count: int) -> np.ndarray | None:
-        """The vectors, checked; None where no diversity asks for them."""
-        if not self.diversity:
-            return None
+    def _vectors(self, vectors_CD: np.ndarray | None, count: int) -> np.ndarray:
+        """The candidates' vectors, checked."""
         if vectors_CD is None or len(vectors_CD) != count:
             raise ValueError(f"diversity {self.diversity} needs a vector of each of the {count} candidates")
         if not (np.einsum("CD,CD->C", vectors_CD, vectors_CD) < LONGEST_SQUARED).all():
             raise ValueError("a candidate's vector is not finite or longer than 1")
         return vectors_CD
+
+
+def _laid_out(lots: Sequence[Lot]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores (B, C), -inf where a lot has fewer candidates, noise (B, K, C), and how many items each lot can give."""
+    most_B = np.array([lot.most for lot in lots], np.int64)
+    left_BC = np.full((len(lots), max(len(lot.scores_C) for lot in lots)), -np.inf)
+    noise_BKC = np.zeros((len(lots), most_B.max(), left_BC.shape[1]))
+    for left_C, noise_KC, lot in zip(left_BC, noise_BKC, lots, strict=True):
+        if not np.isfinite(lot.scores_C).all():
+            raise ValueError("a candidate's score is not finite")
+        left_C[: len(lot.scores_C)] = lot.scores_C
+        noise_KC[: lot.most, : len(lot.scores_C)] = lot.noise()
+    return left_BC, noise_BKC, most_B
+
+
+def _ruled(lots: Sequence[Lot], next_BC: np.ndarray, above_BK: np.ndarray) -> np.ndarray:
+    """With -inf at what the lots' rules do not allow below the places ``above_BK``."""
+    if all(lot.allowed is None for lot in lots):
+        return next_BC
+    next_BC = next_BC.copy()
+    for next_C, lot, above_K in zip(next_BC, lots, above_BK, strict=True):
+        if lot.allowed is not None:
+            count = len(lot.scores_C)
+            next_C[:count][~lot.allowed(above_K.tolist())] = -np.inf
+    return next_BC
 
 
 def _raise_similar(similar_C: np.ndarray, vectors_CD: np.ndarray, place: int) -> None:

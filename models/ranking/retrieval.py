@@ -4,7 +4,7 @@ Several sources name candidates, each within its quota, so that no one of them d
 best by the mixed score fill up what is left.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,25 +29,58 @@ class Candidates:
 
 
 def gather(
-    mixed_N: np.ndarray, parts: Mapping[str, np.ndarray], depth: int, removed: np.ndarray, new: np.ndarray | None = None
-) -> Candidates:
-    """At most ``depth`` candidates: each part's best within its quota, then the best by the mixed score.
+    mixed_BN: np.ndarray,
+    parts: Mapping[str, np.ndarray],
+    depths: Sequence[int],
+    removed: Sequence[np.ndarray],
+    new: np.ndarray | None = None,
+) -> list[Candidates]:
+    """For each of B users at most ``depths`` candidates: each part's best within its quota, then the best by the mix.
 
-    ``parts`` are the sources' own scores (N,), ``removed`` the places (any order, repeats and -1 allowed) taken out
-    before any search, ``new`` the places of new items. As many come back as are left, up to ``depth``. With less
-    depth than all quotas together each has its share of it.
+    ``parts`` are the sources' own scores, (B, N) or (1, N) where all users share them; ``removed`` are each user's
+    places (any order, repeats and -1 allowed) taken out before any search, ``new`` the places of new items. As many
+    come back as are left, up to the depth. With less depth than all quotas together each has its share of it.
     """
-    masked_N = without(mixed_N, removed)
-    closed = np.flatnonzero(masked_N == -np.inf)
-    share = min(1.0, depth / sum(QUOTAS.values()))
-    named: dict[int, str] = {}
-    for name, scores_N in parts.items():
-        own_N = scores_N.copy()
-        own_N[closed] = -np.inf
-        _name(named, top_k(own_N, int(share * QUOTAS.get(name, 0))), name)
+    rows, places = _pairs(removed)
+    masked_BN = mask(mixed_BN, rows, places)
+    named: list[dict[int, str]] = [{} for _ in depths]
+    for name, scores_BN in parts.items():
+        quota = QUOTAS.get(name, 0)
+        if len(scores_BN) < len(masked_BN):
+            best = _shared_best(scores_BN, quota, masked_BN, removed)
+        else:
+            best = top_k_rows(mask(scores_BN, rows, places), quota)
+        _name(named, best, depths, name)
     if new is not None:
-        _name(named, new[top_k(masked_N[new], int(share * QUOTAS[NEW]))], NEW)
-    for place in top_k(masked_N, depth).tolist():
+        _name(named, [new[best] for best in top_k_rows(masked_BN[:, new], QUOTAS[NEW])], depths, NEW)
+    best = top_k_rows(masked_BN, max(depths))
+    return [_filled(*one) for one in zip(named, best, depths, masked_BN, strict=True)]
+
+
+def _pairs(removed: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """What is removed as (row, place) pairs."""
+    return np.repeat(np.arange(len(removed)), [len(places) for places in removed]), np.concatenate(removed)
+
+
+def _shared_best(
+    scores_1N: np.ndarray, quota: int, masked_BN: np.ndarray, removed: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """One search for all users: so deep that each has the quota left when what is removed is passed over."""
+    (best,) = top_k_rows(scores_1N, quota + max(map(len, removed)))
+    return [best[masked_N[best] > -np.inf][:quota] for masked_N in masked_BN]
+
+
+def _name(named: list[dict[int, str]], best: Sequence[np.ndarray], depths: Sequence[int], source: str) -> None:
+    """Within its share of each user's depth; the first source that names an item is the one that is logged."""
+    for one, places_K, depth in zip(named, best, depths, strict=True):
+        share = min(1.0, depth / sum(QUOTAS.values()))
+        for place in places_K[: int(share * QUOTAS.get(source, 0))].tolist():
+            one.setdefault(place, source)
+
+
+def _filled(named: dict[int, str], best: np.ndarray, depth: int, masked_N: np.ndarray) -> Candidates:
+    """With the best by the mixed score up to the depth, all of them in that score's order."""
+    for place in best.tolist():
         if len(named) >= depth:
             break
         named.setdefault(place, MIX)
@@ -55,12 +88,6 @@ def gather(
     sources = list(named.values())
     order = np.lexsort((places, -masked_N[places]))
     return Candidates(places[order], [sources[place] for place in order.tolist()])
-
-
-def _name(named: dict[int, str], places: np.ndarray, source: str) -> None:
-    """The first source that names an item is the one that is logged."""
-    for place in places.tolist():
-        named.setdefault(place, source)
 
 
 def top_k(masked_N: np.ndarray, k: int) -> np.ndarray:
@@ -88,14 +115,23 @@ def mask(scores_BN: np.ndarray, rows: np.ndarray, places: np.ndarray | None) -> 
 def top_k_rows(masked_BN: np.ndarray, k: int) -> list[np.ndarray]:
     """``top_k`` of each row of scores in which -inf marks what was removed."""
     count = masked_BN.shape[1]
-    if k <= 0:
+    if k <= 0 or not count:
         return [np.zeros(0, np.int64) for _ in masked_BN]
     if k >= count:
-        pools = [np.flatnonzero(row_N > -np.inf) for row_N in masked_BN]
-    else:
-        best_BK = torch.topk(torch.from_numpy(masked_BN), k, sorted=False).values  # a third of numpy's time
-        edges_B = best_BK.amin(dim=1).numpy()
-        pools = [
-            np.flatnonzero((row_N >= edge) & (row_N > -np.inf)) for row_N, edge in zip(masked_BN, edges_B, strict=True)
-        ]
-    return [pool[np.argsort(-row_N[pool], kind="stable")][:k] for pool, row_N in zip(pools, masked_BN, strict=True)]
+        return [_sorted(row_N, np.flatnonzero(row_N > -np.inf)) for row_N in masked_BN]
+    best = torch.topk(torch.from_numpy(masked_BN), k + 1)  # a third of numpy's time
+    scores_BK, places_BK = best.values.numpy(), best.indices.numpy()
+    is_tied_B = (scores_BK[:, 1:] == scores_BK[:, :-1]).any(axis=1)
+    return [
+        _settled(row_N, scores_K[:k]) if is_tied else places_K[:k]
+        for row_N, scores_K, places_K, is_tied in zip(masked_BN, scores_BK, places_BK, is_tied_B, strict=True)
+    ]
+
+
+def _settled(row_N: np.ndarray, best_K: np.ndarray) -> np.ndarray:
+    """The places of the K best where some scores are equal, or some are of what was removed."""
+    return _sorted(row_N, np.flatnonzero((row_N >= best_K[-1]) & (row_N > -np.inf)))[: len(best_K)]
+
+
+def _sorted(row_N: np.ndarray, pool: np.ndarray) -> np.ndarray:
+    return pool[np.argsort(-row_N[pool], kind="stable")]
