@@ -6,7 +6,8 @@ A row is a mapping with the fields of an event; times are microseconds since the
 """
 
 import math
-import uuid
+import secrets
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -45,8 +46,12 @@ class Rejected:
 
 
 def new_event_id() -> str:
-    """An id for an event that came without one."""
-    return uuid.uuid4().hex
+    """An id for an event that came without one: 32 hex digits, the milliseconds since 1970 and 80 random bits.
+
+    In the order of time, as UUIDs of version 7 are (RFC 9562, section 5.7): the log's index over ids grows at its end,
+    where random ids would touch a page of it each.
+    """
+    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
 
 
 def admit(type_name: str, row: Row, clock: Clock) -> AnyEvent:

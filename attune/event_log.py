@@ -9,7 +9,7 @@ the last position that it saw. Gaps may exist.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from sqlalchemy import (
@@ -42,6 +42,9 @@ LOOK_UP = 1_000
 
 FETCHED = 300
 """Rows taken from the driver at once: few enough to be gone before Python's garbage collection looks at them."""
+
+INSERTED = 512
+"""Rows a statement, at most, when inserting into SQLite: 13 values each, of the 32,766 that it takes."""
 
 CLOCK_SLACK = DAY
 """How far the clock may ever have been put back for ``logged_between`` to find everything."""
@@ -425,8 +428,22 @@ def _tails(users: int) -> Select:
 
 
 def _insert(connection: Connection, statement: Compiled, rows: list[dict[str, Any]]) -> None:
-    """Hand Core's statement to the driver as it is: for thousands of rows a third faster than through Core."""
-    connection.exec_driver_sql(str(statement), _driver_values(statement, rows))
+    """Hand Core's statement to the driver as it is: for thousands of rows a third faster than through Core.
+
+    SQLite's driver lets go of Python's lock at each step of a statement, and a busy process gives it back after
+    milliseconds: a step a row made 500 rows take 220 ms beside one busy thread, in place of 12. So many rows a step.
+    """
+    given = _driver_values(statement, rows)
+    if connection.dialect.name != "sqlite":
+        connection.exec_driver_sql(str(statement), given)
+        return
+    head, _, row = str(statement).rpartition("VALUES ")
+    start = 0
+    while left := len(given) - start:
+        size = min(INSERTED, 2 ** (left.bit_length() - 1))  # powers of two: few statements, which the driver keeps
+        flat = tuple(chain.from_iterable(given[start : start + size]))
+        connection.exec_driver_sql(f"{head}VALUES {', '.join([row] * size)}", flat)
+        start += size
 
 
 def _directly(connection: Connection, statement: Compiled, values: dict[str, Any]) -> CursorResult[Any]:
