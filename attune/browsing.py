@@ -1,7 +1,7 @@
 """Look-ups in the event log that people ask for: who was active last, which items there are, what is said of one.
 
 They read back from the head only as far as they must, or the items alone, which are few beside the events and stand in
-indexes of their own. Only ``last_item_position``, ``item_versions`` and ``known_item`` are for the path of a request.
+indexes of their own. Only ``item_versions`` and ``known_item`` are for the path of a request.
 """
 
 from collections.abc import Sequence
@@ -20,6 +20,9 @@ FIRST_LOOK, LONGEST_LOOK = 1_000, 50_000
 
 _TAIL_TYPES = ("interaction", "feedback", "user")
 _VERSION = (events.c.item_id, events.c.payload, events.c.position)
+LAST_ITEM = select(func.max(events.c.position)).where(OF_ITEMS)
+"""The position of the last event about an item."""
+
 _ITEM, _USER = msgspec.json.Decoder(Item), msgspec.json.Decoder(User)
 
 
@@ -76,11 +79,6 @@ def known_item(connection: Connection, item_id: str) -> KnownItem | None:
     position = latest_versions(connection, [item_id]).get(item_id)
     row = connection.execute(select(*_VERSION).where(events.c.position == position)).first() if position else None
     return None if row is None else _known(row)
-
-
-def last_item_position(connection: Connection) -> int:
-    """The position of the last event about an item, 0 when there is none."""
-    return connection.scalar(select(func.max(events.c.position)).where(OF_ITEMS)) or 0
 
 
 def item_versions(connection: Connection, after: int, limit: int) -> list[KnownItem]:

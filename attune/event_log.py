@@ -115,6 +115,7 @@ class EventLog:
         dialect = self._database.engine.dialect
         self._insert = events.insert().compile(dialect=dialect, column_keys=COLUMNS)
         self._tails = cache(lambda users: _tails(users).compile(dialect=dialect))
+        self._last_item = browsing.LAST_ITEM.compile(dialect=dialect)
         self._database.check_schema()
 
     def append(self, given: Sequence[AnyEvent]) -> Appended:
@@ -288,7 +289,7 @@ class EventLog:
     def last_item_position(self) -> int:
         """The position of the last event about an item, 0 when there is none; an index look-up."""
         with self._database.reading() as connection:
-            return browsing.last_item_position(connection)
+            return _directly(connection, self._last_item, {}).scalar() or 0
 
     def item_versions(self, after: int, limit: int) -> list[KnownItem]:
         """The first ``limit`` versions of items after a position, in the order of positions, through an index."""
