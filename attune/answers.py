@@ -112,6 +112,29 @@ class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True):
     answers: list[BatchEntry]
 
 
+class ItemAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of an item from now on, durable at ``position``; ``repeated`` when the log had it already."""
+
+    item_id: str
+    attributes: dict[str, Any]
+    event_id: str
+    position: int
+    status: str
+
+
+class ItemKnown(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of an item, as the event at ``position`` says.
+
+    ``shown`` says whether it may be on a slate, ``learned`` whether the model that answers met it in its training.
+    """
+
+    item_id: str
+    attributes: dict[str, Any]
+    position: int
+    shown: bool
+    learned: bool
+
+
 class SimilarItem(msgspec.Struct, frozen=True, kw_only=True):
     """An item and how like it is to the one asked for: the cosine of the model's vectors."""
 

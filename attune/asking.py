@@ -19,6 +19,8 @@ from attune.answers import (
     ErrorAnswer,
     EventsAnswer,
     FeedbackAnswer,
+    ItemAnswer,
+    ItemKnown,
     ModelAnswer,
     PopularAnswer,
     RecommendAnswer,
@@ -85,17 +87,22 @@ class Asking:
         k: int = 10,
         *,
         exclude: Sequence[str] = (),
+        where: Mapping[str, Any] | None = None,
         seed: int | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> Steps[RecommendAnswer]:
-        """A slate of ``k`` items (1 to 100) for the user; one seed on one state gives one slate."""
-        body = {"user_id": user_id, "k": k, "exclude": list(exclude), "seed": seed, "context": dict(context or {})}
+        """A slate of ``k`` items (1 to 100) for the user; one seed on one state gives one slate.
+
+        ``where`` names attributes, each with the value that an item must hold, or a list of which it must hold one.
+        """
+        body: dict[str, Any] = {"user_id": user_id, "k": k, "exclude": list(exclude), "seed": seed}
+        body |= {"where": dict(where or {}), "context": dict(context or {})}
         return self._call("POST", "/v1/recommend", body, RecommendAnswer)
 
     def recommend_many(self, requests: Iterable[Row]) -> Steps[BatchAnswer]:
         """Slates for many users, any number of requests, sent in batches; the answers are in the order of the requests.
 
-        A request needs ``user_id``, and may have ``k``, ``exclude``, ``seed`` and ``context``, as ``recommend`` has.
+        A request needs ``user_id``, and may have whatever else ``recommend`` takes.
         One that is wrong is answered by an error in its place.
         """
         total: list[Any] = []
@@ -129,7 +136,7 @@ class Asking:
             "kind": kind,
             "value": value,
             "retracts": retracts,
-            "event_id": event_id or new_event_id(),
+            "event_id": _named(event_id),
             "event_timestamp": event_timestamp,
         }
         return self._call("POST", "/v1/feedback", row, FeedbackAnswer)
@@ -142,14 +149,34 @@ class Asking:
         ends it midway, the batches before it were taken: give rows ids of your own to send all of them again.
         """
         total = EventsAnswer(accepted=0, repeated=0, rejected=[], position=0, event_ids=[])
-        named = (_encoded({**row, "event_id": row.get("event_id") or new_event_id()}) for row in rows)
+        named = (_encoded({**row, "event_id": _named(row.get("event_id"))}) for row in rows)
         for batch in _batches(named, BATCH_ROWS):
             total = _added(total, (yield from self._rows(batch)))
         return total
 
+    def item(self, item_id: str) -> Steps[ItemKnown]:
+        """What is known of an item."""
+        return self._call("GET", _item(item_id), None, ItemKnown)
+
+    def put_item(
+        self, item_id: str, attributes: Mapping[str, Any], *, event_id: str | None = None
+    ) -> Steps[ItemAnswer]:
+        """All that is known of the item from now on; it may be recommended at the next request."""
+        return self._call("PUT", _item(item_id), _said(attributes, event_id), ItemAnswer)
+
+    def change_item(
+        self, item_id: str, attributes: Mapping[str, Any], *, event_id: str | None = None
+    ) -> Steps[ItemAnswer]:
+        """Other values for some attributes, None for those that are to go; ``{"available": False}``: out of stock."""
+        return self._call("PATCH", _item(item_id), _said(attributes, event_id), ItemAnswer)
+
+    def retire_item(self, item_id: str, *, event_id: str | None = None) -> Steps[ItemAnswer]:
+        """Never to be shown again; what was known of it is kept."""
+        return self._call("DELETE", f"{_item(item_id)}?event_id={_in_path(_named(event_id))}", None, ItemAnswer)
+
     def similar(self, item_id: str, k: int = 10) -> Steps[SimilarAnswer]:
         """The ``k`` items (1 to 100) nearest to one, by the champion's vectors."""
-        return self._call("GET", f"/v1/items/{_in_path(item_id)}/similar?k={k}", None, SimilarAnswer)
+        return self._call("GET", f"{_item(item_id)}/similar?k={k}", None, SimilarAnswer)
 
     def popular(self, k: int = 10) -> Steps[PopularAnswer]:
         """The ``k`` most popular items (1 to 100)."""
@@ -208,6 +235,19 @@ class Asking:
         )
         failed.__cause__ = error
         return failed
+
+
+def _named(event_id: str | None) -> str:
+    """The id that makes a second try a repeat; made here where none is given."""
+    return event_id or new_event_id()
+
+
+def _said(attributes: Mapping[str, Any], event_id: str | None) -> dict[str, Any]:
+    return {"attributes": dict(attributes), "event_id": _named(event_id)}
+
+
+def _item(item_id: str) -> str:
+    return f"/v1/items/{_in_path(item_id)}"
 
 
 def _new_request_id() -> str:

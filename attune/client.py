@@ -27,6 +27,8 @@ from attune.answers import (
     EventsAnswer,
     Fault,
     FeedbackAnswer,
+    ItemAnswer,
+    ItemKnown,
     ModelAnswer,
     PopularAnswer,
     PopularItem,
@@ -49,6 +51,8 @@ __all__ = [
     "EventsAnswer",
     "Fault",
     "FeedbackAnswer",
+    "ItemAnswer",
+    "ItemKnown",
     "ModelAnswer",
     "PopularAnswer",
     "PopularItem",
@@ -138,6 +142,10 @@ class Client(_Address):
     recommend_many = _method(Asking.recommend_many)
     feedback = _method(Asking.feedback)
     events = _method(Asking.events)
+    item = _method(Asking.item)
+    put_item = _method(Asking.put_item)
+    change_item = _method(Asking.change_item)
+    retire_item = _method(Asking.retire_item)
     similar = _method(Asking.similar)
     popular = _method(Asking.popular)
     state = _method(Asking.state)
@@ -193,6 +201,10 @@ class AsyncClient(_Address):
     recommend_many = _coroutine(Asking.recommend_many)
     feedback = _coroutine(Asking.feedback)
     events = _coroutine(Asking.events)
+    item = _coroutine(Asking.item)
+    put_item = _coroutine(Asking.put_item)
+    change_item = _coroutine(Asking.change_item)
+    retire_item = _coroutine(Asking.retire_item)
     similar = _coroutine(Asking.similar)
     popular = _coroutine(Asking.popular)
     state = _coroutine(Asking.state)

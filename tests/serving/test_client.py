@@ -44,6 +44,24 @@ def test_feedback_counts_once_however_often_it_is_sent(client: Client, endpoint)
     assert (logged.event.kind, logged.event.value) == ("rating", 4.0)
 
 
+def test_the_catalogue_is_kept(client: Client, endpoint) -> None:
+    name = f"typed/{type(client).__name__}"
+    put = client.put_item(name, {"genres": ["typed"], "title": "New"})
+    assert (put.item_id, put.status) == (name, "accepted")
+    assert client.put_item(name, {"genres": ["typed"], "title": "New"}, event_id=put.event_id).status == "repeated"
+    only_it = {"where": {"title": "New", "genres": ["typed", "other"]}}
+    assert name in [one.item_id for one in client.recommend("keeper", k=100, **only_it).items]
+    changed = client.change_item(name, {"available": False, "title": None})
+    assert changed.attributes == {"genres": ["typed"], "available": False}
+    retired = client.retire_item(name)
+    known = client.item(name)
+    assert (known.position, known.shown, known.learned) == (retired.position, False, False)
+    assert client.recommend("keeper", k=100, where={"genres": "typed"}).items == []
+    with pytest.raises(EndpointError, match="nothing is known of") as raised:
+        client.item("never named")
+    assert (raised.value.status, raised.value.field) == (404, "item_id")
+
+
 def test_a_refused_reaction_names_the_field_and_the_reason(client: Client, endpoint) -> None:
     slate = client.recommend("typed-wrong")
     endpoint.slate(slate.slate_id)
