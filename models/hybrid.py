@@ -1,6 +1,7 @@
 """The hybrid: the network's, item-kNN's and popularity's scores, mixed by weights that validation chose.
 
-Beside them, where the hybrid has one, stands the user's preference vector, which moves with every reaction.
+Beside them, where the hybrid has them, stand the user's preference vector, which moves with every reaction of the
+user's, and the live item profile, which moves with everybody's (``attune.item_profile``; whoever asks hands it over).
 """
 
 from collections.abc import Mapping
@@ -15,12 +16,11 @@ from models.contract import Recommender
 from models.history import HistoryBatch
 from models.network.sequence import SequenceRecommender
 from models.ranking.preference import Preference
+from models.ranking.retrieval import LIVE, PREFERENCE
 
 PARTS = ("network", "item-knn", "popularity")
 SOURCES = ("sequence", "item-knn", "popularity")
 """What slates call the parts as sources of candidates."""
-
-PREFERENCE = "preference"
 
 
 class Part(Recommender, Protocol):
@@ -58,8 +58,10 @@ def normalised(scores_BN: np.ndarray, learned: int | None = None) -> np.ndarray:
 class Hybrid:
     """``weights`` (network, item-kNN, popularity) add up to 1; a part of weight 0 is not computed.
 
-    Scores lie in [-1, 1] whoever the user is, so that the policy's temperature means one thing. ``learned`` is how many
-    of the items the parts were fitted to, None for all, see ``extended``.
+    The parts' sum lies in [-1, 1] whoever the user is, so that the policy's temperature means one thing; preference and
+    live profile, in [-1, 1] as well, come on top by weights of their own (``live`` is the latter's, 0 for a hybrid that
+    does not use it). ``learned`` is how many of the items the parts were fitted to, None for all, see ``extended``.
+    Raises ValueError for a weight of the live profile that is negative or not finite.
     """
 
     network: SequenceRecommender
@@ -69,9 +71,12 @@ class Hybrid:
     preference: Preference | None = None
     name: str = "hybrid"
     learned: int | None = None
+    live: float = 0.0
     _popular_1N: np.ndarray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if not (np.isfinite(self.live) and self.live >= 0):
+            raise ValueError(f"the weight of the live profile must be finite and not negative, not {self.live}")
         object.__setattr__(self, "_popular_1N", normalised(self.popularity.weights_N[None], self.learned))
 
     def extended(self, more: Catalogue) -> "Hybrid":
@@ -104,8 +109,13 @@ class Hybrid:
         """``scores`` of users whose ``states`` are known already."""
         return self.mix(self.sources(batch, states_BD), len(batch))
 
-    def sources(self, batch: HistoryBatch, states_BD: np.ndarray) -> dict[str, np.ndarray]:
-        """What each part says, by the name that a slate gives it: (B, N), or (1, N) where it says the same to all."""
+    def sources(
+        self, batch: HistoryBatch, states_BD: np.ndarray, live_1N: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """What each part says, by the name that a slate gives it: (B, N), or (1, N) where it says the same to all.
+
+        ``live_1N`` is what the live profile says of the items at this moment; without it that source is absent.
+        """
         network, knn, popularity = self.weights
         found: dict[str, np.ndarray] = {}
         if network:
@@ -116,6 +126,8 @@ class Hybrid:
             found[SOURCES[1]] = normalised(self.knn.scores(batch), self.learned)
         if popularity:
             found[SOURCES[2]] = self._popular_1N
+        if self.live and live_1N is not None:
+            found[LIVE] = live_1N
         return found
 
     def _preferred(self, preference: Preference, batch: HistoryBatch) -> np.ndarray:
@@ -129,7 +141,7 @@ class Hybrid:
 
     def mix(self, sources: Mapping[str, np.ndarray], users: int) -> np.ndarray:
         """scores_BN: the weighted sum of what ``sources`` gave for so many users."""
-        weights = dict(zip(SOURCES, self.weights, strict=True))
+        weights = {**dict(zip(SOURCES, self.weights, strict=True)), LIVE: self.live}
         if self.preference is not None:
             weights[PREFERENCE] = self.preference.weight
         shape = (users, self._popular_1N.shape[1])
@@ -141,7 +153,8 @@ class Hybrid:
         """What ``restore`` needs beside the tensors, as JSON values."""
         return {
             "weights": list(self.weights),
-            **({"preference": self.preference.settings()} if self.preference else {}),
+            **({PREFERENCE: self.preference.settings()} if self.preference else {}),
+            **({LIVE: self.live} if self.live else {}),
             **{name: part.settings() for name, part in zip(PARTS, self.parts, strict=True)},
         }
 
@@ -164,7 +177,8 @@ class Hybrid:
             ItemKnn.restore(settings["item-knn"], own("item-knn")),
             Popularity.restore(settings["popularity"], own("popularity")),
             (float(network), float(knn), float(popularity)),
-            Preference.restore(settings["preference"]) if "preference" in settings else None,
+            Preference.restore(settings[PREFERENCE]) if PREFERENCE in settings else None,
+            live=float(settings.get(LIVE, 0.0)),
         )
 
 

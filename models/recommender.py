@@ -17,7 +17,7 @@ from models.contract import Recommender
 from models.history import HISTORY_LIMIT, KIND_INDEX, HistoryBatch
 from models.network.sequence import gap_buckets
 from models.ranking.policy import Allowed, Drawn, Lot, PlackettLuce
-from models.ranking.retrieval import Candidates, gather
+from models.ranking.retrieval import LIVE, Candidates, gather
 
 CHAMPION = "champion"
 POPULARITY = "popularity"
@@ -33,8 +33,12 @@ UNKNOWN_USER_STATS = np.full(len(USER_STATS), np.nan, np.float32)
 class Mixture(Protocol):
     """A recommender of several sources (``models.hybrid.Hybrid`` is one): each can be asked on its own."""
 
+    @property
+    def live(self) -> float: ...
     def states(self, batch: HistoryBatch) -> np.ndarray: ...
-    def sources(self, batch: HistoryBatch, states_BD: np.ndarray) -> dict[str, np.ndarray]: ...
+    def sources(
+        self, batch: HistoryBatch, states_BD: np.ndarray, live_1N: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]: ...
     def mix(self, sources: Mapping[str, np.ndarray], users: int) -> np.ndarray: ...
 
 
@@ -133,12 +137,16 @@ def recommend(
     return recommend_many(bundle, [Asked(state, user_stats, request, allowed=allowed)])[0]
 
 
-def recommend_many(bundle: Served, asked: Sequence[Asked], users: Users | None = None) -> list[Recommendation]:
+def recommend_many(
+    bundle: Served, asked: Sequence[Asked], users: Users | None = None, live_1N: np.ndarray | None = None
+) -> list[Recommendation]:
     """A slate for each question: score everything, remove what may not come back, gather candidates, draw.
 
     Each is the slate that the question alone would have got. A user without any usable history is served by the
     bundle's popularity, and ``served_by`` says so. As many items come back as are asked for, unless fewer are left.
-    ``users`` is what ``encode`` gave for these questions.
+    ``users`` is what ``encode`` gave for these questions. ``live_1N`` (float32, in [-1, 1]) is what everybody says of
+    the catalogue's items at this moment, by ``attune.item_profile``; without it that source is absent, as it is where
+    models are judged. A bundle with a weight for it adds it to its popularity as well: who is new is shown hits too.
     """
     users = users or encode(bundle, asked)
     known_B = users.batch.items_BL[:, -1] > 0
@@ -146,7 +154,8 @@ def recommend_many(bundle: Served, asked: Sequence[Asked], users: Users | None =
     for recommender, name, mask_B in ((bundle.hybrid, CHAMPION, known_B), (bundle.popularity, POPULARITY, ~known_B)):
         rows = np.flatnonzero(mask_B)
         if len(rows):
-            sources, mixed_BN = _scored(recommender, users.batch.select(rows), users.states_BD[rows])
+            part = Users(users.batch.select(rows), users.states_BD[rows])
+            sources, mixed_BN = _scored(bundle, recommender, part, live_1N)
             group = [asked[place] for place in rows.tolist()]
             found.update(zip(rows.tolist(), _slates(bundle, group, sources, mixed_BN, name), strict=True))
     return [found[place] for place in range(len(asked))]
@@ -186,14 +195,17 @@ def _keys(asked: Sequence[Asked], batch: HistoryBatch) -> list[Hashable]:
 
 
 def _scored(
-    recommender: Recommender, batch: HistoryBatch, states_BD: np.ndarray
+    bundle: Served, recommender: Recommender, users: Users, live_1N: np.ndarray | None
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """What the sources say, and all of it mixed."""
     if isinstance(recommender, Mixture):
-        sources = recommender.sources(batch, states_BD)
-        return sources, recommender.mix(sources, len(batch))
-    scores_BN = recommender.scores(batch)
-    return {recommender.name: scores_BN}, scores_BN
+        sources = recommender.sources(users.batch, users.states_BD, live_1N)
+        return sources, recommender.mix(sources, len(users.batch))
+    scores_BN = recommender.scores(users.batch)
+    weight = bundle.hybrid.live if isinstance(bundle.hybrid, Mixture) else 0.0
+    if not weight or live_1N is None:
+        return {recommender.name: scores_BN}, scores_BN
+    return {recommender.name: scores_BN, LIVE: live_1N}, scores_BN + np.float32(weight) * live_1N
 
 
 def _slates(

@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from models.recommender import POPULARITY, Asked, PopularityAlone, Recommendation, Request, encode, recommend_many
 from serving.champion import Champion
 from serving.shop_keeper import Offer
@@ -51,4 +53,14 @@ def by_counts(question: Question) -> Recommendation:
 def _ranked(champion: Champion, questions: Sequence[Question]) -> list[Recommendation]:
     served = questions[0].offer.shop.served
     asked = [question.asked for question in questions]
-    return recommend_many(served, asked, encode(served, asked, champion.vectors))
+    live_1N = fitting(champion.shelf.live_1N, len(served.catalogue))
+    return recommend_many(served, asked, encode(served, asked, champion.vectors), live_1N)
+
+
+def fitting(live_1N: np.ndarray | None, count: int) -> np.ndarray | None:
+    """For a shop of so many items: nothing is known of those that came since, and those that it lacks are cut off."""
+    if live_1N is None or live_1N.shape[1] == count:
+        return live_1N
+    found_1N = np.zeros((1, count), np.float32)
+    found_1N[:, : live_1N.shape[1]] = live_1N[:, :count]
+    return found_1N

@@ -173,10 +173,15 @@ class Masks:
 
 
 class Shelf:
-    """A model and the shop that was last made of it; whoever keeps the shop puts another in its place."""
+    """A model and the shop that was last made of it; whoever keeps the shop puts another in its place.
+
+    ``live_1N`` is what everybody says of its items at this moment, read-only; None as long as nobody has looked. It may
+    be of an earlier or a later shop than the one that lies here: items never change their places on a shelf.
+    """
 
     def __init__(self, served: Extendable) -> None:
         self.shop = Shop.bare(served)
+        self.live_1N: np.ndarray | None = None
 
 
 def is_hidden(attributes: Attributes) -> bool:

@@ -16,8 +16,14 @@ MIX = "mix"
 NEW = "new"
 """The source of items that nobody had used when the model was trained: the best of them by the mixed score."""
 
-QUOTAS: Mapping[str, int] = {"sequence": 20, "preference": 10, "item-knn": 20, "popularity": 5, NEW: 5}
+PREFERENCE, LIVE = "preference", "live"
+"""The sources that move with what was just said: by the user, and by everybody."""
+
+QUOTAS: Mapping[str, int] = {"sequence": 20, PREFERENCE: 10, "item-knn": 20, "popularity": 5, LIVE: 10, NEW: 5}
 """How many candidates each source names, of the policy's depth."""
+
+SILENT_AT_ZERO = frozenset({PREFERENCE, LIVE})
+"""Sources whose 0 says that nothing is known of an item: they name only what stands above it."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,11 @@ def gather(
             best = _shared_best(scores_BN, quota, masked_BN, removed)
         else:
             best = top_k_rows(mask(scores_BN, rows, places), quota)
+        if name in SILENT_AT_ZERO:
+            shape = (len(best), scores_BN.shape[1])
+            best = [
+                found[row_N[found] > 0] for found, row_N in zip(best, np.broadcast_to(scores_BN, shape), strict=True)
+            ]
         _name(named, best, depths, name)
     if new is not None:
         _name(named, [new[best] for best in top_k_rows(masked_BN[:, new], QUOTAS[NEW])], depths, NEW)

@@ -47,7 +47,7 @@ def test_a_row_without_opinion_is_zero():
 
 
 def test_the_mix_is_the_weighted_sum_of_its_parts(trained_on_tastes: Trained):
-    hybrid = replace(trained_on_tastes.hybrid, weights=(0.2, 0.5, 0.3))
+    hybrid = replace(trained_on_tastes.hybrid, weights=(0.2, 0.5, 0.3), preference=None)
     batch = said([1, 20], "like", 1.0)
     expected = sum(w * normalised(p.scores(batch)) for p, w in zip(hybrid.parts, hybrid.weights, strict=True))
     np.testing.assert_allclose(hybrid.scores(batch), expected, atol=1e-6)
@@ -131,3 +131,27 @@ def test_a_preference_joins_the_mix_and_travels_with_the_hybrid(trained_on_taste
     again = Hybrid.restore(trained_on_tastes.catalogue, hybrid.settings(), hybrid.tensors())
     np.testing.assert_allclose(again.scores(batch), hybrid.scores(batch), atol=1e-6)
     assert Hybrid.restore(trained_on_tastes.catalogue, plain.settings(), plain.tensors()).preference is None
+
+
+def test_the_live_profile_is_a_source_of_its_own_weight_and_travels_with_the_hybrid(trained_on_tastes: Trained):
+    plain = replace(trained_on_tastes.hybrid, preference=None, live=0.0)
+    hybrid = replace(plain, live=0.2)
+    batch = said([1, 20, 3], "like", 1.0)
+    live_1N = np.linspace(-1, 1, len(trained_on_tastes.catalogue), dtype=np.float32)[None]
+    states_BD = hybrid.states(batch)
+    sources = hybrid.sources(batch, states_BD, live_1N)
+    assert sources["live"] is live_1N
+    np.testing.assert_allclose(hybrid.mix(sources, 1), plain.scores(batch) + 0.2 * live_1N, atol=1e-6)
+    assert "live" not in hybrid.sources(batch, states_BD)
+    assert "live" not in plain.sources(batch, states_BD, live_1N)
+    np.testing.assert_array_equal(hybrid.scores(batch), plain.scores(batch))
+    again = Hybrid.restore(trained_on_tastes.catalogue, hybrid.settings(), hybrid.tensors())
+    assert again.live == 0.2
+    assert "live" not in plain.settings()
+    assert Hybrid.restore(trained_on_tastes.catalogue, plain.settings(), plain.tensors()).live == 0
+
+
+@pytest.mark.parametrize("weight", [-0.1, np.nan, np.inf])
+def test_a_weight_of_the_live_profile_that_cannot_be_is_refused(trained_on_tastes: Trained, weight: float):
+    with pytest.raises(ValueError, match="live profile"):
+        replace(trained_on_tastes.hybrid, live=weight)

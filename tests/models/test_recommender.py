@@ -213,3 +213,27 @@ def test_vectors_that_were_kept_hold_for_what_a_bundle_is_extended_to(bundle_fol
     found = encode(extended, asked, kept)
     assert len(kept) == 3, "whose events the bundle came to know is looked at anew, the other user is not"
     np.testing.assert_allclose(found.states_BD, encode(extended, asked).states_BD, atol=1e-6)
+
+
+def test_what_everybody_says_moves_scores_and_names_candidates_of_those_with_a_history_and_without(
+    bundle_folder,
+) -> None:
+    plain = Bundle.load(bundle_folder)
+    bundle = replace(plain, hybrid=replace(plain.hybrid, live=0.2))
+    count = len(bundle.catalogue)
+    live_1N = np.zeros((1, count), np.float32)
+    hit, flop = count - 1, count - 2
+    live_1N[0, [hit, flop]] = 0.9, -0.9
+    rows = [("u", item_id, "like", None, place + 1) for place, item_id in enumerate(bundle.catalogue.item_ids[:3])]
+    for state, served_by in ((state_of(rows), "champion"), (empty("nobody"), "popularity")):
+        asked = [Asked(state, None, Request(5, NOW, seed=1))]
+        silent, heard = recommend_many(bundle, asked)[0], recommend_many(bundle, asked, live_1N=live_1N)[0]
+        assert recommend_many(plain, asked, live_1N=live_1N) == [silent]
+        assert heard.served_by == silent.served_by == served_by
+        before, after = ({one.item_id: one.score for one in slate.candidates} for slate in (silent, heard))
+        ids = bundle.catalogue.item_ids
+        assert after[ids[hit]] == pytest.approx(before.get(ids[hit], after[ids[hit]] - 0.18) + 0.18, abs=1e-5)
+        moved = {name for name in before.keys() & after.keys() if before[name] != pytest.approx(after[name], abs=1e-5)}
+        assert moved <= {ids[hit], ids[flop]}
+        assert next(one.source for one in heard.candidates if one.item_id == ids[hit]) != "mix"
+        assert "live" not in {one.source for one in silent.candidates}

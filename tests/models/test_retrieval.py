@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from models.ranking.retrieval import MIX, NEW, QUOTAS, Candidates, gather, top_k, without
 
 SCORES = st.lists(st.integers(-3, 3), min_size=1, max_size=30)
-PARTS = ("sequence", "preference", "item-knn", "popularity")
+PARTS = ("sequence", "preference", "item-knn", "popularity", "live")
 
 
 def gathered(
@@ -96,3 +96,17 @@ def test_users_are_searched_for_together_as_each_alone(size: int, depths: list[i
         alone = gathered(mixed_BN[row], own, depth, removed[row], new.tolist())
         assert found.places_C.tolist() == alone.places_C.tolist()
         assert found.sources_C == alone.sources_C
+
+
+@pytest.mark.parametrize("source", ["preference", "live"])
+def test_of_whom_nothing_is_known_nobody_is_named(source: str) -> None:
+    mixed_N, _ = world(300)
+    said_N = np.zeros(300, np.float32)
+    said_N[[7, 11, 13]] = 0.5, -0.5, 0.1
+    for scores_BN in (said_N[None], np.stack([said_N, -said_N])):
+        found = gather(np.stack([mixed_N] * 2), {source: scores_BN}, [100, 100], [np.zeros(0, np.int64)] * 2)
+        named = [
+            {place for place, name in zip(one.places_C.tolist(), one.sources_C, strict=True) if name == source}
+            for one in found
+        ]
+        assert named == [{7, 13}, {7, 13} if len(scores_BN) == 1 else {11}]
