@@ -42,6 +42,7 @@ from serving.ranking import Question, rank
 from serving.reading import Reading
 from serving.reading_routes import reading_routes
 from serving.recommending import Recommending
+from serving.rehearsal import Rehearsal
 from serving.routes import hot_routes, steward_routes
 from serving.schemas import ModelAnswer
 from serving.shop_keeper import ShopKeeper
@@ -84,6 +85,7 @@ class Rooms:
     guard: Guard
     watch: ChampionWatch
     keeper: ShopKeeper
+    rehearsal: Rehearsal
     snapshots: Snapshots
     states: RecentStates
     commit: GroupCommit
@@ -138,7 +140,7 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     states = StateReader(rooms.snapshots, rooms.states, rooms.metrics, rooms.features, rooms.tails)
     recommending = Recommending(
         rooms.watch, states, rooms.model, rooms.signer, rooms.slates, rooms.commit, rooms.metrics,
-        parts.clock, settings.answer_seconds,
+        parts.clock, settings.answer_seconds, rooms.rehearsal,
     )  # fmt: skip
     describe = partial(_describe, settings.endpoint, parts.event_log.log_id(), rooms.watch)
     accepting = Accepting(
@@ -158,12 +160,16 @@ def _furnish(settings: Settings, parts: Parts) -> Rooms:
     commit = GroupCommit(parts.event_log, metrics.count_slates)
     metrics.slate_queue.set_function(lambda: commit.offers)
     keeper = ShopKeeper(parts.event_log)
+    rehearsal = Rehearsal(parts.clock, TOGETHER)
     snapshots = Snapshots(parts.open_store)
     return Rooms(
         metrics=metrics,
         guard=Guard.of(settings, metrics),
-        watch=ChampionWatch(settings, parts.event_log, parts.promotions, parts.downloads, metrics, parts.clock, keeper),
+        watch=ChampionWatch(
+            settings, parts.event_log, parts.promotions, parts.downloads, metrics, parts.clock, keeper, rehearsal
+        ),
         keeper=keeper,
+        rehearsal=rehearsal,
         snapshots=snapshots,
         states=RecentStates(settings.cached_users),
         commit=commit,

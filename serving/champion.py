@@ -1,8 +1,8 @@
 """Follows the promotions table and holds the one model that answers.
 
 A watcher thread looks for a new champion off the request path. Its bundle is fetched, verified, compared with its
-golden outputs and warmed before one reference moves; a request captures the reference once, so no answer mixes
-versions. A bundle that fails leaves the old one in place.
+golden outputs and rehearsed on recorded requests before one reference moves; a request captures the reference once, so
+no answer mixes versions. A bundle that fails leaves the old one in place.
 """
 
 import logging
@@ -18,14 +18,11 @@ import numpy as np
 from cachetools import LRUCache
 
 from attune.clock import Clock
-from attune.columns import USER_STATS
 from attune.errors import AttuneError, BundleError, EventLogError, ModelError
 from attune.event_log import EventLog
 from attune.promotions import Promotion, Promotions
 from attune.settings import Settings
-from attune.user_state import empty
 from models.bundle import Bundle
-from models.recommender import Request, recommend
 from serving.metrics import Metrics
 from serving.popular import Popular
 from serving.shop import Shelf
@@ -78,6 +75,14 @@ class Champion:
         return self.promotion.version
 
 
+class Rehearses(Protocol):
+    """The part of ``serving.rehearsal.Rehearsal`` that comes before a swap."""
+
+    def play(self, champion: Champion) -> int:
+        """Have it answer what others were asked, which warms it. Raises BundleError where it cannot."""
+        ...
+
+
 class ChampionWatch:
     """``champion`` and ``popular`` are replaced whole, by the watcher alone; readers take them once a request."""
 
@@ -90,6 +95,7 @@ class ChampionWatch:
         metrics: Metrics,
         clock: Clock,
         keeper: ShopKeeper,
+        rehearsal: Rehearses,
     ) -> None:
         self.champion: Champion | None = None
         self.popular: Popular | None = None
@@ -100,6 +106,7 @@ class ChampionWatch:
         self._metrics = metrics
         self._clock = clock
         self._keeper = keeper
+        self._rehearsal = rehearsal
         self._refused: tuple[int, int] = (-1, 0)  # fence of the promotion that could not be loaded, times tried
         self._retry_at = 0.0
         self._popular_at = 0.0
@@ -202,18 +209,20 @@ class ChampionWatch:
         if not promoted.is_of(promoted.version, bundle.digest):
             raise BundleError(f"{folder} is not the bundle that was promoted as version {promoted.version}")
         bundle.verify_golden()
-        unknown = np.full(len(USER_STATS), np.nan, np.float32)
-        recommend(bundle, empty("warm-up"), unknown, Request(k=10, seed=0, now=self._clock()))
         return bundle
 
     def _swap(self, promotion: Promotion, bundle: Bundle) -> None:
-        before = self.champion
         kept = self._settings.cached_users
         vectors: LRUCache[Hashable, np.ndarray] | None = LRUCache(kept) if kept else None
-        self.champion = Champion(promotion, bundle, self._clock(), vectors, self._stocked(Shelf(bundle)))
+        shelf = self._stocked(Shelf(bundle))
+        ready = Champion(promotion, bundle, self._clock(), vectors, shelf)
+        rehearsed = self._rehearsal.play(ready)
+        self._stocked(shelf)
+        before, self.champion = self.champion, replace(ready, loaded_at=self._clock())
         self._metrics.swaps.inc()
         self._metrics.set_version(promotion.version)
-        log.info("version %s answers now, after %s", promotion.version, before.version if before else "popularity")
+        after = before.version if before else "popularity"
+        log.info("version %s answers now, after %s; rehearsed on %d requests", promotion.version, after, rehearsed)
 
     def _stocked(self, shelf: Shelf) -> Shelf:
         """The shelf, with what the log says of the items by now: what comes later costs a request little."""

@@ -14,6 +14,7 @@ from serving.lanes import Overloaded
 from serving.metrics import Metrics
 from serving.popular import Popular
 from serving.ranking import Question, by_counts
+from serving.rehearsal import Rehearsal
 from serving.schemas import RecommendAnswer, RecommendRequest, ShownItem
 from serving.shop import Shop
 from serving.shop_keeper import Choice, Offer
@@ -39,6 +40,7 @@ class Recommending:
         metrics: Metrics,
         clock: Clock,
         seconds: float,
+        rehearsal: Rehearsal,
     ) -> None:
         self._watch = watch
         self._states = states
@@ -50,6 +52,7 @@ class Recommending:
         self._metrics = metrics
         self._clock = clock
         self._seconds = seconds
+        self._rehearsal = rehearsal
 
     async def answer(self, asked: RecommendRequest) -> RecommendAnswer:
         """The slate for one request."""
@@ -68,6 +71,7 @@ class Recommending:
         self._metrics.stages.labels("slate").observe(time.perf_counter() - ranked)
         self._metrics.served.labels(answer.served_by).inc()
         self._metrics.effect.shown(answer.user_id, answer.state_position)
+        self._rehearsal.remember(known, request, asked.where)
         return answer
 
     async def _ranked(self, question: Question, started: float) -> Recommendation:

@@ -346,8 +346,11 @@ def endpoint_process(template: Template, tmp_path: Path) -> Iterator[Callable[..
             process.kill()
 
 
-def planted(chance: np.random.Generator) -> TrainingSet:
-    """Sixty people, each of whom clicks on most items of one of the groups a, b and c."""
+def planted(chance: np.random.Generator, edition: str = "") -> TrainingSet:
+    """Sixty people, each of whom clicks on most items of one of the groups a, b and c.
+
+    An edition calls the items by other titles, and has some more that nobody clicked on.
+    """
     items = [f"{group}-{number}" for group in "abc" for number in range(8)]
     rows = [
         (f"p{person}", f"{'abc'[person % 3]}-{number}", NOW + (person * 10 + step) * HOUR)
@@ -357,17 +360,23 @@ def planted(chance: np.random.Generator) -> TrainingSet:
     events = pd.DataFrame(rows, columns=["user_id", "item_id", "event_timestamp"]).sort_values("event_timestamp")
     events = events.assign(position=range(1, len(events) + 1), kind="click", value=np.nan, reward=1.0)
     events["event_id"] = [f"e{position}" for position in events.position]
-    frame = pd.DataFrame({"item_id": items, "title": [f"Title of {item}" for item in items]})
-    frame = frame.assign(year=np.nan, genres=[[item[0]] for item in items])
+    genres = [[item[0]] for item in items]
+    if edition:
+        items += [f"{edition}-{number}" for number in range(4)]
+        genres += [["a"]] * 4
+    frame = pd.DataFrame(
+        {"item_id": items, "title": [f"Title of {item}{edition and ' in '}{edition}" for item in items]}
+    )
+    frame = frame.assign(year=np.nan, genres=genres)
     events[[*USER_STATS, *ITEM_STATS]] = np.nan
     frame[list(ITEM_STATS)] = np.nan
     window = {"feature_service": "training_v1", "digest": "0" * 64, "rows": len(events)}
     return TrainingSet.from_frames(events, frame, window)
 
 
-def made_bundle(folder: Path, seed: int, weights: tuple[float, float, float]) -> Path:
+def made_bundle(folder: Path, seed: int, weights: tuple[float, float, float], edition: str = "") -> Path:
     """A bundle of real parts over the planted world; the network is left as it was drawn."""
-    training_set = planted(np.random.default_rng(11))
+    training_set = planted(np.random.default_rng(11), edition)
     catalogue = training_set.catalogue
     torch.manual_seed(seed)
     attributes = ItemAttributes.of(catalogue)
@@ -382,6 +391,12 @@ def made_bundle(folder: Path, seed: int, weights: tuple[float, float, float]) ->
     provenance = Provenance({}, training_set.window, upto, upto, seed, 0)
     golden = golden_batch(training_set, upto, catalogue)
     return save_bundle(folder, hybrid, catalogue, PlackettLuce(0.1), provenance, golden)
+
+
+@pytest.fixture(scope="session")
+def make_bundle() -> Callable[..., Path]:
+    """``made_bundle``, for tests with bundles of their own."""
+    return made_bundle
 
 
 @pytest.fixture(scope="session")

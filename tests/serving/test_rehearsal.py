@@ -1,0 +1,154 @@
+"""A model that is to take over answers first what others were asked; where it cannot, it does not take over."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from cachetools import LRUCache
+
+from attune.errors import BundleError
+from attune.events import Interaction, Logged
+from attune.promotions import Promotion
+from attune.user_state import empty, fold
+from models.bundle import Bundle
+from models.recommender import UNKNOWN_USER_STATS, Request
+from serving.champion import Champion
+from serving.ranking import Question, rank
+from serving.rehearsal import QUESTIONS, Rehearsal
+from serving.shop import Shelf
+from serving.shop_keeper import Choice, Offer
+from serving.state import Known
+
+TOGETHER = 16
+NOW = 1_700_000_000_000_000
+
+
+@pytest.fixture
+def bundle(bundles) -> Bundle:
+    return Bundle.load(bundles["first"])
+
+
+@pytest.fixture
+def rehearsal() -> Rehearsal:
+    return Rehearsal(lambda: NOW, TOGETHER)
+
+
+def champion_of(bundle, fence: int = 1) -> Champion:
+    return Champion(
+        Promotion(fence, "default", "2", "1", "promote", "", "", 0), bundle, 0, LRUCache(100), Shelf(bundle)
+    )
+
+
+def known(user_id: str, *items: str) -> Known:
+    events = [
+        Logged(
+            position=position,
+            logged_at=NOW,
+            event=Interaction(
+                event_id=f"{user_id}-{position}",
+                event_timestamp=NOW - 9,
+                user_id=user_id,
+                item_id=item_id,
+                kind="click",
+            ),
+        )
+        for position, item_id in enumerate(items, start=1)
+    ]
+    return Known(fold(empty(user_id), events), UNKNOWN_USER_STATS)
+
+
+class Counted:
+    """A bundle's recommender that keeps how many users its network was asked for at once."""
+
+    def __init__(self, hybrid) -> None:
+        self._hybrid = hybrid
+        self.sizes: list[int] = []
+
+    def states(self, batch):
+        self.sizes.append(len(batch))
+        return self._hybrid.states(batch)
+
+    def __getattr__(self, name: str):
+        return getattr(self._hybrid, name)
+
+
+def test_it_remembers_the_latest_question_of_the_latest_users(rehearsal, bundle) -> None:
+    for number in range(QUESTIONS + 10):
+        rehearsal.remember(known(f"u{number}", "a-0"), Request(k=5, now=NOW), {})
+    rehearsal.remember(known("u10", "a-0"), Request(k=5, now=NOW), {})
+    assert rehearsal.remembered == QUESTIONS
+    rehearsal.remember(known("another", "a-0"), Request(k=5, now=NOW), {})
+    assert rehearsal.remembered == QUESTIONS
+    ready = champion_of(bundle)
+    assert rehearsal.play(ready) == QUESTIONS
+    users = {key[0] for key in ready.vectors}
+    assert "u10" in users, "it asked again"
+    assert "u11" not in users
+
+
+def test_every_size_of_group_is_played_and_the_first_request_finds_its_vector(rehearsal, bundle) -> None:
+    counted = Counted(bundle.hybrid)
+    ready = champion_of(replace(bundle, hybrid=counted))
+    people = [known(f"u{number}", "a-0", f"b-{number % 8}") for number in range(20)]
+    for one in people:
+        rehearsal.remember(one, Request(k=5, now=NOW), {"genres": ["a", "b"]})
+    rehearsal.play(ready)
+    assert counted.sizes == [1, 2, 4, 8, 16, 16, 4]
+    counted.sizes.clear()
+    offer = Offer.of(Choice(ready.shelf, {}))
+    slates = rank([Question(ready, offer, one, Request(k=5, now=NOW + 1)) for one in people[:3]])
+    assert counted.sizes == []
+    assert [len(one.shown) for one in slates] == [5] * 3
+
+
+def test_before_anybody_asked_nobodys_request_is_played(rehearsal, bundle) -> None:
+    counted = Counted(bundle.hybrid)
+    assert rehearsal.play(champion_of(replace(bundle, hybrid=counted))) == 0
+    assert counted.sizes == [1, 2, 4, 8, 16, 1]
+
+
+def test_questions_with_little_left_are_no_fault(rehearsal, bundle) -> None:
+    most = tuple(bundle.catalogue.item_ids[:-3])
+    rehearsal.remember(known("u", "a-0"), Request(k=10, now=NOW, exclude=(*most, "no-such-item")), {})
+    rehearsal.remember(known("v", "a-0"), Request(k=10, now=NOW), {"genres": "no-such-genre"})
+    assert rehearsal.play(champion_of(bundle)) == 2
+
+
+class Faulty:
+    """A policy that draws as the bundle's own does, and then spoils it."""
+
+    def __init__(self, policy, spoil) -> None:
+        self._policy, self._spoil = policy, spoil
+
+    def draw_many(self, lots):
+        return [self._spoil(one) for one in self._policy.draw_many(lots)]
+
+    def __getattr__(self, name: str):
+        return getattr(self._policy, name)
+
+
+def raise_it(_):
+    raise RuntimeError("no such table")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (raise_it, "no such table"),
+        (lambda drawn: replace(drawn, places_K=drawn.places_K[:2], propensities_K=drawn.propensities_K[:2]), "2 items"),
+        (lambda drawn: replace(drawn, propensities_K=drawn.propensities_K * np.nan), "is no number"),
+    ],
+)
+def test_a_model_that_answers_wrongly_is_refused_and_asked_the_same_again(rehearsal, bundle, spoil, said) -> None:
+    broken = replace(bundle, policy=Faulty(bundle.policy, spoil))
+    rehearsal.remember(known("u", "a-0"), Request(k=5, now=NOW), {})
+    with pytest.raises(BundleError, match=re.escape(said)):
+        rehearsal.play(champion_of(broken))
+    for number in range(QUESTIONS):
+        rehearsal.remember(known(f"v{number}", "a-0"), Request(k=5, now=NOW), {})
+    again, other = champion_of(bundle), champion_of(bundle, fence=2)
+    rehearsal.play(again)
+    assert "u" in {key[0] for key in again.vectors}
+    rehearsal.play(other)
+    assert "u" not in {key[0] for key in other.vectors}
