@@ -29,6 +29,7 @@ from serving.shop import AVAILABLE, RETIRED, is_hidden
 log = logging.getLogger(__name__)
 
 SOURCE = "http:/v1/items"
+YEARS = 2**53
 TRIES = 20
 """How often a change is made anew because another came between; those of one process wait for each other."""
 
@@ -156,7 +157,7 @@ def _check_known_names(said: Mapping[str, Any]) -> None:
         AVAILABLE: ("true or false", lambda value: isinstance(value, bool)),
         RETIRED: ("true or false", lambda value: isinstance(value, bool)),
         Columns.TITLE: ("text", lambda value: isinstance(value, str)),
-        Columns.YEAR: ("a number", lambda value: isinstance(value, int | float) and not isinstance(value, bool)),
+        Columns.YEAR: ("a number between -2^53 and 2^53", _is_year),
         Columns.GENRES: ("a list of texts", _is_texts),
     }
     for name, (what, fits) in wanted.items():
@@ -164,6 +165,11 @@ def _check_known_names(said: Mapping[str, Any]) -> None:
         if value is not None and not fits(value):
             field = f"{Columns.ATTRIBUTES}.{name}"
             raise DataContractError(f"{field}: expected {what}", field)
+
+
+def _is_year(value: Any) -> bool:
+    """Whether every reader understands it as the same number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -YEARS <= value <= YEARS
 
 
 def _is_texts(value: Any) -> bool:

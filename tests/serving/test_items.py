@@ -163,6 +163,7 @@ WRONG: list[tuple[Any, str]] = [
     ({"attributes": {"retired": 1}}, "attributes.retired"),
     ({"attributes": {"year": "soon"}}, "attributes.year"),
     ({"attributes": {"year": True}}, "attributes.year"),
+    ({"attributes": {"year": 2**53 + 1}}, "attributes.year"),
     ({"attributes": {"title": 5}}, "attributes.title"),
     ({"attributes": {"genres": "Comedy|Drama"}}, "attributes.genres"),
     ({"attributes": {"genres": ["x", 1]}}, "attributes.genres"),
