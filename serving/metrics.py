@@ -17,6 +17,7 @@ EFFECT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 
 TURNED_AWAY = "Requests refused before their route: no_key, unknown_key, scope, rate, unreadable (the table of keys)."
 SLATES = "Slates for the log: written, retried, refused (queue full), lost."
+PROFILE_LAG = "Log positions that the live item profile lacked when it last looked."
 EFFECT = "From acknowledged feedback to the user's first slate with it, within a minute."
 
 
@@ -57,6 +58,7 @@ class Metrics:
         self.quarantined = counter("attune_quarantined", "Rows put into quarantine, by the field at fault.", ["field"])
         self.slates = counter("attune_slates", SLATES, ["status"])
         self.slate_queue = gauge("attune_slate_queue", "Slates that wait for the log.")
+        self.profile_lag = gauge("attune_item_profile_lag", PROFILE_LAG)
         self.swaps = counter("attune_champion_swaps", "Champions that took over.")
         self.refused_bundles = counter(
             "attune_champion_refused", "Champions that could not be loaded; the old one stayed."
