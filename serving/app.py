@@ -32,6 +32,7 @@ from serving import documentation, errors, request_ids
 from serving.accepting import Accepting
 from serving.batching import Batcher
 from serving.champion import ChampionWatch, Downloads, NoRegistry
+from serving.item_follower import ItemFollower
 from serving.item_routes import item_routes
 from serving.items import Items
 from serving.keys import Guard, Guarded
@@ -45,6 +46,7 @@ from serving.recommending import Recommending
 from serving.rehearsal import Rehearsal
 from serving.routes import hot_routes, steward_routes
 from serving.schemas import ModelAnswer
+from serving.shop import Shelf
 from serving.shop_keeper import ShopKeeper
 from serving.slates import RecentSlates, Signer
 from serving.state import RecentStates, Snapshot, Snapshots, StateReader
@@ -86,6 +88,7 @@ class Rooms:
     watch: ChampionWatch
     keeper: ShopKeeper
     rehearsal: Rehearsal
+    follower: ItemFollower
     snapshots: Snapshots
     states: RecentStates
     commit: GroupCommit
@@ -116,9 +119,10 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         rooms.guard.start()
         rooms.commit.start()
-        for thread in (rooms.features, rooms.tails, rooms.model, rooms.watch):
+        for thread in (rooms.features, rooms.tails, rooms.model, rooms.watch, rooms.follower):
             thread.start()
         yield
+        rooms.follower.close()
         rooms.watch.close()
         for room in (rooms.model, rooms.tails, rooms.features, rooms.writes, rooms.reads):
             room.close()
@@ -162,14 +166,21 @@ def _furnish(settings: Settings, parts: Parts) -> Rooms:
     keeper = ShopKeeper(parts.event_log)
     rehearsal = Rehearsal(parts.clock, TOGETHER)
     snapshots = Snapshots(parts.open_store)
+    watch = ChampionWatch(
+        settings, parts.event_log, parts.promotions, parts.downloads, metrics, parts.clock, keeper, rehearsal
+    )
+
+    def shelves() -> list[Shelf]:
+        champion = watch.champion
+        return [champion.shelf] if champion else []
+
     return Rooms(
         metrics=metrics,
         guard=Guard.of(settings, metrics),
-        watch=ChampionWatch(
-            settings, parts.event_log, parts.promotions, parts.downloads, metrics, parts.clock, keeper, rehearsal
-        ),
+        watch=watch,
         keeper=keeper,
         rehearsal=rehearsal,
+        follower=ItemFollower(parts.event_log, shelves, metrics, parts.clock),
         snapshots=snapshots,
         states=RecentStates(settings.cached_users),
         commit=commit,
