@@ -374,7 +374,13 @@ def planted(chance: np.random.Generator, edition: str = "") -> TrainingSet:
     return TrainingSet.from_frames(events, frame, window)
 
 
-def made_bundle(folder: Path, seed: int, weights: tuple[float, float, float], edition: str = "") -> Path:
+def made_bundle(
+    folder: Path,
+    seed: int,
+    weights: tuple[float, float, float],
+    edition: str = "",
+    spoil: Callable[[ItemKnn], ItemKnn] = lambda knn: knn,
+) -> Path:
     """A bundle of real parts over the planted world; the network is left as it was drawn."""
     training_set = planted(np.random.default_rng(11), edition)
     catalogue = training_set.catalogue
@@ -383,7 +389,7 @@ def made_bundle(folder: Path, seed: int, weights: tuple[float, float, float], ed
     config = SequenceConfig(width=16, blocks=1, heads=2, context=20)
     hybrid = Hybrid(
         SequenceRecommender(SequenceNetwork(config, attributes), attributes.genre_names),
-        ItemKnn.fit(training_set, KnnChoice(50, 5.0, 20, 1.0, 0.5, 20)),
+        spoil(ItemKnn.fit(training_set, KnnChoice(50, 5.0, 20, 1.0, 0.5, 20))),
         Popularity.fit(training_set, 30.0),
         weights,
     )
