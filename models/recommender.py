@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Hashable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,7 +16,7 @@ from models.catalogue import Catalogue
 from models.contract import Recommender
 from models.history import HISTORY_LIMIT, KIND_INDEX, HistoryBatch
 from models.network.sequence import gap_buckets
-from models.ranking.policy import Allowed, Drawn, Lot, PlackettLuce
+from models.ranking.policy import Drawn, Lot, PlackettLuce, Rule
 from models.ranking.retrieval import LIVE, Candidates, gather
 
 CHAMPION = "champion"
@@ -24,6 +24,9 @@ POPULARITY = "popularity"
 
 Kept = MutableMapping[Hashable, np.ndarray]
 """What the network said of users: states (D,) by key, see ``encode``."""
+
+DEEPER = 8
+"""How many times as deep the next search is where a rule left a slate short."""
 
 NOTHING = np.zeros(0, np.int64)
 UNKNOWN_USER_STATS = np.full(len(USER_STATS), np.nan, np.float32)
@@ -96,15 +99,15 @@ class Asked:
     """One question: for whom, and what.
 
     ``user_stats`` has shape (F,), NaN or None where unknown. ``removed`` are places of the catalogue that may not
-    come back, beside what the user saw and excludes. ``allowed`` is a rule over the candidates, see
-    ``models.ranking.policy``.
+    come back, beside what the user saw and excludes. ``rule`` is asked once the candidates are known, and
+    again for each deeper search.
     """
 
     state: UserState
     user_stats: np.ndarray | None
     request: Request
     removed: np.ndarray = field(default_factory=lambda: NOTHING)
-    allowed: Allowed | None = None
+    rule: Rule | None = None
 
 
 @dataclass(frozen=True)
@@ -131,10 +134,10 @@ def recommend(
     state: UserState,
     user_stats: np.ndarray | None,
     request: Request,
-    allowed: Allowed | None = None,
+    rule: Rule | None = None,
 ) -> Recommendation:
     """A slate for one user; see ``recommend_many``."""
-    return recommend_many(bundle, [Asked(state, user_stats, request, allowed=allowed)])[0]
+    return recommend_many(bundle, [Asked(state, user_stats, request, rule=rule)])[0]
 
 
 def recommend_many(
@@ -143,7 +146,8 @@ def recommend_many(
     """A slate for each question: score everything, remove what may not come back, gather candidates, draw.
 
     Each is the slate that the question alone would have got. A user without any usable history is served by the
-    bundle's popularity, and ``served_by`` says so. As many items come back as are asked for, unless fewer are left.
+    bundle's popularity, and ``served_by`` says so. As many items come back as are asked for, unless fewer are left or
+    a rule lets none of those that are left follow (``models.ranking.rules`` says when a rule can end a slate early).
     ``users`` is what ``encode`` gave for these questions. ``live_1N`` (float32, in [-1, 1]) is what everybody says of
     the catalogue's items at this moment, by ``attune.item_profile``; without it that source is absent, as it is where
     models are judged. A bundle with a weight for it adds it to its popularity as well: who is new is shown hits too.
@@ -216,21 +220,72 @@ def _slates(
     removed = [_removed(catalogue, one) for one in asked]
     found = gather(mixed_BN, sources, depths, removed, catalogue.new_places)
     seeds = [secrets.randbits(53) if one.request.seed is None else one.request.seed for one in asked]
-    lots = [
-        Lot(
-            scores_C=mixed_N[candidates.places_C],
-            k=one.request.k,
-            rng=np.random.default_rng(seed),
-            allowed=one.allowed,
-            keys_C=candidates.places_C,
-            vectors_CD=bundle.likeness_ND[candidates.places_C] if policy.diversity else None,
-        )
-        for one, candidates, mixed_N, seed in zip(asked, found, mixed_BN, seeds, strict=True)
-    ]
-    return [
-        _recommendation(catalogue, candidates, lot, drawn, {**policy.describe(), "seed": seed}, served_by, one)
-        for candidates, lot, drawn, seed, one in zip(found, lots, policy.draw_many(lots), seeds, asked, strict=True)
-    ]
+    lots = [_lot(bundle, *one) for one in zip(asked, found, mixed_BN, seeds, strict=True)]
+    slates = []
+    for row, drawn in enumerate(policy.draw_many(lots)):
+        one, slate = asked[row], _Slate(policy, found[row], lots[row], drawn)
+        if one.rule is not None and len(drawn.places_K) < one.request.k:
+            own = {name: said[row : row + 1] if len(said) > 1 else said for name, said in sources.items()}
+            slate = _deepened(bundle, one, slate, own, mixed_BN[row : row + 1], removed[row], seeds[row])
+        slates.append(_recommendation(catalogue, slate, seeds[row], served_by, one))
+    return slates
+
+
+@dataclass(frozen=True)
+class _Slate:
+    """What was drawn, from what, by which policy."""
+
+    policy: PlackettLuce
+    found: Candidates
+    lot: Lot
+    drawn: Drawn
+
+
+def _lot(bundle: Served, asked: Asked, found: Candidates, mixed_N: np.ndarray, seed: int) -> Lot:
+    return Lot(
+        scores_C=mixed_N[found.places_C],
+        k=asked.request.k,
+        rng=np.random.default_rng(seed),
+        allowed=None if asked.rule is None else asked.rule(found.places_C),
+        keys_C=found.places_C,
+        vectors_CD=bundle.likeness_ND[found.places_C] if bundle.policy.diversity else None,
+    )
+
+
+def _deepened(
+    bundle: Served,
+    asked: Asked,
+    slate: _Slate,
+    sources: Mapping[str, np.ndarray],
+    mixed_1N: np.ndarray,
+    removed: np.ndarray,
+    seed: int,
+) -> _Slate:
+    """The slate of a question alone, by deeper and deeper searches, until it is full or nothing that is left fits.
+
+    Each is drawn anew under the same seed, and its policy names the depth. Under one cap on items of one value each
+    the depth follows from the candidates alone, and the propensities are those of the whole answer; otherwise they
+    are those of the draw at that depth, since whether it was needed depends on the draw before.
+    """
+    depth = max(bundle.policy.depth, asked.request.k)
+    left = np.setdiff1d(np.arange(len(bundle.catalogue)), removed)
+    while len(slate.drawn.places_K) < asked.request.k and depth < len(left) and _fits(asked, left, slate):
+        depth = min(DEEPER * depth, len(left))
+        policy = replace(bundle.policy, depth=depth)
+        (found,) = gather(mixed_1N, sources, [depth], [removed], bundle.catalogue.new_places)
+        lot = _lot(bundle, asked, found, mixed_1N[0], seed)
+        slate = _Slate(policy, found, lot, policy.draw_many([lot])[0])
+    return slate
+
+
+def _fits(asked: Asked, left: np.ndarray, slate: _Slate) -> bool:
+    """Whether any item that is left (places, ascending) may stand below those of the slate."""
+    if asked.rule is None:
+        return True
+    above = np.searchsorted(left, slate.found.places_C[slate.drawn.places_K])
+    open_C = asked.rule(left)(above.tolist())
+    open_C[above] = False
+    return bool(open_C.any())
 
 
 def _removed(catalogue: Catalogue, asked: Asked) -> np.ndarray:
@@ -238,21 +293,14 @@ def _removed(catalogue: Catalogue, asked: Asked) -> np.ndarray:
     return np.concatenate([seen, asked.removed])
 
 
-def _recommendation(
-    catalogue: Catalogue,
-    found: Candidates,
-    lot: Lot,
-    drawn: Drawn,
-    policy: dict[str, Any],
-    served_by: str,
-    asked: Asked,
-) -> Recommendation:
-    ids_C, scores_C = [catalogue.item_ids[place] for place in found.places_C.tolist()], lot.scores_C.tolist()
+def _recommendation(catalogue: Catalogue, slate: _Slate, seed: int, served_by: str, asked: Asked) -> Recommendation:
+    found, drawn = slate.found, slate.drawn
+    ids_C, scores_C = [catalogue.item_ids[place] for place in found.places_C.tolist()], slate.lot.scores_C.tolist()
     chosen = zip(drawn.places_K.tolist(), drawn.propensities_K.tolist(), strict=True)
     return Recommendation(
         shown=[Shown(ids_C[place], scores_C[place], propensity) for place, propensity in chosen],
         candidates=list(map(Candidate, ids_C, scores_C, found.sources_C)),
-        policy=policy,
+        policy={**slate.policy.describe(), "seed": seed},
         served_by=served_by,
         context=asked.request.context,
     )

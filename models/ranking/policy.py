@@ -13,6 +13,9 @@ import numpy as np
 Allowed = Callable[[Sequence[int]], np.ndarray]
 """A rule: given the places drawn so far (top first), a boolean mask over the candidates that may come next."""
 
+Rule = Callable[[np.ndarray], Allowed]
+"""A rule before the candidates are known: given their places in the catalogue (int64, C), what it says of them."""
+
 DEFAULT_TEMPERATURE = 0.05
 """For scores in [-1, 1], as the hybrid gives: of ten items shown about seven are of the ten best, the average
 place is about the tenth, and the best item stands first in half of the slates (measured on MovieLens, see

@@ -33,6 +33,25 @@ def at_most(groups_C: np.ndarray, limit: int) -> Allowed:
     return allowed
 
 
+def at_most_each(holders_E: np.ndarray, values_E: np.ndarray, limits_V: np.ndarray, count: int) -> Allowed:
+    """Many caps as one rule, for items that may hold several values: at most ``limits_V`` items that hold value v.
+
+    Candidate ``holders_E[e]`` (of ``count``) holds the value ``values_E[e]``, which is counted from 0; a pair stands
+    there once. Who holds nothing is never closed. The caps always hold; as with ``all_of`` an item drawn first may
+    close what two others would have needed, unless every candidate holds one value at most. Each position costs as
+    much as there are pairs, however many values there are.
+    """
+
+    def allowed(above: Sequence[int]) -> np.ndarray:
+        is_above_C, open_C = np.zeros(count, bool), np.ones(count, bool)
+        is_above_C[list(above)] = True
+        counts_V = np.bincount(values_E[is_above_C[holders_E]], minlength=len(limits_V))
+        open_C[holders_E[(counts_V >= limits_V)[values_E]]] = False
+        return open_C
+
+    return allowed
+
+
 def all_of(*rules: Allowed) -> Allowed:
     """What every one of the rules allows; at least one rule.
 

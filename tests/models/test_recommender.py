@@ -15,6 +15,7 @@ from models.contract import Recommender
 from models.history import HistoryBatch
 from models.learning.dataset import Groups, Ragged, histories, seen
 from models.ranking.policy import PlackettLuce
+from models.ranking.rules import at_most, room
 from models.recommender import Asked, Request, encode, histories_from_states, recommend, recommend_many
 
 ITEMS = tuple(f"i{place:02d}" for place in range(30))
@@ -179,6 +180,50 @@ def test_many_questions_at_once_get_the_slates_that_each_would_have_got_alone(bu
         assert left.served_by == right.served_by
         np.testing.assert_allclose([c.score for c in left.candidates], [c.score for c in right.candidates], atol=1e-5)
         np.testing.assert_allclose([s.propensity for s in left.shown], [s.propensity for s in right.shown], rtol=1e-3)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.integers(-1, 5), min_size=30, max_size=30), st.integers(1, 3), st.integers(1, 30), st.integers(0, 99)
+)
+def test_k_come_back_under_a_cap_whenever_the_catalogue_holds_k(
+    hashed, fixed_scores, groups: list[int], limit: int, k: int, seed: int
+) -> None:
+    bundle, groups_N = SmallBundle(hashed(30), fixed_scores(np.arange(30) / 10.0)), np.array(groups)
+    bundle = replace(bundle, policy=PlackettLuce(1.0, depth=2))
+    left = np.setdiff1d(np.arange(30), [3, 7])
+    request = Request(k, NOW, seed=seed)
+    slate = recommend(bundle, state_of(HISTORY), None, request, lambda places_C: at_most(groups_N[places_C], limit))
+    shown = CATALOGUE.places([one.item_id for one in slate.shown])
+    assert len(set(shown.tolist())) == len(shown) == min(k, room(groups_N[left], limit))
+    assert set(shown.tolist()) <= set(left.tolist())
+    assert np.unique(groups_N[shown][groups_N[shown] >= 0], return_counts=True)[1].max(initial=0) <= limit
+    # The draw at the depth that is named gives this very slate, propensities and all.
+    deep = replace(bundle, policy=replace(bundle.policy, depth=slate.policy["candidates"]))
+    assert len(slate.candidates) == min(max(k, slate.policy["candidates"]), len(left))
+    assert slate == recommend(deep, state_of(HISTORY), None, request, lambda at_C: at_most(groups_N[at_C], limit))
+
+
+def test_a_deeper_search_is_made_only_where_it_brings_something_and_changes_nobody_else(bundle: SmallBundle) -> None:
+    groups_N = np.where(np.arange(30) < 25, 0, np.arange(30))
+    bundle = replace(bundle, policy=PlackettLuce(1.0, depth=3), hybrid=bundle.popularity)
+    looks: list[int] = []
+
+    def rule(places_C: np.ndarray):
+        looks.append(len(places_C))
+        return at_most(groups_N[places_C], 1)
+
+    others = [Asked(state_of(HISTORY), None, Request(2, NOW, seed=seed)) for seed in range(3)]
+    capped = Asked(state_of(HISTORY), None, Request(6, NOW, seed=5), rule=rule)
+    slates = recommend_many(bundle, [*others, capped])
+    assert slates[:3] == recommend_many(bundle, others)
+    assert all(slate.policy["candidates"] == 3 for slate in slates[:3])
+    assert len(slates[3].shown) == 6
+    assert looks == [6], "six candidates hold six under the cap"
+    looks.clear()
+    slate = recommend_many(bundle, [*others, replace(capped, request=Request(7, NOW, seed=5))])[3]
+    assert (len(slate.shown), slate.policy["candidates"]) == (6, 3)
+    assert looks == [7, 28], "all that is left was looked at, and no draw over it could give more"
 
 
 def test_what_the_network_said_of_a_user_is_not_computed_again(bundle_folder) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.ranking.policy import PlackettLuce
-from models.ranking.rules import all_of, at_most, room
+from models.ranking.rules import all_of, at_most, at_most_each, room
 
 GROUPS = st.lists(st.integers(-2, 4), max_size=30)
 
@@ -52,6 +52,27 @@ def test_two_caps_hold_together_and_fill_the_slate_when_twice_as_many_would_fit(
 
     most = max(size for size in range(count + 1) if fits(size))
     assert min(k, (most + 1) // 2) <= len(places_K) <= min(k, most)
+
+
+HELD = st.lists(st.sets(st.integers(0, 5), max_size=3), max_size=20)
+
+
+@given(HELD, st.lists(st.integers(1, 3), min_size=6, max_size=6), st.integers(0, 20), st.integers(0, 2**32))
+def test_items_of_several_values_are_capped_by_each_of_them(
+    held: list[set[int]], limits: list[int], k: int, seed: int
+) -> None:
+    pairs = np.array([(place, value) for place, values in enumerate(held) for value in values], np.int64).reshape(-1, 2)
+    rule = at_most_each(pairs[:, 0], pairs[:, 1], np.array(limits), len(held))
+    places = drawn(len(held), k, seed, rule).tolist()
+
+    def fits(place: int, above: list[int]) -> bool:
+        return all(sum(value in held[one] for one in above) < limits[value] for value in held[place])
+
+    for position in range(len(places) + 1):
+        above = places[:position]
+        assert rule(above).tolist() == [fits(place, above) for place in range(len(held))]
+    assert all(fits(place, places[:position]) for position, place in enumerate(places))
+    assert len(places) == k or not any(fits(place, places) for place in set(range(len(held))) - set(places))
 
 
 def test_ten_of_a_hundred_are_found_under_two_ordinary_caps() -> None:
