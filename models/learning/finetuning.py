@@ -2,8 +2,9 @@
 
 The network starts from the champion's weights and is drawn back towards them (L2-SP, Li et al. 2018); items that
 are new get rows at zero, so their attributes speak for them; item-kNN and popularity are counted again over
-everything. How long to learn, and whether to weigh the parts otherwise, is tried on the tail of the new window
-by a first round that saw only its head; the round that counts then starts from the champion again.
+everything. The preference and the live profile stay as the champion has them. How long to learn, and whether to weigh
+the parts otherwise, is tried on the tail of the new window by a first round that saw only its head; the round that
+counts then starts from the champion again.
 """
 
 from dataclasses import replace
@@ -142,7 +143,8 @@ def _updated(champion: Champion, known: TrainingSet, recipe: Recipe, seed: int, 
     popularity = Popularity.fit(known, champion.hybrid.popularity.half_life_days)
 
     def hybrid() -> Hybrid:
-        return Hybrid(SequenceRecommender(network, names), knn, popularity, champion.hybrid.weights)
+        parts = SequenceRecommender(network, names), knn, popularity
+        return Hybrid(*parts, champion.hybrid.weights, champion.hybrid.preference, live=champion.hybrid.live)
 
     if on_epoch is not None:
         on_epoch(0, None, hybrid())

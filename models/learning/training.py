@@ -22,6 +22,7 @@ from models.learning.selection import MixSearch, choose_knn, choose_popularity
 from models.learning.validation import Validation
 from models.network.config import Recipe
 from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender
+from models.ranking.preference import Preference
 
 OnEpoch = Callable[[dict[str, Any]], None]
 """Is given each epoch's row of the report as soon as it is known."""
@@ -86,7 +87,7 @@ def _learn(
     network, epochs = _choose_network(learned, knn, validation, recipe, seed, on_epoch)
     search = MixSearch((network, knn, popularity), validation)
     weights, weights_tried = search.choose(recipe.mix_step)
-    chosen = Hybrid(network, knn, popularity, weights)
+    chosen = Hybrid(network, knn, popularity, weights, preference_of(recipe), live=recipe.felt.live_weight)
     best_epoch = max(epochs, key=lambda row: row["objective"])["epoch"]
 
     final = refit(known, chosen, train_upto, recipe, seed)
@@ -148,7 +149,13 @@ def refit(known: TrainingSet, chosen: Hybrid, train_upto: int, recipe: Recipe, s
     network, names = copy.deepcopy(chosen.network.network), chosen.network.genre_names
     choose = new_and_replayed(train_upto, recipe.replay_share)
     fit(network, Sequences.of(known, recipe.reward_floor), recipe, tuning_schedule(recipe), seed, choose=choose)
-    return Hybrid(SequenceRecommender(network, names), knn, popularity, chosen.weights)
+    return replace(chosen, network=SequenceRecommender(network, names), knn=knn, popularity=popularity)
+
+
+def preference_of(recipe: Recipe) -> Preference | None:
+    """What of the recipe is the users' preference vector; None where it has no weight."""
+    felt = recipe.felt
+    return Preference(felt.preference_step, felt.preference_weight) if felt.preference_weight else None
 
 
 def tuning_schedule(recipe: Recipe) -> Schedule:

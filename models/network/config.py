@@ -45,6 +45,26 @@ class KnnGrid:
 
 
 @dataclass(frozen=True)
+class FeltAtOnce:
+    """What moves a slate between two trainings, beside the parts that are learned; a weight of 0 leaves it out.
+
+    ``preference_step`` and ``preference_weight`` are of the user's preference vector (``models.ranking.preference``),
+    ``live_weight`` of what everybody says (``attune.item_profile``). Like the mix of the parts both lie in [-1, 1] before
+    they are weighed. The preference's two are those that cost no accuracy on validation (docs/lab-notes.md). The live
+    weight cannot be judged offline: at 0.2 one reaction moves an item by less than 0.01, a fifth of the policy's
+    temperature, and a hit that everybody likes overtakes what stood 0.2 above it, four temperatures.
+    """
+
+    preference_step: float = 0.1
+    preference_weight: float = 0.05
+    live_weight: float = 0.2
+
+
+NOTHING_FELT = FeltAtOnce(preference_weight=0.0, live_weight=0.0)
+"""Of a recipe that was written down before there was any."""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything that decides how a hybrid is trained, but the data and the seed.
 
@@ -71,6 +91,7 @@ class Recipe:
     knn: KnnGrid = field(default_factory=KnnGrid)
     popularity_days: tuple[float, ...] = (30.0, 90.0, 365.0, 1e5)
     mix_step: float = 0.1
+    felt: FeltAtOnce = field(default_factory=FeltAtOnce)
     validation_groups: int = 2000
     validate_every_batch: int = 2
     threads: int = 1
@@ -89,6 +110,7 @@ class Recipe:
                     "network": SequenceConfig(**values["network"]),
                     "knn": KnnGrid(**{name: _tuples(value) for name, value in values["knn"].items()}),
                     "popularity_days": tuple(values["popularity_days"]),
+                    "felt": FeltAtOnce(**values["felt"]) if "felt" in values else NOTHING_FELT,
                 }
             )
         except (TypeError, KeyError) as error:

@@ -120,6 +120,8 @@ def test_the_report_is_json_and_says_what_was_done(champion, tuned):
     assert set(report["validation"]) == {"network", "item-knn", "popularity", "hybrid"}
     assert tuned.trained_upto == TUNE_UPTO
     assert tuned.hybrid.network.network.config == champion.hybrid.network.network.config
+    assert tuned.hybrid.preference == champion.hybrid.preference is not None
+    assert tuned.hybrid.live == champion.hybrid.live > 0
 
 
 def scrambled(world: TrainingSet, rows: np.ndarray) -> TrainingSet:

@@ -155,6 +155,14 @@ def test_recipes_go_through_json(name):
     recipe = RECIPES[name]()
     assert Recipe.from_dict(json.loads(json.dumps(recipe.as_dict()))) == recipe
     assert recipe.network.width % recipe.network.heads == 0
+    assert recipe.felt.preference_weight > 0
+    assert recipe.felt.live_weight > 0
+
+
+def test_a_recipe_of_before_there_was_anything_to_feel_has_none_of_it():
+    values = RECIPES["tiny"]().as_dict()
+    del values["felt"]
+    assert (Recipe.from_dict(values).felt.preference_weight, Recipe.from_dict(values).felt.live_weight) == (0.0, 0.0)
 
 
 def test_all_recipes_have_their_own_name():

@@ -11,8 +11,9 @@ from models.evaluation.metrics import summary
 from models.evaluation.replay import replay
 from models.learning.dataset import TrainingSet
 from models.learning.panel import is_panel
-from models.learning.training import Trained, train, warm_start
-from models.network.config import Recipe
+from models.learning.training import Trained, preference_of, train, warm_start
+from models.network.config import NOTHING_FELT, Recipe
+from models.ranking.preference import Preference
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,12 @@ def test_the_report_is_json_and_says_what_was_done(trained_on_tastes, tastes, qu
     panel = is_panel(tastes.user_ids)
     learned = (tastes.positions <= report["validate_upto"]) & ~panel[tastes.users]
     assert report["events"] == learned.sum()
+
+
+def test_the_recipe_decides_what_is_felt_between_trainings(trained_on_tastes, quick):
+    assert trained_on_tastes.hybrid.preference == Preference(quick.felt.preference_step, quick.felt.preference_weight)
+    assert trained_on_tastes.hybrid.live == quick.felt.live_weight
+    assert preference_of(replace(quick, felt=NOTHING_FELT)) is None
 
 
 def test_it_learns_the_tastes(tastes, trained_on_tastes):
