@@ -45,10 +45,16 @@ class Endpoint:
         return time.monotonic() - start
 
 
+SHARED = 0.02
+"""What one person's reactions may do to the scores of others, through what everybody says of the items: one reaction
+moves an item by less than 0.01 (``models.network.config.FeltAtOnce``)."""
+
+
 def react(endpoint: Endpoint, user_id: str, control_id: str) -> dict[str, Any]:
     """Like one item of the user's slate, dislike two others, look at the next slate; a control user reacts to nothing.
 
-    ``effect_ms`` runs from sending the first reaction to holding the slate that knows all three.
+    ``effect_ms`` runs from sending the first reaction to holding the slate that knows all three. The control's slate is
+    ``unchanged`` where it is of the same state, and no score is another one but for what everybody says.
     """
     before, control_before = endpoint.recommend(user_id), endpoint.recommend(control_id)
     slate_id, shown = str(before.slate_id), [item.item_id for item in before.items]
@@ -66,8 +72,14 @@ def react(endpoint: Endpoint, user_id: str, control_id: str) -> dict[str, Any]:
         "effect_ms": round(effect_ms, 2),
         "acknowledged_position": max(one.position for one in taken),
         "state_position": after.state_position,
-        "control": {"user_id": control_id, "unchanged": control_before.items == control_after.items},
+        "control": {"user_id": control_id, "unchanged": _unchanged(control_before, control_after)},
     }
+
+
+def _unchanged(before: RecommendAnswer, after: RecommendAnswer) -> bool:
+    scores = {item.item_id: item.score for item in before.items}
+    moved = [abs(item.score - scores[item.item_id]) for item in after.items if item.item_id in scores]
+    return before.state_position == after.state_position and bool(moved) and max(moved) < SHARED
 
 
 def start_load(stack: Stack, url: str, users: Sequence[str], requests: int) -> Child:

@@ -49,9 +49,9 @@ class FeltAtOnce:
     """What moves a slate between two trainings, beside the parts that are learned; a weight of 0 leaves it out.
 
     ``preference_step`` and ``preference_weight`` are of the user's preference vector (``models.ranking.preference``),
-    ``live_weight`` of what everybody says (``attune.item_profile``). Like the mix of the parts both lie in [-1, 1] before
-    they are weighed. The preference's two are those that cost no accuracy on validation (docs/lab-notes.md). The live
-    weight cannot be judged offline: at 0.2 one reaction moves an item by less than 0.01, a fifth of the policy's
+    ``live_weight`` of what everybody says (``attune.item_profile``). Like the mix of the parts both lie in [-1, 1]
+    before they are weighed. The preference's two are those that cost no accuracy on validation (docs/lab-notes.md). The
+    live weight cannot be judged offline: at 0.2 one reaction moves an item by less than 0.01, a fifth of the policy's
     temperature, and a hit that everybody likes overtakes what stood 0.2 above it, four temperatures.
     """
 
