@@ -46,8 +46,7 @@ def _loaded(
     settings: Settings, bodies: list[str], server: psutil.Process, unavoidable: float, name: str
 ) -> list[Figure]:
     url = f"http://127.0.0.1:{settings.serving_port}/v1/recommend"
-    for body in bodies if settings.cached_users else bodies[:200]:
-        httpx.post(url, content=body, headers={"Content-Type": "application/json"}).raise_for_status()
+    endpoint.ask(url, bodies if settings.cached_users else bodies[:200])
     full = endpoint.wrk(url, bodies, server, CONNECTIONS, SECONDS)
     half = endpoint.wrk(url, bodies, server, CONNECTIONS, SECONDS, rate=full.per_second / 2)
     return [

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +60,7 @@ class Load:
 @contextmanager
 def endpoint(settings: Settings, champion: bool = True) -> Iterator[psutil.Process]:
     """The process of these settings' endpoint, once it is ready and (by default) a champion answers."""
-    with _running(settings.logs_folder) as children:
+    with running(settings.logs_folder) as children:
         child = children.start("endpoint", [sys.executable, "-m", "serving.app"], settings.as_environment())
         _await(f"http://127.0.0.1:{settings.serving_port}/readyz", champion)
         yield psutil.Process(child.guardian.pid).children()[0]
@@ -70,7 +70,7 @@ def endpoint(settings: Settings, champion: bool = True) -> Iterator[psutil.Proce
 def bare_route(body: bytes, logs: Path) -> Iterator[tuple[str, psutil.Process]]:
     """A route that answers with these bytes whatever it is asked: its address and its process."""
     port = free_port()
-    with _running(logs) as children, tempfile.NamedTemporaryFile() as file:
+    with running(logs) as children, tempfile.NamedTemporaryFile() as file:
         file.write(body)
         file.flush()
         child = children.start("bare-route", [sys.executable, "-c", BARE, file.name, str(port)])
@@ -105,6 +105,18 @@ def wrk(url: str, bodies: Sequence[str], server: psutil.Process, connections: in
     )
 
 
+def ask(url: str, bodies: Iterable[str]) -> None:
+    """Post each body once, before a load: what is read or built at a first time is none of its business."""
+    with httpx.Client(timeout=30.0, headers={"Content-Type": "application/json"}) as client:
+        for body in bodies:
+            client.post(url, content=body).raise_for_status()
+
+
+def memory(server: psutil.Process) -> float:
+    """What the process holds in memory, MiB."""
+    return float(server.memory_info().rss) / 2**20
+
+
 def free_settings(var: Path, **given: object) -> Settings:
     """Settings on a scratch folder, the endpoint on a free port."""
     return Settings(var=var, serving_port=free_port(), **given)  # type: ignore[arg-type]
@@ -128,7 +140,8 @@ def _cpu(process: psutil.Process) -> float:
 
 
 @contextmanager
-def _running(logs: Path) -> Iterator[Children]:
+def running(logs: Path) -> Iterator[Children]:
+    """Commands that end with the block."""
     children = Children(logs)
     try:
         yield children

@@ -4,6 +4,7 @@ The champion's tables are fitted to the histories; its network is as it was draw
 the weights say.
 """
 
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,7 @@ from models.ranking.policy import PlackettLuce
 
 GENRES = tuple(f"genre-{number}" for number in range(20))
 HISTORY = 50
+KNN = KnnChoice(window=50, shrinkage=5.0, history=30, decay=1.0, slope=0.5, neighbours=200)
 BATCH = 10_000
 
 
@@ -40,19 +42,40 @@ class Size:
     history: int = HISTORY
 
 
-def build(settings: Settings, size: Size, seed: int) -> None:
-    """Fill the log, refresh the online states, and promote a champion whose bundle lies on disk."""
+Histories = Callable[[Size, np.random.Generator], np.ndarray]
+"""Draws what the users clicked on, by item number: (users, history), oldest first."""
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How the champion's parts are mixed; the item-kNN given stands in for the one that is fitted."""
+
+    weights: tuple[float, float, float] = (0.5, 0.4, 0.1)
+    knn: ItemKnn | None = None
+
+
+def clustered(size: Size, random: np.random.Generator) -> np.ndarray:
+    """Everybody's clicks lie within a few of the items."""
+    favourites = random.integers(size.items, size=size.users)
+    return (favourites[:, None] + random.geometric(0.02, (size.users, size.history))) % size.items
+
+
+def build(
+    settings: Settings, size: Size, seed: int, histories: Histories = clustered, mixing: Mixing | None = None
+) -> pd.DataFrame:
+    """Fill the log, refresh the online states, and promote a champion whose bundle lies on disk; gives the clicks."""
     random = np.random.default_rng(seed)
     prepare(settings.log_url)
     with closing(EventLog(settings.log_url)) as log:
-        events = _fill(log, size, random)
+        events = _fill(log, size, histories(size, random))
         store = FeatureStore(settings)
         store.apply()
         keeper = StateKeeper(log, store, settings)
         with keeper.alone():
             while keeper.step():
                 pass
-    promote(settings, "1", bundle(settings, events, size, random))
+    promote(settings, "1", bundle(settings, events, size, random, mixing or Mixing()))
+    return events
 
 
 def promote(settings: Settings, version: str, found: Bundle) -> None:
@@ -61,8 +84,15 @@ def promote(settings: Settings, version: str, found: Bundle) -> None:
         table.append(lease, version, "promote", "a bench", "bench", found.digest)
 
 
-def bundle(settings: Settings, events: pd.DataFrame, size: Size, random: np.random.Generator) -> Bundle:
-    """Version 1, saved where an endpoint finds it."""
+def bundle(
+    settings: Settings,
+    events: pd.DataFrame,
+    size: Size,
+    random: np.random.Generator,
+    mixing: Mixing,
+    version: str = "1",
+) -> Bundle:
+    """A version, saved where an endpoint finds it."""
     items = pd.DataFrame({"item_id": [f"i{number}" for number in range(size.items)]})
     items = items.assign(title="Item " + items.item_id, year=1990.0 + random.integers(0, 30, size.items))
     items["genres"] = [list(random.choice(GENRES, 2, replace=False)) for _ in range(size.items)]
@@ -74,32 +104,30 @@ def bundle(settings: Settings, events: pd.DataFrame, size: Size, random: np.rand
     attributes = ItemAttributes.of(training_set.catalogue)
     hybrid = Hybrid(
         SequenceRecommender(SequenceNetwork(config, attributes), attributes.genre_names),
-        ItemKnn.fit(training_set, KnnChoice(50, 5.0, 30, 1.0, 0.5, 200)),
+        mixing.knn or ItemKnn.fit(training_set, KNN),
         Popularity.fit(training_set, 30.0),
-        (0.5, 0.4, 0.1),
+        mixing.weights,
     )
     provenance = Provenance({"name": "small"}, window, len(events), len(events), 0, 0)
     golden = golden_batch(training_set, len(events), training_set.catalogue)
     draft = settings.bundles_folder / "made" / "bench"
     save_bundle(draft, hybrid, training_set.catalogue, PlackettLuce(), provenance, golden)
     found = Bundle.load(draft)
-    draft.rename(settings.bundles_folder / f"1-{found.digest[:12]}")
+    draft.rename(settings.bundles_folder / f"{version}-{found.digest[:12]}")
     return found
 
 
-def _fill(log: EventLog, size: Size, random: np.random.Generator) -> pd.DataFrame:
-    """Items, then each user's clicks, most of them within a few of the items; the clicks as a training set's frame."""
+def _fill(log: EventLog, size: Size, items_UH: np.ndarray) -> pd.DataFrame:
+    """Items, then each user's clicks, everybody's first ones first; the clicks as a training set's frame."""
     now = system_clock() - size.users * size.history * SECOND
     names = [f"i{number}" for number in range(size.items)]
     log.append([Item(event_id=f"about-{one}", event_timestamp=now, item_id=one, attributes={}) for one in names])
     number = size.users * size.history
     users = np.tile(np.arange(size.users), size.history)
-    favourites = random.integers(size.items, size=size.users)
-    items = (favourites[users] + random.geometric(0.02, number)) % size.items
     frame = pd.DataFrame({
         "event_id": [f"e{place}" for place in range(number)],
         "user_id": [f"u{user}" for user in users],
-        "item_id": [f"i{item}" for item in items],
+        "item_id": [f"i{item}" for item in items_UH.T.ravel()],
         "kind": "click",
         "event_timestamp": now + np.arange(number) * SECOND,
         "position": np.arange(number) + size.items + 1,
