@@ -3,7 +3,7 @@
 from infra.bench import apart
 from infra.bench.record import Figure
 
-PARTS = ("cost", "effect", "durable")
+PARTS = ("cost", "against_mlflow", "effect", "durable", "growth", "processes", "memory")
 
 
 def measure(seed: int, only: str | None = None) -> list[Figure]:

@@ -29,7 +29,10 @@ def bench(
     out: Annotated[Path, typer.Option(help="The JSON file to write.")],
     only: Annotated[
         str | None,
-        typer.Option(help="One part: reaction, kills, volume, soak of platform; cost, effect, durable of serving."),
+        typer.Option(
+            help="One part: reaction, kills, volume, soak of platform; cost, against_mlflow, effect, durable, growth, "
+            "processes, memory of serving."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds draw equal events.")] = 0,
     as_json: AsJson = False,
