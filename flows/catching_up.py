@@ -20,12 +20,15 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.states import Cancelled
+from prefect.states import Cancelled, Crashed
 
 log = logging.getLogger(__name__)
 
 LATE = timedelta(seconds=30)
 """A run that is due for longer than this was not picked up in its time."""
+STRANDED = timedelta(seconds=120)
+"""A run that a worker took so long ago and that has not begun never will: the worker ended in between. Until it is let
+go it holds its deployment's one place, and every later run is turned away."""
 RECENT = timedelta(days=1)
 OURS = DeploymentFilter(tags=DeploymentFilterTags(all_=["attune"]))
 CAUGHT_UP, AGAIN = "catch-up", "again"
@@ -34,7 +37,7 @@ CAUGHT_UP, AGAIN = "catch-up", "again"
 def catch_up(client: SyncPrefectClient) -> list[str]:
     """Make up for late and crashed runs of every deployment; returns in words what was done."""
     deployments = {one.id: one for one in client.read_deployments(deployment_filter=OURS)}
-    told = [*_late(client, deployments.values()), *_crashed(client, deployments.values())]
+    told = [*_late(client, deployments.values()), *_stranded(client), *_crashed(client, deployments.values())]
     for line in told:
         log.info(line)
     return told
@@ -43,25 +46,49 @@ def catch_up(client: SyncPrefectClient) -> list[str]:
 def _late(client: SyncPrefectClient, deployments: Iterable[DeploymentResponse]) -> Iterable[str]:
     """One run in place of all the scheduled ones that were missed; one that waits already is enough."""
     now = datetime.now(UTC)
-    due = client.read_flow_runs(
-        deployment_filter=OURS,
-        flow_run_filter=FlowRunFilter(
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
-            expected_start_time=FlowRunFilterExpectedStartTime(before_=now),
-        ),
-        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
-    )
+    due = _waiting(client, now)
     for deployment in deployments:
         waiting = [one for one in due if one.deployment_id == deployment.id]
-        missed = [one for one in waiting if one.auto_scheduled and _due(one) < now - LATE]
+        missed = [one for one in waiting if one.auto_scheduled and (_is_late(one, now) or _is_stranded(one, now))]
         if deployment.paused or not missed:
             continue
-        made = next((one for one in waiting if CAUGHT_UP in one.tags), None) or client.create_flow_run_from_deployment(
+        already = (one for one in waiting if CAUGHT_UP in one.tags and not _is_stranded(one, now))
+        made = next(already, None) or client.create_flow_run_from_deployment(
             deployment.id, tags=[CAUGHT_UP], idempotency_key=f"{CAUGHT_UP}-{missed[0].id}"
         )
         for run in missed:
             client.set_flow_run_state(run.id, Cancelled(message=f"missed; run {made.name} catches up"), force=True)
         yield f"{deployment.name}: {len(missed)} missed, run {made.name} catches up"
+
+
+def _stranded(client: SyncPrefectClient) -> Iterable[str]:
+    """Runs that somebody asked for crashed with the worker that took them; those of a schedule were missed."""
+    now = datetime.now(UTC)
+    for run in _waiting(client, now):
+        if _is_stranded(run, now) and not run.auto_scheduled:
+            client.set_flow_run_state(run.id, Crashed(message="the worker that took it ended first"), force=True)
+            yield f"run {run.name} never began"
+
+
+def _waiting(client: SyncPrefectClient, now: datetime) -> list[FlowRun]:
+    """The runs that are due and have not begun, the latest first."""
+    states = FlowRunFilterStateType(any_=[StateType.SCHEDULED, StateType.PENDING])
+    return client.read_flow_runs(
+        deployment_filter=OURS,
+        flow_run_filter=FlowRunFilter(
+            state=FlowRunFilterState(type=states),
+            expected_start_time=FlowRunFilterExpectedStartTime(before_=now),
+        ),
+        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+    )
+
+
+def _is_late(run: FlowRun, now: datetime) -> bool:
+    return run.state_type == StateType.SCHEDULED and _due(run) < now - LATE
+
+
+def _is_stranded(run: FlowRun, now: datetime) -> bool:
+    return run.state_type == StateType.PENDING and run.state is not None and run.state.timestamp < now - STRANDED
 
 
 def _crashed(client: SyncPrefectClient, deployments: Iterable[DeploymentResponse]) -> Iterable[str]:

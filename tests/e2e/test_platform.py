@@ -182,8 +182,8 @@ def test_new_events_start_a_fine_tune_by_themselves(champion: Shell, planted) ->
 
 
 @pytest.mark.long
-def test_a_broken_batch_pauses_training_until_one_passes(shell: Shell) -> None:
-    file = sorted(shell.settings.lake_folder.glob("day=*/*.parquet"))[0]
+def test_a_broken_batch_pauses_training_until_one_passes(champion: Shell) -> None:
+    file = sorted(champion.settings.lake_folder.glob("day=*/*.parquet"))[0]
     whole = file.read_bytes()
     table = pq.read_table(file, partitioning=None)
     kinds = ["smuggled" if kind == "click" else kind for kind in table["kind"].to_pylist()]
@@ -191,11 +191,11 @@ def test_a_broken_batch_pauses_training_until_one_passes(shell: Shell) -> None:
     pq.write_table(table.set_column(place, "kind", pa.array(kinds, table.schema.field("kind").type)), file)
     validate = 'eval "$(attune env)"; prefect deployment run validate/validate -p after=0'
     paused = 'eval "$(attune env)"; prefect deployment inspect train/train --output json'
-    shell.bash(validate)
-    until(lambda: json.loads(shell.bash(paused))["paused"])
+    champion.bash(validate)
+    until(lambda: json.loads(champion.bash(paused))["paused"])
     file.write_bytes(whole)
-    shell.bash(validate)
-    until(lambda: not json.loads(shell.bash(paused))["paused"])
+    champion.bash(validate)
+    until(lambda: not json.loads(champion.bash(paused))["paused"])
 
 
 @pytest.mark.long
@@ -274,6 +274,23 @@ def test_a_run_that_died_with_its_worker_is_run_again(shell: Shell) -> None:
         assert len(again) == 1
         assert asking.wait() == 1, "who waited for the run that was killed is told"
     assert "CRASHED" in [one["state_type"] for one in flow_runs(shell, "train")]
+
+
+@pytest.mark.long
+def test_a_run_whose_worker_ended_before_it_began_holds_nobody_up(shell: Shell) -> None:
+    """It was taken and holds its deployment's one place; it is let go, and another one runs in its stead."""
+    shell.bash('eval "$(attune env)"; prefect deployment run materialize/materialize')
+    until(lambda: any(one["state_type"] == "PENDING" for one in flow_runs(shell, "materialize")))
+    worker = next(one["pid"] for one in shell.attune("status")["parts"] if one["name"] == "worker")
+    for process in psutil.Process(worker).children(recursive=True):
+        process.send_signal(signal.SIGKILL)
+
+    def in_its_stead() -> list[dict[str, Any]]:
+        runs = flow_runs(shell, "materialize")
+        return [one for one in runs if {"again", "catch-up"} & set(one["tags"]) and one["state_type"] == "COMPLETED"]
+
+    until(in_its_stead, 400.0)
+    assert "PENDING" not in [one["state_type"] for one in flow_runs(shell, "materialize")]
 
 
 @pytest.mark.long
