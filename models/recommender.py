@@ -268,7 +268,9 @@ def _deepened(
     are those of the draw at that depth, since whether it was needed depends on the draw before.
     """
     depth = max(bundle.policy.depth, asked.request.k)
-    left = np.setdiff1d(np.arange(len(bundle.catalogue)), removed)
+    is_left_N = np.ones(len(bundle.catalogue), bool)
+    is_left_N[removed[removed >= 0]] = False
+    left = np.flatnonzero(is_left_N)
     while len(slate.drawn.places_K) < asked.request.k and depth < len(left) and _fits(asked, left, slate):
         depth = min(DEEPER * depth, len(left))
         policy = replace(bundle.policy, depth=depth)
