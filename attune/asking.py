@@ -88,15 +88,17 @@ class Asking:
         *,
         exclude: Sequence[str] = (),
         where: Mapping[str, Any] | None = None,
+        at_most: Mapping[str, int] | None = None,
         seed: int | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> Steps[RecommendAnswer]:
         """A slate of ``k`` items (1 to 100) for the user; one seed on one state gives one slate.
 
         ``where`` names attributes, each with the value that an item must hold, or a list of which it must hold one.
+        ``at_most`` names attributes, each with how many items of the slate may share one value of it.
         """
         body: dict[str, Any] = {"user_id": user_id, "k": k, "exclude": list(exclude), "seed": seed}
-        body |= {"where": dict(where or {}), "context": dict(context or {})}
+        body |= {"where": dict(where or {}), "at_most": dict(at_most or {}), "context": dict(context or {})}
         return self._call("POST", "/v1/recommend", body, RecommendAnswer)
 
     def recommend_many(self, requests: Iterable[Row]) -> Steps[BatchAnswer]:

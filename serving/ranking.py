@@ -2,11 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from models.recommender import POPULARITY, Asked, PopularityAlone, Recommendation, Request, encode, recommend_many
+from serving.caps import AtMost, Caps
 from serving.champion import Champion
 from serving.shop_keeper import Offer
 from serving.state import Known
@@ -23,11 +24,13 @@ class Question:
     offer: Offer
     known: Known
     request: Request
+    at_most: AtMost = field(default_factory=dict)
 
     @property
     def asked(self) -> Asked:
         """The question as the pipeline takes it."""
-        return Asked(self.known.state, self.known.user_stats, self.request, self.offer.removed)
+        rule = Caps(self.offer.shop, self.at_most) if self.at_most else None
+        return Asked(self.known.state, self.known.user_stats, self.request, self.offer.removed, rule)
 
 
 def rank(questions: Sequence[Question]) -> list[Recommendation]:

@@ -3,6 +3,7 @@
 import logging
 import secrets
 import time
+from typing import Any
 
 from attune.clock import Clock
 from attune.events import Shown, Slate
@@ -63,7 +64,7 @@ class Recommending:
         read = time.perf_counter()
         seed = secrets.randbits(53) if asked.seed is None else asked.seed
         request = Request(k=asked.k, exclude=tuple(asked.exclude), seed=seed, now=self._clock(), context=asked.context)
-        result = await self._ranked(Question(champion, offer, known, request), started)
+        result = await self._ranked(Question(champion, offer, known, request, asked.at_most), started)
         ranked = time.perf_counter()
         answer = self._logged(asked, request, known, offer, champion, result)
         self._metrics.stages.labels("state").observe(read - started)
@@ -106,7 +107,7 @@ class Recommending:
             policy=result.policy,
             shown=list(result.shown),
             candidates=list(result.candidates[:CANDIDATES_LIMIT]),
-            context=context | ({"where": asked.where} if asked.where else {}),
+            context=context | _conditions(asked),
             state_position=known.state.position,
         )
         kept = self._commit.offer(slate)
@@ -124,6 +125,11 @@ class Recommending:
             policy=result.policy,
             degraded=known.degraded,
         )
+
+
+def _conditions(asked: RecommendRequest) -> dict[str, Any]:
+    """What was asked of the items, as the slate records it; nothing where nothing was."""
+    return {name: said for name, said in (("where", asked.where), ("at_most", asked.at_most)) if said}
 
 
 def _items(shown: list[Shown], shop: Shop) -> list[ShownItem]:

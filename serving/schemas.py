@@ -20,10 +20,13 @@ BATCH_LIMIT = 100
 WHERE_ATTRIBUTES = 8
 WHERE_VALUES = 100
 VALUE_LIMIT = 256
+CAP_LIMIT = 2**53 - 1
 
 _VALUE: dict[str, Any] = {"type": ["string", "number", "boolean"], "maxLength": VALUE_LIMIT}
 _WANTED = {"anyOf": [_VALUE, {"type": "array", "items": _VALUE, "minItems": 1, "maxItems": WHERE_VALUES}]}
 """What ``check_where`` lets pass, as JSON Schema."""
+_CAP = {"type": "integer", "minimum": 1, "maximum": CAP_LIMIT}
+"""What ``check_at_most`` lets pass, as JSON Schema."""
 
 _BLANK = r"\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _CONTROL = r"\x00-\x1f\x7f"
@@ -69,9 +72,17 @@ class RecommendRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True,
             extra_json_schema={"maxProperties": WHERE_ATTRIBUTES, "additionalProperties": _WANTED},
         ),
     ] = {}
+    at_most: Annotated[
+        dict[str, Any],
+        Meta(
+            description="For each attribute named here, how many items at most may share one value of it.",
+            extra_json_schema={"maxProperties": WHERE_ATTRIBUTES, "additionalProperties": _CAP},
+        ),
+    ] = {}
 
     def __post_init__(self) -> None:
         check_where(self.where)
+        check_at_most(self.at_most)
 
 
 class ShownItem(msgspec.Struct, kw_only=True, frozen=True):
@@ -427,6 +438,17 @@ def check_where(where: dict[str, Any]) -> None:
             if not isinstance(value, str | int | float) or (isinstance(value, str) and len(value) > VALUE_LIMIT):
                 rule = f"text of at most {VALUE_LIMIT} characters, a number or a truth value, or a list of these"
                 raise DataContractError(f"{field}: expected {rule}", field)
+
+
+def check_at_most(at_most: dict[str, Any]) -> None:
+    """Raise DataContractError, naming the attribute, unless each has a whole number of items, at least 1."""
+    if len(at_most) > WHERE_ATTRIBUTES:
+        what = f"{len(at_most)} attributes; at most {WHERE_ATTRIBUTES} are allowed"
+        raise DataContractError(f"at_most: {what}", "at_most")
+    for attribute, limit in at_most.items():
+        if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= CAP_LIMIT:
+            field = f"at_most.{attribute[:VALUE_LIMIT]}"
+            raise DataContractError(f"{field}: expected a whole number from 1 to 2^53 - 1", field)
 
 
 def check_context(context: dict[str, Any]) -> None:

@@ -23,6 +23,9 @@ AVAILABLE, RETIRED = "available", "retired"
 MASKS_BYTES = 32 * 1_048_576
 """How much of what filters found is kept: 320 values in a shop of 100,000 items."""
 
+NUMBERED_ATTRIBUTES = 16
+"""Of how many attributes the values are kept as numbers: 0.8 MB each in a shop of 100,000 items, and the values."""
+
 Attributes = Mapping[str, Any]
 Where = Mapping[str, Any]
 """For each attribute the value that an item must hold, or several of which it must hold one."""
@@ -68,6 +71,7 @@ class Shop:
         live: Sequence[LiveItem | None],
         hidden_N: np.ndarray,
         masks: "Masks",
+        numbers: "Numbers",
     ) -> None:
         self._learned = learned
         self.served = served
@@ -76,12 +80,13 @@ class Shop:
         self._live = live
         self._hidden_N = hidden_N
         self._masks = masks
+        self._numbers = numbers
 
     @staticmethod
     def bare(served: Extendable) -> "Shop":
         """Of the model alone, before anything was read from the log."""
         count = len(served.catalogue)
-        return Shop(served, served, 0, [None] * count, np.zeros(count, bool), Masks({}))
+        return Shop(served, served, 0, [None] * count, np.zeros(count, bool), Masks({}), Numbers({}))
 
     def advanced(self, changed: Sequence[LiveItem], position: int) -> "Shop":
         """The shop as of ``position``, when ``changed`` is all that was said of items since. Leaves this one alone."""
@@ -95,8 +100,10 @@ class Shop:
         for place, one in [*again, *enumerate(more, start=len(self._live))]:
             hidden_N[place] = one.is_hidden
         served = self._extended(more, [place for place, _ in again], live)
-        found = Shop(self._learned, served, position, live, hidden_N, Masks({}))
-        found._masks = self._masks.advanced(found, served.catalogue.places([one.item_id for one in changed]))
+        places = served.catalogue.places([one.item_id for one in changed])
+        numbers = self._numbers.advanced(len(live), places)
+        found = Shop(self._learned, served, position, live, hidden_N, Masks({}), numbers)
+        found._masks = self._masks.advanced(found, places)
         return found
 
     def _extended(self, more: Sequence[LiveItem], again: Sequence[int], live: Sequence[LiveItem | None]) -> Extendable:
@@ -125,6 +132,13 @@ class Shop:
             values = wanted if isinstance(wanted, list) else [wanted]
             closed_N |= ~self._masks.holding(self, attribute, values)
         return np.flatnonzero(closed_N)
+
+    def numbered(self, places: Sequence[int], attribute: str) -> tuple[list[tuple[int, ...]], int]:
+        """What each of the items at these places holds under a name, as numbers below the second that is returned.
+
+        Equal values have equal numbers, true is not 1, and each stands once; an item that holds nothing has none.
+        """
+        return self._numbers.of(self, places, attribute)
 
     def values(self, place: int, attribute: str) -> Sequence[Any]:
         """What the item at that place holds under a name: live where the log describes it, else as the model has it."""
@@ -170,6 +184,58 @@ class Masks:
             mask_N[changed] = [_holds(shop, place, asked) for place in changed.tolist()]
             fresh[asked] = mask_N
         return Masks(fresh)
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbered:
+    """The values of one attribute as numbers, and for each place those of its item; None where nobody asked yet."""
+
+    numbers: dict[tuple[bool, Any], int]
+    rows: list[tuple[int, ...] | None]
+
+    def look(self, shop: Shop, place: int, attribute: str) -> None:
+        """At the item at a place."""
+        held = {(isinstance(one, bool), one) for one in shop.values(place, attribute) if one is not None}
+        self.rows[place] = tuple(self.numbers.setdefault(value, len(self.numbers)) for value in held)
+
+
+class Numbers:
+    """What items hold, as numbers, of the attributes that were asked for lately; threads may share one.
+
+    A place is looked at when somebody first asks for it, so that a question about a hundred items costs no walk over
+    all, and a walk over all is made once.
+    """
+
+    def __init__(self, known: Mapping[str, _Numbered], turn: "threading.Lock | None" = None) -> None:
+        self._kept: LRUCache[str, _Numbered] = LRUCache(NUMBERED_ATTRIBUTES)
+        self._kept.update(known)
+        self._turn = turn or threading.Lock()
+
+    def of(self, shop: Shop, places: Sequence[int], attribute: str) -> tuple[list[tuple[int, ...]], int]:
+        """See ``Shop.numbered``; of this shop, and of no other."""
+        with self._turn:
+            one = self._kept.get(attribute)
+            if one is None:
+                one = self._kept[attribute] = _Numbered({}, [None] * len(shop.served.catalogue))
+            for place in places:
+                if one.rows[place] is None:
+                    one.look(shop, place, attribute)
+            return [one.rows[place] or () for place in places], len(one.numbers)
+
+    def advanced(self, count: int, changed: np.ndarray) -> "Numbers":
+        """For a later shop of ``count`` items, in which those at these places are others or new.
+
+        The numbers go on being used, until most of them are of values that were.
+        """
+        fresh = {}
+        with self._turn:
+            for attribute, one in self._kept.items():
+                if len(one.numbers) <= 2 * count:
+                    rows = one.rows + [None] * (count - len(one.rows))
+                    for place in changed.tolist():
+                        rows[place] = None
+                    fresh[attribute] = _Numbered(one.numbers, rows)
+        return Numbers(fresh, self._turn)
 
 
 class Shelf:

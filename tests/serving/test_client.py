@@ -62,6 +62,16 @@ def test_the_catalogue_is_kept(client: Client, endpoint) -> None:
     assert (raised.value.status, raised.value.field) == (404, "item_id")
 
 
+def test_a_slate_is_capped(client: Client, endpoint) -> None:
+    capped = client.recommend("typed-caps", k=3, at_most={"genres": 1})
+    assert sorted(item.item_id[0] for item in capped.items) == ["a", "b", "c"]
+    answers = client.recommend_many([{"user_id": "typed-caps", "k": 3, "at_most": {"genres": 1}}]).answers
+    assert [len(one.slate.items) for one in answers if one.slate] == [3]
+    with pytest.raises(EndpointError, match="whole number") as raised:
+        client.recommend("typed-caps", at_most={"genres": 0})
+    assert (raised.value.status, raised.value.field) == (422, "at_most.genres")
+
+
 def test_a_refused_reaction_names_the_field_and_the_reason(client: Client, endpoint) -> None:
     slate = client.recommend("typed-wrong")
     endpoint.slate(slate.slate_id)

@@ -36,6 +36,7 @@ EVENTS = msgspec.json.Decoder(EventsRequest)
         (b'{"user_id":"a","seed":-1}', "seed"),
         (b'{"user_id":"a","seed":99999999999999999999}', "seed"),
         (b'{"user_id":"a","exclude":["b",3]}', "exclude[1]"),
+        (b'{"user_id":"a","at_most":{"genres":99999999999999999999}}', "at_most.genres"),
         (b'{"user_id":"a","context":[]}', "context"),
         (b'{"user_id":"a","context":{"x":1e999}}', "context[...]"),
         (b'{"user_id":"a","context":{"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}}", "body"),
