@@ -223,7 +223,7 @@ def _slates(
     lots = [_lot(bundle, *one) for one in zip(asked, found, mixed_BN, seeds, strict=True)]
     slates = []
     for row, drawn in enumerate(policy.draw_many(lots)):
-        one, slate = asked[row], _Slate(policy, found[row], lots[row], drawn)
+        one, slate = asked[row], _Slate(replace(policy, depth=depths[row]), found[row], lots[row], drawn)
         if one.rule is not None and len(drawn.places_K) < one.request.k:
             own = {name: said[row : row + 1] if len(said) > 1 else said for name, said in sources.items()}
             slate = _deepened(bundle, one, slate, own, mixed_BN[row : row + 1], removed[row], seeds[row])
