@@ -46,7 +46,6 @@ from serving.recommending import Recommending
 from serving.rehearsal import Rehearsal
 from serving.routes import hot_routes, steward_routes
 from serving.schemas import ModelAnswer
-from serving.shop import Shelf
 from serving.shop_keeper import ShopKeeper
 from serving.slates import RecentSlates, Signer
 from serving.state import RecentStates, Snapshot, Snapshots, StateReader
@@ -170,17 +169,13 @@ def _furnish(settings: Settings, parts: Parts) -> Rooms:
         settings, parts.event_log, parts.promotions, parts.downloads, metrics, parts.clock, keeper, rehearsal
     )
 
-    def shelves() -> list[Shelf]:
-        champion = watch.champion
-        return [champion.shelf] if champion else []
-
     return Rooms(
         metrics=metrics,
         guard=Guard.of(settings, metrics),
         watch=watch,
         keeper=keeper,
         rehearsal=rehearsal,
-        follower=ItemFollower(parts.event_log, shelves, metrics, parts.clock),
+        follower=ItemFollower(parts.event_log, lambda: watch.shelves, metrics, parts.clock),
         snapshots=snapshots,
         states=RecentStates(settings.cached_users),
         commit=commit,

@@ -107,12 +107,20 @@ class ChampionWatch:
         self._clock = clock
         self._keeper = keeper
         self._rehearsal = rehearsal
+        self._coming: Shelf | None = None
         self._refused: tuple[int, int] = (-1, 0)  # fence of the promotion that could not be loaded, times tried
         self._retry_at = 0.0
         self._popular_at = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="attune-champion", daemon=True)
         metrics.set_version(None)
+
+    @property
+    def shelves(self) -> list[Shelf]:
+        """The shelf of the champion, and of the one that is being made ready to take over."""
+        champion, coming = self.champion, self._coming
+        answering = champion.shelf if champion else None
+        return [one for one in (answering, coming) if one is not None]
 
     def start(self) -> None:
         """Start the watcher."""
@@ -216,9 +224,13 @@ class ChampionWatch:
         vectors: LRUCache[Hashable, np.ndarray] | None = LRUCache(kept) if kept else None
         shelf = self._stocked(Shelf(bundle))
         ready = Champion(promotion, bundle, self._clock(), vectors, shelf)
-        rehearsed = self._rehearsal.play(ready)
-        self._stocked(shelf)
-        before, self.champion = self.champion, replace(ready, loaded_at=self._clock())
+        self._coming = shelf
+        try:
+            rehearsed = self._rehearsal.play(ready)
+            self._stocked(shelf)
+            before, self.champion = self.champion, replace(ready, loaded_at=self._clock())
+        finally:
+            self._coming = None
         self._metrics.swaps.inc()
         self._metrics.set_version(promotion.version)
         after = before.version if before else "popularity"

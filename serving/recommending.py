@@ -72,7 +72,7 @@ class Recommending:
         self._metrics.stages.labels("slate").observe(time.perf_counter() - ranked)
         self._metrics.served.labels(answer.served_by).inc()
         self._metrics.effect.shown(answer.user_id, answer.state_position)
-        self._rehearsal.remember(known, request, asked.where)
+        self._rehearsal.remember(known, request, asked.where, asked.at_most)
         return answer
 
     async def _ranked(self, question: Question, started: float) -> Recommendation:

@@ -16,6 +16,7 @@ from attune.clock import Clock
 from attune.errors import BundleError
 from attune.user_state import empty
 from models.recommender import UNKNOWN_USER_STATS, Recommendation, Request
+from serving.caps import AtMost
 from serving.champion import Champion
 from serving.ranking import Question, rank
 from serving.shop import Where
@@ -37,6 +38,12 @@ class Recorded:
     known: Known
     request: Request
     where: Where
+    at_most: AtMost
+
+    def to(self, champion: Champion, now: int) -> Question:
+        """The same, asked of another model at another time."""
+        offer = Offer.of(Choice(champion.shelf, self.where))
+        return Question(champion, offer, self.known, replace(self.request, now=now), self.at_most)
 
 
 class Rehearsal:
@@ -55,11 +62,11 @@ class Rehearsal:
         """How many questions are remembered."""
         return len(self._latest)
 
-    def remember(self, known: Known, request: Request, where: Where) -> None:
+    def remember(self, known: Known, request: Request, where: Where, at_most: AtMost) -> None:
         """Keep a question that was answered in place of the user's former one. For the event loop's thread alone."""
         latest, user_id = self._latest, known.state.user_id
         latest.pop(user_id, None)
-        latest[user_id] = Recorded(known, request, where)
+        latest[user_id] = Recorded(known, request, where, at_most)
         if len(latest) > QUESTIONS:
             del latest[next(iter(latest))]
 
@@ -95,23 +102,20 @@ class Rehearsal:
 
     def _play(self, champion: Champion, asked: Sequence[Recorded]) -> None:
         now = self._clock()
-        questions = [
-            Question(champion, Offer.of(Choice(champion.shelf, one.where)), one.known, replace(one.request, now=now))
-            for one in asked
-        ]
+        questions = [one.to(champion, now) for one in asked]
         for question, slate in zip(questions, rank(questions), strict=True):
             _check(question, slate)
 
     def _nobody(self) -> Recorded:
         request = Request(k=10, seed=0, now=self._clock())
-        return Recorded(Known(empty("warm-up"), UNKNOWN_USER_STATS), request, {})
+        return Recorded(Known(empty("warm-up"), UNKNOWN_USER_STATS), request, {}, {})
 
 
 def _check(question: Question, slate: Recommendation) -> None:
     """Raises BundleError for an answer that nobody should get."""
-    expected = min(question.request.k, _left(question))
-    if len(slate.shown) != expected:
-        raise BundleError(f"{len(slate.shown)} items came back where there are {expected}")
+    expected, found = min(question.request.k, _left(question)), len(slate.shown)
+    if found > expected or (found < expected and not question.at_most):  # caps may leave fewer
+        raise BundleError(f"{found} items came back where there are {expected}")
     scores = [one.score for one in slate.shown] + [one.score for one in slate.candidates]
     figures = scores + [one.propensity for one in slate.shown]
     if not np.isfinite(figures).all():

@@ -1,7 +1,8 @@
 """A model that is to take over answers first what others were asked; where it cannot, it does not take over."""
 
 import re
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from attune.events import Interaction, Logged
 from attune.promotions import Promotion
 from attune.user_state import empty, fold
 from models.bundle import Bundle
+from models.ranking.policy import Drawn, PlackettLuce
 from models.recommender import UNKNOWN_USER_STATS, Request
 from serving.champion import Champion
 from serving.ranking import Question, rank
@@ -75,10 +77,10 @@ class Counted:
 
 def test_it_remembers_the_latest_question_of_the_latest_users(rehearsal, bundle) -> None:
     for number in range(QUESTIONS + 10):
-        rehearsal.remember(known(f"u{number}", "a-0"), Request(k=5, now=NOW), {})
-    rehearsal.remember(known("u10", "a-0"), Request(k=5, now=NOW), {})
+        rehearsal.remember(known(f"u{number}", "a-0"), Request(k=5, now=NOW), {}, {})
+    rehearsal.remember(known("u10", "a-0"), Request(k=5, now=NOW), {}, {})
     assert rehearsal.remembered == QUESTIONS
-    rehearsal.remember(known("another", "a-0"), Request(k=5, now=NOW), {})
+    rehearsal.remember(known("another", "a-0"), Request(k=5, now=NOW), {}, {})
     assert rehearsal.remembered == QUESTIONS
     ready = champion_of(bundle)
     assert rehearsal.play(ready) == QUESTIONS
@@ -92,7 +94,7 @@ def test_every_size_of_group_is_played_and_the_first_request_finds_its_vector(re
     ready = champion_of(replace(bundle, hybrid=counted))
     people = [known(f"u{number}", "a-0", f"b-{number % 8}") for number in range(20)]
     for one in people:
-        rehearsal.remember(one, Request(k=5, now=NOW), {"genres": ["a", "b"]})
+        rehearsal.remember(one, Request(k=5, now=NOW), {"genres": ["a", "b"]}, {})
     rehearsal.play(ready)
     assert counted.sizes == [1, 2, 4, 8, 16, 16, 4]
     counted.sizes.clear()
@@ -110,22 +112,20 @@ def test_before_anybody_asked_nobodys_request_is_played(rehearsal, bundle) -> No
 
 def test_questions_with_little_left_are_no_fault(rehearsal, bundle) -> None:
     most = tuple(bundle.catalogue.item_ids[:-3])
-    rehearsal.remember(known("u", "a-0"), Request(k=10, now=NOW, exclude=(*most, "no-such-item")), {})
-    rehearsal.remember(known("v", "a-0"), Request(k=10, now=NOW), {"genres": "no-such-genre"})
-    assert rehearsal.play(champion_of(bundle)) == 2
+    rehearsal.remember(known("u", "a-0"), Request(k=10, now=NOW, exclude=(*most, "no-such-item")), {}, {})
+    rehearsal.remember(known("v", "a-0"), Request(k=10, now=NOW), {"genres": "no-such-genre"}, {})
+    rehearsal.remember(known("w", "a-0"), Request(k=10, now=NOW), {}, {"genres": 1})
+    assert rehearsal.play(champion_of(bundle)) == 3
 
 
-class Faulty:
-    """A policy that draws as the bundle's own does, and then spoils it."""
+@dataclass(frozen=True)
+class Faulty(PlackettLuce):
+    """Draws, and then spoils what was drawn."""
 
-    def __init__(self, policy, spoil) -> None:
-        self._policy, self._spoil = policy, spoil
+    spoil: Callable[[Drawn], Drawn] = lambda drawn: drawn
 
     def draw_many(self, lots):
-        return [self._spoil(one) for one in self._policy.draw_many(lots)]
-
-    def __getattr__(self, name: str):
-        return getattr(self._policy, name)
+        return [self.spoil(one) for one in super().draw_many(lots)]
 
 
 def raise_it(_):
@@ -141,12 +141,12 @@ def raise_it(_):
     ],
 )
 def test_a_model_that_answers_wrongly_is_refused_and_asked_the_same_again(rehearsal, bundle, spoil, said) -> None:
-    broken = replace(bundle, policy=Faulty(bundle.policy, spoil))
-    rehearsal.remember(known("u", "a-0"), Request(k=5, now=NOW), {})
+    broken = replace(bundle, policy=Faulty(bundle.policy.temperature, spoil=spoil))
+    rehearsal.remember(known("u", "a-0"), Request(k=5, now=NOW), {}, {})
     with pytest.raises(BundleError, match=re.escape(said)):
         rehearsal.play(champion_of(broken))
     for number in range(QUESTIONS):
-        rehearsal.remember(known(f"v{number}", "a-0"), Request(k=5, now=NOW), {})
+        rehearsal.remember(known(f"v{number}", "a-0"), Request(k=5, now=NOW), {}, {})
     again, other = champion_of(bundle), champion_of(bundle, fence=2)
     rehearsal.play(again)
     assert "u" in {key[0] for key in again.vectors}
