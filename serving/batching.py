@@ -4,10 +4,11 @@ Nobody waits for a group to fill: while the thread is at work, the next group ga
 """
 
 import asyncio
+import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from serving.lanes import Overloaded
@@ -20,6 +21,7 @@ Answer = TypeVar("Answer")
 class _Waiting(Generic[Question, Answer]):
     question: Question
     answer: asyncio.Future[Answer]
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
     given_up: bool = False
 
 
@@ -91,7 +93,7 @@ class Batcher(Generic[Question, Answer]):
 
     def _run(self) -> None:
         while group := self._take():
-            answers = self._answers([one.question for one in group])
+            answers = self._answers(group)
             self._at_work = []
             group[0].answer.get_loop().call_soon_threadsafe(_tell, group, answers)
 
@@ -107,13 +109,15 @@ class Batcher(Generic[Question, Answer]):
                 if self._at_work:
                     return self._at_work
 
-    def _answers(self, questions: Sequence[Question]) -> list[Answer | BaseException]:
+    def _answers(self, group: Sequence[_Waiting[Question, Answer]]) -> list[Answer | BaseException]:
+        """What is logged for one question alone is of its request, of a group it is of none."""
+        run = group[0].context.run if len(group) == 1 else contextvars.Context().run
         try:
-            return list(self._work(questions))
+            return list(run(self._work, [one.question for one in group]))
         except Exception as error:
-            if len(questions) == 1:
+            if len(group) == 1:
                 return [error]
-            return [self._answers([question])[0] for question in questions]
+            return [self._answers([one])[0] for one in group]
 
 
 def _tell(group: list[_Waiting[Question, Answer]], answers: list[Answer | BaseException]) -> None:

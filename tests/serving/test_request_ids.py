@@ -59,7 +59,7 @@ def test_the_log_lines_of_a_request_begin_with_it(bare, monkeypatch) -> None:
         raise EventLogError("the log's disk is gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(bare.log, "tail", gone)
+        patch.setattr(bare.log, "tails", gone)
         bare.client.post("/v1/recommend", json={"user_id": "u"}, headers={HEADER: "100%s"})
     logging.getLogger("serving").warning("outside of one")
     lines = said.getvalue().splitlines()
