@@ -20,10 +20,11 @@ from attune.settings import Settings
 from infra.children import Children
 from infra.probing import free_port
 
-READY_SECONDS = 60.0
+READY_SECONDS, CAUGHT_UP_SECONDS = 60.0, 300.0
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 LATENCY = re.compile(r"^\s*(50|99)(?:\.0+)?%\s+([\d.]+)(us|ms|s)\s*$", re.MULTILINE)
 ANSWERED = re.compile(r"(\d+) requests in ([\d.]+)s")
+LAG = re.compile(r"^attune_item_profile_lag (\S+)$", re.MULTILINE)
 FAILED = re.compile(r"Non-2xx or 3xx responses: (\d+)|Socket errors: (.*)")
 
 BARE = """
@@ -59,10 +60,14 @@ class Load:
 
 @contextmanager
 def endpoint(settings: Settings, champion: bool = True) -> Iterator[psutil.Process]:
-    """The process of these settings' endpoint, once it is ready and (by default) a champion answers."""
+    """The process of these settings' endpoint, once it is ready and (by default) a champion answers.
+
+    What it does once at its start is over by then: it has heard what the log says of items.
+    """
     with running(settings.logs_folder) as children:
         child = children.start("endpoint", [sys.executable, "-m", "serving.app"], settings.as_environment())
         _await(f"http://127.0.0.1:{settings.serving_port}/readyz", champion)
+        _await_caught_up(f"http://127.0.0.1:{settings.serving_port}/metrics")
         yield psutil.Process(child.guardian.pid).children()[0]
 
 
@@ -159,6 +164,17 @@ def _await(url: str, champion: bool = False) -> None:
             pass
         time.sleep(0.1)
     raise RuntimeError(f"{url} did not answer within {READY_SECONDS:g} s")
+
+
+def _await_caught_up(url: str) -> None:
+    """Wait until it lacks nothing of the log, twice in a row: before its first look it does not know what it lacks."""
+    deadline, quiet = time.monotonic() + CAUGHT_UP_SECONDS, 0
+    while quiet < 2:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{url} still lacks a part of the log after {CAUGHT_UP_SECONDS:g} s")
+        time.sleep(0.3)
+        lag = LAG.search(httpx.get(url, timeout=10.0).text)
+        quiet = quiet + 1 if lag is None or float(lag[1]) == 0 else 0
 
 
 def _serves_champion(url: str) -> bool:
