@@ -21,7 +21,7 @@ def go_back(version: str | None) -> dict[str, Any]:
 
 @flow(name="rollback")
 def rollback(version: str | None = None) -> dict[str, Any]:
-    """Make a former champion champion again; serving follows within a second.
+    """Make a former champion champion again; serving follows within seconds.
 
     Args:
         version: The version to go back to; by default the one that the champion replaced.

@@ -106,7 +106,7 @@ def rollback(version: str | None, as_json: bool) -> None:
     elif changed:
         line = f"version {promotion.version} is champion again; version {promotion.previous} is no longer"
         output.console().print(Text(line, style="bold green"))
-        output.say_next(f"endpoints follow within a second; `attune rollback {promotion.previous}` undoes this")
+        output.say_next(f"endpoints follow within seconds; `attune rollback {promotion.previous}` undoes this")
     else:
         output.console().print(f"version {promotion.version} is champion already: nothing changed")
 
