@@ -77,7 +77,7 @@ def _shared_best(
     scores_1N: np.ndarray, quota: int, masked_BN: np.ndarray, removed: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
     """One search for all users: so deep that each has the quota left when what is removed is passed over."""
-    (best,) = top_k_rows(scores_1N, quota + max(map(len, removed)))
+    (best,) = top_k_rows(np.array(scores_1N), quota + max(map(len, removed)))  # a copy: torch wants to be able to write
     return [best[masked_N[best] > -np.inf][:quota] for masked_N in masked_BN]
 
 

@@ -197,7 +197,7 @@ class HangingStore:
 
 
 def test_a_feature_store_that_hangs_costs_a_quarter_of_the_budget_once(
-    settings, feature_store, run_endpoint, clicks, no_collections
+    settings, feature_store, run_endpoint, clicks, no_collections, eventually
 ) -> None:
     store = HangingStore(feature_store)
     with run_endpoint(settings, lambda: store) as ready:
@@ -220,6 +220,7 @@ def test_a_feature_store_that_hangs_costs_a_quarter_of_the_budget_once(
         assert store.asked == before + 1
         store.hangs.clear()
         store.goes_on.set()
+        eventually(lambda: not ready.rooms.features.hangs)
         rested = ready.rooms.snapshots._retry_at - time.monotonic()
         assert REOPEN_SECONDS - 5.0 < rested <= REOPEN_SECONDS
         ready.rooms.snapshots._retry_at = 0.0
