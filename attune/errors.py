@@ -6,7 +6,8 @@
     ├── DataContractError      a row, a file or a batch breaks its contract
     ├── EndpointError          the endpoint refused a request or does not answer
     ├── EventLogError          the event log could not take or give events
-    │   └── LogBusy            another writer holds the log; nothing was written
+    │   ├── LogBusy            another writer holds the log; nothing was written
+    │   └── UnreadableEvent    an event of the log is of a later version, or damaged
     ├── FeatureStoreError      the feature store could not be read or written
     └── ModelError             a model could not be built, loaded or promoted
         ├── BundleError        a bundle on disk is incomplete, altered or of another format
@@ -67,6 +68,10 @@ class EventLogError(AttuneError):
 
 class LogBusy(EventLogError):
     """Another writer holds the log; nothing was written and the same call may be made again."""
+
+
+class UnreadableEvent(EventLogError):
+    """An event of the log is of a later version than this code, or damaged; the log itself answers."""
 
 
 class FeatureStoreError(AttuneError):

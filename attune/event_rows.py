@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from attune.door import Rejected
-from attune.errors import DataContractError, EventLogError
+from attune.errors import DataContractError, UnreadableEvent
 from attune.events import CONTENT, AnyEvent, Behaviour, Feedback, Interaction, Item, Logged, Slate, User
 
 TYPES: dict[type, str] = {Interaction: "interaction", Feedback: "feedback", Slate: "slate", Item: "item", User: "user"}
@@ -160,7 +160,7 @@ def _event(row: Any) -> AnyEvent:
     try:
         event: AnyEvent = DECODERS[row.type].decode(row.payload)
     except (KeyError, msgspec.MsgspecError) as error:
-        raise EventLogError(
+        raise UnreadableEvent(
             f"position {row.position} holds a {row.type!r} that this version cannot read: {error}; update attune"
         ) from error
     return event

@@ -17,7 +17,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Cancelled, Crashed
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 LATE = timedelta(seconds=30)
 """A run that is due for longer than this was not picked up in its time."""
-STRANDED = timedelta(seconds=120)
+STRANDED = timedelta(minutes=5)
 """A run that a worker took so long ago and that has not begun never will: the worker ended in between. Until it is let
 go it holds its deployment's one place, and every later run is turned away."""
 RECENT = timedelta(days=1)
@@ -57,7 +57,7 @@ def _late(client: SyncPrefectClient, deployments: Iterable[DeploymentResponse]) 
             deployment.id, tags=[CAUGHT_UP], idempotency_key=f"{CAUGHT_UP}-{missed[0].id}"
         )
         for run in missed:
-            client.set_flow_run_state(run.id, Cancelled(message=f"missed; run {made.name} catches up"), force=True)
+            _let_go(client, run, Cancelled(message=f"missed; run {made.name} catches up"))
         yield f"{deployment.name}: {len(missed)} missed, run {made.name} catches up"
 
 
@@ -66,8 +66,14 @@ def _stranded(client: SyncPrefectClient) -> Iterable[str]:
     now = datetime.now(UTC)
     for run in _waiting(client, now):
         if _is_stranded(run, now) and not run.auto_scheduled:
-            client.set_flow_run_state(run.id, Crashed(message="the worker that took it ended first"), force=True)
+            _let_go(client, run, Crashed(message="the worker that took it ended first"))
             yield f"run {run.name} never began"
+
+
+def _let_go(client: SyncPrefectClient, run: FlowRun, state: State) -> None:
+    """Unless it has begun meanwhile."""
+    if client.read_flow_run(run.id).state_type == run.state_type:
+        client.set_flow_run_state(run.id, state, force=True)
 
 
 def _waiting(client: SyncPrefectClient, now: datetime) -> list[FlowRun]:

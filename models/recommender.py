@@ -16,7 +16,7 @@ from models.catalogue import Catalogue
 from models.contract import Recommender
 from models.history import HISTORY_LIMIT, KIND_INDEX, HistoryBatch
 from models.network.sequence import gap_buckets
-from models.ranking.policy import Drawn, Lot, PlackettLuce, Rule
+from models.ranking.policy import Allowed, Drawn, Lot, PlackettLuce, Rule
 from models.ranking.retrieval import LIVE, Candidates, gather
 
 CHAMPION = "champion"
@@ -271,7 +271,8 @@ def _deepened(
     is_left_N = np.ones(len(bundle.catalogue), bool)
     is_left_N[removed[removed >= 0]] = False
     left = np.flatnonzero(is_left_N)
-    while len(slate.drawn.places_K) < asked.request.k and depth < len(left) and _fits(asked, left, slate):
+    allowed = None if asked.rule is None else asked.rule(left)
+    while len(slate.drawn.places_K) < asked.request.k and depth < len(left) and _fits(allowed, left, slate):
         depth = min(DEEPER * depth, len(left))
         policy = replace(bundle.policy, depth=depth)
         (found,) = gather(mixed_1N, sources, [depth], [removed], bundle.catalogue.new_places)
@@ -280,12 +281,12 @@ def _deepened(
     return slate
 
 
-def _fits(asked: Asked, left: np.ndarray, slate: _Slate) -> bool:
-    """Whether any item that is left (places, ascending) may stand below those of the slate."""
-    if asked.rule is None:
+def _fits(allowed: Allowed | None, left: np.ndarray, slate: _Slate) -> bool:
+    """Whether any item that is left (places, ascending) may stand below those of the slate by the rule over them."""
+    if allowed is None:
         return True
     above = np.searchsorted(left, slate.found.places_C[slate.drawn.places_K])
-    open_C = asked.rule(left)(above.tolist())
+    open_C = allowed(above.tolist()).copy()
     open_C[above] = False
     return bool(open_C.any())
 

@@ -24,6 +24,7 @@ from attune.event_log import EventLog
 from attune.group_commit import GroupCommit
 from attune.promotions import Promotions
 from attune.settings import Settings
+from attune.tail import current
 from features.store import FeatureStore
 from models.recommender import POPULARITY, Recommendation
 from models.registry import Registry
@@ -140,7 +141,10 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     app.add_middleware(request_ids.Identified)
     errors.install(app)
     documentation.install(app)
-    states = StateReader(rooms.snapshots, rooms.states, rooms.metrics, rooms.features, rooms.tails)
+    states = StateReader(
+        rooms.snapshots, rooms.states, rooms.metrics, rooms.features, rooms.tails,
+        partial(current, parts.event_log), rooms.reads,
+    )  # fmt: skip
     recommending = Recommending(
         rooms.watch, states, rooms.model, rooms.signer, rooms.slates, rooms.commit, rooms.metrics,
         parts.clock, settings.answer_seconds, rooms.rehearsal,

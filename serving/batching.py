@@ -6,12 +6,16 @@ Nobody waits for a group to fill: while the thread is at work, the next group ga
 import asyncio
 import contextvars
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from serving.lanes import Overloaded
+
+HANGS_SECONDS = 0.2
+"""Work that takes longer, and that somebody gave up, hangs; a group takes some milliseconds."""
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
@@ -29,7 +33,7 @@ class Batcher(Generic[Question, Answer]):
     """One thread that calls ``work`` with at most ``together`` questions; at most ``waiting`` run or wait.
 
     Where ``work`` raises, each question of the group is asked again alone, so that one fails no other. While it is held
-    by questions that were given up, whoever comes next is refused at once: what it asks hangs.
+    for longer than ``HANGS_SECONDS`` by questions that were given up, whoever comes next is refused at once.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Batcher(Generic[Question, Answer]):
         self._pending = 0
         self._queue: deque[_Waiting[Question, Answer]] = deque()
         self._at_work: list[_Waiting[Question, Answer]] = []
+        self._began = 0.0
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name=f"attune-{name}", daemon=True)
@@ -54,7 +59,7 @@ class Batcher(Generic[Question, Answer]):
     @property
     def hangs(self) -> bool:
         """Whether the thread is held by a question that was given up."""
-        return any(one.given_up for one in self._at_work)
+        return any(one.given_up for one in self._at_work) and time.monotonic() - self._began > HANGS_SECONDS
 
     def start(self) -> None:
         """Start the thread."""
@@ -78,9 +83,9 @@ class Batcher(Generic[Question, Answer]):
             async with asyncio.timeout(seconds):
                 return await waiting.answer
         except TimeoutError as error:
-            waiting.given_up = True
             raise Overloaded(f"{self.name}: no answer within {seconds:g} s; ask again in a moment") from error
         finally:
+            waiting.given_up = waiting.answer.cancelled()
             self._pending -= 1
 
     def close(self, seconds: float = 10.0) -> None:
@@ -106,6 +111,7 @@ class Batcher(Generic[Question, Answer]):
                     return []
                 taken = [self._queue.popleft() for _ in range(min(len(self._queue), self._together))]
                 self._at_work = [one for one in taken if not one.answer.done()]
+                self._began = time.monotonic()
                 if self._at_work:
                     return self._at_work
 

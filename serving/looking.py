@@ -3,9 +3,8 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
 
-from attune.errors import EventLogError
+from attune.errors import EventLogError, UnreadableEvent
 from attune.event_log import EventLog
 from attune.tail import Current, currents
 from attune.user_state import UserState
@@ -24,10 +23,14 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """The state as of now, None where the log cannot be read; what there is to choose from, where that was asked."""
+    """The state as of now, None where the log cannot be read; what there is to choose from, where that was asked.
+
+    ``is_long`` says that the log can be read, and that this state takes so long to fold that it is asked for alone.
+    """
 
     current: Current | None
     offer: Offer | None
+    is_long: bool = False
 
 
 class Lookout:
@@ -38,19 +41,23 @@ class Lookout:
         self._keeper = keeper
 
     def look(self, looks: Sequence[Look]) -> list[Sight]:
-        """What each sees; nothing that was acknowledged before the call is missing. Blocks."""
-        states = self._currents([one.state for one in looks])
-        choices = [one.choice for one in looks if one.choice is not None]
-        offers = iter(self._keeper.offers(choices) if states else map(Offer.without_log, choices))
-        return [
-            Sight(current, next(offers) if one.choice is not None else None)
-            for one, current in zip(looks, states or repeat(None, len(looks)), strict=True)
-        ]
+        """What each sees; nothing that was acknowledged before the call is missing. Blocks.
 
-    def _currents(self, states: Sequence[UserState]) -> list[Current]:
-        """None of them where the log cannot be read."""
+        Raises UnreadableEvent where a user among several has an event that this version cannot read: alone, the others
+        see all of theirs.
+        """
+        choices = [one.choice for one in looks if one.choice is not None]
         try:
-            return currents(self._log, states)
+            states, is_read = currents(self._log, [one.state for one in looks]), True
+        except UnreadableEvent:
+            if len(looks) > 1:
+                raise
+            states, is_read = [None], False
         except EventLogError as error:
             log.warning("the event log cannot be read; snapshots answer alone: %s", error)
-            return []
+            states, is_read = [None] * len(looks), False
+        offers = iter(self._keeper.offers(choices) if is_read else map(Offer.without_log, choices))
+        return [
+            Sight(state, next(offers) if one.choice is not None else None, is_long=is_read and state is None)
+            for one, state in zip(looks, states, strict=True)
+        ]

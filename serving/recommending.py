@@ -1,5 +1,6 @@
 """One recommendation: capture the model, read the state, run the pipeline, queue the slate, answer."""
 
+import asyncio
 import logging
 import secrets
 import time
@@ -84,7 +85,7 @@ class Recommending:
             log.warning("popularity answers: %s", error)
             question.known.degraded.append("model")
             self._metrics.fallbacks.labels("model").inc()
-            return by_counts(question)
+            return await asyncio.to_thread(by_counts, question)
 
     def _logged(
         self,

@@ -6,6 +6,7 @@ costs its neighbours; ``FeedbackRow`` and ``EventRow`` list the fields that such
 """
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -22,6 +23,7 @@ WHERE_VALUES = 100
 VALUE_LIMIT = 256
 CAP_LIMIT = 2**53 - 1
 
+_NAME = {"maxLength": VALUE_LIMIT}
 _VALUE: dict[str, Any] = {"type": ["string", "number", "boolean"], "maxLength": VALUE_LIMIT}
 _WANTED = {"anyOf": [_VALUE, {"type": "array", "items": _VALUE, "minItems": 1, "maxItems": WHERE_VALUES}]}
 """What ``check_where`` lets pass, as JSON Schema."""
@@ -69,14 +71,18 @@ class RecommendRequest(msgspec.Struct, forbid_unknown_fields=True, kw_only=True,
         dict[str, Any],
         Meta(
             description="Only items that hold, for each attribute named here, the value or one of the values.",
-            extra_json_schema={"maxProperties": WHERE_ATTRIBUTES, "additionalProperties": _WANTED},
+            extra_json_schema={
+                "maxProperties": WHERE_ATTRIBUTES,
+                "propertyNames": _NAME,
+                "additionalProperties": _WANTED,
+            },
         ),
     ] = {}
     at_most: Annotated[
         dict[str, Any],
         Meta(
             description="For each attribute named here, how many items at most may share one value of it.",
-            extra_json_schema={"maxProperties": WHERE_ATTRIBUTES, "additionalProperties": _CAP},
+            extra_json_schema={"maxProperties": WHERE_ATTRIBUTES, "propertyNames": _NAME, "additionalProperties": _CAP},
         ),
     ] = {}
 
@@ -429,6 +435,7 @@ def check_where(where: dict[str, Any]) -> None:
     """Raise DataContractError, naming the attribute, unless each has a value that items can hold, or a list of them."""
     if len(where) > WHERE_ATTRIBUTES:
         raise DataContractError(f"where: {len(where)} attributes; at most {WHERE_ATTRIBUTES} are allowed", "where")
+    _check_names(where, "where")
     for attribute, wanted in where.items():
         field = f"where.{attribute[:VALUE_LIMIT]}"
         values = wanted if isinstance(wanted, list) else [wanted]
@@ -440,11 +447,19 @@ def check_where(where: dict[str, Any]) -> None:
                 raise DataContractError(f"{field}: expected {rule}", field)
 
 
+def _check_names(asked: Iterable[str], field: str) -> None:
+    for attribute in asked:
+        if len(attribute) > VALUE_LIMIT:
+            what = f"a name of {len(attribute)} characters; at most {VALUE_LIMIT} are allowed"
+            raise DataContractError(f"{field}: {what}", field)
+
+
 def check_at_most(at_most: dict[str, Any]) -> None:
     """Raise DataContractError, naming the attribute, unless each has a whole number of items, at least 1."""
     if len(at_most) > WHERE_ATTRIBUTES:
         what = f"{len(at_most)} attributes; at most {WHERE_ATTRIBUTES} are allowed"
         raise DataContractError(f"at_most: {what}", "at_most")
+    _check_names(at_most, "at_most")
     for attribute, limit in at_most.items():
         if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= CAP_LIMIT:
             field = f"at_most.{attribute[:VALUE_LIMIT]}"

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from cachetools import LRUCache
 
+from attune.errors import EventLogError
 from attune.tail import PAGE, Current
 from attune.user_state import UserState, empty
 from features.store import FeatureStore
 from models.recommender import UNKNOWN_USER_STATS
 from serving.batching import Batcher
-from serving.lanes import Overloaded
+from serving.lanes import Lane, Overloaded
 from serving.looking import Look, Sight
 from serving.metrics import Metrics
 from serving.shop_keeper import Choice, Offer
@@ -124,7 +125,10 @@ class RecentStates:
 
 
 class StateReader:
-    """Reads users' states: ``features`` asks for the snapshots of many, ``tails`` looks into the log for many."""
+    """Reads users' states: ``features`` asks for the snapshots of many, ``tails`` looks into the log for many.
+
+    Who has a long tail is folded alone, on the lane ``reads`` by ``folding``, so that it holds nobody else up.
+    """
 
     def __init__(
         self,
@@ -133,12 +137,16 @@ class StateReader:
         metrics: Metrics,
         features: Batcher[str, Snapshot | None],
         tails: Batcher[Look, Sight],
+        folding: Callable[[UserState], Current],
+        reads: Lane,
     ) -> None:
         self._snapshots = snapshots
         self._recent = recent
         self._metrics = metrics
         self._features = features
         self._tails = tails
+        self._folding = folding
+        self._reads = reads
 
     async def read(self, user_id: str, seconds: float) -> Known:
         """The user's state as of now, within so many seconds.
@@ -167,6 +175,8 @@ class StateReader:
             self._degrade(known.degraded, FEATURES)
         left = max(seconds - (time.monotonic() - started), 0.0)
         sight = await self._sight(Look(known.state, choice), left)
+        if sight.is_long:
+            sight = replace(sight, current=await self._folded(known, started + seconds, keep=read is not None))
         if sight.current is None:
             self._degrade(known.degraded, EVENT_LOG)
             position, tail = known.state.position, 0
@@ -195,6 +205,21 @@ class StateReader:
         except Overloaded as error:
             log.warning("the event log is too slow; the snapshot answers alone: %s", error)
             return Sight(None, None)
+
+    async def _folded(self, known: Known, until: float, keep: bool) -> Current | None:
+        """The long way; what was folded is kept though the time is over by then, so that the next one is short."""
+
+        def fold() -> Current:
+            found = self._folding(known.state)
+            if keep:
+                self._recent.put(found.state, known.user_stats, fresh=False)
+            return found
+
+        try:
+            return await self._reads.run(fold, seconds=max(until - time.monotonic(), 0.0))
+        except (EventLogError, Overloaded) as error:
+            log.warning("the tail of %r takes too long; the snapshot answers alone: %s", known.state.user_id, error)
+            return None
 
     def _degrade(self, degraded: list[str], source: str) -> None:
         degraded.append(source)

@@ -41,6 +41,8 @@ def at_most_each(holders_E: np.ndarray, values_E: np.ndarray, limits_V: np.ndarr
     close what two others would have needed, unless every candidate holds one value at most. Each position costs as
     much as there are pairs, however many values there are.
     """
+    held, values_E = np.unique(values_E, return_inverse=True)
+    limits_V = limits_V[held]
 
     def allowed(above: Sequence[int]) -> np.ndarray:
         is_above_C, open_C = np.zeros(count, bool), np.ones(count, bool)

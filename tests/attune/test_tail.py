@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from attune.event_log import EventLog
 from attune.events import Interaction, User
-from attune.tail import current
+from attune.tail import current, currents
 from attune.user_state import empty, fold
 
 EVENTS = st.lists(st.tuples(st.sampled_from("ab"), st.booleans()), max_size=12)
@@ -47,3 +47,16 @@ def test_a_state_of_another_log_is_thrown_away(log: EventLog, position: int) -> 
 
 def test_nobody_known_is_empty(log: EventLog) -> None:
     assert current(log, empty("a")).state == empty("a")
+
+
+def test_many_are_brought_up_to_date_together_and_who_takes_longer_is_left_out(log: EventLog) -> None:
+    log.append([event(number, user, False) for number, user in enumerate("abababccc")])
+    earlier = fold(empty("b"), log.tail("b", 0)[:2])
+    astray = replace(empty("a"), position=2)
+    asked = [empty("a"), earlier, empty("nobody"), empty("c"), astray]
+    found = currents(log, asked, page=4)
+    assert [one and one.state for one in found[:4]] == [current(log, state).state for state in asked[:4]]
+    assert found[4] is None, "a state of another log"
+    assert [one and one.folded for one in found[:4]] == [3, 1, 0, 3]
+    assert [one is None for one in currents(log, asked[:4], page=3)] == [True, False, False, True]
+    assert currents(log, []) == []

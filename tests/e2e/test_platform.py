@@ -252,7 +252,7 @@ def test_missed_schedules_are_caught_up_once(shell: Shell) -> None:
         runs = flow_runs(shell, "ingest")
         return [one for one in runs if "catch-up" in one["tags"] and one["state_type"] == "COMPLETED"]
 
-    assert len(until(caught_up)) == 1
+    assert len(until(caught_up, 500.0)) == 1
     missed = [one for one in flow_runs(shell, "ingest") if "catches up" in (one["state"]["message"] or "")]
     assert len(missed) >= 3
 
@@ -289,7 +289,7 @@ def test_a_run_whose_worker_ended_before_it_began_holds_nobody_up(shell: Shell) 
         runs = flow_runs(shell, "materialize")
         return [one for one in runs if {"again", "catch-up"} & set(one["tags"]) and one["state_type"] == "COMPLETED"]
 
-    until(in_its_stead, 400.0)
+    until(in_its_stead, 600.0)
     assert "PENDING" not in [one["state_type"] for one in flow_runs(shell, "materialize")]
 
 

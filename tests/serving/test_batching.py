@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from serving.batching import Batcher
+from serving.batching import HANGS_SECONDS, Batcher
 from serving.lanes import Overloaded
 
 
@@ -80,6 +80,7 @@ def test_too_many_and_too_slow_are_refused_and_it_recovers(halves: Halves) -> No
         for one in asking:
             with pytest.raises(Overloaded, match=r"within 0\.1 s"):
                 await one
+        await asyncio.sleep(HANGS_SECONDS)
         assert batcher.hangs
         begun = time.monotonic()
         with pytest.raises(Overloaded, match="does not answer"):

@@ -2,12 +2,12 @@
 
 import shutil
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pysqlite3.dbapi2 as sqlite
 
 from attune.errors import EventLogError
-from attune.events import Logged
+from attune.events import Logged, User
 from attune.user_state import empty, fold
 from features.store import FeatureStore
 from serving import state
@@ -107,3 +107,13 @@ def test_a_full_slate_queue_is_said_and_counted(bare, eventually) -> None:
         assert bare.metric("attune_slates_total", status="refused") >= 1
     assert bare.slate(first["slate_id"]).user_id == "u"
     eventually(lambda: bare.recommend("u")["slate_id"])
+
+
+def test_a_user_whose_event_nobody_can_read_costs_no_other(bare, clicks) -> None:
+    bare.log.append([*clicks("good", "xyz"), User(event_id="later", event_timestamp=1, user_id="bad", attributes={})])
+    with closing(sqlite.connect(bare.settings.var / "log" / "events.db", isolation_level=None)) as connection:
+        connection.execute('UPDATE events SET payload = \'{"type": "user", "half\' WHERE event_id = \'later\'')
+    users = ["good", "bad"] * 8
+    reply = bare.client.post("/v1/recommend/batch", json={"requests": [{"user_id": user} for user in users]})
+    degraded = [tuple(one["slate"]["degraded"]) for one in reply.json()["answers"]]
+    assert degraded == [(), ("event_log",)] * 8

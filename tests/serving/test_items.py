@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from attune.errors import EventLogError
 from attune.event_log import EventLog, prepare
 from attune.events import Item, Logged
+from attune.settings import Settings
 from attune.tail import current
 from attune.user_state import UserState, empty
 from models.bundle import Bundle
@@ -43,6 +44,12 @@ def put(endpoint, item_id: str, attributes: dict[str, Any], **fields: Any) -> ht
 
 def patch(endpoint, item_id: str, attributes: dict[str, Any], **fields: Any) -> httpx.Response:
     return endpoint.client.patch(address(item_id), json={"attributes": attributes, **fields})
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Two endpoints write beside each other here: one waits for the other as long as it would anywhere."""
+    return settings.model_copy(update={"lock_seconds": 10.0})
 
 
 @pytest.fixture
