@@ -8,25 +8,10 @@ the last position that it saw. Gaps may exist.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cache
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import (
-    Compiled,
-    Connection,
-    CursorResult,
-    Integer,
-    Select,
-    and_,
-    bindparam,
-    column,
-    desc,
-    func,
-    select,
-    update,
-    values,
-)
+from sqlalchemy import Connection, Select, bindparam, desc, func, select
 
 from attune import browsing
 from attune.browsing import ActiveUser, KnownItem
@@ -35,30 +20,20 @@ from attune.database import Database, upgrade
 from attune.door import Rejected
 from attune.event_rows import rejected_rows, to_logged, to_row
 from attune.events import AnyEvent, Logged, Slate
-from attune.tables import IN_TAIL, WHOLE, WORDS, events, log_head, quarantine
+from attune.hot_statements import COLUMNS, HotStatements
+from attune.tables import events, log_head, quarantine
 
 LOOK_UP = 1_000
-"""Ids a statement when looking for what the log has already."""
+"""Digests a statement when looking for what the quarantine has already."""
 
 FETCHED = 300
 """Rows taken from the driver at once: few enough to be gone before Python's garbage collection looks at them."""
-
-INSERTED = 512
-"""Rows a statement, at most, when inserting into SQLite: 13 values each, of the 32,766 that it takes."""
 
 CLOCK_SLACK = DAY
 """How far the clock may ever have been put back for ``logged_between`` to find everything."""
 
 BASE = "base"
 """Beside the columns of a row: the position of the version of an item that the row's was made from."""
-
-ASKED = "asked"
-"""Beside the columns of a row: whose tail it belongs to."""
-
-COLUMNS = tuple(column.name for column in events.columns)
-
-
-NO_LIMIT = 2**62
 
 
 @dataclass(frozen=True)
@@ -112,10 +87,7 @@ class EventLog:
         """
         self._database = Database(url, lock_seconds)
         self._clock = clock
-        dialect = self._database.engine.dialect
-        self._insert = events.insert().compile(dialect=dialect, column_keys=COLUMNS)
-        self._tails = cache(lambda users: _tails(users).compile(dialect=dialect))
-        self._last_item = browsing.LAST_ITEM.compile(dialect=dialect)
+        self._hot = HotStatements(self._database.engine.dialect)
         self._database.check_schema()
 
     def append(self, given: Sequence[AnyEvent]) -> Appended:
@@ -136,15 +108,15 @@ class EventLog:
         placed: list[_Placed] = []
         if rows:
             with self._database.writing() as connection:
-                head = _locked_head(connection)
-                known = _known(connection, [row["event_id"] for row in rows])
+                head = self._hot.locked_head(connection)
+                known = self._hot.known(connection, [row["event_id"] for row in rows])
                 fresh, placed = _place(rows, known, _versions(connection, rows), head)
                 if fresh:
                     logged_at = self._clock()
                     for row in fresh:
                         row["logged_at"] = logged_at
-                    _insert(connection, self._insert, fresh)
-                    connection.execute(update(log_head).values(position=head + len(fresh)))
+                    self._hot.insert(connection, fresh)
+                    self._hot.move_head(connection, head + len(fresh))
         answers = iter(placed)
         return [_appended(list(islice(answers, len(group)))) for group in groups]
 
@@ -210,12 +182,9 @@ class EventLog:
 
         ``limit`` is for all of them together: where so many events come, the last tails lack some.
         """
-        given: dict[str, Any] = {"most": NO_LIMIT if limit is None else limit}
-        for place, (user_id, after) in enumerate(asked):
-            given |= {f"user_{place}": user_id, f"after_{place}": after}
         found: list[list[Logged]] = [[] for _ in asked]
         with self._database.reading() as connection:
-            for row in _directly(connection, self._tails(len(asked)), given) if asked else ():
+            for row in self._hot.tails(connection, asked, limit) if asked else ():
                 found[row.asked].append(to_logged(row))
         return found
 
@@ -240,7 +209,7 @@ class EventLog:
     def digests(self, event_ids: Sequence[str]) -> dict[str, bytes]:
         """The content digests (``Event.digest``) of those ids that were logged."""
         with self._database.reading() as connection:
-            return {event_id: digest for event_id, (digest, _) in _known(connection, event_ids).items()}
+            return {event_id: digest for event_id, (digest, _) in self._hot.known(connection, event_ids).items()}
 
     def counts(self) -> dict[str, int]:
         """How many events of each type there are; reads the whole log."""
@@ -289,7 +258,7 @@ class EventLog:
     def last_item_position(self) -> int:
         """The position of the last event about an item, 0 when there is none; an index look-up."""
         with self._database.reading() as connection:
-            return _directly(connection, self._last_item, {}).scalar() or 0
+            return self._hot.last_item(connection)
 
     def item_versions(self, after: int, limit: int) -> list[KnownItem]:
         """The first ``limit`` versions of items after a position, in the order of positions, through an index."""
@@ -316,7 +285,7 @@ class EventLog:
         if not rows:
             return 0
         with self._database.writing() as connection:
-            _locked_head(connection)
+            self._hot.locked_head(connection)
             stored_at = self._clock()
             fresh = [rows[digest] | {"stored_at": stored_at} for digest in _not_quarantined(connection, list(rows))]
             if fresh:
@@ -340,11 +309,6 @@ class EventLog:
         self._database.close()
 
 
-def _locked_head(connection: Connection) -> int:
-    """The head, held until the transaction ends; on SQLite the transaction holds the write lock already."""
-    return connection.execute(select(log_head.c.position).with_for_update()).scalar_one()
-
-
 def _first_logged_at(connection: Connection, moment: int) -> int:
     """The first position logged at or after a moment, as if the clock had never been put back; else head + 1.
 
@@ -362,18 +326,6 @@ def _first_logged_at(connection: Connection, moment: int) -> int:
         else:
             low = row.position + 1
     return low
-
-
-def _known(connection: Connection, ids: Sequence[str]) -> dict[str, tuple[bytes, int]]:
-    """Digest and position of those ids that the log has."""
-    known: dict[str, tuple[bytes, int]] = {}
-    query = select(events.c.event_id, events.c.digest, events.c.position).where(
-        events.c.event_id.in_(bindparam("ids", expanding=True))
-    )
-    for start in range(0, len(ids), LOOK_UP):
-        for event_id, digest, position in connection.execute(query, {"ids": ids[start : start + LOOK_UP]}):
-            known[event_id] = (digest, position)
-    return known
 
 
 def _versions(connection: Connection, rows: list[dict[str, Any]]) -> dict[str, int]:
@@ -415,48 +367,6 @@ def _appended(placed: Sequence[_Placed]) -> Appended:
     accepted = sum(new for _, new in placed)
     positions = [position for position, _ in placed]
     return Appended(positions, accepted, len(placed) - accepted - len(conflicts), conflicts)
-
-
-def _tails(users: int) -> Select:
-    """The events of so many users after a position each, in order: what every recommendation asks."""
-    rows: list[tuple[Any, ...]] = [
-        (place, bindparam(f"user_{place}"), bindparam(f"after_{place}")) for place in range(users)
-    ]
-    asked = values(column("place", Integer), column("user_id", WORDS), column("after", WHOLE)).data(rows).cte("asked")
-    of_user = and_(events.c.user_id == asked.c.user_id, events.c.position > asked.c.after, IN_TAIL)
-    query = select(asked.c.place.label(ASKED), events).select_from(asked.join(events, of_user))
-    return query.order_by(asked.c.place, events.c.position).limit(bindparam("most"))
-
-
-def _insert(connection: Connection, statement: Compiled, rows: list[dict[str, Any]]) -> None:
-    """Hand Core's statement to the driver as it is: for thousands of rows a third faster than through Core.
-
-    SQLite's driver lets go of Python's lock at each step of a statement, and a busy process gives it back after
-    milliseconds: a step a row made 500 rows take 220 ms beside one busy thread, in place of 12. So many rows a step.
-    """
-    given = _driver_values(statement, rows)
-    if connection.dialect.name != "sqlite":
-        connection.exec_driver_sql(str(statement), given)
-        return
-    head, _, row = str(statement).rpartition("VALUES ")
-    start = 0
-    while left := len(given) - start:
-        size = min(INSERTED, 2 ** (left.bit_length() - 1))  # powers of two: few statements, which the driver keeps
-        flat = tuple(chain.from_iterable(given[start : start + size]))
-        connection.exec_driver_sql(f"{head}VALUES {', '.join([row] * size)}", flat)
-        start += size
-
-
-def _directly(connection: Connection, statement: Compiled, values: dict[str, Any]) -> CursorResult[Any]:
-    """The rows of a statement that was compiled before; asked for often, where Core's own part is the larger one."""
-    (given,) = _driver_values(statement, [{**statement.params, **values}])
-    return connection.exec_driver_sql(str(statement), given)
-
-
-def _driver_values(statement: Compiled, rows: list[dict[str, Any]]) -> list[Any]:
-    """Rows as the driver wants them: by name, or in the order of the statement's marks."""
-    names = getattr(statement, "positiontup", None)
-    return rows if names is None else [tuple(row[name] for name in names) for row in rows]
 
 
 def _not_quarantined(connection: Connection, digests: Sequence[bytes]) -> list[bytes]:

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 GROUP_EVENTS = 2_000
 """So many events of callers who wait go into one transaction, at least one caller's."""
 
-GATHER_SECONDS = 0.01
+GATHER_SECONDS = 0.025
 """How long what was only offered may wait for company; well below the 50 ms of it that a crash may cost."""
 
 OFFERED_EVENTS = 128

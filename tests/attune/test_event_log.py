@@ -11,9 +11,10 @@ from sqlalchemy import event
 
 from attune.door import Rejected
 from attune.errors import ConfigError, DataContractError, EventLogError, LogBusy
-from attune.event_log import BASE, COLUMNS, EventLog, prepare
+from attune.event_log import BASE, EventLog, prepare
 from attune.event_rows import to_row
 from attune.events import Candidate, Feedback, Interaction, Item, Shown, Slate, User
+from attune.hot_statements import COLUMNS
 
 NOW = 1_700_000_000_000_000
 
