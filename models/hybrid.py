@@ -121,7 +121,8 @@ class Hybrid:
         if network:
             found[SOURCES[0]] = normalised(self.network.scores_of(states_BD), self.learned)
         if self.preference is not None:
-            found[PREFERENCE] = self._preferred(self.preference, batch)
+            u_BD = self.preference.vectors(batch, self.network.unit_items_ND)
+            found[PREFERENCE] = self.network.likeness(u_BD)
         if knn:
             found[SOURCES[1]] = normalised(self.knn.scores(batch), self.learned)
         if popularity:
@@ -129,15 +130,6 @@ class Hybrid:
         if self.live and live_1N is not None:
             found[LIVE] = live_1N
         return found
-
-    def _preferred(self, preference: Preference, batch: HistoryBatch) -> np.ndarray:
-        """Learned items and later ones apart, so that the former score to the bit as they do without the latter."""
-        items_ND = self.network.unit_items_ND
-        u_BD = preference.vectors(batch, items_ND)
-        if self.learned is None:
-            return preference.scores(u_BD, items_ND)
-        parts = (items_ND[: self.learned], items_ND[self.learned :])
-        return np.concatenate([preference.scores(u_BD, part_ND) for part_ND in parts], axis=1)
 
     def mix(self, sources: Mapping[str, np.ndarray], users: int) -> np.ndarray:
         """scores_BN: the weighted sum of what ``sources`` gave for so many users."""

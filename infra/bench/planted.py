@@ -15,6 +15,7 @@ import scipy.sparse as sp
 
 from infra.bench.serving_world import KNN, Mixing, Size
 from models.baselines import ItemKnn
+from models.network.config import NOTHING_FELT
 
 GROUP, FIRST, SECOND = 10, 6, 4
 WEIGHTS = (1e-6, 0.9, 0.1 - 1e-6)
@@ -46,7 +47,7 @@ def mixing(items: int) -> Mixing:
     table = sp.block_diag([*[of_group] * groups, lonely], format="csr", dtype=np.float32)
     table.eliminate_zeros()
     table.sort_indices()
-    return Mixing(WEIGHTS, ItemKnn(table, KNN))
+    return Mixing(WEIGHTS, ItemKnn(table, KNN), NOTHING_FELT)
 
 
 def _grouped(items: int) -> int:

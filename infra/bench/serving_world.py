@@ -23,7 +23,8 @@ from models.baselines import ItemKnn, KnnChoice, Popularity
 from models.bundle import Bundle, Provenance, golden_batch, save_bundle
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
-from models.network.config import small
+from models.learning.training import preference_of
+from models.network.config import FeltAtOnce, small
 from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender
 from models.ranking.policy import PlackettLuce
 
@@ -52,6 +53,7 @@ class Mixing:
 
     weights: tuple[float, float, float] = (0.5, 0.4, 0.1)
     knn: ItemKnn | None = None
+    felt: FeltAtOnce = small().felt
 
 
 def clustered(size: Size, random: np.random.Generator) -> np.ndarray:
@@ -107,6 +109,8 @@ def bundle(
         mixing.knn or ItemKnn.fit(training_set, KNN),
         Popularity.fit(training_set, 30.0),
         mixing.weights,
+        preference_of(replace(small(), felt=mixing.felt)),
+        live=mixing.felt.live_weight,
     )
     provenance = Provenance({"name": "small"}, window, len(events), len(events), 0, 0)
     golden = golden_batch(training_set, len(events), training_set.catalogue)

@@ -8,7 +8,7 @@ that nobody touched yet has a score. Manner: SASRec (Kang and McAuley 2018), eSA
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,7 +22,7 @@ from models.catalogue import Catalogue
 from models.history import HistoryBatch
 from models.network.blocks import Block, causal_mask
 from models.network.config import SequenceConfig
-from models.ranking.preference import unit_rows
+from models.ranking.preference import TINY, unit_rows
 
 REWARD_ANCHORS = 5
 GAP_BUCKETS = 32
@@ -178,6 +178,19 @@ class SequenceNetwork(nn.Module):
         return self.state_norm(state_QD)
 
 
+@dataclass(frozen=True)
+class _Table:
+    """M items as they are scored: a column and a bias each, and what brings it to length 1 (0: it has no direction).
+
+    By columns one user's scores of 10,000 items take 0.3 ms where the table is not in the processor's cache, by rows
+    0.8 (128 dimensions, MKL on an AMD processor); of sixteen users 0.8 and 1.1.
+    """
+
+    items_DM: Tensor
+    bias_M: Tensor
+    scales_M: Tensor
+
+
 class SequenceRecommender:
     """The trained network as a recommender: numpy in, numpy out, on the device that it was put on.
 
@@ -195,6 +208,7 @@ class SequenceRecommender:
             self.bias_N = network.bias_N.clone()
             self._average_D, self._average_bias = network.ids_ND.mean(dim=0), network.bias_N.mean()
         self.learned = len(self.items_ND)
+        self._tables: tuple[_Table, ...] = (self._table(slice(None)),)
 
     def extended(self, more: Catalogue) -> "SequenceRecommender":
         """With the items of ``more`` behind these, known by their attributes alone; for answers, not for saving.
@@ -212,6 +226,7 @@ class SequenceRecommender:
             rows_MD = self.network.rows(attributes) + self._average_D
             found.items_ND = torch.cat([self.items_ND, rows_MD])
             found.bias_N = torch.cat([self.bias_N, self._average_bias.expand(len(more))])
+            found._tables = (self._tables[0], found._table(slice(self.learned, None)))
         unit_rows_MD = unit_rows(rows_MD.float().cpu().numpy())
         found.__dict__["unit_items_ND"] = np.concatenate([self.unit_items_ND, unit_rows_MD])
         return found
@@ -244,12 +259,26 @@ class SequenceRecommender:
 
     def scores_of(self, states_BD: np.ndarray) -> np.ndarray:
         """scores_BN of users that ``states`` gave. What was learned scores to the bit as it does without what came."""
+        return self._by_table(states_BD, lambda table, given_BD: torch.addmm(table.bias_M, given_BD, table.items_DM))
+
+    def likeness(self, u_BD: np.ndarray) -> np.ndarray:
+        """u . item for items at length 1: scores_BN, the cosine times the length of u; to the bit as ``scores_of``."""
+        return self._by_table(u_BD, lambda table, given_BD: (given_BD @ table.items_DM).mul_(table.scales_M))
+
+    def _by_table(self, given_BD: np.ndarray, said: Callable[[_Table, Tensor], Tensor]) -> np.ndarray:
+        """What each table says, one behind the other: (B, N) float32 on the CPU."""
         with torch.inference_mode():
-            given_BD = torch.from_numpy(states_BD).to(self.items_ND.device)
-            first, last = slice(self.learned), slice(self.learned, None)
-            parts = [F.linear(given_BD, self.items_ND[part], self.bias_N[part]) for part in (first, last)]
-            scores_BN: np.ndarray = (torch.cat(parts, dim=1) if parts[1].shape[1] else parts[0]).float().cpu().numpy()
+            on_device_BD = torch.from_numpy(given_BD).to(self.items_ND.device)
+            parts = [said(table, on_device_BD) for table in self._tables]
+            scores_BN: np.ndarray = (torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]).float().cpu().numpy()
             return scores_BN
+
+    def _table(self, which: slice) -> _Table:
+        with torch.inference_mode():
+            items_MD = self.items_ND[which]
+            lengths_M = items_MD.norm(dim=1)
+            scales_M = torch.where(lengths_M < TINY, 0.0, 1.0 / lengths_M.clamp(min=TINY))
+            return _Table(items_MD.T.contiguous(), self.bias_N[which], scales_M)
 
     def settings(self) -> dict[str, Any]:
         """What ``restore`` needs beside the tensors, as JSON values."""

@@ -65,11 +65,6 @@ class Preference:
             fade_BL = fading(batch.times_BL, batch.now_B, self.half_life_days)
         return preference_vectors(batch.items_BL, batch.rewards_BL, items_ND, self.step, fade_BL)
 
-    def scores(self, u_BD: np.ndarray, items_ND: np.ndarray) -> np.ndarray:
-        """scores_BN in [-1, 1], float32: u . item, the cosine times the length of u; 0 for a user without a vector."""
-        scores_BN: np.ndarray = u_BD @ items_ND.T
-        return scores_BN
-
     def settings(self) -> dict[str, Any]:
         """What ``restore`` needs, as JSON values."""
         return asdict(self)

@@ -111,7 +111,7 @@ def test_what_says_nothing_moves_nothing(events: list[Event], item: int, place: 
 def test_the_vector_of_somebody_new_is_zero_and_says_nothing() -> None:
     u_BD = preference_vectors(np.zeros((2, 3), np.int64), np.full((2, 3), 0.5, np.float32), ITEMS_ND, 0.3)
     assert (u_BD == 0).all()
-    assert (Preference(0.3, 1.0).scores(u_BD, ITEMS_ND) == 0).all()
+    assert (u_BD @ ITEMS_ND.T == 0).all()
     assert preference_vectors(np.zeros((0, 1), np.int64), np.zeros((0, 1)), ITEMS_ND, 0.3).shape == (0, WIDTH)
 
 
@@ -174,14 +174,6 @@ def test_with_a_half_life_the_vector_fades() -> None:
     later = replace(batch, now_B=batch.now_B + 10 * DAY)
     np.testing.assert_allclose(Preference(0.5, 1.0, 10.0).vectors(later, ITEMS_ND), faded_1D / 2, atol=FAR)
     assert fading(np.array([[0, 5]]), np.array([3]), 1.0)[0, 1] == 1.0
-
-
-def test_scores_are_cosines_times_the_length() -> None:
-    u_BD = np.stack([ITEMS_ND[3], 0.5 * ITEMS_ND[3], -ITEMS_ND[3]])
-    scores_BN = Preference(0.3, 1.0).scores(u_BD, ITEMS_ND)
-    assert scores_BN.dtype == np.float32
-    np.testing.assert_allclose(scores_BN[:, 3], [1.0, 0.5, -1.0], atol=FAR)
-    assert (np.abs(scores_BN) <= 1 + FAR).all()
 
 
 def test_rows_without_a_direction_become_zero() -> None:

@@ -131,6 +131,24 @@ def test_a_dislike_lowers_what_a_like_raises(trained_on_tastes: Trained):
             assert fell.all()
 
 
+def test_likeness_is_the_cosine_times_the_length(trained_on_tastes: Trained):
+    network = trained_on_tastes.hybrid.network
+    unit_ND = network.unit_items_ND
+    said_BN = network.likeness(np.stack([unit_ND[3], 0.5 * unit_ND[3], -unit_ND[3], 0 * unit_ND[3]]))
+    assert said_BN.dtype == np.float32
+    np.testing.assert_allclose(said_BN[:, 3], [1.0, 0.5, -1.0, 0.0], atol=1e-6)
+    np.testing.assert_allclose(said_BN[0], unit_ND @ unit_ND[3], atol=1e-6)
+
+
+def test_an_item_without_a_direction_is_like_nothing(untaught):
+    network = untaught
+    with torch.no_grad():
+        for table in (network.ids_ND, network.genre_GD, network.year_YD):
+            table.zero_()
+    said_BN = SequenceRecommender(network, ()).likeness(np.ones((1, network.config.width), np.float32))
+    assert (said_BN == 0).all()
+
+
 def test_the_sampled_softmax_estimates_the_whole_one():
     torch.manual_seed(0)
     states, items, bias = torch.randn(5, 8), torch.randn(30, 8) * 0.5, torch.randn(30) * 0.1
