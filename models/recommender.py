@@ -38,6 +38,8 @@ class Mixture(Protocol):
 
     @property
     def live(self) -> float: ...
+    @property
+    def learned(self) -> int | None: ...
     def states(self, batch: HistoryBatch) -> np.ndarray: ...
     def sources(
         self, batch: HistoryBatch, states_BD: np.ndarray, live_1N: np.ndarray | None = None
@@ -168,9 +170,9 @@ def recommend_many(
 def encode(bundle: Served, asked: Sequence[Asked], kept: Kept | None = None) -> Users:
     """The users of the questions. What the network said of them is looked up in ``kept`` first, and kept there.
 
-    A key is the user, the log position that was folded, which of the events the bundle knows the items of, the
-    statistics and the bucket of the time since the latest event: all that the network is given. Use one ``kept`` for a
-    bundle and what it is extended to.
+    A key is the user, the log position that was folded, which of the events the bundle knows the items of, what is said
+    of those items that it did not learn, the statistics and the bucket of the time since the latest event: all that
+    the network is given. Use one ``kept`` for a bundle and what it is extended to.
     """
     stats_BF = np.stack([UNKNOWN_USER_STATS if one.user_stats is None else one.user_stats for one in asked])
     now_B = np.array([one.request.now for one in asked], np.int64)
@@ -179,7 +181,7 @@ def encode(bundle: Served, asked: Sequence[Asked], kept: Kept | None = None) -> 
         return Users(batch, np.zeros((len(asked), 0), np.float32))
     if kept is None:
         return Users(batch, bundle.hybrid.states(batch))
-    keys = _keys(asked, batch)
+    keys = _keys(asked, batch, bundle.catalogue, bundle.hybrid.learned)
     found = {place: state_D for place, key in enumerate(keys) if (state_D := kept.get(key)) is not None}
     missing = [place for place in range(len(asked)) if place not in found]
     if missing:
@@ -189,13 +191,20 @@ def encode(bundle: Served, asked: Sequence[Asked], kept: Kept | None = None) -> 
     return Users(batch, np.stack([found[place] for place in range(len(asked))]))
 
 
-def _keys(asked: Sequence[Asked], batch: HistoryBatch) -> list[Hashable]:
+def _keys(asked: Sequence[Asked], batch: HistoryBatch, catalogue: Catalogue, learned: int | None) -> list[Hashable]:
     pauses = gap_buckets(batch.now_B - batch.times_BL[:, -1]).tolist()
     known = [hash(items_L[items_L > 0].tobytes()) for items_L in batch.items_BL]
+    later = [() if learned is None else _described(catalogue, items_L, learned) for items_L in batch.items_BL]
     return [
-        (one.state.user_id, one.state.position, items, pause, stats_F.tobytes())
-        for one, items, pause, stats_F in zip(asked, known, pauses, batch.user_stats_BF, strict=True)
+        (one.state.user_id, one.state.position, items, said, pause, stats_F.tobytes())
+        for one, items, said, pause, stats_F in zip(asked, known, later, pauses, batch.user_stats_BF, strict=True)
     ]
+
+
+def _described(catalogue: Catalogue, items_L: np.ndarray, learned: int) -> tuple[Hashable, ...]:
+    """What the network is told of the items that it did not learn: it may be another tomorrow."""
+    places = (items_L[items_L > learned] - 1).tolist()
+    return tuple((catalogue.genres[place], catalogue.years[place]) for place in places)
 
 
 def _scored(

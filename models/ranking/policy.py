@@ -115,32 +115,27 @@ class PlackettLuce:
         """
         vectors = [self._vectors(lot.vectors_CD, len(lot.scores_C)) for lot in lots] if self.diversity else []
         left_BC, noise_BKC, most_B = _laid_out(lots)
-        rows, similar_BC, lengths_B = np.arange(len(lots)), np.zeros(left_BC.shape), np.zeros(len(lots), np.int64)
-        places_BK, propensities_BK = np.zeros(noise_BKC.shape[:2], np.int64), np.zeros(noise_BKC.shape[:2])
-        for position in range(noise_BKC.shape[1]):
-            left_BC[lengths_B < position] = -np.inf  # what a rule ended stays ended
-            left_BC[most_B <= position] = -np.inf
-            next_BC = left_BC - self.diversity * similar_BC if self.diversity else left_BC
-            next_BC = _ruled(lots, next_BC, places_BK[:, :position])
-            lengths_B += next_BC.max(axis=1) > -np.inf
-            picked_B, propensities_B = self._pick(next_BC, noise_BKC[:, position])
-            places_BK[:, position], propensities_BK[:, position] = picked_B, propensities_B
-            left_BC[rows, picked_B] = -np.inf
-            for row in np.flatnonzero(lengths_B > position).tolist() if self.diversity else ():
-                _raise_similar(similar_BC[row, : len(vectors[row])], vectors[row], picked_B[row])
+        rows, similar_BC = np.arange(len(lots)), np.zeros(left_BC.shape)
+        logits_BKC, places_BK = np.empty(noise_BKC.shape), np.zeros(noise_BKC.shape[:2], np.int64)
+        is_drawn_BK = np.arange(noise_BKC.shape[1]) < most_B[:, None]
+        with np.errstate(over="ignore", invalid="ignore"):  # of a row that is -inf all over nothing is drawn
+            for position in range(noise_BKC.shape[1]):
+                next_BC = left_BC - self.diversity * similar_BC if self.diversity else left_BC
+                next_BC, logits_BC = _ruled(lots, next_BC, places_BK[:, :position]), logits_BKC[:, position]
+                best_B1 = next_BC.max(axis=1, keepdims=True)
+                np.subtract(next_BC, best_B1, out=logits_BC)
+                np.divide(logits_BC, self.temperature, out=logits_BC)
+                picked_B = (logits_BC + noise_BKC[:, position]).argmax(axis=1)
+                is_drawn_BK[:, position] &= best_B1[:, 0] > -np.inf
+                places_BK[:, position], left_BC[rows, picked_B] = picked_B, -np.inf
+                for row in np.flatnonzero(is_drawn_BK[:, position]).tolist() if self.diversity else ():
+                    _raise_similar(similar_BC[row, : len(vectors[row])], vectors[row], picked_B[row])
+            propensities_BK = _shares(logits_BKC, places_BK)
+        lengths_B = np.logical_and.accumulate(is_drawn_BK, axis=1).sum(axis=1)  # what a rule ended stays ended
         return [
             Drawn(places_K[:length], propensities_K[:length])
             for places_K, propensities_K, length in zip(places_BK, propensities_BK, lengths_B.tolist(), strict=True)
         ]
-
-    def _pick(self, next_BC: np.ndarray, noise_BC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A place of each row and its probability, as ``chances`` gives it; of a row that is -inf all over, nothing."""
-        best_B1 = next_BC.max(axis=1, keepdims=True)
-        with np.errstate(over="ignore", invalid="ignore"):
-            logits_BC = (next_BC - np.where(best_B1 > -np.inf, best_B1, 0.0)) / self.temperature
-            weights_BC = np.exp(logits_BC)
-            picked_B = (logits_BC + noise_BC).argmax(axis=1)
-            return picked_B, weights_BC[np.arange(len(picked_B)), picked_B] / weights_BC.sum(axis=1)
 
     def chances(self, scores_C: np.ndarray, open_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The probabilities of the next position (they sum to 1 over ``open_C``) and their logits (best is 0).
@@ -183,6 +178,13 @@ def _laid_out(lots: Sequence[Lot]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         left_C[: len(lot.scores_C)] = lot.scores_C
         noise_KC[: lot.most, : len(lot.scores_C)] = lot.noise()
     return left_BC, noise_BKC, most_B
+
+
+def _shares(logits_BKC: np.ndarray, places_BK: np.ndarray) -> np.ndarray:
+    """The probability of the place that was picked at each position, as ``PlackettLuce.chances`` gives it."""
+    weights_BKC = np.exp(logits_BKC)
+    picked_BK: np.ndarray = np.take_along_axis(weights_BKC, places_BK[:, :, None], axis=2)[:, :, 0]
+    return picked_BK / weights_BKC.sum(axis=2)
 
 
 def _ruled(lots: Sequence[Lot], next_BC: np.ndarray, above_BK: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ from models.learning.training import Trained, train
 from models.network.config import KnnGrid, Recipe, SequenceConfig
 from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender
 from models.ranking.policy import PlackettLuce
+from models.ranking.rules import at_most_each
 
 Row = tuple[int, str, str, str, float | None, int]
 """position, user, item, kind, value, time in microseconds."""
@@ -296,3 +297,28 @@ def trained_on_tastes(tastes: TrainingSet, quick: Recipe) -> Trained:
     """The hybrid of the world of two tastes: learned from 70 %, chosen on the next 15 %."""
     last = int(tastes.positions.max())
     return train(tastes, quick, int(last * 0.7), int(last * 0.85), seed=1)
+
+
+class Capped:
+    """Caps over groupings of the candidates, one number each, negative for none: ``at_most_each`` in short."""
+
+    def __call__(self, *caps: tuple[np.ndarray, int]):
+        holders, values, limits, used = [], [], [], 0
+        for groups_C, limit in caps:
+            grouped = np.flatnonzero(groups_C >= 0)
+            holders.append(grouped)
+            values.append(groups_C[grouped] + used)
+            limits.append(np.full(groups_C.max(initial=-1) + 1, limit))
+            used += len(limits[-1])
+        return at_most_each(np.concatenate(holders), np.concatenate(values), np.concatenate(limits), len(caps[0][0]))
+
+    @staticmethod
+    def room(groups_C: np.ndarray, limit: int) -> int:
+        """How many of the candidates fit under one cap together: the longest slate that they can give."""
+        counts = np.unique(groups_C[groups_C >= 0], return_counts=True)[1]
+        return int(np.minimum(counts, limit).sum() + (groups_C < 0).sum())
+
+
+@pytest.fixture(scope="session")
+def capped() -> Capped:
+    return Capped()

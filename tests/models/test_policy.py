@@ -10,7 +10,6 @@ from scipy.stats import chisquare
 
 from models.ranking.policy import Lot, PlackettLuce
 from models.ranking.preference import unit_rows
-from models.ranking.rules import at_most
 
 FINITE = st.floats(-1e30, 1e30, allow_nan=False)
 
@@ -145,13 +144,17 @@ def test_without_diversity_vectors_change_nothing(scores: list[float], k: int, s
     st.integers(1, 3),
 )
 def test_with_diversity_propensities_are_those_of_the_definition(
-    scores: list[float], k: int, seed: int, temperature: float, diversity: float, limit: int
+    capped, scores: list[float], k: int, seed: int, temperature: float, diversity: float, limit: int
 ) -> None:
     count = len(scores)
     scores_C, vectors_CD, groups_C = np.array(scores), unit_vectors(count, 3, seed), np.arange(count) % 4
     policy = PlackettLuce(temperature, diversity=diversity)
     drawn = policy.draw(
-        scores_C, k, np.random.default_rng(seed), at_most(groups_C, limit), vectors_CD=vectors_CD if diversity else None
+        scores_C,
+        k,
+        np.random.default_rng(seed),
+        capped((groups_C, limit)),
+        vectors_CD=vectors_CD if diversity else None,
     )
     above: list[int] = []
     for place, propensity in zip(drawn.places_K.tolist(), drawn.propensities_K, strict=True):
@@ -170,11 +173,11 @@ def test_with_diversity_propensities_are_those_of_the_definition(
     assert len(above) == min(k, int(np.minimum(np.bincount(groups_C), limit).sum()))
 
 
-def test_twenty_thousand_draws_agree_with_the_exact_probabilities_of_each_slate() -> None:
+def test_twenty_thousand_draws_agree_with_the_exact_probabilities_of_each_slate(capped) -> None:
     angles_C = np.array([0.0, 0.2, 0.9, 2.0, 4.0])
     vectors_CD = np.stack([np.cos(angles_C), np.sin(angles_C)], axis=1)
     scores_C, groups_C = np.array([0.5, 0.4, 0.3, 0.0, -0.2]), np.array([0, 0, 0, 1, -1])
-    policy, rule = PlackettLuce(0.4, diversity=0.5), at_most(np.array([0, 0, 0, 1, -1]), 2)
+    policy, rule = PlackettLuce(0.4, diversity=0.5), capped((np.array([0, 0, 0, 1, -1]), 2))
 
     def probability(slate: tuple[int, ...]) -> float:
         product = 1.0

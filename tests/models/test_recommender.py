@@ -15,7 +15,6 @@ from models.contract import Recommender
 from models.history import HistoryBatch
 from models.learning.dataset import Groups, Ragged, histories, seen
 from models.ranking.policy import PlackettLuce
-from models.ranking.rules import at_most, room
 from models.recommender import Asked, Request, encode, histories_from_states, recommend, recommend_many
 
 ITEMS = tuple(f"i{place:02d}" for place in range(30))
@@ -187,41 +186,43 @@ def test_many_questions_at_once_get_the_slates_that_each_would_have_got_alone(bu
     st.lists(st.integers(-1, 5), min_size=30, max_size=30), st.integers(1, 3), st.integers(1, 30), st.integers(0, 99)
 )
 def test_k_come_back_under_a_cap_whenever_the_catalogue_holds_k(
-    hashed, fixed_scores, groups: list[int], limit: int, k: int, seed: int
+    hashed, fixed_scores, capped, groups: list[int], limit: int, k: int, seed: int
 ) -> None:
     bundle, groups_N = SmallBundle(hashed(30), fixed_scores(np.arange(30) / 10.0)), np.array(groups)
     bundle = replace(bundle, policy=PlackettLuce(1.0, depth=2))
     left = np.setdiff1d(np.arange(30), [3, 7])
     request = Request(k, NOW, seed=seed)
-    slate = recommend(bundle, state_of(HISTORY), None, request, lambda places_C: at_most(groups_N[places_C], limit))
+    slate = recommend(bundle, state_of(HISTORY), None, request, lambda places_C: capped((groups_N[places_C], limit)))
     shown = CATALOGUE.places([one.item_id for one in slate.shown])
-    assert len(set(shown.tolist())) == len(shown) == min(k, room(groups_N[left], limit))
+    assert len(set(shown.tolist())) == len(shown) == min(k, capped.room(groups_N[left], limit))
     assert set(shown.tolist()) <= set(left.tolist())
     assert np.unique(groups_N[shown][groups_N[shown] >= 0], return_counts=True)[1].max(initial=0) <= limit
     # The draw at the depth that is named gives this very slate, propensities and all.
     deep = replace(bundle, policy=replace(bundle.policy, depth=slate.policy["candidates"]))
     assert len(slate.candidates) == min(max(k, slate.policy["candidates"]), len(left))
-    assert slate == recommend(deep, state_of(HISTORY), None, request, lambda at_C: at_most(groups_N[at_C], limit))
+    assert slate == recommend(deep, state_of(HISTORY), None, request, lambda at_C: capped((groups_N[at_C], limit)))
 
 
-def test_a_deeper_search_is_made_only_where_it_brings_something_and_changes_nobody_else(bundle: SmallBundle) -> None:
+def test_a_deeper_search_is_made_only_where_it_brings_something_and_changes_nobody_else(
+    bundle: SmallBundle, capped
+) -> None:
     groups_N = np.where(np.arange(30) < 25, 0, np.arange(30))
     bundle = replace(bundle, policy=PlackettLuce(1.0, depth=3), hybrid=bundle.popularity)
     looks: list[int] = []
 
     def rule(places_C: np.ndarray):
         looks.append(len(places_C))
-        return at_most(groups_N[places_C], 1)
+        return capped((groups_N[places_C], 1))
 
     others = [Asked(state_of(HISTORY), None, Request(2, NOW, seed=seed)) for seed in range(3)]
-    capped = Asked(state_of(HISTORY), None, Request(6, NOW, seed=5), rule=rule)
-    slates = recommend_many(bundle, [*others, capped])
+    asked = Asked(state_of(HISTORY), None, Request(6, NOW, seed=5), rule=rule)
+    slates = recommend_many(bundle, [*others, asked])
     assert slates[:3] == recommend_many(bundle, others)
     assert all(slate.policy["candidates"] == 3 for slate in slates[:3])
     assert len(slates[3].shown) == 6
     assert looks == [6], "six candidates hold six under the cap"
     looks.clear()
-    slate = recommend_many(bundle, [*others, replace(capped, request=Request(7, NOW, seed=5))])[3]
+    slate = recommend_many(bundle, [*others, replace(asked, request=Request(7, NOW, seed=5))])[3]
     assert (len(slate.shown), slate.policy["candidates"]) == (6, 7)
     assert looks == [7, 28], "all that is left was looked at, and no draw over it could give more"
 
@@ -258,6 +259,10 @@ def test_vectors_that_were_kept_hold_for_what_a_bundle_is_extended_to(bundle_fol
     found = encode(extended, asked, kept)
     assert len(kept) == 3, "whose events the bundle came to know is looked at anew, the other user is not"
     np.testing.assert_allclose(found.states_BD, encode(extended, asked).states_BD, atol=1e-6)
+    described_anew = bundle.extended(replace(more, genres=(("g2",),)))
+    found = encode(described_anew, asked, kept)
+    assert len(kept) == 4, "so is who met an item that is said to be another"
+    np.testing.assert_allclose(found.states_BD, encode(described_anew, asked).states_BD, atol=1e-6)
 
 
 def test_what_everybody_says_moves_scores_and_names_candidates_of_those_with_a_history_and_without(
