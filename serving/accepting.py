@@ -105,15 +105,15 @@ class Accepting:
             return admit_rows(rows, self._clock)
         return await self._writes.run(admit_rows, rows, self._clock)
 
-    async def _shown(self, slate_id: str) -> frozenset[str] | None:
+    async def _shown(self, slate_id: str) -> tuple[str, ...] | None:
         """The items of a slate; None when it is not in the log yet: then its signature is believed."""
         return self._recent.items(slate_id) or await self._writes.run(self._logged_items, slate_id)
 
-    def _logged_items(self, slate_id: str) -> frozenset[str] | None:
+    def _logged_items(self, slate_id: str) -> tuple[str, ...] | None:
         logged = self._log.slate(slate_id)
         if logged is None or not isinstance(logged.event, Slate):
             return None
-        return frozenset(one.item_id for one in logged.event.shown)
+        return tuple(one.item_id for one in logged.event.shown)
 
     def _told_apart(
         self, rows: Sequence[Row], admitted: Sequence[tuple[int, Interaction]], appended: Appended, positions: list[int]
@@ -145,6 +145,6 @@ class Accepting:
             self._metrics.events.labels("interaction", status).inc(count)
 
 
-def _check_shown(event: Feedback, shown: frozenset[str] | None) -> None:
+def _check_shown(event: Feedback, shown: tuple[str, ...] | None) -> None:
     if shown is not None and event.item_id not in shown:
         raise DataContractError(f"item_id: {event.item_id!r} is not on slate {event.slate_id}", "item_id")

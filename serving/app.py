@@ -49,7 +49,7 @@ from serving.routes import hot_routes, steward_routes
 from serving.schemas import ModelAnswer
 from serving.shop_keeper import ShopKeeper
 from serving.slates import RecentSlates, Signer
-from serving.state import RecentStates, Snapshot, Snapshots, StateReader
+from serving.state import NOBODY, RecentStates, Snapshot, Snapshots, StateReader
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ async def _missing(rooms: Rooms, event_log: EventLog) -> str | None:
     A feature store that hangs is no reason: the log alone answers.
     """
     try:
-        await rooms.features.ask("", READ_SECONDS)
+        await rooms.features.ask(NOBODY, READ_SECONDS)
     except Overloaded:
         rooms.snapshots.rest()
     try:

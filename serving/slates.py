@@ -56,12 +56,12 @@ class RecentSlates:
     """
 
     def __init__(self, capacity: int = 20_000) -> None:
-        self._items: LRUCache[str, frozenset[str]] = LRUCache(capacity)
+        self._items: LRUCache[str, tuple[str, ...]] = LRUCache(capacity)
 
     def keep(self, slate: Slate) -> None:
         """Remember a slate; beyond the capacity the least used one is forgotten."""
-        self._items[slate.event_id] = frozenset(one.item_id for one in slate.shown)
+        self._items[slate.event_id] = tuple(one.item_id for one in slate.shown)
 
-    def items(self, slate_id: str) -> frozenset[str] | None:
+    def items(self, slate_id: str) -> tuple[str, ...] | None:
         """The items that the slate showed; None when it is not known here."""
         return self._items.get(slate_id)

@@ -36,6 +36,9 @@ REOPEN_SECONDS = 5.0
 FEATURES, EVENT_LOG, PROCESS = "features", "event_log", "process"
 """Who a state comes from, or who could not be asked for it."""
 
+NOBODY = ""
+"""A user id that the door lets nobody have."""
+
 Snapshot = tuple[UserState | None, np.ndarray]
 """A state as last pushed, and ``USER_STATS``."""
 
@@ -78,19 +81,31 @@ class Snapshots:
         self._retry_at = time.monotonic() + REOPEN_SECONDS
 
     def read(self, user_ids: Sequence[str]) -> Sequence[Snapshot | None]:
-        """(state as last pushed or None, user_stats) of each; None for all while the store cannot be read. Blocks."""
-        nobody = [None] * len(user_ids)
+        """(state as last pushed or None, user_stats) of each; None for all while the store cannot be read. Blocks.
+
+        Damage shows as anything: Feast's errors, SQLite's, a broken row. A store that answers for somebody whom nobody
+        knows is sound, and who cannot be read there is the only one without a snapshot.
+        """
         if self.at_rest:
-            return nobody
-        store = self._store
+            return [None] * len(user_ids)
         try:
-            if store is None:
-                store = self._store = self._open_store()
-            return store.online_many(user_ids)
-        except Exception as error:  # damaged files show as anything: Feast's errors, SQLite's, a broken row
+            store = self._store = self._store or self._open_store()
+            try:
+                return store.online_many(user_ids)
+            except Exception:
+                store.online_many([NOBODY])
+                return [self._alone(store, user_id) for user_id in user_ids]
+        except Exception as error:
             log.warning("the feature store cannot be read; states come from the event log alone: %s", error)
             self.rest()
-            return nobody
+            return [None] * len(user_ids)
+
+    def _alone(self, store: FeatureStore, user_id: str) -> Snapshot | None:
+        try:
+            return store.online(user_id)
+        except Exception as error:
+            log.warning("the snapshot of %r cannot be read; the event log alone answers: %s", user_id, error)
+            return None
 
 
 class RecentStates:

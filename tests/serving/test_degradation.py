@@ -117,3 +117,24 @@ def test_a_user_whose_event_nobody_can_read_costs_no_other(bare, clicks) -> None
     reply = bare.client.post("/v1/recommend/batch", json={"requests": [{"user_id": user} for user in users]})
     degraded = [tuple(one["slate"]["degraded"]) for one in reply.json()["answers"]]
     assert degraded == [(), ("event_log",)] * 8
+
+
+def test_a_snapshot_that_nobody_can_read_costs_no_other_user_theirs(
+    settings, clicks, run_endpoint, monkeypatch
+) -> None:
+    monkeypatch.setattr(state, "STATS_SECONDS", -1.0)  # nobody is remembered
+    store = FeatureStore(settings)
+    store.apply()
+    with run_endpoint(settings, lambda: FeatureStore(settings)) as ready:
+        ready.log.append([*clicks("good", "xy"), *clicks("bad", "xy")])
+        store.push_states([fold(empty(user), ready.log.tail(user, 0)) for user in ("good", "bad")])
+        with closing(sqlite.connect(settings.feast_folder / "online" / "online.db", isolation_level=None)) as online:
+            broken = "UPDATE attune_user_state SET value = x'fffe' WHERE feature_name = 'attributes'"
+            assert online.execute(f"{broken} AND instr(entity_key, CAST('bad' AS BLOB))").rowcount == 1
+        for _ in range(2):
+            answers = ready.client.post(
+                "/v1/recommend/batch", json={"requests": [{"user_id": "bad"}, {"user_id": "good"}]}
+            )
+            degraded = [one["slate"]["degraded"] for one in answers.json()["answers"]]
+            assert degraded == [["features"], []]
+            assert {one["slate"]["state_position"] for one in answers.json()["answers"]} == {2, 4}

@@ -63,4 +63,4 @@ def test_the_latest_slates_are_remembered() -> None:
     for number in range(3):
         recent.keep(slate(number))
     assert recent.items("s0") is None
-    assert recent.items("s2") == {"i"}
+    assert recent.items("s2") == ("i",)
