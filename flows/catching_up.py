@@ -30,6 +30,8 @@ STRANDED = timedelta(minutes=5)
 """A run that a worker took so long ago and that has not begun never will: the worker ended in between. Until it is let
 go it holds its deployment's one place, and every later run is turned away."""
 RECENT = timedelta(days=1)
+PAGE = 200
+"""Runs read at a time: Prefect's server gives no more."""
 OURS = DeploymentFilter(tags=DeploymentFilterTags(all_=["attune"]))
 CAUGHT_UP, AGAIN = "catch-up", "again"
 
@@ -77,16 +79,20 @@ def _let_go(client: SyncPrefectClient, run: FlowRun, state: State) -> None:
 
 
 def _waiting(client: SyncPrefectClient, now: datetime) -> list[FlowRun]:
-    """The runs that are due and have not begun, the latest first."""
+    """The runs that are due and have not begun, the latest first: all of them, the server gives a page at a time."""
     states = FlowRunFilterStateType(any_=[StateType.SCHEDULED, StateType.PENDING])
-    return client.read_flow_runs(
-        deployment_filter=OURS,
-        flow_run_filter=FlowRunFilter(
-            state=FlowRunFilterState(type=states),
-            expected_start_time=FlowRunFilterExpectedStartTime(before_=now),
-        ),
-        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+    due = FlowRunFilter(
+        state=FlowRunFilterState(type=states), expected_start_time=FlowRunFilterExpectedStartTime(before_=now)
     )
+    found: list[FlowRun] = []
+    while True:
+        page = client.read_flow_runs(
+            deployment_filter=OURS, flow_run_filter=due, sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+            limit=PAGE, offset=len(found),
+        )  # fmt: skip
+        found += page
+        if len(page) < PAGE:
+            return found
 
 
 def _is_late(run: FlowRun, now: datetime) -> bool:

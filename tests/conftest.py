@@ -20,6 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings as examples
+
+examples.register_profile("patient", deadline=None)  # how long an example takes says nothing on a busy machine
+examples.load_profile("patient")
 
 QUIET = {
     "DO_NOT_TRACK": "1",
