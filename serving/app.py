@@ -61,6 +61,9 @@ TOGETHER = 16
 
 READ_SECONDS = 5.0
 GRACE_SECONDS = 10
+GARBAGE = (10_000, 20, 100)
+"""Objects made and not gone until the youngest are looked at (2 ms), and how many such looks until older ones are."""
+
 REGISTRY_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 """MLflow's client would try for minutes, while the watcher comes back by itself and has bundles on disk."""
 
@@ -265,9 +268,14 @@ def serve(settings: Settings) -> None:
 
 
 def _settle() -> None:
-    """What was imported stays for good: looked through once more, it would hold up a request for half a second."""
+    """Let the garbage collector hold up as few requests as can be: while it looks at 100,000 objects, all wait 50 ms.
+
+    What was imported stays for good and is never looked at again. What requests leave behind goes without it but for a
+    few cycles a second, so all that is old is looked at after so many new objects that a day may pass.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*GARBAGE)
 
 
 def _end(number: int, frame: Any) -> NoReturn:
