@@ -2,13 +2,17 @@
 
 A reward lies in [0, 1]: 1 positive, 0 negative, 0.5 says nothing. Learning and ranking use the centred
 reward ``2 * reward - 1``, so that a kind that says nothing moves nothing.
-The table is versioned; the version is written into every bundle that learned from it.
+The table is versioned; the version is written into every bundle that learned from it. Whoever changes what a kind
+is worth raises it.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 REWARD_TABLE_VERSION = 1
+
+SILENCE = 0.5
+"""What an item is worth that was shown and that nobody reacted to within the attribution window."""
 
 DWELL_FULL_SECONDS = 60.0
 """Dwell time from which on an item counts as fully consumed."""

@@ -1,67 +1,227 @@
-"""Joins what users were shown to how they reacted: one row per position of every slate, reactions or none."""
+"""Joins what users were shown to how they reacted, window by window: nothing is told twice and nothing is lost.
+
+A window is the log's positions (after, upto]. It tells of its own slates, with the feedback logged by its end, and of
+what it changed about earlier slates: feedback that came after their window, take-backs, changed minds. Every event has
+one position and so belongs to one window: whoever asks window after window is told of each once, and arrives, by
+putting later words in the place of earlier ones, at what a single window over the whole log says.
+
+The last word on an item counts; the earlier ones stay readable in ``history``. What does not count is set aside with
+the reason. Silence is worth ``SILENCE``, finally once the attribution window has passed (``settled``).
+"""
 
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 import pandas as pd
 
-from attune.clock import DAY
 from attune.columns import Columns
-from attune.events import Slate
-from features.lake import Lake
-from features.training_set import kept_events
+from attune.kinds import KINDS, SILENCE
+from features.lake import BEHAVIOUR, Lake
+from features.reactions import (
+    ANOTHER_USER,
+    KEY,
+    NEVER,
+    NOT_SHOWN,
+    REASON,
+    REASONS,
+    TAKEN_BACK_AT,
+    UNKNOWN_SLATE,
+    Terms,
+    reactions,
+    standing,
+)
+from features.shown import SHOWN_AT, SLATE_POSITION, shown_at
 
-NO_REACTION = 0.5
-"""The reward of an item that nobody reacted to: it says nothing."""
+LABELS = [
+    *KEY,
+    Columns.RANK,
+    Columns.SCORE,
+    Columns.PROPENSITY,
+    Columns.REWARD,
+    Columns.KIND,
+    "late",
+    "settled",
+]
+HISTORY = [Columns.POSITION, Columns.EVENT_ID, *KEY, Columns.KIND, Columns.VALUE, Columns.REWARD, "late", "stands"]
+SET_ASIDE = [Columns.POSITION, Columns.EVENT_ID, *KEY, Columns.KIND, Columns.VALUE, REASON]
+ORGANIC = [Columns.POSITION, Columns.EVENT_ID, Columns.USER_ID, Columns.ITEM_ID, Columns.KIND, "prompted"]
 
-_SLATE = msgspec.json.Decoder(Slate)
+_BEHAVIOUR = [
+    Columns.POSITION,
+    Columns.LOGGED_AT,
+    Columns.TYPE,
+    Columns.EVENT_ID,
+    Columns.EVENT_TIMESTAMP,
+    Columns.USER_ID,
+    Columns.ITEM_ID,
+    Columns.KIND,
+    Columns.VALUE,
+    Columns.SLATE_ID,
+    Columns.RETRACTS,
+]
+_SLATES = [Columns.POSITION, Columns.LOGGED_AT, Columns.EVENT_ID, Columns.USER_ID, Columns.EVENT_TIMESTAMP]
+_SEEN_KINDS = [name for name, kind in KINDS.items() if kind.marks_seen]
 
 
 @dataclass(frozen=True)
 class Labels:
-    """``frame`` has a row per shown item; ``unmatched`` counts feedback on slates or items that it does not hold."""
+    """What one window says.
+
+    ``frame`` has a row for each item that the window's slates showed, reactions or none, by slate and rank: slate_id,
+    user_id, item_id, rank (from 1), score, propensity, reward in [0, 1], kind (None: silence), late (the reaction came
+    after the attribution window), settled (the attribution window has passed).
+    ``earlier`` has the same columns and ``before``, the reward that was told last: the items of slates of earlier
+    windows whose last word changed in this one.
+    ``history`` has each reaction logged in the window that found its item, ``stands`` where it is the last word.
+    ``set_aside`` has the feedback logged in the window that does not count, with the ``reason``. (A reaction that was
+    logged before its slate is an unknown slate's in its own window and counts in the slate's.)
+    ``organic`` has what users did outside slates in the window; ``prompted`` where a slate had shown the item to that
+    user within the attribution window before, so that it may be the slate's doing.
+    ``settled_upto`` is the last position up to which every slate is settled: who wants final labels alone starts the
+    next window there. ``counts`` has a number for each of this, zeros included.
+    """
 
     frame: pd.DataFrame
-    unmatched: int
+    earlier: pd.DataFrame
+    history: pd.DataFrame
+    set_aside: pd.DataFrame
+    organic: pd.DataFrame
+    settled_upto: int
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows by what became of them; the reasons of ``REASONS`` among them."""
+        silent = self.frame.groupby(Columns.SLATE_ID)[Columns.KIND].count() == 0
+        reasons = self.set_aside[REASON].value_counts()
+        return {
+            "shown": len(self.frame),
+            "slates": len(silent),
+            "slates without reaction": int(silent.sum()),
+            "reactions": len(self.history),
+            "late reactions": int(self.history["late"].sum()),
+            "changed later": len(self.earlier),
+            "contradicted": _contradicted(self.history),
+            **{reason: int(reasons.get(reason, 0)) for reason in REASONS},
+            "organic": int((~self.organic["prompted"]).sum()),
+            "prompted": int(self.organic["prompted"].sum()),
+        }
+
+    @property
+    def unmatched(self) -> int:
+        """Feedback that found no item: of an unknown slate, another user's, or on what the slate did not show."""
+        return sum(self.counts[reason] for reason in (UNKNOWN_SLATE, ANOTHER_USER, NOT_SHOWN))
 
 
-def labels(lake: Lake, after: int = 0, upto: int | None = None, patience: int = DAY) -> Labels:
-    """The slates at positions (after, upto], with the feedback logged by ``upto``.
+def labels(lake: Lake, after: int = 0, upto: int | None = None, terms: Terms | None = None) -> Labels:
+    """What the window of the positions (after, upto] says (upto: all that the lake holds).
 
-    Columns: slate_id, user_id, item_id, rank (from 1), score, propensity, reward, kind (None: no reaction), late
-    (the reaction came more than ``patience`` microseconds after the slate). The last reaction by position counts;
-    one that was taken back does not. Slates without any reaction stay. Ordered by slate and rank.
+    Reads the window and the ``reach`` before it, and of the slates in it only those that are spoken of: feedback on a
+    slate of before that is set aside as an unknown slate's.
     """
-    shown = _shown(lake, after, upto)
-    reactions = _reactions(lake, upto)
-    key = [Columns.SLATE_ID, Columns.USER_ID, Columns.ITEM_ID]
-    joined = shown.merge(reactions, how="left", on=key, validate="one_to_one")
-    matched = int(joined["reacted_at"].notna().sum())
-    joined["late"] = (joined["reacted_at"] - joined["shown_at"]).fillna(0) > patience
-    joined[Columns.REWARD] = joined[Columns.REWARD].fillna(NO_REACTION).astype(np.float32)
-    joined[Columns.KIND] = joined[Columns.KIND].astype(object).where(joined[Columns.KIND].notna(), None)
-    columns = [*key, Columns.RANK, Columns.SCORE, Columns.PROPENSITY, Columns.REWARD, Columns.KIND, "late"]
-    return Labels(joined[columns], len(reactions) - matched)
-
-
-def _shown(lake: Lake, after: int, upto: int | None) -> pd.DataFrame:
-    payloads = lake.events(after, upto, ("slate",), (Columns.PAYLOAD,))[Columns.PAYLOAD].to_pylist()
-    rows = [
-        (slate.event_id, slate.user_id, shown.item_id, rank, shown.score, shown.propensity, slate.event_timestamp)
-        for slate in map(_SLATE.decode, payloads)
-        for rank, shown in enumerate(slate.shown, start=1)
+    terms, upto = terms or Terms(), lake.watermark() if upto is None else upto
+    start = max(after - terms.reach, 0)
+    slates = lake.events(start, upto, ("slate",), _SLATES).to_pandas()
+    behaviour = lake.events(start, upto, BEHAVIOUR, _BEHAVIOUR).to_pandas()
+    found = reactions(behaviour, terms)
+    organic = behaviour[
+        (behaviour[Columns.TYPE] == "interaction")
+        & (behaviour[Columns.POSITION] > after)
+        & behaviour[Columns.KIND].isin(_SEEN_KINDS)
     ]
-    names = [Columns.SLATE_ID, Columns.USER_ID, Columns.ITEM_ID, Columns.RANK, Columns.SCORE, Columns.PROPENSITY]
-    kinds = dict(zip([*names, "shown_at"], [object] * 3 + [np.int64] + [np.float64] * 2 + [np.int64], strict=True))
-    return pd.DataFrame(rows, columns=list(kinds)).astype(kinds)
+    now = pd.concat([slates[Columns.LOGGED_AT], behaviour[Columns.LOGGED_AT]]).max() if len(slates) else 0
+    shown = shown_at(lake, _spoken_of(slates, found, organic, after, terms))
+    shown["settled"] = shown[SHOWN_AT] + terms.patience <= now
+    history = _matched(found, shown, after, terms)
+    stands = standing(found, upto)
+    history["stands"] = history[Columns.EVENT_ID].isin(stands[Columns.EVENT_ID])
+    return Labels(
+        frame=_labelled(shown[shown[SLATE_POSITION] > after], stands, terms)[LABELS],
+        earlier=_changed(shown[shown[SLATE_POSITION] <= after], stands, standing(found, after), terms),
+        history=history[HISTORY],
+        set_aside=_set_aside(found[found[Columns.POSITION] > after], slates, history),
+        organic=_prompted(organic, shown, terms),
+        settled_upto=_settled_upto(slates[slates[Columns.POSITION] > after], now - terms.patience, upto),
+    )
 
 
-def _reactions(lake: Lake, upto: int | None) -> pd.DataFrame:
-    """The last standing reaction to each (slate, user, item)."""
-    kept = kept_events(lake.behaviour(0, upto).to_pandas())
-    feedback = kept[kept[Columns.TYPE] == "feedback"].sort_values(Columns.POSITION)
-    key = [Columns.SLATE_ID, Columns.USER_ID, Columns.ITEM_ID]
-    last = feedback.drop_duplicates(key, keep="last")
-    named = last[[*key, Columns.KIND, Columns.REWARD, Columns.EVENT_TIMESTAMP]]
-    return named.rename(columns={Columns.EVENT_TIMESTAMP: "reacted_at"})
+def slate_returns(frame: pd.DataFrame) -> pd.Series:
+    """What each slate brought, by slate_id: the sum of the centred rewards ``2 * reward - 1`` of its items.
+
+    Centred, because silence must be worth nothing: by the plain reward a slate of twenty that is ignored would be
+    worth ten likes, and whoever shows more would win.
+    """
+    centred = 2.0 * frame[Columns.REWARD].astype(np.float64) - 1.0
+    return centred.groupby(frame[Columns.SLATE_ID], sort=False).sum()
+
+
+def _spoken_of(
+    slates: pd.DataFrame, found: pd.DataFrame, organic: pd.DataFrame, after: int, terms: Terms
+) -> np.ndarray:
+    """The positions of the slates whose items are needed: the window's own, those that the window's feedback or
+    take-backs name, and those that its interactions may have followed from."""
+    taken_back = (found[TAKEN_BACK_AT] > after) & (found[TAKEN_BACK_AT] < NEVER)
+    named = found.loc[(found[Columns.POSITION] > after) | taken_back, Columns.SLATE_ID]
+    since = organic.groupby(Columns.USER_ID)[Columns.EVENT_TIMESTAMP].min() - terms.patience
+    wanted = (
+        (slates[Columns.POSITION] > after)
+        | slates[Columns.EVENT_ID].isin(named)
+        | (slates[Columns.EVENT_TIMESTAMP] >= slates[Columns.USER_ID].map(since))
+    )
+    return slates.loc[wanted, Columns.POSITION].to_numpy(np.int64)
+
+
+def _labelled(shown: pd.DataFrame, stands: pd.DataFrame, terms: Terms) -> pd.DataFrame:
+    """Each shown item with the last word on it, or silence."""
+    words = stands[[*KEY, Columns.KIND, Columns.REWARD, Columns.EVENT_ID, Columns.EVENT_TIMESTAMP]]
+    joined = shown.merge(words, how="left", on=KEY, validate="many_to_one")
+    joined["late"] = joined[Columns.EVENT_TIMESTAMP] - joined[SHOWN_AT] > terms.patience
+    joined[Columns.REWARD] = joined[Columns.REWARD].fillna(SILENCE).astype(np.float32)
+    joined[Columns.KIND] = joined[Columns.KIND].astype(object).where(joined[Columns.KIND].notna(), None)
+    return joined
+
+
+def _changed(shown: pd.DataFrame, stands: pd.DataFrame, stood: pd.DataFrame, terms: Terms) -> pd.DataFrame:
+    """Those of the earlier slates' items on which the last word is another than at the end of the window before."""
+    told = stood[[*KEY, Columns.EVENT_ID, Columns.REWARD]]
+    told = told.rename(columns={Columns.EVENT_ID: "told", Columns.REWARD: "before"})
+    joined = _labelled(shown, stands, terms).merge(told, how="left", on=KEY, validate="many_to_one")
+    changed = joined[Columns.EVENT_ID].fillna("") != joined["told"].fillna("")
+    joined["before"] = joined["before"].fillna(SILENCE).astype(np.float32)
+    return joined.loc[changed, [*LABELS, "before"]].reset_index(drop=True)
+
+
+def _matched(found: pd.DataFrame, shown: pd.DataFrame, after: int, terms: Terms) -> pd.DataFrame:
+    """The reactions that found their item and are news to this window: logged in it, or before its slate was."""
+    places = shown[[*KEY, SHOWN_AT, SLATE_POSITION]].drop_duplicates(KEY)
+    joined = found[found[REASON].isna()].merge(places, on=KEY)
+    joined = joined[joined[[Columns.POSITION, SLATE_POSITION]].max(axis=1) > after]
+    joined = joined.sort_values(Columns.POSITION, ignore_index=True)
+    joined["late"] = joined[Columns.EVENT_TIMESTAMP] - joined[SHOWN_AT] > terms.patience
+    return joined
+
+
+def _set_aside(found: pd.DataFrame, slates: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
+    owner = found[Columns.SLATE_ID].map(slates.set_index(Columns.EVENT_ID)[Columns.USER_ID])
+    reason = found[REASON].mask(found[REASON].isna() & owner.isna(), UNKNOWN_SLATE)
+    reason = reason.mask(reason.isna() & (owner != found[Columns.USER_ID]), ANOTHER_USER)
+    reason = reason.mask(reason.isna() & ~found[Columns.EVENT_ID].isin(history[Columns.EVENT_ID]), NOT_SHOWN)
+    return found.assign(**{REASON: reason}).loc[reason.notna(), SET_ASIDE].reset_index(drop=True)
+
+
+def _prompted(organic: pd.DataFrame, shown: pd.DataFrame, terms: Terms) -> pd.DataFrame:
+    key = [Columns.USER_ID, Columns.ITEM_ID]
+    joined = organic[[*key, Columns.EVENT_ID, Columns.EVENT_TIMESTAMP]].merge(shown[[*key, SHOWN_AT]], on=key)
+    waited = joined[Columns.EVENT_TIMESTAMP] - joined[SHOWN_AT]
+    followed = joined.loc[(waited >= 0) & (waited <= terms.patience), Columns.EVENT_ID]
+    return organic.assign(prompted=organic[Columns.EVENT_ID].isin(followed))[ORGANIC].reset_index(drop=True)
+
+
+def _settled_upto(slates: pd.DataFrame, settled_by: int, upto: int) -> int:
+    open_at = slates.loc[slates[Columns.EVENT_TIMESTAMP] > settled_by, Columns.POSITION]
+    return int(open_at.iloc[0]) - 1 if len(open_at) else upto
+
+
+def _contradicted(history: pd.DataFrame) -> int:
+    """Items on which one window holds a yes (above silence) and a no (below it) of the same user to the same slate."""
+    told = history.groupby(KEY)[Columns.REWARD].agg(["min", "max"])
+    return int(((told["min"] < SILENCE) & (told["max"] > SILENCE)).sum())

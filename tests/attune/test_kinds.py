@@ -1,10 +1,12 @@
 """The reward table, kind by kind, and what every kind keeps to."""
 
+import json
 import math
+from hashlib import sha256
 
 import pytest
 
-from attune.kinds import KINDS, RETRACT, reward
+from attune.kinds import KINDS, RETRACT, REWARD_TABLE_VERSION, SILENCE, reward
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,22 @@ def test_the_kinds_stand_in_the_order_that_bundles_number_them_by() -> None:
         "impression view click like dislike hide skip rating watch dwell survey favourite cart purchase share comment"
         " retract"
     )
+
+
+def test_a_table_that_is_worth_something_else_has_another_version() -> None:
+    """Bundles name the version that they learned by: a changed reward needs a new number, and its line here."""
+    steps = [step / 8 for step in range(-1, 8 * 70)]
+    table = {
+        name: [reward(name), *(reward(name, value) for value in steps if kind.low <= value <= kind.high)]
+        for name, kind in KINDS.items()
+    }
+    digest = sha256(json.dumps(table).encode()).hexdigest()[:16]
+    assert {REWARD_TABLE_VERSION: digest} == {1: "d02427a86a3ffcd4"}
+
+
+def test_silence_says_nothing() -> None:
+    assert 2 * SILENCE - 1 == 0
+    assert reward("impression") == SILENCE
 
 
 def test_what_does_not_mark_seen() -> None:

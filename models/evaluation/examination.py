@@ -1,0 +1,158 @@
+"""Position bias: how much of what stands at each position is looked at, next to the top.
+
+The position-based model says that who reacts has looked, and that looking depends on the position alone:
+
+    P(reaction to the item at position k) = examination_k * attraction(item, user)
+
+Joachims, Swaminathan and Schnabel (2017), "Unbiased learning-to-rank with biased feedback", section 4. What stands
+higher is also better, so the mere rates per position mix the two. They are told apart by items that are equally
+attractive and stand at different positions. A policy that explores makes such pairs by itself: given the score that
+it drew by, where an item lands is chance. So the scores are cut into cells of about equal attraction, and reactions
+are regressed on position and cell, the regression of Wang et al. (2018), "Position bias estimation for unbiased
+learning-to-rank in personal search", with cells in place of their features. No traffic is given up for it.
+
+The regression is multiplicative and fitted by Poisson quasi-likelihood, which needs the mean alone to be right
+(Gourieroux, Monfort and Trognon 1984, "Pseudo maximum likelihood methods"), by alternating two closed forms. Only
+ratios can be known: the top is 1.
+
+It says nothing sound where positions are not drawn at random given the score (a deterministic policy), where a
+reaction makes the next one more or less likely (a cascade), and where people trust the top more than their own eyes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+CELLS = 20
+REPLICATES = 200
+ROUNDS = 500
+CLOSE = 1e-7
+"""The alternation ends when no examination changes by more, relative to the largest."""
+
+_BLOCK = 4_000_000
+
+
+@dataclass(frozen=True)
+class Examination:
+    """``share_K`` is how often position k (from the top) is looked at per look at the top, with its 95 % interval.
+
+    float64; NaN (and an interval from 0 to infinity) where nothing compares the position to the top: it was never
+    shown, nobody reacted there, or nothing of equal score stood elsewhere. ``rows_K`` counts the shown items.
+    """
+
+    share_K: np.ndarray
+    low_K: np.ndarray
+    high_K: np.ndarray
+    rows_K: np.ndarray
+    users: int
+
+
+def examination(
+    users_R: np.ndarray,
+    ranks_R: np.ndarray,
+    scores_R: np.ndarray,
+    reacted_R: np.ndarray,
+    cells: int = CELLS,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> Examination:
+    """The examination curve of R shown items.
+
+    ``users_R`` names whose slate it was (any sortable ids: intervals come from the bootstrap over users), ``ranks_R``
+    counts positions from 1, ``scores_R`` are those that the policy drew by, ``reacted_R`` is whether the user reacted
+    at all (a dislike shows a look as a like does). Raises ValueError for arrays of unequal length, ranks below 1,
+    scores that are not finite, and no rows.
+    """
+    _checked(users_R, ranks_R, scores_R, reacted_R)
+    shown_UKG, reacted_UKG, shape = _by_user(users_R, ranks_R, _cells(scores_R, cells), reacted_R)
+    users = shown_UKG.shape[0]
+    drawn = []
+    for times_RU in _times_drawn(users, replicates, seed):
+        drawn.append(_fitted(*((table.T @ times_RU.T).T.reshape(-1, *shape) for table in (shown_UKG, reacted_UKG))))
+    rows_KG, reacted_KG = (np.asarray(table.sum(axis=0)).reshape(shape) for table in (shown_UKG, reacted_UKG))
+    (share_K,) = _fitted(rows_KG[None], reacted_KG[None])
+    low_K, high_K = _percentiles(np.concatenate(drawn), is_known_K=np.isfinite(share_K) & (users > 1))
+    return Examination(share_K, low_K, high_K, rows_KG.sum(axis=1).astype(np.int64), users)
+
+
+def _checked(users_R: np.ndarray, ranks_R: np.ndarray, scores_R: np.ndarray, reacted_R: np.ndarray) -> None:
+    if not len(users_R) == len(ranks_R) == len(scores_R) == len(reacted_R):
+        raise ValueError("users, ranks, scores and reactions must be of equal length: one row for each shown item")
+    if not len(users_R):
+        raise ValueError("no shown items: choose a window with slates")
+    if np.min(ranks_R) < 1:
+        raise ValueError(f"ranks count from 1, and {np.min(ranks_R)} is below")
+    if not np.isfinite(scores_R).all():
+        raise ValueError("a score is not finite")
+
+
+def _cells(scores_R: np.ndarray, cells: int) -> np.ndarray:
+    """The cell of each score, from 0: equally full as far as equal scores, which stay together, allow."""
+    edges = np.unique(np.quantile(scores_R, np.linspace(0.0, 1.0, cells + 1)[1:-1]))
+    return np.searchsorted(edges, scores_R, side="right")
+
+
+def _by_user(
+    users_R: np.ndarray, ranks_R: np.ndarray, cells_R: np.ndarray, reacted_R: np.ndarray
+) -> tuple[sp.csr_matrix, sp.csr_matrix, tuple[int, int]]:
+    """Shown items and reactions by user and (position, cell), flat and sparse, and the shape (K, G)."""
+    names, user_R = np.unique(users_R, return_inverse=True)
+    shape = int(np.max(ranks_R)), int(cells_R.max()) + 1
+    place_R = (np.asarray(ranks_R, np.int64) - 1) * shape[1] + cells_R
+    size = (len(names), shape[0] * shape[1])
+    shown = sp.csr_matrix((np.ones(len(user_R)), (user_R, place_R)), shape=size)
+    reacted = sp.csr_matrix((np.asarray(reacted_R, np.float64), (user_R, place_R)), shape=size)
+    return shown, reacted, shape
+
+
+def _times_drawn(users: int, replicates: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each replicate drew each user (R, U), in blocks of bounded memory."""
+    rng, block = np.random.default_rng(seed), max(_BLOCK // users, 1)
+    for start in range(0, replicates, block):
+        rows = min(block, replicates - start)
+        yield rng.multinomial(users, np.full(users, 1.0 / users), size=rows).astype(np.float64)
+
+
+def _fitted(shown_RKG: np.ndarray, reacted_RKG: np.ndarray) -> np.ndarray:
+    """The examination (R, K) of each replicate, relative to its top; NaN where nothing compares it to the top."""
+    compared_RK = _compared(shown_RKG, reacted_RKG)
+    shown_RKG, reacted_RKG = (table * compared_RK[:, :, None] for table in (shown_RKG, reacted_RKG))
+    share_RK = compared_RK.astype(np.float64)
+    for _ in range(ROUNDS):
+        attraction_RG = _ratio(reacted_RKG.sum(axis=1), np.einsum("RKG,RK->RG", shown_RKG, share_RK))
+        next_RK = _ratio(reacted_RKG.sum(axis=2), np.einsum("RKG,RG->RK", shown_RKG, attraction_RG))
+        next_RK = _ratio(next_RK, next_RK[:, :1])
+        moved = np.abs(next_RK - share_RK).max() / max(next_RK.max(), 1.0)
+        share_RK = next_RK
+        if moved < CLOSE:
+            break
+    return np.where(compared_RK, share_RK, np.nan)
+
+
+def _compared(shown_RKG: np.ndarray, reacted_RKG: np.ndarray) -> np.ndarray:
+    """Whether each position (R, K) shares cells with the top, directly or by way of others.
+
+    Only cells in which anybody reacted compare positions. A position without any reaction is compared to none: its
+    share would be 0, and no resampling could say how sure that is.
+    """
+    tells_RKG = (shown_RKG > 0) & (reacted_RKG.sum(axis=1, keepdims=True) > 0)
+    reached_RK = np.zeros(shown_RKG.shape[:2], bool)
+    reached_RK[:, 0] = reacted_RKG[:, 0].sum(axis=1) > 0
+    for _ in range(shown_RKG.shape[1]):
+        cells_RG = (tells_RKG & reached_RK[:, :, None]).any(axis=1)
+        reached_RK |= (tells_RKG & cells_RG[:, None, :]).any(axis=2)
+    return reached_RK & (reacted_RKG.sum(axis=2) > 0)
+
+
+def _percentiles(drawn_RK: np.ndarray, is_known_K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The interval of each position; a replicate that cannot tell counts as 0 below and as infinite above."""
+    unknown_RK = np.isnan(drawn_RK)
+    low_K = np.quantile(np.where(unknown_RK, 0.0, drawn_RK), 0.025, axis=0, method="inverted_cdf")
+    high_K = np.quantile(np.where(unknown_RK, np.inf, drawn_RK), 0.975, axis=0, method="inverted_cdf")
+    return np.where(is_known_K, low_K, 0.0), np.where(is_known_K, high_K, np.inf)
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    return np.divide(above, below, out=np.zeros(np.broadcast(above, below).shape), where=below > 0)
