@@ -31,7 +31,8 @@ from models.contract import Recommender
 from models.history import HistoryBatch
 from models.hybrid import PARTS, Hybrid
 from models.learning.dataset import TrainingSet, groups, histories
-from models.ranking.policy import PlackettLuce
+from models.ranking.policies import restore
+from models.ranking.policy import Policy
 from models.sealed_folder import digest_of, open_sealed, seal
 
 FORMAT = "attune-bundle/1"
@@ -80,7 +81,7 @@ class Bundle:
 
     catalogue: Catalogue
     hybrid: Hybrid
-    policy: PlackettLuce
+    policy: Policy
     config: dict[str, Any]
     digest: str
     bytes: int
@@ -97,7 +98,7 @@ class Bundle:
             return Bundle(
                 catalogue=catalogue,
                 hybrid=Hybrid.restore(catalogue, config["model"], tensors),
-                policy=_policy(config["policy"]),
+                policy=restore(config["policy"]),
                 config=config,
                 digest=digest_of(folder),
                 bytes=sum(map(len, files.values())),
@@ -165,7 +166,7 @@ def save_bundle(
     folder: Path,
     hybrid: Hybrid,
     catalogue: Catalogue,
-    policy: PlackettLuce,
+    policy: Policy,
     provenance: Provenance,
     golden: HistoryBatch,
 ) -> Path:
@@ -222,10 +223,3 @@ def _catalogue(columns: Mapping[str, Any], stats_NF: np.ndarray) -> Catalogue:
         years=tuple(columns["years"]),
         stats_NF=stats_NF,
     )
-
-
-def _policy(described: Mapping[str, Any]) -> PlackettLuce:
-    if described["name"] != "plackett-luce":
-        raise ValueError(f"unknown policy {described['name']!r}")
-    diversity = float(described.get("diversity", 0.0))
-    return PlackettLuce(float(described["temperature"]), int(described["candidates"]), diversity)

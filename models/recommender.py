@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Hashable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,7 +16,7 @@ from models.catalogue import Catalogue
 from models.contract import Recommender
 from models.history import HISTORY_LIMIT, KIND_INDEX, HistoryBatch
 from models.network.sequence import gap_buckets
-from models.ranking.policy import Allowed, Drawn, Lot, PlackettLuce, Rule
+from models.ranking.policy import Allowed, Drawn, Lot, Policy, Rule
 from models.ranking.retrieval import LIVE, Candidates, gather
 
 CHAMPION = "champion"
@@ -57,7 +57,7 @@ class Served(Protocol):
     @property
     def popularity(self) -> Recommender: ...
     @property
-    def policy(self) -> PlackettLuce: ...
+    def policy(self) -> Policy: ...
     @property
     def likeness_ND(self) -> np.ndarray: ...
 
@@ -68,7 +68,7 @@ class PopularityAlone:
 
     catalogue: Catalogue
     popularity: Recommender
-    policy: PlackettLuce
+    policy: Policy
     likeness_ND: np.ndarray
 
     @staticmethod
@@ -102,7 +102,8 @@ class Asked:
 
     ``user_stats`` has shape (F,), NaN or None where unknown. ``removed`` are places of the catalogue that may not
     come back, beside what the user saw and excludes. ``rule`` is asked once the candidates are known, and
-    again for each deeper search.
+    again for each deeper search. ``explored`` is how many positions explored in the user's slates of before, for
+    policies with a budget (each slate's ``policy`` says it of itself).
     """
 
     state: UserState
@@ -110,6 +111,7 @@ class Asked:
     request: Request
     removed: np.ndarray = field(default_factory=lambda: NOTHING)
     rule: Rule | None = None
+    explored: int = 0
 
 
 @dataclass(frozen=True)
@@ -229,12 +231,13 @@ def _slates(
     removed = [_removed(catalogue, one) for one in asked]
     found = gather(mixed_BN, sources, depths, removed, catalogue.new_places)
     seeds = [secrets.randbits(53) if one.request.seed is None else one.request.seed for one in asked]
-    lots = [_lot(bundle, *one) for one in zip(asked, found, mixed_BN, seeds, strict=True)]
+    said = [_said(sources, policy.features, row) for row in range(len(asked))]
+    lots = [_lot(bundle, *one) for one in zip(asked, found, mixed_BN, said, seeds, strict=True)]
     slates = []
     for row, drawn in enumerate(policy.draw_many(lots)):
-        one, slate = asked[row], _Slate(replace(policy, depth=depths[row]), found[row], lots[row], drawn)
+        one, slate = asked[row], _Slate(policy.at_depth(depths[row]), found[row], lots[row], drawn)
         if one.rule is not None and len(drawn.places_K) < one.request.k:
-            own = {name: said[row : row + 1] if len(said) > 1 else said for name, said in sources.items()}
+            own = _said(sources, tuple(sources), row)
             slate = _deepened(bundle, one, slate, own, mixed_BN[row : row + 1], removed[row], seeds[row])
         slates.append(_recommendation(catalogue, slate, seeds[row], served_by, one))
     return slates
@@ -244,21 +247,39 @@ def _slates(
 class _Slate:
     """What was drawn, from what, by which policy."""
 
-    policy: PlackettLuce
+    policy: Policy
     found: Candidates
     lot: Lot
     drawn: Drawn
 
 
-def _lot(bundle: Served, asked: Asked, found: Candidates, mixed_N: np.ndarray, seed: int) -> Lot:
+def _said(sources: Mapping[str, np.ndarray], names: Sequence[str], row: int) -> dict[str, np.ndarray]:
+    """What those of the named sources that there are say to one user, (1, N) each."""
+    named = {name: sources[name] for name in names if name in sources}
+    return {name: said[row : row + 1] if len(said) > 1 else said for name, said in named.items()}
+
+
+def _lot(
+    bundle: Served, asked: Asked, found: Candidates, mixed_N: np.ndarray, said: Mapping[str, np.ndarray], seed: int
+) -> Lot:
     return Lot(
         scores_C=mixed_N[found.places_C],
         k=asked.request.k,
         rng=np.random.default_rng(seed),
         allowed=None if asked.rule is None else asked.rule(found.places_C),
         keys_C=found.places_C,
-        vectors_CD=bundle.likeness_ND[found.places_C] if bundle.policy.diversity else None,
+        vectors_CD=bundle.likeness_ND[found.places_C] if bundle.policy.needs_vectors else None,
+        features_CF=_features(bundle.policy.features, said, found.places_C),
+        explored=asked.explored,
     )
+
+
+def _features(names: Sequence[str], said: Mapping[str, np.ndarray], places_C: np.ndarray) -> np.ndarray | None:
+    """What the named sources say of the candidates (C, F); one that is absent says 0. None where none is named."""
+    if not names:
+        return None
+    silent_C = np.zeros(len(places_C), np.float32)
+    return np.stack([said[name][0, places_C] if name in said else silent_C for name in names], axis=1)
 
 
 def _deepened(
@@ -283,9 +304,9 @@ def _deepened(
     allowed = None if asked.rule is None else asked.rule(left)
     while len(slate.drawn.places_K) < asked.request.k and depth < len(left) and _fits(allowed, left, slate):
         depth = min(DEEPER * depth, len(left))
-        policy = replace(bundle.policy, depth=depth)
+        policy = bundle.policy.at_depth(depth)
         (found,) = gather(mixed_1N, sources, [depth], [removed], bundle.catalogue.new_places)
-        lot = _lot(bundle, asked, found, mixed_1N[0], seed)
+        lot = _lot(bundle, asked, found, mixed_1N[0], sources, seed)
         slate = _Slate(policy, found, lot, policy.draw_many([lot])[0])
     return slate
 
@@ -312,7 +333,7 @@ def _recommendation(catalogue: Catalogue, slate: _Slate, seed: int, served_by: s
     return Recommendation(
         shown=[Shown(ids_C[place], scores_C[place], propensity) for place, propensity in chosen],
         candidates=list(map(Candidate, ids_C, scores_C, found.sources_C)),
-        policy={**slate.policy.describe(), "seed": seed},
+        policy={**slate.policy.describe(), **drawn.notes, "seed": seed},
         served_by=served_by,
         context=asked.request.context,
     )

@@ -1,12 +1,13 @@
 """The last step of a slate: which items stand where, and with what probability.
 
 A policy explores on purpose, keeps a slate from repeating itself, and says how probable its choice was, so that
-what was shown can be judged later.
+what was shown can be judged later. Here is what every policy keeps to, and the one that recipes use; the others are
+in ``models.ranking.exploring`` and ``models.ranking.thompson``, ``models.ranking.bounded`` limits any of them.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -35,7 +36,8 @@ class Lot:
 
     ``keys_C`` (integers) ties an item's noise to its identity instead of its place: under one seed two slates then
     differ only as far as the scores do. ``vectors_CD`` has rows of length 1, or 0 where an item resembles nothing;
-    without diversity it is not looked at.
+    without diversity it is not looked at. ``features_CF`` is what the policy's ``features`` say of the candidates.
+    ``explored`` is how many positions this user was given for exploration already, as far as whoever asks counts back.
     """
 
     scores_C: np.ndarray
@@ -44,6 +46,8 @@ class Lot:
     allowed: Allowed | None = None
     keys_C: np.ndarray | None = None
     vectors_CD: np.ndarray | None = None
+    features_CF: np.ndarray | None = None
+    explored: int = 0
 
     @property
     def most(self) -> int:
@@ -58,14 +62,65 @@ class Lot:
 
 @dataclass(frozen=True)
 class Drawn:
-    """K positions, top first: the candidates' places (int64) and their conditional propensities (float64)."""
+    """K positions, top first: the candidates' places (int64) and their conditional propensities (float64).
+
+    ``notes`` are JSON values that the slate records beside what ``Policy.describe`` says: what held for this draw.
+    """
 
     places_K: np.ndarray
     propensities_K: np.ndarray
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Policy(Protocol):
+    """Draws slates; a frozen dataclass of settings, without state.
+
+    ``depth`` is how many of the best candidates it may draw from.
+    """
+
+    @property
+    def depth(self) -> int: ...
+
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether its lots must have ``vectors_CD``."""
+        return False
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The sources whose scores of the candidates its lots must have, in the order of ``features_CF``."""
+        return ()
+
+    def at_depth(self, depth: int) -> Self:
+        """The same, drawing from so many candidates."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """What a slate and a bundle record of it, as JSON values: ``name`` and all that ``restore`` needs.
+
+        ``evaluable`` is False where what it shows cannot judge other policies; without it, it can.
+        """
+        ...
+
+    def draw_many(self, lots: Sequence[Lot]) -> list[Drawn]:
+        """From each lot at most ``k`` distinct places, fewer when the rules leave fewer; each drawn for itself."""
+        ...
+
+    def draw(
+        self,
+        scores_C: np.ndarray,
+        k: int,
+        rng: np.random.Generator,
+        allowed: Allowed | None = None,
+        keys_C: np.ndarray | None = None,
+        vectors_CD: np.ndarray | None = None,
+    ) -> Drawn:
+        """One slate; see ``Lot`` and ``draw_many``."""
+        return self.draw_many([Lot(scores_C, k, rng, allowed, keys_C, vectors_CD)])[0]
 
 
 @dataclass(frozen=True)
-class PlackettLuce:
+class PlackettLuce(Policy):
     """Fills positions in order; each draws from softmax((score + diversity * d) / temperature) over what is allowed.
 
     ``temperature`` is in units of the scores. ``depth`` is how many of the best candidates it may draw from.
@@ -95,17 +150,20 @@ class PlackettLuce:
         described = {"name": "plackett-luce", "temperature": self.temperature, "candidates": self.depth}
         return {**described, "diversity": self.diversity} if self.diversity else described
 
-    def draw(
-        self,
-        scores_C: np.ndarray,
-        k: int,
-        rng: np.random.Generator,
-        allowed: Allowed | None = None,
-        keys_C: np.ndarray | None = None,
-        vectors_CD: np.ndarray | None = None,
-    ) -> Drawn:
-        """One slate; see ``Lot`` and ``draw_many``."""
-        return self.draw_many([Lot(scores_C, k, rng, allowed, keys_C, vectors_CD)])[0]
+    @staticmethod
+    def restore(described: Mapping[str, Any]) -> "PlackettLuce":
+        """What ``describe`` told."""
+        diversity = float(described.get("diversity", 0.0))
+        return PlackettLuce(float(described["temperature"]), int(described["candidates"]), diversity)
+
+    @property
+    def needs_vectors(self) -> bool:
+        """Where it draws with diversity."""
+        return self.diversity > 0
+
+    def at_depth(self, depth: int) -> Self:
+        """The same, drawing from so many candidates."""
+        return replace(self, depth=depth)
 
     def draw_many(self, lots: Sequence[Lot]) -> list[Drawn]:
         """From each of B lots at most ``k`` distinct places, fewer when the rules leave fewer; each drawn for itself.

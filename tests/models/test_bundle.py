@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 
 from attune.errors import BundleError
-from models.bundle import CONFIG, FILES, GOLDEN, ITEMS, TABLES, WEIGHTS, Bundle, save_bundle
+from models.bundle import CONFIG, FILES, FORMAT, GOLDEN, ITEMS, TABLES, WEIGHTS, Bundle, save_bundle
 from models.evaluation.spoil import spoil
 from models.history import HistoryBatch
 from models.learning.dataset import groups, histories
-from models.sealed_folder import MANIFEST
+from models.ranking.bounded import Bounded
+from models.ranking.exploring import Epsilon, Greedy
+from models.ranking.policy import PlackettLuce, Policy
+from models.ranking.thompson import LinearPosterior, Thompson
+from models.sealed_folder import MANIFEST, seal
 
 NAMES = (*FILES, MANIFEST)
 
@@ -44,6 +48,31 @@ def test_what_is_said_of_it_comes_back(bundle_folder, planted) -> None:
     assert bundle.config["digest"] == planted.window["digest"]
     assert bundle.config["reward_table"] == 1
     assert bundle.policy.describe() == bundle.config["policy"]
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        PlackettLuce(0.2, 50, 0.3),
+        Greedy(20),
+        Epsilon(0.05),
+        Thompson(LinearPosterior.prior(2, 0.1), ("sequence", "item-knn")),
+        Bounded(PlackettLuce(0.2), budget=3, least_quality=0.9),
+    ],
+    ids=lambda chosen: str(chosen.describe()["name"]),
+)
+def test_a_policy_comes_back_by_its_name(trained, planted, cut, provenance, tmp_path: Path, chosen: Policy) -> None:
+    golden = histories(planted, groups(planted, 0, 5))
+    folder = save_bundle(tmp_path / "bundle", trained, planted.catalogue, chosen, provenance, golden)
+    assert Bundle.load(folder).policy == chosen
+
+
+def test_a_policy_that_this_version_does_not_know_is_refused_by_name(bundle_folder: Path, tmp_path: Path) -> None:
+    files = {each: (bundle_folder / each).read_bytes() for each in FILES}
+    config = {**json.loads(files[CONFIG]), "policy": {"name": "clairvoyant"}}
+    folder = seal(tmp_path / "later", FORMAT, {**files, CONFIG: json.dumps(config).encode()})
+    with pytest.raises(BundleError, match="unknown policy 'clairvoyant'"):
+        Bundle.load(folder)
 
 
 def test_nothing_is_pickled(bundle_folder: Path) -> None:
@@ -94,8 +123,6 @@ def test_a_manifest_that_leaves_a_file_out_or_names_one_elsewhere_is_refused(cop
 
 @pytest.mark.parametrize("name", [CONFIG, ITEMS, TABLES, WEIGHTS])
 def test_consistent_nonsense_is_refused_too(bundle_folder: Path, tmp_path: Path, name: str) -> None:
-    from models.sealed_folder import seal
-
     files = {each: (bundle_folder / each).read_bytes() for each in FILES}
     folder = seal(tmp_path / "nonsense", "attune-bundle/1", {**files, name: b"{}"})
     with pytest.raises(BundleError, match="nonsense"):
@@ -104,8 +131,6 @@ def test_consistent_nonsense_is_refused_too(bundle_folder: Path, tmp_path: Path,
 
 def test_tables_of_another_run_are_found_by_the_golden_scores(bundle_folder: Path, tmp_path: Path) -> None:
     from safetensors.numpy import load, save
-
-    from models.sealed_folder import seal
 
     files = {each: (bundle_folder / each).read_bytes() for each in FILES}
     golden = load(files[GOLDEN])

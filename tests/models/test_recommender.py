@@ -14,7 +14,10 @@ from models.catalogue import Catalogue
 from models.contract import Recommender
 from models.history import HistoryBatch
 from models.learning.dataset import Groups, Ragged, histories, seen
-from models.ranking.policy import PlackettLuce
+from models.ranking.bounded import Bounded
+from models.ranking.exploring import Epsilon, Greedy
+from models.ranking.policy import PlackettLuce, Policy
+from models.ranking.thompson import LinearPosterior, Thompson
 from models.recommender import Asked, Request, encode, histories_from_states, recommend, recommend_many
 
 ITEMS = tuple(f"i{place:02d}" for place in range(30))
@@ -287,3 +290,50 @@ def test_what_everybody_says_moves_scores_and_names_candidates_of_those_with_a_h
         assert moved <= {ids[hit], ids[flop]}
         assert next(one.source for one in heard.candidates if one.item_id == ids[hit]) != "mix"
         assert "live" not in {one.source for one in silent.candidates}
+
+
+THOMPSON = Thompson(LinearPosterior.prior(3, 0.3), ("sequence", "item-knn", "live"), depth=20)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "noted"),
+    [
+        (Greedy(20), set()),
+        (Epsilon(0.3, 20), set()),
+        (THOMPSON, {"errors", "features"}),
+        (Bounded(THOMPSON, budget=4, least_quality=0.5), {"errors", "features", "explored", "quality"}),
+    ],
+    ids=["greedy", "epsilon", "thompson", "bounded thompson"],
+)
+def test_any_policy_serves_in_a_batch_as_alone_and_its_notes_are_logged(
+    bundle_folder, chosen: Policy, noted: set[str]
+) -> None:
+    bundle = replace(Bundle.load(bundle_folder), policy=chosen)
+    known, asked = bundle.catalogue.item_ids, []
+    for user in range(6):
+        rows = [("u", known[7 * user + place], "like", None, place + 1) for place in range(user)]
+        asked.append(Asked(state_of(rows), None, Request(5, NOW, seed=user), explored=user % 3))
+    together = recommend_many(bundle, asked)
+    for one, slate in zip(asked, together, strict=True):
+        (alone,) = recommend_many(bundle, [one])
+        assert [row.item_id for row in alone.shown] == [row.item_id for row in slate.shown]
+        assert len(slate.shown) == 5
+        described = chosen.describe()
+        assert {name: slate.policy[name] for name in described} == described
+        assert noted <= slate.policy.keys()
+        assert slate.policy.get("explored", 0) <= 4 - one.explored
+        assert slate.policy["seed"] == one.request.seed
+
+
+def test_thompsons_features_are_what_the_sources_said_of_the_shown_and_the_absent_say_nothing(bundle_folder) -> None:
+    bundle = replace(Bundle.load(bundle_folder), policy=THOMPSON)
+    rows = [("u", item_id, "like", None, place + 1) for place, item_id in enumerate(bundle.catalogue.item_ids[:3])]
+    asked = [Asked(state_of(rows), None, Request(5, NOW, seed=1))]
+    users = encode(bundle, asked)
+    sources = bundle.hybrid.sources(users.batch, users.states_BD)
+    (slate,) = recommend_many(bundle, asked)
+    places = bundle.catalogue.places([one.item_id for one in slate.shown])
+    found = np.array(slate.policy["features"])
+    for column, name in enumerate(("sequence", "item-knn")):
+        np.testing.assert_allclose(found[:, column], sources[name][0, places], atol=2e-6)
+    assert (found[:, 2] == 0).all()
