@@ -5,6 +5,7 @@ ratio of two sums, so a replicate needs the users' sums alone (Field and Welsh 2
 data"). Percentile intervals; a fixed seed, so that a judgement can be repeated.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,9 @@ from models.evaluation.metrics import Evaluation, values
 
 REPLICATES = 2000
 _BLOCK = 4_000_000
+
+Draw = Callable[[int, int], np.ndarray]
+"""How users are drawn: (replicates, users) to places below ``users``, int64 (replicates, users)."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,9 @@ def interval(
 ) -> Interval:
     """The metric of a slice and its interval, clustered by user."""
     users, found = values(evaluation, metric, part)
-    sums_SU, counts_U = _by_user(users, found[None, :])
-    sums_RS, counts_R = _replicates(sums_SU, counts_U, replicates, seed)
-    return _interval(_ratio(sums_SU.sum(1), counts_U.sum())[0], _ratio(sums_RS[:, 0], counts_R), len(counts_U))
+    sums_SU, counts_U = by_user(users, found[None, :])
+    sums_RS, counts_R = replicated(sums_SU, counts_U, replicates, seed)
+    return percentiles(_ratio(sums_SU.sum(1), counts_U.sum())[0], _ratio(sums_RS[:, 0], counts_R), len(counts_U))
 
 
 def paired(
@@ -56,19 +60,19 @@ def paired(
     users, found_a = values(a, metric, part)
     found_b = values(b, metric, part)[1]
     defined = ~(np.isnan(found_a) | np.isnan(found_b))
-    sums_SU, counts_U = _by_user(users[defined], np.stack([found_a[defined], found_b[defined]]))
-    sums_RS, counts_R = _replicates(sums_SU, counts_U, replicates, seed)
+    sums_SU, counts_U = by_user(users[defined], np.stack([found_a[defined], found_b[defined]]))
+    sums_RS, counts_R = replicated(sums_SU, counts_U, replicates, seed)
     of_a, of_b = (_ratio(sums_SU[s].sum(), counts_U.sum()) for s in (0, 1))
     drawn_a, drawn_b = (_ratio(sums_RS[:, s], counts_R) for s in (0, 1))
     return Paired(
-        absolute=_interval(float(of_a - of_b), drawn_a - drawn_b, len(counts_U)),
-        relative=_interval(float(_relative(of_a, of_b)), _relative(drawn_a, drawn_b), len(counts_U)),
+        absolute=percentiles(float(of_a - of_b), drawn_a - drawn_b, len(counts_U)),
+        relative=percentiles(float(_relative(of_a, of_b)), _relative(drawn_a, drawn_b), len(counts_U)),
         users=len(counts_U),
         rows=int(defined.sum()),
     )
 
 
-def _by_user(users: np.ndarray, found_SE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def by_user(users: np.ndarray, found_SE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The sums of each row of values and the count of defined ones, by user."""
     names, place_E = np.unique(users.astype(str), return_inverse=True)
     defined_E = ~np.isnan(found_SE).any(axis=0)
@@ -76,15 +80,18 @@ def _by_user(users: np.ndarray, found_SE: np.ndarray) -> tuple[np.ndarray, np.nd
     return np.stack(sums), np.bincount(place_E[defined_E], minlength=len(names)).astype(np.float64)
 
 
-def _replicates(sums_SU: np.ndarray, counts_U: np.ndarray, replicates: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The sums (R, S) and counts (R) of each replicate."""
+def replicated(
+    sums_SU: np.ndarray, counts_U: np.ndarray, replicates: int, seed: int, draw: Draw | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The sums (R, S) and counts (R) of each replicate; ``draw`` takes the place of the draws of the seed."""
     rng, users = np.random.default_rng(seed), len(counts_U)
+    draw = draw or (lambda rows, below: rng.integers(0, below, size=(rows, below)))
     stacked_UX = np.concatenate([sums_SU, counts_U[None, :]]).T
     totals_RX = np.zeros((replicates, stacked_UX.shape[1]))
     rows = max(_BLOCK // max(users, 1), 1)
     for start in range(0, replicates if users else 0, rows):
         stop = min(start + rows, replicates)
-        drawn = rng.integers(0, users, size=(stop - start, users)) + np.arange(stop - start)[:, None] * users
+        drawn = draw(stop - start, users) + np.arange(stop - start)[:, None] * users
         times_RU = np.bincount(drawn.ravel(), minlength=(stop - start) * users).reshape(-1, users)
         totals_RX[start:stop] = times_RU @ stacked_UX
     return totals_RX[:, :-1], totals_RX[:, -1]
@@ -101,8 +108,9 @@ def _relative(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.where(b != 0, a / b - 1.0, np.where(a == 0, 0.0, np.inf))
 
 
-def _interval(value: float, drawn: np.ndarray, users: int) -> Interval:
+def percentiles(value: float, drawn: np.ndarray, users: int, level: float = 0.95) -> Interval:
+    """The value with what lies between the replicates' quantiles; infinite with fewer than two users."""
     if users < 2:
         return Interval(float(value), -np.inf, np.inf)
-    low, high = np.quantile(drawn, [0.025, 0.975], method="inverted_cdf")
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     return Interval(float(value), float(low), float(high))

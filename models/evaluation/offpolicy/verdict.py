@@ -1,0 +1,195 @@
+"""What another policy is worth, or why the log does not say.
+
+A verdict is a value, as a gate is: ``decided`` or ``refused`` with its reasons. Too little data is no error; the
+verdict says how much it would take.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from models.evaluation.bootstrap import REPLICATES, Interval
+from models.evaluation.offpolicy.bandits import BANDIT_ESTIMATORS, NEEDS_MODEL
+from models.evaluation.offpolicy.diagnosis import DISTANT_WEIGHT, Diagnosis, check_terms, diagnose
+from models.evaluation.offpolicy.logs import BanditLog, Log, users_of
+from models.evaluation.offpolicy.replicates import bootstrap
+from models.evaluation.offpolicy.slates import SLATE_ESTIMATORS
+from models.evaluation.offpolicy.terms import AS_THEY_ARE, Terms, Weighting
+
+Outcome = Literal["decided", "refused"]
+
+
+@dataclass(frozen=True)
+class OffPolicyLimits:
+    """When a log is refused, in one place; counts are of rows unless they say otherwise."""
+
+    effective: float = 100.0
+    """The least effective sample size."""
+    carrying: float = 25.0
+    """The least rows that the weighted rewards rest on: a handful of lucky clicks decides nothing."""
+    users: int = 30
+    """The least users: a bootstrap over fewer is too narrow."""
+    distant: float = 0.1
+    """The largest share of the evaluation policy's probability on what the logging policy hardly takes."""
+    certain: float = 0.01
+    """The largest share of rows whose policy left no choice."""
+    half_width: float = 0.02
+    """In the unit of the value: half of an interval's width for which ``rows_needed`` is stated."""
+    check_level: float = 0.99
+    """The level of the intervals that find a log at fault; one in a hundred good logs is refused by each."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One estimator's answer.
+
+    ``interval`` has the value with its 95 % interval even where it is refused, so that one sees what was not
+    believed. ``reasons`` is empty where it is decided. ``rows_needed`` is how many rows like these it takes for an
+    interval of half the width that the limits name, and for every count that a refusal found too small; None where
+    rows like these never do.
+    """
+
+    estimator: str
+    outcome: Outcome
+    interval: Interval
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+    rows_needed: int | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a log says of an evaluation policy: a verdict of each estimator that it has the columns for."""
+
+    diagnosis: Diagnosis
+    verdicts: Mapping[str, Verdict]
+
+
+def judge(
+    log: Log,
+    limits: OffPolicyLimits | None = None,
+    weighting: Weighting = AS_THEY_ARE,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> Answer:
+    """Every estimator on a log, with a verdict each; estimators that need a reward model only where there is one."""
+    limits = limits or OffPolicyLimits()
+    terms = estimates(log, weighting)
+    found = bootstrap({**terms, **check_terms(log)}, users_of(log), replicates, seed)
+    diagnosis = diagnose(log, found, weighting, limits.check_level)
+    verdicts = {name: _verdict(name, found.interval(name), diagnosis, limits) for name in terms}
+    return Answer(diagnosis, verdicts)
+
+
+def estimates(log: Log, weighting: Weighting = AS_THEY_ARE) -> dict[str, Terms]:
+    """The terms of every estimator that the log has the columns for."""
+    if isinstance(log, BanditLog):
+        has_model = log.predicted_N is not None
+        return {n: make(log, weighting) for n, make in BANDIT_ESTIMATORS.items() if has_model or n not in NEEDS_MODEL}
+    has_model = log.predicted_SK is not None
+    return {n: make(log, weighting) for n, make in SLATE_ESTIMATORS.items() if has_model or n not in NEEDS_MODEL}
+
+
+def _verdict(name: str, interval: Interval, diagnosis: Diagnosis, limits: OffPolicyLimits) -> Verdict:
+    scarce = _scarce(diagnosis, limits)
+    faults = [*_faults(diagnosis, limits), *_own_faults(name, diagnosis)]
+    needed = _rows_needed(interval, diagnosis, limits)
+    reasons = [*scarce, *faults]
+    if name == "dm" and reasons:
+        reasons.append("so nothing here can check the reward model where the evaluation policy goes")
+    if scarce and needed is not None:
+        reasons.append(f"about {needed:,} rows like these would do, for +-{limits.half_width:g}")
+    outcome: Outcome = "refused" if reasons else "decided"
+    return Verdict(name, outcome, interval, tuple(reasons), _warnings(name, diagnosis), None if faults else needed)
+
+
+def _scarce(diagnosis: Diagnosis, limits: OffPolicyLimits) -> list[str]:
+    """What more of the same would mend."""
+    found = []
+    if diagnosis.users < limits.users:
+        found.append(f"the log has {diagnosis.users} users or independent rows, of at least {limits.users}")
+    if diagnosis.effective < limits.effective:
+        found.append(
+            f"{diagnosis.rows:,} rows weigh as much as {diagnosis.effective:.0f}, of at least {limits.effective:.0f}"
+        )
+        enough = sum(size >= limits.effective for size in diagnosis.effective_K)
+        if enough:
+            found.append(f"the first {enough} positions have enough: ask for the top {enough} of the log")
+    if diagnosis.carrying < limits.carrying:
+        found.append(
+            f"the rewards rest on the worth of {diagnosis.carrying:.0f} rows, of at least {limits.carrying:.0f}"
+        )
+    return found
+
+
+def _faults(diagnosis: Diagnosis, limits: OffPolicyLimits) -> list[str]:
+    """What no more of the same would mend."""
+    found = []
+    if diagnosis.certain > limits.certain * diagnosis.rows:
+        found.append(f"{_not_evaluable(diagnosis)}; log with exploration")
+    off = [one for one in diagnosis.mean_weights_K if not one.low <= 1 <= one.high]
+    if off:
+        found.append(
+            f"the mean importance weight is {off[-1].value:.3f} [{off[-1].low:.3f}, {off[-1].high:.3f}] and not 1: "
+            + ("the logging policy never takes part of it, or " if off[-1].value < 1 else "")
+            + "the propensities are not those of the policy that drew"
+        )
+    if diagnosis.distant > limits.distant:
+        found.append(
+            f"{diagnosis.distant:.0%} of the evaluation policy's choices are taken at most 1/{DISTANT_WEIGHT:.0f} as "
+            f"often by the logging policy, of at most {limits.distant:.0%}: log with more exploration"
+        )
+    return found
+
+
+def _own_faults(name: str, diagnosis: Diagnosis) -> list[str]:
+    """What is at fault with this estimator's own assumption."""
+    apart = diagnosis.disagreement
+    if apart is None or apart.low <= 0 <= apart.high:
+        return []
+    if name == "dm" or (name == "switch-dr" and diagnosis.switched):
+        return [
+            f"the reward model is wrong by {apart.value:+.3f} [{apart.low:+.3f}, {apart.high:+.3f}] on what the "
+            "evaluation policy does (dm against dr)"
+        ]
+    if name in ("rips", "cascade-dr"):
+        return [
+            f"reactions depend on the items below: rips lies {apart.value:+.3f} [{apart.low:+.3f}, {apart.high:+.3f}] "
+            "beside slate-ips"
+        ]
+    return []
+
+
+def _warnings(name: str, diagnosis: Diagnosis) -> tuple[str, ...]:
+    """What is stated and refuses nothing."""
+    found = [_not_evaluable(diagnosis)] if diagnosis.certain else []
+    if name == "switch-dr" and diagnosis.switched:
+        found.append(f"{diagnosis.switched:.1%} of the weight lies above the switch: there the reward model decides")
+    if name != "dm" and diagnosis.clipped > 0:
+        found.append(f"clipping takes {diagnosis.clipped:.1%} of the weight: a bias of at most as much of a reward")
+    residual = diagnosis.residual
+    if name == "dm" and residual is not None and not residual.low <= 0 <= residual.high:
+        found.append(f"on what was logged the reward model is off by {residual.value:+.3f}")
+    return tuple(found)
+
+
+def _not_evaluable(diagnosis: Diagnosis) -> str:
+    return (
+        f"{diagnosis.certain:,} of {diagnosis.rows:,} rows are not evaluable: their policy was deterministic and says "
+        "nothing of what else could have been shown"
+    )
+
+
+def _rows_needed(interval: Interval, diagnosis: Diagnosis, limits: OffPolicyLimits) -> int | None:
+    """Variance falls with the rows, and the effective rows grow with them."""
+    half = (interval.high - interval.low) / 2
+    if not math.isfinite(half) or not (diagnosis.effective and diagnosis.carrying):
+        return None
+    times = max(
+        (half / limits.half_width) ** 2,
+        limits.effective / diagnosis.effective if diagnosis.effective < limits.effective else 0.0,
+        limits.carrying / diagnosis.carrying if diagnosis.carrying < limits.carrying else 0.0,
+        limits.users / diagnosis.users if diagnosis.users < limits.users else 0.0,
+    )
+    return math.ceil(times * diagnosis.rows)
