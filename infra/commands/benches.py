@@ -16,7 +16,9 @@ class Bench(StrEnum):
     """The benchmarks: a module of `infra.bench` each."""
 
     platform = "platform"
+    replay = "replay"
     serving = "serving"
+    offpolicy = "offpolicy"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -31,7 +33,7 @@ def bench(
         str | None,
         typer.Option(
             help="One part: reaction, kills, volume, soak of platform; cost, against_mlflow, effect, durable, growth, "
-            "processes, memory of serving."
+            "processes, memory of serving; movielens_1m, movielens_demo, pace of replay; coverage, obp of offpolicy."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds draw equal events.")] = 0,
