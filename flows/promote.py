@@ -10,7 +10,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from attune.errors import VersionLost
 from attune.holding import held
-from attune.promotions import Lease, Promotions
+from attune.promotions import Lease, Promotion, Promotions
 from attune.settings import Settings
 from flows import rooms
 from flows.making import flow, step
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+
+ELDER = 10
+"""Promotions between the champion and the earlier one that a challenger is compared with as well."""
 
 
 def holder() -> str:
@@ -67,21 +70,28 @@ def circumstances(table: Promotions, accept_undecided: bool) -> str:
     return f"champion {champion.version if champion else 'none'}, events to {upto}, undecided {accept_undecided}"
 
 
+def elder(table: Promotions) -> Promotion | None:
+    """The champion of ten promotions ago; None while there were not so many."""
+    promotions = table.history(Settings().endpoint, ELDER + 1)
+    return promotions[ELDER] if len(promotions) > ELDER else None
+
+
 @step
 def fetch_contenders(table: Promotions, version: str) -> dict[str, Path | None]:
-    """The challenger, the champion and the first anchor on disk (the latter two None at the first promotion)."""
+    """The challenger, and who was champion now, first and ten promotions ago, on disk; None where there is none."""
     settings = Settings()
     fetch = rooms.registry(settings).download
     champion, anchor = table.champion(settings.endpoint), table.first(settings.endpoint)
-    found: dict[str, Path | None] = dict.fromkeys(("challenger", "champion", "anchor"))
+    found: dict[str, Path | None] = dict.fromkeys(("challenger", "champion", "anchor", "elder"))
     found["challenger"] = fetch(version, settings.bundles_folder)
     if champion is not None:
         found["champion"] = fetch(champion.version, settings.bundles_folder, champion.bundle_digest)
-    if anchor is not None:
-        try:
-            found["anchor"] = fetch(anchor.version, settings.bundles_folder, anchor.bundle_digest)
-        except VersionLost as error:
-            logger.warning("judged without the first champion: %s", error)
+    for name, earlier in (("anchor", anchor), ("elder", elder(table))):
+        if earlier is not None:
+            try:
+                found[name] = fetch(earlier.version, settings.bundles_folder, earlier.bundle_digest)
+            except VersionLost as error:
+                logger.warning("judged without an earlier champion: %s", error)
     return found
 
 
@@ -91,7 +101,12 @@ def judge(contenders: dict[str, Any], folder: Path, accept_undecided: bool) -> "
     from models.evaluation import judging
 
     return judging.judge_folders(
-        contenders["challenger"], contenders["champion"], contenders["anchor"], folder, accept_undecided
+        contenders["challenger"],
+        contenders["champion"],
+        contenders["anchor"],
+        folder,
+        accept_undecided,
+        elder=contenders["elder"],
     )
 
 

@@ -18,7 +18,7 @@ SPACE = "&emsp;"
 """MLflow's tables have no room between their columns."""
 
 CUT = "\n\n(cut: the whole is the artifact model_card.md)"
-COMPARED = ("champion", "anchor", "popularity")
+COMPARED = ("champion", "anchor", "elder", "popularity")
 SHOWN = ("ndcg@10", "hr@10", "mrr", "coverage@10")
 PICTURES = {
     "gates": "each gate: measured, with its interval, beside its limit",

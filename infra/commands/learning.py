@@ -16,7 +16,12 @@ from models.figures import short
 
 BEHAVIOUR = ("interaction", "feedback")
 NDCG = " NDCG@10"
-COMPARED = {"champion": "the champion", "anchor": "the first champion", "popularity": "popularity"}
+COMPARED = {
+    "champion": "the champion",
+    "anchor": "the first champion",
+    "elder": "an earlier champion",
+    "popularity": "popularity",
+}
 NO_VERSION = "no version waits to be judged: make one with `attune train`"
 SIZES = ("events", "items", "parameters")
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from models.evaluation.bootstrap import Interval
+from models.evaluation.harm import Harm
 
 Verdict = Literal["pass", "fail", "undecided", "not_applicable"]
 
@@ -18,7 +19,7 @@ Verdict = Literal["pass", "fail", "undecided", "not_applicable"]
 class GateLimits:
     """Every limit, in one place; ``version`` is raised with any change, and recorded with each judgement."""
 
-    version: int = 1
+    version: int = 2
     metric: str = "ndcg@10"
     """The figure that the quality gates compare, over all targets of the hold-out."""
     popularity_gain: float = 0.0
@@ -27,6 +28,18 @@ class GateLimits:
     """Relative: the lower bound of the change against the champion must not be below it."""
     anchor_change: float = -0.02
     """Relative: the same against the first model that was ever promoted, so that small losses cannot add up."""
+    elder_change: float = -0.02
+    """Relative: the same against the champion of ten promotions ago: the first one may be too easy by now."""
+    slice_change: float = -0.05
+    """Relative: a slice whose whole interval, at Holm's level, lies below it is harmed."""
+    panel_change: float = -0.02
+    """Relative: below it the panel's confidence sequence may not lie, however often versions are judged."""
+    user_cap: float = 100.0
+    """Events that one user counts for at most in slices and panel, so that nobody decides alone."""
+    variety_share: float = 0.8
+    """Relative: the shares of the champion's diversity and novelty that must be kept."""
+    memory_ratio: float = 3.0
+    """How many times the champion's size a bundle may have."""
     coverage_floor: float = 0.005
     """Absolute: the share of the catalogue that at least one top-10 list must show."""
     coverage_share: float = 0.5
@@ -108,6 +121,49 @@ def not_worse_than_champion(change: Interval, evidence: Evidence, limits: GateLi
 def not_worse_than_anchor(change: Interval, evidence: Evidence, limits: GateLimits) -> Gate:
     """The same against the first promoted model."""
     return _not_worse("not_worse_than_anchor", "the first champion", limits.anchor_change, change, evidence, limits)
+
+
+def not_worse_than_elder(change: Interval, evidence: Evidence, limits: GateLimits) -> Gate:
+    """The same against the champion of ten promotions ago."""
+    return _not_worse("not_worse_than_elder", "an earlier champion", limits.elder_change, change, evidence, limits)
+
+
+def no_harm(slice_name: str, found: Harm, limits: GateLimits) -> Gate:
+    """A slice of users or items has not been shown to lose; whether it gains is not asked."""
+    note = (
+        f"relative change in {limits.metric} against the champion over {found.users} users and {found.events} events; "
+        f"interval at Holm's level [{found.change.low:.4f}, {found.change.high:.4f}]"
+    )
+    verdict: Verdict = "fail" if found.is_harmed else "pass"
+    change = found.change
+    return Gate(f"no_harm_to_{slice_name}", limits.slice_change, change.value, verdict, note, change.low, change.high)
+
+
+def no_harm_to_panel(change: Interval, users: int, limits: GateLimits) -> Gate:
+    """The users whose events teach no model have not been shown to lose, at whatever look at them this is."""
+    note = (
+        f"mean change a user in {limits.metric} against the champion's mean, over {users} users of the panel; "
+        f"confidence sequence [{change.low:.4f}, {change.high:.4f}]"
+    )
+    verdict: Verdict = "fail" if change.high < limits.panel_change else "pass"
+    return Gate("no_harm_to_panel", limits.panel_change, change.value, verdict, note, change.low, change.high)
+
+
+def variety(name: str, measured: float, of_champion: float, limits: GateLimits) -> Gate:
+    """The lists keep enough of the champion's diversity, or novelty."""
+    limit = limits.variety_share * of_champion
+    verdict: Verdict = "pass" if measured >= limit else "fail"
+    return Gate(
+        name, limit, measured, verdict, f"mean over the ten best of each group; the champion's {of_champion:.4f}"
+    )
+
+
+def memory(size: int, of_champion: int, limits: GateLimits) -> Gate:
+    """The bundle is not many times the champion's."""
+    ratio = size / max(of_champion, 1)
+    verdict: Verdict = "pass" if ratio <= limits.memory_ratio else "fail"
+    note = f"times the champion's bundle: {size / 1e6:.1f} MB against {of_champion / 1e6:.1f} MB"
+    return Gate("memory", limits.memory_ratio, ratio, verdict, note)
 
 
 def coverage(measured: float, of_champion: float | None, attainable: float, limits: GateLimits) -> Gate:

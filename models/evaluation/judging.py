@@ -12,6 +12,7 @@ from models.catalogue import Catalogue
 from models.contract import Recommender
 from models.evaluation import gates
 from models.evaluation.bootstrap import Interval, interval, paired
+from models.evaluation.comparing import against_champion, panel_users
 from models.evaluation.gates import Evidence, Gate, GateLimits, Lineage
 from models.evaluation.judgement import Judgement
 from models.evaluation.latency import answer_ms, one_thread, states_of
@@ -24,6 +25,17 @@ from models.learning.panel import is_panel
 from models.recommender import PopularityAlone
 
 COMPARED = ("ndcg@10", "hr@10")
+RIVALS = {
+    "champion": gates.not_worse_than_champion,
+    "anchor": gates.not_worse_than_anchor,
+    "elder": gates.not_worse_than_elder,
+}
+"""Who was champion now, first, and ten promotions ago, and the gate against each."""
+NOBODY = {
+    "champion": "nothing has been promoted before",
+    "anchor": "nothing has been promoted before",
+    "elder": "there have not been ten promotions since",
+}
 LATENCY_USERS = 25
 
 
@@ -34,10 +46,13 @@ def judge_folders(
     training_set_folder: Path,
     accept_undecided: bool = False,
     limits: GateLimits | None = None,
+    elder: Path | None = None,
 ) -> Judgement:
     """``judge`` on the training set of a folder, on everything that all of the models left to the judgement."""
     training_set = TrainingSet.load(training_set_folder)
-    return judge(challenger, champion, anchor, training_set, limits=limits, accept_undecided=accept_undecided)
+    return judge(
+        challenger, champion, anchor, training_set, limits=limits, accept_undecided=accept_undecided, elder_folder=elder
+    )
 
 
 def judge(
@@ -49,6 +64,7 @@ def judge(
     upto: int | None = None,
     limits: GateLimits | None = None,
     accept_undecided: bool = False,
+    elder_folder: Path | None = None,
 ) -> Judgement:
     """Judge the bundle of a challenger on the events at positions in (after, upto].
 
@@ -57,7 +73,7 @@ def judge(
     bundle is not whole.
     """
     limits = limits or GateLimits()
-    bundles = _load(challenger=challenger_folder, champion=champion_folder, anchor=anchor_folder)
+    bundles = _load(challenger=challenger_folder, champion=champion_folder, anchor=anchor_folder, elder=elder_folder)
     after = max(bundle.holdout_after for bundle in bundles.values()) if after is None else after
     upto = int(training_set.positions.max()) if upto is None else upto
     began = perf_counter()
@@ -65,10 +81,11 @@ def judge(
     seconds = perf_counter() - began
     challenger, found = bundles["challenger"], replays["challenger"]
     model_ms, popularity_ms = _latencies(challenger, training_set, after)
-    panel = found.only(_panel(training_set))
+    panel = found.only(panel_users(training_set))
     return Judgement(
         gates=(
             *_quality(replays, limits),
+            *against_champion(bundles, replays, training_set, after, limits),
             _coverage(replays, limits),
             gates.latency(model_ms, popularity_ms, limits),
             gates.parity(challenger.golden_difference(), limits),
@@ -145,12 +162,14 @@ def _quality(replays: Mapping[str, Evaluation], limits: GateLimits) -> list[Gate
     gain = paired(challenger, replays["popularity"], limits.metric)
     evidence = Evidence(gain.users, gain.rows)
     found = [gates.beats_popularity(gain.absolute, evidence, limits)]
-    for name, gate in (("champion", gates.not_worse_than_champion), ("anchor", gates.not_worse_than_anchor)):
+    compared: list[Evaluation] = []
+    for name, gate in RIVALS.items():
         if name not in replays:
-            found.append(gates.not_applicable(f"not_worse_than_{name}", "nothing has been promoted before"))
-        elif name == "anchor" and replays["anchor"] is replays["champion"]:
-            found.append(gates.not_applicable("not_worse_than_anchor", "the first champion still is the champion"))
+            found.append(gates.not_applicable(f"not_worse_than_{name}", NOBODY[name]))
+        elif any(replays[name] is one for one in compared):
+            found.append(gates.not_applicable(f"not_worse_than_{name}", "it is one of those before"))
         else:
+            compared.append(replays[name])
             found.append(gate(paired(challenger, replays[name], limits.metric).relative, evidence, limits))
     return found
 
@@ -175,16 +194,12 @@ def _lineage(challenger: Bundle, training_set: TrainingSet, after: int) -> Linea
     return Lineage(challenger.trained_upto, first, challenger.panel_users_trained)
 
 
-def _panel(training_set: TrainingSet) -> set[str]:
-    return set(training_set.user_ids[is_panel(training_set.user_ids)])
-
-
 def _intervals(replays: Mapping[str, Evaluation]) -> dict[str, dict[str, Interval]]:
     """The challenger's own figures, and its differences from those it is compared with (relative ones last)."""
     challenger = replays["challenger"]
     keys = [(metric, part, metric if part == "all" else f"{metric} {part}") for metric in COMPARED for part in SLICES]
     found = {"challenger": {key: interval(challenger, metric, part) for metric, part, key in keys}}
-    for name in ("popularity", "champion", "anchor"):
+    for name in ("popularity", *RIVALS):
         if name in replays:
             pairs = {key: paired(challenger, replays[name], metric, part) for metric, part, key in keys}
             found[f"against {name}"] = {key: pair.absolute for key, pair in pairs.items()}

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,13 +11,14 @@ from hypothesis import strategies as st
 from models.evaluation import gates
 from models.evaluation.bootstrap import Interval
 from models.evaluation.gates import Evidence, Gate, GateLimits, Lineage, accepts
+from models.evaluation.harm import Harm
 
 LIMITS = GateLimits()
 ENOUGH, LITTLE = Evidence(300, 20_000), Evidence(299, 1_000_000)
 FIGURE = st.floats(-1, 1)
 INTERVALS = st.tuples(FIGURE, FIGURE, FIGURE).map(sorted).map(lambda f: Interval(f[1], f[0], f[2]))
 VERDICTS = st.sampled_from(["pass", "fail", "undecided", "not_applicable"])
-COMPARISONS = [gates.not_worse_than_champion, gates.not_worse_than_anchor]
+COMPARISONS = [gates.not_worse_than_champion, gates.not_worse_than_anchor, gates.not_worse_than_elder]
 
 
 @given(INTERVALS, st.sampled_from([ENOUGH, LITTLE, Evidence(10**6, 19_999)]))
@@ -69,6 +71,32 @@ def test_coverage_keeps_a_floor_and_a_share_of_the_champions(measured: float, of
 def test_too_few_lists_decide_nothing_of_coverage() -> None:
     assert gates.coverage(0.001, None, 0.002, LIMITS).verdict == "undecided"
     assert gates.coverage(0.001, None, 0.02, LIMITS).verdict == "fail"
+
+
+def test_harm_to_a_slice_is_what_was_tested() -> None:
+    harm = Harm(Interval(-0.3, -0.4, -0.2), users=60, events=900, is_harmed=True)
+    gate = gates.no_harm("new_users", harm, LIMITS)
+    assert (gate.name, gate.verdict, gate.measured, gate.high) == ("no_harm_to_new_users", "fail", -0.3, -0.2)
+    assert "60 users and 900 events" in gate.note
+    assert gates.no_harm("new_users", replace(harm, is_harmed=False), LIMITS).verdict == "pass"
+
+
+@given(FIGURE, FIGURE, FIGURE)
+def test_the_panel_refuses_only_what_is_lost_for_certain(value: float, below: float, above: float) -> None:
+    change = Interval(value, value - abs(below), value + abs(above))
+    gate = gates.no_harm_to_panel(change, 80, LIMITS)
+    assert (gate.verdict == "fail") == (change.high < LIMITS.panel_change)
+
+
+@given(st.floats(0, 10), st.floats(0, 10))
+def test_variety_keeps_a_share_of_the_champions(measured: float, of_champion: float) -> None:
+    gate = gates.variety("novelty", measured, of_champion, LIMITS)
+    assert (gate.verdict == "pass") == (measured >= LIMITS.variety_share * of_champion)
+
+
+def test_a_bundle_may_grow_but_not_to_many_times_the_champions() -> None:
+    assert gates.memory(3_000_000, 1_000_000, LIMITS).verdict == "pass"
+    assert gates.memory(3_000_001, 1_000_000, LIMITS).verdict == "fail"
 
 
 def test_latency_is_a_ratio_of_the_same_run() -> None:

@@ -33,6 +33,7 @@ def test_a_good_first_model_passes(first: Judgement) -> None:
         "beats_popularity": "pass",
         "not_worse_than_champion": "not_applicable",
         "not_worse_than_anchor": "not_applicable",
+        "not_worse_than_elder": "not_applicable",
         "coverage": "pass",
         "latency": "pass",
         "parity": "pass",
@@ -69,6 +70,17 @@ def test_against_itself_a_model_is_not_worse(bundle_folder, planted) -> None:
     assert found.intervals["against champion, relative"]["ndcg@10"].value == 0.0
 
 
+def test_against_the_champion_a_challenger_is_asked_who_loses_and_what_becomes_of_the_lists(
+    bundle_folder, planted
+) -> None:
+    found = verdicts(judge(bundle_folder, bundle_folder, None, planted, limits=DECISIVE))
+    harmless = {name for name in found if name.startswith("no_harm_to_")}
+    assert harmless == {f"no_harm_to_{name}" for name in ("new_users", "genre_g0", "genre_g1", "genre_g2", "panel")}
+    assert {found[name] for name in harmless - {"no_harm_to_panel"}} == {"pass"}
+    assert found["no_harm_to_panel"] == "not_applicable", "three users"
+    assert [found[name] for name in ("diversity", "novelty", "memory")] == ["pass"] * 3
+
+
 def test_a_worse_model_is_refused_by_champion_and_anchor(
     bundle_folder, planted, trained, policy, provenance, cut, tmp_path: Path
 ) -> None:
@@ -76,8 +88,10 @@ def test_a_worse_model_is_refused_by_champion_and_anchor(
     folder = save_bundle(
         tmp_path / "worse", worse, planted.catalogue, policy, provenance, golden_batch(planted, cut, planted.catalogue)
     )
-    found = judge(folder, bundle_folder, bundle_folder, planted, limits=DECISIVE)
+    found = judge(folder, bundle_folder, bundle_folder, planted, limits=DECISIVE, elder_folder=bundle_folder)
     assert verdicts(found)["not_worse_than_champion"] == "fail"
+    assert verdicts(found)["not_worse_than_elder"] == "not_applicable", "the same as the champion"
+    assert {verdict for name, verdict in verdicts(found).items() if name.startswith("no_harm_to_genre")} == {"fail"}
     better = judge(bundle_folder, folder, folder, planted, limits=DECISIVE)
     assert verdicts(better)["not_worse_than_champion"] == "pass"
     anchored = judge(folder, folder, bundle_folder, planted, limits=DECISIVE)
@@ -140,7 +154,7 @@ def test_the_judgement_as_json_and_for_people(first: Judgement) -> None:
     found = json.loads(json.dumps(first.as_dict(), allow_nan=False))
     assert found["accepted"] is True
     assert found["gates"][0]["name"] == "beats_popularity"
-    assert found["limits"]["version"] == 1
+    assert found["limits"]["version"] == 2
     text = first.markdown()
     for gate in first.gates:
         assert f"| {gate.name} | {gate.verdict} |" in text

@@ -1,0 +1,89 @@
+"""What a challenger is asked beside the champion: who loses, what becomes of the lists, how large it is."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from models.bundle import Bundle
+from models.evaluation import gates
+from models.evaluation.beyond import diversity, genre_vectors, novelty, self_information
+from models.evaluation.bootstrap import Interval
+from models.evaluation.gates import Gate, GateLimits
+from models.evaluation.harm import harms
+from models.evaluation.metrics import Evaluation, values
+from models.evaluation.sequence import confidence_sequence
+from models.evaluation.slices import slices
+from models.learning.dataset import TrainingSet
+from models.learning.panel import is_panel
+
+
+def against_champion(
+    bundles: Mapping[str, Bundle],
+    replays: Mapping[str, Evaluation],
+    training_set: TrainingSet,
+    after: int,
+    limits: GateLimits,
+) -> list[Gate]:
+    """These gates, in the order of a report; none where there is no champion yet."""
+    if "champion" not in bundles:
+        return []
+    challenger, champion = replays["challenger"], replays["champion"]
+    masks = slices(challenger, training_set, after)
+    harmed = harms(challenger, champion, limits.metric, masks, limits.slice_change, limits.user_cap)
+    return [
+        *(gates.no_harm(name, harm, limits) for name, harm in harmed.items()),
+        _panel(challenger, champion, panel_users(training_set), limits),
+        *_variety(bundles, replays, training_set, after, limits),
+        gates.memory(bundles["challenger"].bytes, bundles["champion"].bytes, limits),
+    ]
+
+
+def panel_users(training_set: TrainingSet) -> set[str]:
+    """The users of the panel."""
+    return set(training_set.user_ids[is_panel(training_set.user_ids)])
+
+
+def _panel(challenger: Evaluation, champion: Evaluation, users: set[str], limits: GateLimits) -> Gate:
+    """By the mean of each user's mean change, relative to the champion's mean: no user counts twice."""
+    names_E, ours_E = values(challenger.only(users), limits.metric)
+    theirs_E = values(champion.only(users), limits.metric)[1]
+    names, place_E = np.unique(names_E.astype(str), return_inverse=True)
+    changes_U = np.bincount(place_E, ours_E - theirs_E) / np.maximum(np.bincount(place_E), 1)
+    scale = float(theirs_E.mean()) if len(theirs_E) else 0.0
+    if not scale:
+        return gates.not_applicable("no_harm_to_panel", "the champion hits nothing of the panel's")
+    found = confidence_sequence(changes_U)
+    if not np.isfinite(found.low):
+        return gates.not_applicable("no_harm_to_panel", f"{len(names)} users of the panel say nothing yet")
+    change = Interval(found.value / scale, found.low / scale, found.high / scale)
+    return gates.no_harm_to_panel(change, len(names), limits)
+
+
+def _variety(
+    bundles: Mapping[str, Bundle],
+    replays: Mapping[str, Evaluation],
+    training_set: TrainingSet,
+    after: int,
+    limits: GateLimits,
+) -> list[Gate]:
+    """Novelty by use before the hold-out, diversity by genres: by no model, so that none is judged by its own taste."""
+    bits_N = self_information(training_set.select(training_set.positions <= after))
+    vectors_NG = genre_vectors(training_set.catalogue)
+    lists = {name: _in_catalogue(replays[name], bundles[name], training_set) for name in ("challenger", "champion")}
+    found = {
+        "diversity": {name: float(diversity(one, vectors_NG).mean()) for name, one in lists.items() if len(one)},
+        "novelty": {name: float(novelty(one, bits_N).mean()) for name, one in lists.items() if len(one)},
+    }
+    return [
+        gates.variety(name, of["challenger"], of["champion"], limits)
+        if of
+        else gates.not_applicable(name, "there are no lists")
+        for name, of in found.items()
+    ]
+
+
+def _in_catalogue(replay: Evaluation, bundle: Bundle, training_set: TrainingSet) -> np.ndarray:
+    """The lists as places of the training set's catalogue, -1 for none."""
+    places_N = training_set.catalogue.places(bundle.catalogue.item_ids)
+    lists_GK: np.ndarray = np.where(replay.lists_GK >= 0, places_N[replay.lists_GK], -1)
+    return lists_GK

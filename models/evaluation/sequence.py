@@ -1,0 +1,44 @@
+"""An interval that may be looked at as often as one likes, while users come: for versions that are cut often.
+
+A 95 % interval errs once in twenty looks; who promotes at the first good look errs in the end. A confidence sequence
+covers the truth at all looks at once. This is the asymptotic one of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas
+(2021), "Time-uniform central limit theory and asymptotic confidence sequences", theorem 2.2: after n independent users
+of mean m and standard deviation s it is
+
+    m +- s sqrt(2 (n rho^2 + 1) / (n^2 rho^2) log(sqrt(n rho^2 + 1) / alpha))
+
+with probability 1 - alpha for all n together, narrowest at about the n for which rho was chosen. Being asymptotic it
+says nothing about a handful of users.
+"""
+
+import math
+
+import numpy as np
+
+from models.evaluation.bootstrap import Interval
+
+NARROWEST = 500
+"""Users at which the sequence is tuned to be narrow; it holds at every number."""
+
+LEAST = 50
+"""Fewer users give no interval: the theorem speaks of many."""
+
+
+def confidence_sequence(given_U: np.ndarray, level: float = 0.95, narrowest: int = NARROWEST) -> Interval:
+    """The mean of one value a user (U,) with an interval that holds at every number of users at once.
+
+    Infinite with fewer than ``LEAST`` users. Raises ValueError for a level outside (0, 1) and for what is not finite.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, not {level}")
+    if not np.isfinite(given_U).all():
+        raise ValueError("a user's value is not finite")
+    count = len(given_U)
+    if count < LEAST:
+        return Interval(float(given_U.mean()) if count else 0.0, -math.inf, math.inf)
+    alpha = 1 - level
+    rho_squared = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / narrowest
+    grown = count * rho_squared + 1
+    half = math.sqrt(2 * grown / (count**2 * rho_squared) * math.log(math.sqrt(grown) / alpha))
+    mean, spread = float(given_U.mean()), float(given_U.std(ddof=1))
+    return Interval(mean, mean - half * spread, mean + half * spread)

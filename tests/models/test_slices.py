@@ -1,0 +1,26 @@
+"""Slices go by what lies before the hold-out, and by the target's item."""
+
+import numpy as np
+
+from models.evaluation.replay import replay
+from models.evaluation.slices import slices
+
+
+def test_users_and_items_are_told_apart_by_what_lies_before(make_training_set, fixed_scores) -> None:
+    before = [("old", place, f"i{place % 5}") for place in range(25)] + [
+        ("some", 30 + place, "i0") for place in range(6)
+    ]
+    after = [("old", 100, "i7"), ("some", 101, "i1"), ("new", 102, "i8"), ("new", 103, "i0")]
+    rows = [
+        (place + 1, user, item, "click", None, time * 1_000_000)
+        for place, (user, time, item) in enumerate([*before, *after])
+    ]
+    training_set = make_training_set(rows)
+    cut = len(before)
+    found = replay(fixed_scores(np.arange(len(training_set.catalogue)) / 10.0), training_set, cut, cut + len(after))
+    masks = slices(found, training_set, cut)
+    users = found.events["user_id"].to_numpy()
+    assert users[masks["heavy_users"]].tolist() == ["old"]
+    assert users[masks["light_users"]].tolist() == ["some"]
+    assert users[masks["new_users"]].tolist() == ["new", "new"]
+    assert found.events["position"].to_numpy()[masks["long_tail_items"]].tolist() == [cut + 1, cut + 3]
