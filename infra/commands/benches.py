@@ -33,7 +33,8 @@ def bench(
         str | None,
         typer.Option(
             help="One part: reaction, kills, volume, soak of platform; cost, against_mlflow, effect, durable, growth, "
-            "processes, memory of serving; movielens_1m, movielens_demo, pace of replay; coverage, obp of offpolicy."
+            "processes, memory of serving; movielens_1m, movielens_demo, pace of replay; coverage, obp, open_bandit of "
+            "offpolicy."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds draw equal events.")] = 0,

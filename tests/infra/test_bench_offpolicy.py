@@ -1,14 +1,17 @@
 """The parts of `attune bench offpolicy`: what they state, and that obp agrees."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from attune.errors import ConfigError
-from infra.bench import coverage, obp, offpolicy
+from infra.bench import coverage, obp, offpolicy, open_bandit
 from infra.bench.obp_environment import ask, obp_python
 from models.evaluation.offpolicy.proofs import CLAIMS
 
@@ -24,7 +27,7 @@ def python() -> Iterator[Path]:
 
 
 def test_the_parts_are_those_that_the_command_names() -> None:
-    with pytest.raises(ConfigError, match="coverage, obp"):
+    with pytest.raises(ConfigError, match="coverage, obp, open_bandit"):
         offpolicy.measure(0, only="speed")
 
 
@@ -52,6 +55,25 @@ def test_an_interpreter_without_obp_is_refused_with_what_to_do(monkeypatch: pyte
     with obp_python() as found, pytest.raises(ConfigError, match="OBP_PYTHON=") as caught:
         ask(found, "equal", "a", "b")
     assert "obp did not answer" in str(caught.value)
+
+
+def test_the_sample_is_judged_where_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(open_bandit.FOLDER, str(tmp_path))
+    with pytest.raises(ConfigError, match=r"bts_men\.parquet"):
+        open_bandit.measure(0)
+    rng = np.random.default_rng(0)
+    for campaign in open_bandit.CAMPAIGNS:
+        for policy, propensities_N in (("bts", rng.uniform(0.1, 0.4, 500)), ("random", np.full(500, 0.2))):
+            columns = {"click": rng.integers(0, 2, 500), "propensity_score": propensities_N}
+            pq.write_table(pa.table(columns), tmp_path / f"{policy}_{campaign}.parquet")
+    figures = open_bandit.measure(0)
+    assert len(figures) == 2 * 3
+    assert all("truth 0." in one.note for one in figures if "error" in one.name)
+
+
+@pytest.mark.skipif(open_bandit.FOLDER not in os.environ, reason=f"{open_bandit.FOLDER} names no Open Bandit sample")
+def test_a_week_of_real_clicks_decides_nothing() -> None:
+    assert all("refused" in one.note for one in open_bandit.measure(0) if "error" in one.name)
 
 
 @pytest.mark.long

@@ -47,7 +47,7 @@ class Verdict:
     ``interval`` has the value with its 95 % interval even where it is refused, so that one sees what was not
     believed. ``reasons`` is empty where it is decided. ``rows_needed`` is how many rows like these it takes for an
     interval of half the width that the limits name, and for every count that a refusal found too small; None where
-    rows like these never do.
+    more rows like these do not mend what is wrong.
     """
 
     estimator: str
@@ -98,7 +98,7 @@ def _verdict(name: str, interval: Interval, diagnosis: Diagnosis, limits: OffPol
     reasons = [*scarce, *faults]
     if name == "dm" and reasons:
         reasons.append("so nothing here can check the reward model where the evaluation policy goes")
-    if scarce and needed is not None:
+    if scarce and not faults and needed is not None:
         reasons.append(f"about {needed:,} rows like these would do, for +-{limits.half_width:g}")
     outcome: Outcome = "refused" if reasons else "decided"
     return Verdict(name, outcome, interval, tuple(reasons), _warnings(name, diagnosis), None if faults else needed)
