@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 
 from attune.columns import Columns
-from attune.kinds import KINDS, SILENCE
+from attune.kinds import KINDS, RETRACT, SILENCE
 from features.lake import BEHAVIOUR, Lake
 from features.reactions import (
     ANOTHER_USER,
@@ -121,7 +122,7 @@ def labels(lake: Lake, after: int = 0, upto: int | None = None, terms: Terms | N
     terms, upto = terms or Terms(), lake.watermark() if upto is None else upto
     start = max(after - terms.reach, 0)
     slates = lake.events(start, upto, ("slate",), _SLATES).to_pandas()
-    behaviour = lake.events(start, upto, BEHAVIOUR, _BEHAVIOUR).to_pandas()
+    behaviour = _behaviour(lake, start, after, upto)
     found = reactions(behaviour, terms)
     organic = behaviour[
         (behaviour[Columns.TYPE] == "interaction")
@@ -131,12 +132,13 @@ def labels(lake: Lake, after: int = 0, upto: int | None = None, terms: Terms | N
     now = pd.concat([slates[Columns.LOGGED_AT], behaviour[Columns.LOGGED_AT]]).max() if len(slates) else 0
     shown = shown_at(lake, _spoken_of(slates, found, organic, after, terms))
     shown["settled"] = shown[SHOWN_AT] + terms.patience <= now
-    history = _matched(found, shown, after, terms)
-    stands = standing(found, upto)
+    of_these = found[found[Columns.SLATE_ID].isin(shown[Columns.SLATE_ID])]
+    history = _matched(of_these, shown, after, terms)
+    stands = standing(of_these, upto)
     history["stands"] = history[Columns.EVENT_ID].isin(stands[Columns.EVENT_ID])
     return Labels(
         frame=_labelled(shown[shown[SLATE_POSITION] > after], stands, terms)[LABELS],
-        earlier=_changed(shown[shown[SLATE_POSITION] <= after], stands, standing(found, after), terms),
+        earlier=_changed(shown[shown[SLATE_POSITION] <= after], stands, standing(of_these, after), terms),
         history=history[HISTORY],
         set_aside=_set_aside(found[found[Columns.POSITION] > after], slates, history),
         organic=_prompted(organic, shown, terms),
@@ -152,6 +154,13 @@ def slate_returns(frame: pd.DataFrame) -> pd.Series:
     """
     centred = 2.0 * frame[Columns.REWARD].astype(np.float64) - 1.0
     return centred.groupby(frame[Columns.SLATE_ID], sort=False).sum()
+
+
+def _behaviour(lake: Lake, start: int, after: int, upto: int) -> pd.DataFrame:
+    """The window's behaviour, and of what lies before it the feedback and take-backs alone."""
+    stretch = lake.events(start, upto, BEHAVIOUR, _BEHAVIOUR)
+    needed = pc.or_(pc.equal(stretch[Columns.TYPE], "feedback"), pc.equal(stretch[Columns.KIND], RETRACT))
+    return stretch.filter(pc.or_(needed, pc.greater(stretch[Columns.POSITION], after))).to_pandas()
 
 
 def _spoken_of(

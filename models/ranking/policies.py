@@ -8,7 +8,7 @@ from models.ranking.exploring import Epsilon, Greedy
 from models.ranking.policy import PlackettLuce, Policy
 from models.ranking.thompson import Thompson
 
-_BY_NAME: Mapping[str, Callable[[Mapping[str, Any]], Policy]] = {
+BY_NAME: Mapping[str, Callable[[Mapping[str, Any]], Policy]] = {
     "plackett-luce": PlackettLuce.restore,
     "greedy": Greedy.restore,
     "epsilon": Epsilon.restore,
@@ -22,9 +22,9 @@ def restore(described: Mapping[str, Any]) -> Policy:
     Raises ValueError for a name that this version does not know, or settings out of range, KeyError for a missing one.
     """
     name = described["name"]
-    if name not in _BY_NAME:
-        raise ValueError(f"unknown policy {name!r}: this version knows {', '.join(_BY_NAME)}")
-    policy = _BY_NAME[name](described)
+    if name not in BY_NAME:
+        raise ValueError(f"unknown policy {name!r}: this version knows {', '.join(BY_NAME)}")
+    policy = BY_NAME[name](described)
     if "least_quality" not in described:
         return policy
     return Bounded(policy, described["budget"], float(described["least_quality"]))
