@@ -92,11 +92,12 @@ def estimates(log: Log, weighting: Weighting = AS_THEY_ARE) -> dict[str, Terms]:
 
 
 def _verdict(name: str, interval: Interval, diagnosis: Diagnosis, limits: OffPolicyLimits) -> Verdict:
-    scarce = _scarce(diagnosis, limits)
-    faults = [*_faults(diagnosis, limits), *_own_faults(name, diagnosis)]
+    scarce, faults = _scarce(diagnosis, limits), _faults(diagnosis, limits)
     needed = _rows_needed(interval, diagnosis, limits)
     reasons = [*scarce, *faults]
-    if name == "dm" and reasons:
+    if not reasons:  # an assumption is held against weights that are right, and enough of them
+        faults = reasons = _own_faults(name, diagnosis)
+    elif name == "dm":
         reasons.append("so nothing here can check the reward model where the evaluation policy goes")
     if scarce and not faults and needed is not None:
         reasons.append(f"about {needed:,} rows like these would do, for +-{limits.half_width:g}")
