@@ -1,12 +1,20 @@
 """Off-policy intervals and refusals over worlds whose truth is known."""
 
+import numpy as np
+
 from infra.bench.record import Figure, at_least, just
 from models.evaluation.offpolicy.proofs import CLAIMS, COVERED, LEAST_REFUSED, WORLDS, Claim, Tally, prove
+from models.evaluation.offpolicy.verdict import OffPolicyLimits, judge
+from models.evaluation.offpolicy.worlds import ROUNDS, bandit_world
+
+SMALL, TRIES = 40, 50
+"""Users of a log that is too small, and how many such logs are asked how much would do."""
 
 
 def measure(seed: int, worlds: int = WORLDS) -> list[Figure]:
-    """Every claim's figures over so many worlds each."""
-    return [figure for claim in CLAIMS for figure in _figures(claim, prove(claim.shape, claim.flaw, worlds, seed))]
+    """Every claim's figures over so many worlds each, and what comes of the rows that a verdict asks for."""
+    found = [figure for claim in CLAIMS for figure in _figures(claim, prove(claim.shape, claim.flaw, worlds, seed))]
+    return [*found, _asked_for(seed)]
 
 
 def _figures(claim: Claim, tallies: dict[str, Tally]) -> list[Figure]:
@@ -31,3 +39,18 @@ def _of_estimator(where: str, name: str, claim: Claim, tally: Tally) -> list[Fig
         return [at_least(f"{where} refused", tally.refused, LEAST_REFUSED, note)]
     note = f"of {tally.worlds} worlds; nothing is promised here"
     return [just(f"{where} covers the truth", covered, note), width, just(f"{where} refused", tally.refused)]
+
+
+def _asked_for(seed: int) -> Figure:
+    """Half of the interval of as many rows as a small log asked for, in half widths that they were asked for."""
+    wanted, got = OffPolicyLimits().half_width, []
+    for place in range(TRIES):
+        rng = np.random.default_rng([seed, place])
+        world = bandit_world("none", rng)
+        needed = judge(world.draw(rng, users=SMALL)).verdicts["dr"].rows_needed
+        if needed is not None:
+            interval = judge(world.draw(rng, users=needed // ROUNDS)).verdicts["dr"].interval
+            got.append((interval.high - interval.low) / 2 / wanted)
+    low, middle, high = np.quantile(got, [0.05, 0.5, 0.95]).tolist()
+    note = f"dr; from {SMALL * ROUNDS} rows, nine in ten between {low:.2f} and {high:.2f}, of {len(got)} that said so"
+    return just("3 bandit, rows asked for: half width that they give, of the one asked for, median", middle, note)
