@@ -140,6 +140,11 @@ def hybrid_of(training_set: TrainingSet, upto: int, weights: tuple[float, float,
 
 
 @pytest.fixture(scope="session")
+def make_hybrid() -> Callable[..., Hybrid]:
+    return hybrid_of
+
+
+@pytest.fixture(scope="session")
 def planted() -> TrainingSet:
     return plant()
 
