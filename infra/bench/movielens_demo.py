@@ -1,0 +1,24 @@
+"""What feedback is worth at once on the demo's MovieLens: a part of `attune bench replay`, without a limit."""
+
+from infra.bench import replay_figures, replay_worlds
+from infra.bench.record import Figure, just
+from infra.bench.replay_run import replayed
+from models.network.config import tiny
+
+WORLD = "demo"
+
+
+def measure(seed: int) -> list[Figure]:
+    """Every arm, with the demo's own recipe."""
+    found = replayed(replay_worlds.movielens_demo(), tiny(), seed)
+    replay_figures.draw(WORLD, found.tallies)
+    lift = replay_figures.lift(found)
+    return [
+        just(
+            f"{WORLD}, live over frozen, times HR@10, 10+ events before the cut",
+            lift.value,
+            replay_figures.between(lift),
+        ),
+        *replay_figures.alone(WORLD, found),
+        *replay_figures.figures(WORLD, found),
+    ]
