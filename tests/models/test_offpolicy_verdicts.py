@@ -83,6 +83,17 @@ def test_a_handful_of_rewards_decides_nothing() -> None:
     assert any("rest on the worth of" in reason for reason in verdict.reasons)
 
 
+def test_a_policy_judged_by_itself_is_decided_however_its_probabilities_were_rounded() -> None:
+    rng = np.random.default_rng(6)
+    log = slate_world("none", rng).draw(rng)
+    own = replace(
+        log, chances_SK=np.minimum(log.propensities_SK * (1 - 1e-12), 1.0), predicted_SK=None, expected_SK=None
+    )
+    answer = judge(own)
+    assert {one.outcome for one in answer.verdicts.values()} == {"decided"}
+    assert answer.verdicts["rips"].interval.value == pytest.approx(np.nansum(log.rewards_SK) / len(log))
+
+
 def test_clipping_is_stated() -> None:
     verdict = judge(good_log(), weighting=Weighting(clip=2.0)).verdicts["ips"]
     assert any(warning.startswith("clipping takes") for warning in verdict.warnings)

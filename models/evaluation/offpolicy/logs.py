@@ -44,8 +44,8 @@ class BanditLog:
 
     def __post_init__(self) -> None:
         _alike(self, "rewards_N", 1)
-        _within("rewards_N", self.rewards_N, (self.rewards_N >= LOWEST_REWARD), _OF_REWARDS)
-        _within("rewards_N", self.rewards_N, (self.rewards_N <= HIGHEST_REWARD), _OF_REWARDS)
+        in_range_N = (self.rewards_N >= LOWEST_REWARD) & (self.rewards_N <= HIGHEST_REWARD)
+        _within("rewards_N", self.rewards_N, in_range_N, _OF_REWARDS)
         _probable("propensities_N", self.propensities_N, self.propensities_N > 0, _OF_PROPENSITIES)
         _probable("chances_N", self.chances_N, self.chances_N >= 0, _OF_CHANCES)
         _whole_model(self.predicted_N, self.expected_N, ("predicted_N", "expected_N"))

@@ -18,6 +18,7 @@ from models.evaluation.offpolicy.slates import SLATE_ESTIMATORS
 from models.evaluation.offpolicy.terms import AS_THEY_ARE, Terms, Weighting
 
 Outcome = Literal["decided", "refused"]
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def _faults(diagnosis: Diagnosis, limits: OffPolicyLimits) -> list[str]:
     found = []
     if diagnosis.certain > limits.certain * diagnosis.rows:
         found.append(f"{_not_evaluable(diagnosis)}; log with exploration")
-    off = [one for one in diagnosis.mean_weights_K if not one.low <= 1 <= one.high]
+    off = [one for one in diagnosis.mean_weights_K if not _holds(one, 1.0)]
     if off:
         found.append(
             f"the mean importance weight is {off[-1].value:.3f} [{off[-1].low:.3f}, {off[-1].high:.3f}] and not 1: "
@@ -147,7 +148,7 @@ def _faults(diagnosis: Diagnosis, limits: OffPolicyLimits) -> list[str]:
 def _own_faults(name: str, diagnosis: Diagnosis) -> list[str]:
     """What is at fault with this estimator's own assumption."""
     apart = diagnosis.disagreement
-    if apart is None or apart.low <= 0 <= apart.high:
+    if apart is None or _holds(apart, 0.0):
         return []
     if name == "dm" or (name == "switch-dr" and diagnosis.switched):
         return [
@@ -170,9 +171,14 @@ def _warnings(name: str, diagnosis: Diagnosis) -> tuple[str, ...]:
     if name != "dm" and diagnosis.clipped > 0:
         found.append(f"clipping takes {diagnosis.clipped:.1%} of the weight: a bias of at most as much of a reward")
     residual = diagnosis.residual
-    if name == "dm" and residual is not None and not residual.low <= 0 <= residual.high:
+    if name == "dm" and residual is not None and not _holds(residual, 0.0):
         found.append(f"on what was logged the reward model is off by {residual.value:+.3f}")
     return tuple(found)
+
+
+def _holds(interval: Interval, value: float) -> bool:
+    """Whether the value lies within; a policy judged by itself has an interval as narrow as rounding."""
+    return interval.low - ROUNDING <= value <= interval.high + ROUNDING
 
 
 def _not_evaluable(diagnosis: Diagnosis) -> str:
