@@ -38,6 +38,14 @@ def fit(folder: Path, recipe: str, seed: int) -> Path:
 
 
 @step
+def cross_validate(folder: Path, bundle: Path, recipe: str, seed: int, origins: int) -> None:
+    """Train the same at earlier moments, and put into the bundle's report how far its figures can be trusted."""
+    from models import workshop
+
+    workshop.cross_validate(folder, bundle, recipe, seed, origins)
+
+
+@step
 def register_challenger(bundle: Path, parent: str | None = None) -> dict[str, Any]:
     """Register the bundle in MLflow as challenger and show its report in the run's page."""
     from models import workshop
@@ -49,15 +57,20 @@ def register_challenger(bundle: Path, parent: str | None = None) -> dict[str, An
 
 
 @flow(name="train", timeout_seconds=6 * HOUR)
-def train(recipe: Literal["tiny", "small", "base"] = "tiny", seed: int = 0, upto: int | None = None) -> dict[str, Any]:
+def train(
+    recipe: Literal["tiny", "small", "base"] = "tiny", seed: int = 0, upto: int | None = None, origins: int = 0
+) -> dict[str, Any]:
     """Train from nothing on everything in the log and register the version as challenger.
 
     Args:
         recipe: What to build; larger recipes want more events and time.
         seed: Equal seeds give equal models.
         upto: Learn from events up to this position of the log only.
+        origins: Also train at so many earlier moments (at least 2) and put mean and spread into the report; 0 for none.
     """
     refresh()
     folder = build_training_set(upto)
     bundle = fit(folder, recipe, seed)
+    if origins:
+        cross_validate(folder, bundle, recipe, seed, origins)
     return register_challenger(bundle)

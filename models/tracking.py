@@ -28,7 +28,7 @@ NOTE = "mlflow.note.content"
 
 PARAM_LIMIT = 500
 BATCH_METRICS, BATCH_PARAMS = 1_000, 100
-MEASURED = ("validation", "ablation")
+MEASURED = ("validation", "cross_validation", "ablation")
 CHOSEN, DECLARED = ("chosen",), ("recipe", "policy", "seed", "trained_upto", "holdout_after", "reward_table")
 """What of a report and of a bundle's config are parameters besides plain figures: what decided the version, once. The
 window is the run's data set, the lineage its tags, and how a part was built says ``chosen``."""

@@ -6,6 +6,7 @@ A bundle's folder is named by everything that decides it (data, recipe, seed, co
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from attune.errors import ConfigError, DataContractError
 from models import model_card
 from models.bundle import CONFIG, Bundle, Provenance, golden_batch, save_bundle
 from models.code_version import git_commit
+from models.evaluation.origins import rolling_origins, spread
 from models.learning.dataset import TrainingSet
 from models.learning.finetuning import finetune
 from models.learning.training import OnEpoch, Trained, train
@@ -111,6 +113,14 @@ def _made(
     save_bundle(folder, trained.hybrid, trained.catalogue, PlackettLuce(), provenance, golden)
     report.write_text(json.dumps(trained.report, indent=1))
     return folder
+
+
+def cross_validate(folder: Path, bundle: Path, recipe: str, seed: int, origins: int) -> None:
+    """Add to a bundle's report what the recipe comes to at so many earlier moments, see ``rolling_origins``."""
+    found = rolling_origins(TrainingSet.load(folder), RECIPES[recipe](), origins, seed)
+    report = json.loads(report_file(bundle).read_text())
+    report |= {"cross_validation": spread(found), "origins": [asdict(one) for one in found]}
+    report_file(bundle).write_text(json.dumps(report, indent=1))
 
 
 def report_file(bundle: Path) -> Path:

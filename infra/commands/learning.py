@@ -6,7 +6,7 @@ from typing import Any
 from rich.text import Text
 
 from attune import event_log
-from attune.errors import ModelError, NoChampion
+from attune.errors import ConfigError, ModelError, NoChampion
 from attune.event_log import EventLog
 from attune.promotions import Promotion, Promotions
 from attune.settings import Settings
@@ -26,12 +26,14 @@ NO_VERSION = "no version waits to be judged: make one with `attune train`"
 SIZES = ("events", "items", "parameters")
 
 
-def train(recipe: str, seed: int, as_json: bool) -> None:
+def train(recipe: str, seed: int, origins: int, as_json: bool) -> None:
     """A version from nothing; raises DataContractError before anything is started when there is too little."""
     settings = Settings()
+    if origins == 1 or origins < 0:
+        raise ConfigError(f"--origins {origins}: a spread needs at least 2 moments; 0 leaves it out")
     _demand_events(settings)
     with running.runner(settings, Progress(quiet=as_json)) as runner:
-        result = runner.run("train", recipe=recipe, seed=seed)
+        result = runner.run("train", recipe=recipe, seed=seed, origins=origins)
     if as_json:
         output.print_json(result)
     else:

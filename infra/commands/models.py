@@ -34,6 +34,9 @@ def train(
         ),
     ] = "tiny",
     seed: Seed = 0,
+    origins: Annotated[
+        int, typer.Option(help="Also train at so many earlier moments, and report mean and spread: 0 or at least 2.")
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Train a version from nothing on everything in the log, and register it as challenger.
@@ -44,12 +47,13 @@ def train(
 
     [bold]attune train[/bold]
     [bold]attune train --recipe small --seed 1[/bold]
+    [bold]attune train --origins 4[/bold]
 
     Nothing changes for users until [bold]attune promote[/bold].
     """
     from infra.commands import learning
 
-    learning.train(recipe, seed, as_json)
+    learning.train(recipe, seed, origins, as_json)
 
 
 def finetune(seed: Seed = 0, as_json: AsJson = False) -> None:

@@ -1,11 +1,12 @@
 """From a folder to a bundle: what it declares is what was asked, what it was trained on is measured."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from models import workshop
+from models import model_card, workshop
 from models.bundle import Bundle
 from models.evaluation.judging import judge_folders
 from models.learning import training
@@ -50,3 +51,12 @@ def test_a_training_that_reads_further_than_it_declares_is_refused(
     bundle = Bundle.load(folder)
     assert bundle.trained_upto > bundle.holdout_after
     assert lineage(folder, data) == "fail"
+
+
+def test_figures_at_earlier_moments_join_the_report_and_the_card(data: Path, tmp_path: Path) -> None:
+    bundle = workshop.train_bundle(data, tmp_path / "bundles", "quick", 0)
+    workshop.cross_validate(data, bundle, "quick", 0, 2)
+    report = json.loads(workshop.report_file(bundle).read_text())
+    assert len(report["origins"]) == 2
+    assert {"ndcg@10", "ndcg@10 sd"} <= report["cross_validation"]["model"].keys()
+    assert "At earlier moments" in model_card.render({}, report, None)
