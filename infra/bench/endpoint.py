@@ -20,7 +20,7 @@ from attune.settings import Settings
 from infra.children import Children
 from infra.probing import free_port
 
-READY_SECONDS, CAUGHT_UP_SECONDS = 60.0, 300.0
+READY_SECONDS, CAUGHT_UP_SECONDS = 60.0, 900.0
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 LATENCY = re.compile(r"^\s*(50|99)(?:\.0+)?%\s+([\d.]+)(us|ms|s)\s*$", re.MULTILINE)
 ANSWERED = re.compile(r"(\d+) requests in ([\d.]+)s")
