@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from attune.errors import ConfigError
 from infra.bench.record import Figure, just
 from models.evaluation.offpolicy.logs import BanditLog
-from models.evaluation.offpolicy.verdict import judge
+from models.evaluation.offpolicy.verdict import OffPolicyLimits, judge
 
 FOLDER = "OPEN_BANDIT_SAMPLE"
 CAMPAIGNS = ("men", "women")
@@ -33,7 +33,8 @@ def _campaign(folder: Path, campaign: str, seed: int) -> list[Figure]:
     clicks_N, propensities_N = _columns(folder / f"bts_{campaign}.parquet")
     random_clicks_N, random_N = _columns(folder / f"random_{campaign}.parquet")
     truth = float(random_clicks_N.mean())
-    answer = judge(BanditLog(clicks_N, propensities_N, np.full(len(clicks_N), random_N[0])), seed=seed)
+    log = BanditLog(clicks_N, propensities_N, np.full(len(clicks_N), random_N[0]))
+    answer = judge(log, OffPolicyLimits(half_width=truth / 5), seed=seed)
     where = f"4 Open Bandit sample, {campaign}, bts asked about random"
     found = [just(f"{where}: effective rows of {len(clicks_N):,}", answer.diagnosis.effective)]
     for name, verdict in answer.verdicts.items():
