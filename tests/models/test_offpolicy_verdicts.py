@@ -96,7 +96,7 @@ def test_a_policy_judged_by_itself_is_decided_however_its_probabilities_were_rou
 
 def test_clipping_is_stated() -> None:
     verdict = judge(good_log(), weighting=Weighting(clip=2.0)).verdicts["ips"]
-    assert any(warning.startswith("clipping takes") for warning in verdict.warnings)
+    assert any(warning.startswith("clipping leaves") for warning in verdict.warnings)
 
 
 def test_what_lies_above_the_switch_is_stated() -> None:

@@ -115,7 +115,7 @@ def _scarce(diagnosis: Diagnosis, limits: OffPolicyLimits) -> list[str]:
         found.append(
             f"{diagnosis.rows:,} rows weigh as much as {diagnosis.effective:.0f}, of at least {limits.effective:.0f}"
         )
-        enough = sum(size >= limits.effective for size in diagnosis.effective_K)
+        enough = next(k for k, size in enumerate(diagnosis.effective_K) if size < limits.effective)
         if enough:
             found.append(f"the first {enough} positions have enough: ask for the top {enough} of the log")
     if diagnosis.carrying < limits.carrying:
@@ -169,7 +169,7 @@ def _warnings(name: str, diagnosis: Diagnosis) -> tuple[str, ...]:
     if name == "switch-dr" and diagnosis.switched:
         found.append(f"{diagnosis.switched:.1%} of the weight lies above the switch: there the reward model decides")
     if name != "dm" and diagnosis.clipped > 0:
-        found.append(f"clipping takes {diagnosis.clipped:.1%} of the weight: a bias of at most as much of a reward")
+        found.append(f"clipping leaves {diagnosis.clipped:.1%} of the weight out, with the rewards that stood there")
     residual = diagnosis.residual
     if name == "dm" and residual is not None and not _holds(residual, 0.0):
         found.append(f"on what was logged the reward model is off by {residual.value:+.3f}")
