@@ -22,6 +22,8 @@ class Columns:
     RANK = "rank"
     SCORE = "score"
     PROPENSITY = "propensity"
+    MODEL_VERSION = "model_version"
+    SERVED_BY = "served_by"
 
     TITLE = "title"
     YEAR = "year"

@@ -35,6 +35,8 @@ from features.shown import SHOWN_AT, SLATE_POSITION, shown_at
 
 LABELS = [
     *KEY,
+    Columns.MODEL_VERSION,
+    Columns.SERVED_BY,
     Columns.RANK,
     Columns.SCORE,
     Columns.PROPENSITY,
@@ -69,8 +71,8 @@ class Labels:
     """What one window says.
 
     ``frame`` has a row for each item that the window's slates showed, reactions or none, by slate and rank: slate_id,
-    user_id, item_id, rank (from 1), score, propensity, reward in [0, 1], kind (None: silence), late (the reaction came
-    after the attribution window), settled (the attribution window has passed).
+    user_id, item_id, model_version and served_by (by whose scores), rank (from 1), score, propensity, reward in [0, 1],
+    kind (None: silence), late (the reaction came after the attribution window), settled (that window has passed).
     ``earlier`` has the same columns and ``before``, the reward that was told last: the items of slates of earlier
     windows whose last word changed in this one.
     ``history`` has each reaction logged in the window that found its item, ``stands`` where it is the last word.

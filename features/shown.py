@@ -20,9 +20,10 @@ SLATE_POSITION = "slate_position"
 _TOGETHER = 5_000
 """Slates parsed at once: with their candidates some tens of megabytes of JSON."""
 
+_MADE_BY = [(Columns.MODEL_VERSION, pa.string()), (Columns.SERVED_BY, pa.string())]
 _FIELDS = [(Columns.ITEM_ID, pa.string()), (Columns.SCORE, pa.float64()), (Columns.PROPENSITY, pa.float64())]
 _PARSED = pj.ParseOptions(
-    explicit_schema=pa.schema([("shown", pa.list_(pa.struct(_FIELDS)))]), unexpected_field_behavior="ignore"
+    explicit_schema=pa.schema([*_MADE_BY, ("shown", pa.list_(pa.struct(_FIELDS)))]), unexpected_field_behavior="ignore"
 )
 _HEAD = (Columns.POSITION, Columns.EVENT_ID, Columns.USER_ID, Columns.EVENT_TIMESTAMP)
 _ROWS = pa.schema(
@@ -30,6 +31,7 @@ _ROWS = pa.schema(
         (SLATE_POSITION, pa.int64()),
         *[(name, pa.string()) for name in (Columns.SLATE_ID, Columns.USER_ID)],
         (SHOWN_AT, pa.int64()),
+        *_MADE_BY,
         (Columns.RANK, pa.int64()),
         *_FIELDS,
     ]
@@ -39,8 +41,8 @@ _ROWS = pa.schema(
 def shown_at(lake: Lake, positions: np.ndarray) -> pd.DataFrame:
     """The items of the slates at these log positions (int64, ascending), in the order of position and rank.
 
-    Columns slate_position, slate_id, user_id, shown_at, rank (from 1), item_id, score, propensity. Only the stretches
-    of the lake that hold one of the slates are read, a file at a time.
+    Columns slate_position, slate_id, user_id, shown_at, model_version, served_by, rank (from 1), item_id, score,
+    propensity. Only the stretches of the lake that hold one of the slates are read, a file at a time.
     """
     parts = [_rows(part) for part in _slates(lake, positions)]
     return pa.concat_tables([_ROWS.empty_table(), *parts]).to_pandas()
@@ -59,12 +61,13 @@ def _rows(slates: pa.RecordBatch) -> pa.Table:
     """A row for each position of each slate."""
     text = "\n".join(slates[Columns.PAYLOAD].to_pylist()).encode()
     read = pj.ReadOptions(use_threads=False, block_size=len(text) + 1)
-    parsed = pj.read_json(pa.BufferReader(text), read, _PARSED)["shown"].combine_chunks()
-    lengths = pc.fill_null(pc.list_value_length(parsed), 0).to_numpy(zero_copy_only=False)
-    of_slate = np.repeat(np.arange(len(lengths)), lengths)
+    parsed = pj.read_json(pa.BufferReader(text), read, _PARSED).combine_chunks()
+    shown = parsed["shown"].combine_chunks()
+    lengths = pc.fill_null(pc.list_value_length(shown), 0).to_numpy(zero_copy_only=False)
     first = np.repeat(np.cumsum(lengths) - lengths, lengths)
-    position, slate_id, user_id, moment = (slates[name].take(pa.array(of_slate)) for name in _HEAD)
-    items = pc.list_flatten(parsed)
-    fields = [pc.struct_field(items, name) for name, _ in _FIELDS]
+    of_slate = pa.array(np.repeat(np.arange(len(lengths)), lengths))
+    head = [slates[name].take(of_slate) for name in _HEAD]
+    made_by = [parsed[name].take(of_slate) for name, _ in _MADE_BY]
     rank = pa.array(np.arange(len(of_slate)) - first + 1, pa.int64())
-    return pa.table([position, slate_id, user_id, moment, rank, *fields], schema=_ROWS)
+    items = pc.list_flatten(shown)
+    return pa.table([*head, *made_by, rank, *(pc.struct_field(items, name) for name, _ in _FIELDS)], schema=_ROWS)

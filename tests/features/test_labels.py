@@ -63,6 +63,7 @@ def test_every_shown_item_has_its_row(log: EventLog, lake: Lake, act: Callable[.
     assert found.unmatched == 2
     assert found.frame["propensity"].tolist()[:2] == [0.5, 0.25]
     assert found.frame["score"].tolist()[:2] == [1.0, 0.5]
+    assert found.frame[["model_version", "served_by"]].drop_duplicates().to_numpy().tolist() == [["1", "champion"]]
     assert set(labels(lake, after=2).frame["slate_id"]) == {"ignored", "changed"}
     assert labels(lake, upto=5).frame["kind"].tolist()[-3:] == ["like", None, None]
 
