@@ -195,6 +195,19 @@ def test_a_slate_out_of_reach_is_an_unknown_one(filled) -> None:
     assert labels(lake, after=2, terms=Terms(reach=1)).counts[UNKNOWN_SLATE] == 1
 
 
+def test_files_that_hold_none_of_the_slates_that_are_spoken_of_are_passed_over(log: EventLog, lake: Lake) -> None:
+    for number in range(3):
+        log.append([slate(f"s{number}", "u", "a", "b"), slate(f"empty{number}", "u")])
+        lake.ingest(log)
+    log.append(
+        [react(1, "s0", "u", "a", "like"), react(2, "s2", "u", "b", "like"), react(3, "empty1", "u", "b", "like")]
+    )
+    lake.ingest(log)
+    found = labels(lake, after=6)
+    assert found.earlier[["slate_id", "item_id"]].to_numpy().tolist() == [["s0", "a"], ["s2", "b"]]
+    assert found.counts[NOT_SHOWN] == 1
+
+
 @pytest.mark.parametrize("name", ["patience", "reach", "most_a_minute"])
 def test_terms_out_of_range_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=name):
