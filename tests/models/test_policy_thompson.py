@@ -95,6 +95,24 @@ def test_the_posterior_finds_the_weights_that_reactions_were_made_by() -> None:
     assert (np.abs(np.array(found.mean) - truth_F) < 4 * deviation_F).all()
 
 
+def test_what_its_slates_log_is_enough_to_learn_what_the_mix_does_not_know() -> None:
+    """Reactions follow another mix than the hybrid's: by the logged notes alone it comes to beat that mix."""
+    random, truth_F, policy = np.random.default_rng(7), np.array([-0.4, 0.5, 0.0]), POLICY
+    worth: dict[str, list[float]] = {"ranking": [], "learned": []}
+    for turn in range(30):
+        for slate in range(10):
+            scores_C, features_CF = random.uniform(-0.3, 0.3, 40), random.uniform(-1, 1, (40, 3))
+            drawn = policy.draw_many([Lot(scores_C, 3, np.random.default_rng([turn, slate]), features_CF=features_CF)])
+            places_K = drawn[0].places_K
+            value_C = scores_C + features_CF @ truth_F
+            residuals_K = value_C[places_K] + 0.5 * random.normal(size=3) - scores_C[places_K]
+            policy = replace(policy, posterior=policy.posterior.updated(drawn[0].notes["features"], residuals_K, 0.5))
+            worth["ranking"].append(value_C[np.argsort(-scores_C)[:3]].mean())
+            worth["learned"].append(value_C[places_K].mean())
+    late = {name: np.mean(values[-100:]) for name, values in worth.items()}
+    assert late["learned"] > late["ranking"] + 0.3
+
+
 @given(cut=st.integers(0, 40), seed=st.integers(0, 2**32))
 def test_reactions_in_parts_or_at_once_come_to_the_same(cut: int, seed: int) -> None:
     random = np.random.default_rng(seed)
