@@ -19,6 +19,7 @@ from models.evaluation.arms import Arm, Frozen, Live, LiveItems, Neighbours, Rec
 from models.evaluation.beyond import genre_vectors, self_information
 from models.evaluation.choosing import Felt, FeltGrid, choose_felt
 from models.evaluation.decayed import LivePopularity, LiveProfile
+from models.evaluation.latency import one_thread
 from models.evaluation.prequential import Yardsticks, prequential, warm
 from models.evaluation.stream import Memory, windows
 from models.evaluation.tally import Tally
@@ -66,7 +67,8 @@ def replayed(training_set: TrainingSet, recipe: Recipe, seed: int, grid: FeltGri
     witness = replay_singles.Witness(training_set, cut, SAMPLED, seed)
     tallies = _judged(bundle, training_set, cut, felt, witness)
     judged = time.perf_counter()
-    alone = _alone(bundle, training_set, felt, witness)
+    with one_thread():  # as in serving
+        alone = _alone(bundle, training_set, felt, witness)
     ends = [began, taught, decided, refitted, judged, time.perf_counter()]
     steps = ("training", "choosing what is felt", "learning up to the cut", "replay", "single requests")
     spent = {step: ends[place + 1] - ends[place] for place, step in enumerate(steps)}
