@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from attune.clock import SECOND
 from infra.bench import children
@@ -26,6 +25,7 @@ from models.evaluation.prequential import Yardsticks, prequential
 from models.evaluation.stream import WINDOW, Memory
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
+from models.learning.fitting import seeded
 from models.network.config import small
 from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender
 
@@ -75,8 +75,8 @@ def timed_replay(size: int, seed: int) -> Timed:
 def _untaught(rated: TrainingSet) -> Hybrid:
     """Counted parts as ever, and a network that has learned nothing."""
     attributes = ItemAttributes.of(rated.catalogue)
-    torch.manual_seed(0)
-    network = SequenceNetwork(replace(small().network, context=HISTORY), attributes)
+    with seeded(0):
+        network = SequenceNetwork(replace(small().network, context=HISTORY), attributes)
     sequence = SequenceRecommender(network, attributes.genre_names)
     return Hybrid(sequence, ItemKnn.fit(rated, KNN), Popularity.fit(rated, 30.0), WEIGHTS)
 
