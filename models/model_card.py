@@ -14,9 +14,7 @@ def render(config: Mapping[str, Any], report: Mapping[str, Any], parent: str | N
         _what(config, parent),
         _window(config),
         _figures(report, "validation", "On validation: the hybrid and each part alone"),
-        _figures(
-            report, "cross_validation", "At earlier moments, judged on what came next: mean and spread"
-        ),
+        _figures(report, "cross_validation", "At earlier moments, judged on what came next: mean and spread"),
         _figures(report, "ablation", "On validation: the network without some of its features"),
         "## Meant for\n\nRanking the items of its catalogue for a user whose latest events are known. Users without"
         " any are answered by popularity, and the answer says so.",
