@@ -1,6 +1,7 @@
 """An endpoint in a process of its own, what it costs, and the load generator ``wrk`` in another one."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -68,6 +69,7 @@ def endpoint(settings: Settings, champion: bool = True) -> Iterator[psutil.Proce
         child = children.start("endpoint", [sys.executable, "-m", "serving.app"], settings.as_environment())
         _await(f"http://127.0.0.1:{settings.serving_port}/readyz", champion)
         _await_caught_up(f"http://127.0.0.1:{settings.serving_port}/metrics")
+        os.sync()  # what the making of the world left to be written would hold up the first commits' fsync
         yield psutil.Process(child.guardian.pid).children()[0]
 
 
