@@ -9,11 +9,10 @@ from matplotlib.figure import Figure as Picture
 
 from attune.settings import Settings
 from infra.bench.record import Figure, at_least, just
-from infra.bench.replay_run import BOTH, LIVE, PREFERENCE, PROFILE, Found
+from infra.bench.replay_run import BOTH, FROZEN, LIVE, PREFERENCE, PROFILE, Found
 from models.evaluation.bootstrap import Interval
 from models.evaluation.tally import EVERYBODY, MEASURES, PARTS, SEGMENTS, SETTLED, Tally
 
-FROZEN = "frozen at the cut"
 LEAST_EQUAL = 0.99
 """Where the live item profile is in the mix: that of serving forgets what weighs less than a hundredth of an event."""
 

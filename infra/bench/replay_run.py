@@ -35,6 +35,7 @@ SAMPLED = 1_500
 
 COMPARED = 1_000
 LIVE, PREFERENCE, PROFILE, BOTH = "live history", "+ preference", "+ item profile", "+ both"
+FROZEN, FROZEN_NEIGHBOURS = "frozen at the cut", "item-kNN frozen at the cut"
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,10 @@ def _judged(
         for name in (PROFILE, BOTH)
     ]
     warm(memory, [popularity, *profiled], windows(stream, 0, cut))
-    live = [Live(named[name], name) for name in (LIVE, PREFERENCE)]
-    arms: Sequence[Arm] = (
-        popularity, Neighbours(bundle.hybrid.knn), Frozen(bundle.hybrid, memory.copy()), *live, *profiled,
-    )  # fmt: skip
+    neighbours, live = Neighbours(bundle.hybrid.knn), [Live(named[name], name) for name in (LIVE, PREFERENCE)]
+    at_cut = memory.copy()
+    frozen = [Frozen(neighbours, at_cut, FROZEN_NEIGHBOURS), Frozen(live[0], at_cut, FROZEN)]
+    arms: Sequence[Arm] = (popularity, neighbours, *frozen, *live, *profiled)
     before = stream.select(stream.positions <= cut)
     yardsticks = Yardsticks(self_information(before), genre_vectors(bundle.catalogue))
     return prequential(memory, arms, windows(stream, cut, upto), yardsticks, witness)

@@ -5,7 +5,7 @@ after a question's moment must not change the answer to it. A model that learns 
 trained otherwise is a ``Live`` with another hybrid.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -87,19 +87,6 @@ class Neighbours(Arm):
 
 
 @dataclass(frozen=True)
-class Frozen(Arm):
-    """The model with what was known at the cut; who came later is served by its popularity."""
-
-    hybrid: Hybrid
-    memory: Memory
-    name: str = "frozen at the cut"
-
-    def scores(self, asked: Questions) -> np.ndarray:
-        """Of histories and statistics as of the cut, at the moment of the question."""
-        return answers(self.hybrid, self.memory.histories(asked.users_B, asked.batch.now_B))
-
-
-@dataclass(frozen=True)
 class Live(Arm):
     """The model with histories up to each question's moment."""
 
@@ -109,6 +96,24 @@ class Live(Arm):
     def scores(self, asked: Questions) -> np.ndarray:
         """Of live histories and statistics."""
         return answers(self.hybrid, asked.batch)
+
+
+@dataclass(frozen=True)
+class Frozen(Arm):
+    """Another arm, asked as of the cut: lists that were made then, and are served ever since.
+
+    ``memory`` is what was remembered at the cut. The moment asked about is the cut's as well: a model that is told how
+    long ago somebody's latest event was would otherwise be asked about pauses that it never learned from.
+    """
+
+    arm: Arm
+    memory: Memory
+    name: str = "frozen at the cut"
+
+    def scores(self, asked: Questions) -> np.ndarray:
+        """Of histories and statistics as of the cut."""
+        moments_B = np.full(len(asked), self.memory.latest)
+        return self.arm.scores(replace(asked, batch=self.memory.histories(asked.users_B, moments_B)))
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ def windows(stream: TrainingSet, after: int, upto: int, size: int = WINDOW, span
 class Memory:
     """What is remembered of U users over a catalogue of N items: the latest ``limit`` events of each, oldest first.
 
-    The arrays of the events are as in ``HistoryBatch``. ``events_U`` counts all events that there were.
+    The arrays of the events are as in ``HistoryBatch``. ``events_U`` counts all events that there were; ``latest`` is
+    the moment of the last of them.
     """
 
     def __init__(self, users: int, catalogue: Catalogue, limit: int = HISTORY_LIMIT) -> None:
@@ -55,7 +56,7 @@ class Memory:
         self.user_stats_UF = np.full((users, len(USER_STATS)), np.nan, np.float32)
         self.events_U = np.zeros(users, np.int64)
         self._seen_UX = np.zeros((users, -(-len(catalogue) // 8)), np.uint8)
-        self._latest = _NEVER
+        self.latest = _NEVER
 
     def copy(self) -> "Memory":
         """The same as of now, whatever is remembered later."""
@@ -115,7 +116,7 @@ class Memory:
         """Take the events of a window in. Raises ValueError when it does not lie after all that is remembered."""
         if not len(window):
             return
-        if window.times[0] <= self._latest:
+        if window.times[0] <= self.latest:
             raise ValueError("windows must follow each other in the order of time, and part no moment")
         known, users = self.known(window), np.unique(window.users)
         asked = _at_the_end(users)
@@ -130,7 +131,7 @@ class Memory:
         np.bitwise_or.at(self._seen_UX, bytes_of, _BITS[had.values & 7])
         self.user_stats_UF[window.users] = window.user_stats_EF  # rows are in the order of time: the latest one stays
         self.events_U += np.bincount(window.users, minlength=len(self.events_U))
-        self._latest = int(window.times[-1])
+        self.latest = int(window.times[-1])
 
 
 def _below_unknown(rows: int, stats_EF: np.ndarray) -> np.ndarray:

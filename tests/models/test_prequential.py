@@ -156,7 +156,7 @@ def _live(stream: TrainingSet) -> list[Arm]:
 def test_what_was_seen_never_comes_back(planted: TrainingSet, trained: Hybrid, cut: int) -> None:
     cut = _between_moments(planted, cut)
     lists = Lists()
-    run(planted, [Live(trained), Frozen(trained, _memory(planted, cut))], cut, 64, lists)
+    run(planted, [Live(trained), Frozen(Live(trained), _memory(planted, cut))], cut, 64, lists)
     assert len(lists.kept) > 100
     for (_, user, moment), shown in lists.kept.items():
         own = (planted.users == user) & (planted.times < moment)
@@ -191,7 +191,7 @@ def drifting(make_training_set: Callable) -> tuple[TrainingSet, int]:
 def test_live_histories_beat_frozen_ones_when_tastes_drift(make_training_set: Callable, make_hybrid: Callable) -> None:
     stream, cut = drifting(make_training_set)
     hybrid = make_hybrid(stream, int(stream.positions.max()))
-    live, frozen = run(stream, [Live(hybrid), Frozen(hybrid, _memory(stream, cut))], cut, 50)
+    live, frozen = run(stream, [Live(hybrid), Frozen(Live(hybrid), _memory(stream, cut))], cut, 50)
     times = live.times(frozen, "hr@10", SETTLED)
     assert times.low > 1.2, times
     assert live.events(SETTLED) == frozen.events(SETTLED) == live.events(OLD) > 0
@@ -248,6 +248,26 @@ def test_frozen_histories_stay_as_they_were(planted: TrainingSet, trained: Hybri
     np.testing.assert_array_equal(frozen.histories(users, moments).items_BL, before.histories(users, moments).items_BL)
     assert (memory.events_U > frozen.events_U).any()
     assert frozen.catalogue is memory.catalogue
+
+
+@dataclass(frozen=True)
+class Since(Arm):
+    """Scores every item by how long ago its user's latest event was."""
+
+    name: str = "since"
+
+    def scores(self, asked: Questions) -> np.ndarray:
+        return np.repeat((asked.batch.now_B - asked.batch.times_BL[:, -1])[:, None], len(ITEMS), axis=1)
+
+
+def test_a_frozen_arm_is_asked_as_of_the_cut_however_late_it_is(make_training_set: Callable) -> None:
+    rows = [(place, "a", ITEMS[place - 1], "like", None, place * 10) for place in range(1, 13)]
+    stream = make_training_set(rows, ITEMS)
+    memory = _memory(stream, 4)
+    (window,) = windows(stream, 4, LAST)
+    asked = Asking(memory, window).questions(0, 8)
+    assert Since().scores(asked)[:, 0].tolist() == [10] * 8
+    assert Frozen(Since(), memory).scores(asked)[:, 0].tolist() == [0] * 8
 
 
 def test_popularity_stands_in_where_nobody_has_a_history(planted: TrainingSet, trained: Hybrid) -> None:
