@@ -30,7 +30,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Paired:
-    """How ``a`` differs from ``b`` on the same events: ``a - b`` and ``a / b - 1``, from the same replicates."""
+    """How ``a`` differs from ``b`` on the same events: ``a - b`` and ``a / b - 1``, from the same replicates.
+
+    ``rows`` counts what it rests on, of each user no more than the cap.
+    """
 
     absolute: Interval
     relative: Interval
@@ -49,9 +52,15 @@ def interval(
 
 
 def paired(
-    a: Evaluation, b: Evaluation, metric: str, part: str = "all", replicates: int = REPLICATES, seed: int = 0
+    a: Evaluation,
+    b: Evaluation,
+    metric: str,
+    part: str = "all",
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    cap: float = np.inf,
 ) -> Paired:
-    """The differences of a metric between two replays of the same events.
+    """The differences of a metric between two replays of the same events; ``cap`` as in ``by_user``.
 
     Raises ValueError when the two did not judge the same events.
     """
@@ -60,7 +69,7 @@ def paired(
     users, found_a = values(a, metric, part)
     found_b = values(b, metric, part)[1]
     defined = ~(np.isnan(found_a) | np.isnan(found_b))
-    sums_SU, counts_U = by_user(users[defined], np.stack([found_a[defined], found_b[defined]]))
+    sums_SU, counts_U = by_user(users[defined], np.stack([found_a[defined], found_b[defined]]), cap)
     sums_RS, counts_R = replicated(sums_SU, counts_U, replicates, seed)
     of_a, of_b = (_ratio(sums_SU[s].sum(), counts_U.sum()) for s in (0, 1))
     drawn_a, drawn_b = (_ratio(sums_RS[:, s], counts_R) for s in (0, 1))
@@ -68,16 +77,22 @@ def paired(
         absolute=percentiles(float(of_a - of_b), drawn_a - drawn_b, len(counts_U)),
         relative=percentiles(float(_relative(of_a, of_b)), _relative(drawn_a, drawn_b), len(counts_U)),
         users=len(counts_U),
-        rows=int(defined.sum()),
+        rows=int(counts_U.sum()),
     )
 
 
-def by_user(users: np.ndarray, found_SE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The sums of each row of values and the count of defined ones, by user."""
+def by_user(users: np.ndarray, found_SE: np.ndarray, cap: float = np.inf) -> tuple[np.ndarray, np.ndarray]:
+    """The sums of each row of values and the count of defined ones, by user.
+
+    ``cap`` is the most rows that one user counts for, so that nobody decides alone: of a user with more each row
+    counts for less, so that sums and count shrink alike.
+    """
     names, place_E = np.unique(users.astype(str), return_inverse=True)
     defined_E = ~np.isnan(found_SE).any(axis=0)
     sums = [np.bincount(place_E[defined_E], row[defined_E], minlength=len(names)) for row in found_SE]
-    return np.stack(sums), np.bincount(place_E[defined_E], minlength=len(names)).astype(np.float64)
+    counts_U = np.bincount(place_E[defined_E], minlength=len(names)).astype(np.float64)
+    counted_U = np.minimum(counts_U, cap)
+    return np.stack(sums) * (counted_U / np.maximum(counts_U, 1.0)), counted_U
 
 
 def replicated(

@@ -19,7 +19,7 @@ Verdict = Literal["pass", "fail", "undecided", "not_applicable"]
 class GateLimits:
     """Every limit, in one place; ``version`` is raised with any change, and recorded with each judgement."""
 
-    version: int = 2
+    version: int = 3
     metric: str = "ndcg@10"
     """The figure that the quality gates compare, over all targets of the hold-out."""
     popularity_gain: float = 0.0
@@ -35,7 +35,8 @@ class GateLimits:
     panel_change: float = -0.02
     """Relative: below it the panel's confidence sequence may not lie, however often versions are judged."""
     user_cap: float = 100.0
-    """Events that one user counts for at most in slices and panel, so that nobody decides alone."""
+    """Events that one user counts for at most in the quality gates, their evidence and the slices; of the panel each
+    user's mean counts once. So nobody decides alone."""
     variety_share: float = 0.8
     """Relative: the shares of the champion's diversity and novelty that must be kept."""
     memory_ratio: float = 3.0

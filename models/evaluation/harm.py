@@ -81,12 +81,11 @@ def holm(chances: Mapping[str, float], level: float) -> tuple[dict[str, float], 
 def _changes(users_E: np.ndarray, found_SE: np.ndarray, cap: float, seed: int) -> tuple[float, np.ndarray, int] | None:
     """The relative change, its replicates (R,), the number of users; None where nothing can be compared."""
     defined_E = ~np.isnan(found_SE).any(axis=0)
-    sums_SU, counts_U = by_user(users_E[defined_E], found_SE[:, defined_E])
+    sums_SU, counts_U = by_user(users_E[defined_E], found_SE[:, defined_E], cap)
     if len(counts_U) < LEAST_USERS or not sums_SU[1].any():
         return None
-    share_U = np.minimum(1.0, cap / counts_U)
-    sums_RS, _ = replicated(sums_SU * share_U, counts_U * share_U, REPLICATES, seed)
+    sums_RS, _ = replicated(sums_SU, counts_U, REPLICATES, seed)
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn_R = np.where(sums_RS[:, 1] > 0, sums_RS[:, 0] / sums_RS[:, 1] - 1.0, np.inf)
-    ours, theirs = (sums_SU * share_U).sum(axis=1)
+    ours, theirs = sums_SU.sum(axis=1)
     return float(ours / theirs - 1.0), drawn_R, len(counts_U)

@@ -78,7 +78,7 @@ class Judgement:
                 table([_gate_row(gate) for gate in self.gates], ["gate", "verdict", "measured", "limit", "note"]),
                 *self._figures("all", "All targets"),
                 *self._figures("positive", "Targets with reward above 0.5"),
-                "## Intervals (95 %, by user)",
+                f"## Intervals (95 %, by user; in comparisons one counts for at most {self.limits.user_cap:g} events)",
                 table(self._interval_rows(), ["comparison", "metric", "value", "low", "high"]),
                 "## Cost",
                 table([[name, short(value)] for name, value in self.cost.items()], ["", ""]),

@@ -1,27 +1,20 @@
 """Measures a challenger and those it is compared with on one hold-out, and holds it against the gates."""
 
-import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
 
-from models.baselines import Popularity
 from models.bundle import Bundle
-from models.catalogue import Catalogue
-from models.contract import Recommender
 from models.evaluation import gates
 from models.evaluation.bootstrap import Interval, interval, paired
 from models.evaluation.comparing import against_champion, panel_users
 from models.evaluation.gates import Evidence, Gate, GateLimits, Lineage
 from models.evaluation.judgement import Judgement
-from models.evaluation.latency import answer_ms, one_thread, states_of
+from models.evaluation.latency import answer_ms, states_of
 from models.evaluation.metrics import CUT, SLICES, Evaluation, coverage, summary
-from models.evaluation.remembered import remembering
-from models.evaluation.replay import replay_together
+from models.evaluation.replays import Replayed, replays
 from models.evaluation.rolling import rolling_hits
 from models.learning.dataset import TrainingSet
-from models.learning.panel import is_panel
 from models.recommender import PopularityAlone
 
 COMPARED = ("ndcg@10", "hr@10")
@@ -65,36 +58,38 @@ def judge(
     limits: GateLimits | None = None,
     accept_undecided: bool = False,
     elder_folder: Path | None = None,
+    replayed: Replayed | None = None,
 ) -> Judgement:
     """Judge the bundle of a challenger on the events at positions in (after, upto].
 
     By default the hold-out begins where the last of the models declared it, and ends with the training set. What the
-    challenger really learned from was measured apart, so the gate `lineage` can refuse it. Raises BundleError when a
-    bundle is not whole.
+    challenger really learned from was measured apart, so the gate `lineage` can refuse it. Who judges many challengers
+    on one hold-out hands over one mapping ``replayed`` each time: those they are compared with are replayed once, see
+    ``models.evaluation.replays``. Raises BundleError when a bundle is not whole.
     """
     limits = limits or GateLimits()
     bundles = _load(challenger=challenger_folder, champion=champion_folder, anchor=anchor_folder, elder=elder_folder)
     after = max(bundle.holdout_after for bundle in bundles.values()) if after is None else after
     upto = int(training_set.positions.max()) if upto is None else upto
     began = perf_counter()
-    replays = _replays(bundles, training_set, after, upto)
+    compared = replays(bundles, training_set, after, upto, replayed)
     seconds = perf_counter() - began
-    challenger, found = bundles["challenger"], replays["challenger"]
+    challenger, found = bundles["challenger"], compared["challenger"]
     model_ms, popularity_ms = _latencies(challenger, training_set, after)
     panel = found.only(panel_users(training_set))
     return Judgement(
         gates=(
-            *_quality(replays, limits),
-            *against_champion(bundles, replays, training_set, after, limits),
-            _coverage(replays, limits),
+            *_quality(compared, limits),
+            *against_champion(bundles, compared, training_set, after, limits),
+            _coverage(compared, limits),
             gates.latency(model_ms, popularity_ms, limits),
             gates.parity(challenger.golden_difference(), limits),
             gates.lineage(_lineage(challenger, training_set, after)),
         ),
         metrics=summary(found),
-        baselines={name: summary(one) for name, one in replays.items() if name != "challenger"},
+        baselines={name: summary(one) for name, one in compared.items() if name != "challenger"},
         panel=summary(panel),
-        intervals=_intervals(replays),
+        intervals=_intervals(compared, limits),
         hold_out=_hold_out(found, after, upto),
         cost={
             "replay_seconds": seconds,
@@ -106,7 +101,7 @@ def judge(
         limits=limits,
         accept_undecided=accept_undecided,
         versions={name: bundle.digest for name, bundle in bundles.items()},
-        rolling=rolling_hits(replays),
+        rolling=rolling_hits(compared),
     )
 
 
@@ -119,63 +114,27 @@ def _load(**folders: Path | None) -> dict[str, Bundle]:
     return {name: loaded[folder] for name, folder in folders.items() if folder is not None}
 
 
-def _replays(bundles: Mapping[str, Bundle], training_set: TrainingSet, after: int, upto: int) -> dict[str, Evaluation]:
-    """Everybody on the same events: the bundles, fresh popularity, and each part of the challenger alone.
-
-    Models are scored side by side, a thread each: numpy and torch compute outside Python's lock.
-    """
-    challenger = bundles["challenger"]
-    hybrid, parts = remembering(challenger.hybrid)
-    popularity = _fresh_popularity(challenger, training_set, after)
-    asked: dict[str, tuple[Sequence[Recommender], Catalogue]] = {
-        challenger.digest: ((hybrid, *parts), challenger.catalogue),
-        popularity.name: ((popularity,), training_set.catalogue),
-    }
-    for bundle in bundles.values():
-        asked.setdefault(bundle.digest, ((bundle.hybrid,), bundle.catalogue))
-
-    def scored(recommenders: Sequence[Recommender], catalogue: Catalogue) -> list[Evaluation]:
-        return replay_together(recommenders, training_set, after, upto, catalogue=catalogue)
-
-    with one_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        running = {name: pool.submit(scored, *one) for name, one in asked.items()}
-        done = {name: one.result() for name, one in running.items()}
-    alone = {f"{one.name} alone": one for one in done[challenger.digest][1:]}
-    named = {name: done[bundle.digest][0] for name, bundle in bundles.items()}
-    return {**named, "popularity": done[popularity.name][0], **alone}
-
-
-def _fresh_popularity(challenger: Bundle, training_set: TrainingSet, after: int) -> Popularity:
-    """Popularity counted here from what lies before the hold-out, whatever the challenger's own tables say.
-
-    The half-life is the one that the challenger chose on validation; the panel's events are left out as in training.
-    """
-    known = training_set.select(
-        (training_set.positions <= after) & ~is_panel(training_set.user_ids)[training_set.users]
-    )
-    return Popularity.fit(known, challenger.popularity.half_life_days)
-
-
-def _quality(replays: Mapping[str, Evaluation], limits: GateLimits) -> list[Gate]:
+def _quality(compared: Mapping[str, Evaluation], limits: GateLimits) -> list[Gate]:
     """The gates on the metric: against popularity, the champion and the anchor."""
-    challenger = replays["challenger"]
-    gain = paired(challenger, replays["popularity"], limits.metric)
+    challenger = compared["challenger"]
+    gain = paired(challenger, compared["popularity"], limits.metric, cap=limits.user_cap)
     evidence = Evidence(gain.users, gain.rows)
     found = [gates.beats_popularity(gain.absolute, evidence, limits)]
-    compared: list[Evaluation] = []
+    done: list[Evaluation] = []
     for name, gate in RIVALS.items():
-        if name not in replays:
+        if name not in compared:
             found.append(gates.not_applicable(f"not_worse_than_{name}", NOBODY[name]))
-        elif any(replays[name] is one for one in compared):
+        elif any(compared[name] is one for one in done):
             found.append(gates.not_applicable(f"not_worse_than_{name}", "it is one of those before"))
         else:
-            compared.append(replays[name])
-            found.append(gate(paired(challenger, replays[name], limits.metric).relative, evidence, limits))
+            done.append(compared[name])
+            change = paired(challenger, compared[name], limits.metric, cap=limits.user_cap).relative
+            found.append(gate(change, evidence, limits))
     return found
 
 
-def _coverage(replays: Mapping[str, Evaluation], limits: GateLimits) -> Gate:
-    challenger, champion = replays["challenger"], replays.get("champion")
+def _coverage(compared: Mapping[str, Evaluation], limits: GateLimits) -> Gate:
+    challenger, champion = compared["challenger"], compared.get("champion")
     attainable = min(CUT * len(challenger.groups) / max(challenger.catalogue_size, 1), 1.0)
     return gates.coverage(coverage(challenger), coverage(champion) if champion else None, attainable, limits)
 
@@ -194,14 +153,19 @@ def _lineage(challenger: Bundle, training_set: TrainingSet, after: int) -> Linea
     return Lineage(challenger.trained_upto, first, challenger.panel_users_trained)
 
 
-def _intervals(replays: Mapping[str, Evaluation]) -> dict[str, dict[str, Interval]]:
-    """The challenger's own figures, and its differences from those it is compared with (relative ones last)."""
-    challenger = replays["challenger"]
+def _intervals(compared: Mapping[str, Evaluation], limits: GateLimits) -> dict[str, dict[str, Interval]]:
+    """The challenger's own figures, and its differences from those it is compared with (relative ones last).
+
+    The former are those of ``metrics``; in the latter one user counts for at most the cap, as for the gates.
+    """
+    challenger = compared["challenger"]
     keys = [(metric, part, metric if part == "all" else f"{metric} {part}") for metric in COMPARED for part in SLICES]
     found = {"challenger": {key: interval(challenger, metric, part) for metric, part, key in keys}}
     for name in ("popularity", *RIVALS):
-        if name in replays:
-            pairs = {key: paired(challenger, replays[name], metric, part) for metric, part, key in keys}
+        if name in compared:
+            pairs = {
+                key: paired(challenger, compared[name], metric, part, cap=limits.user_cap) for metric, part, key in keys
+            }
             found[f"against {name}"] = {key: pair.absolute for key, pair in pairs.items()}
             found[f"against {name}, relative"] = {key: pair.relative for key, pair in pairs.items()}
     return found

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from models.evaluation.bootstrap import interval, paired
+from models.evaluation.gates import Evidence, GateLimits, not_worse_than_champion
 from models.evaluation.metrics import Evaluation
 
 
@@ -86,3 +87,32 @@ def test_other_events_are_refused() -> None:
 def test_no_events_at_all() -> None:
     found = interval(evaluation([], []), "ndcg@10")
     assert (found.value, found.low, found.high) == (0.0, -math.inf, math.inf)
+
+
+def test_a_user_with_thousands_of_events_turns_no_verdict() -> None:
+    """Of 60 people each prefers the challenger a little; one more, with 50 times their events, cannot stand it."""
+    rng = np.random.default_rng(4)
+    users = [f"u{place // 50}" for place in range(3_000)] + ["bot"] * 3_000
+    chance_E = np.concatenate([np.full(3_000, 0.5), np.zeros(3_000)])
+    theirs = np.concatenate([np.where(rng.random(3_000) < 0.4, 1.0, 50.0), np.ones(3_000)])
+    ours = np.where(rng.random(6_000) < chance_E, 1.0, 50.0)
+    challenger, champion = evaluation(users, ours.tolist()), evaluation(users, theirs.tolist())
+    freely = paired(challenger, champion, "ndcg@10")
+    capped = paired(challenger, champion, "ndcg@10", cap=50)
+    without = paired(challenger.only(set(users[:3_000])), champion.only(set(users[:3_000])), "ndcg@10", cap=50)
+    assert freely.absolute.value < -0.3
+    assert capped.absolute.low > 0
+    assert capped.absolute.value == pytest.approx(without.absolute.value, abs=0.03)
+    assert (freely.rows, capped.rows, capped.users) == (6_000, 3_050, 61), "nor is it evidence of thousands"
+    limits = GateLimits(min_users=50, min_events=3_000)
+    verdicts = [
+        not_worse_than_champion(one.relative, Evidence(one.users, one.rows), limits).verdict for one in (freely, capped)
+    ]
+    assert verdicts == ["fail", "pass"]
+
+
+def test_below_the_cap_nobody_counts_for_less() -> None:
+    rng = np.random.default_rng(5)
+    users = [f"u{place}" for place in rng.integers(0, 30, 400)]
+    pair = [evaluation(users, rng.integers(1, 30, 400).astype(float).tolist()) for _ in range(2)]
+    assert paired(*pair, "ndcg@10", cap=400.0) == paired(*pair, "ndcg@10")

@@ -12,6 +12,7 @@ from models.evaluation.gates import GateLimits
 from models.evaluation.judgement import Judgement
 from models.evaluation.judging import judge, judge_folders
 from models.evaluation.remembered import remembering
+from models.evaluation.replays import Replayed
 from models.evaluation.spoil import spoil
 from models.hybrid import normalised
 from models.learning.dataset import groups, histories
@@ -154,7 +155,7 @@ def test_the_judgement_as_json_and_for_people(first: Judgement) -> None:
     found = json.loads(json.dumps(first.as_dict(), allow_nan=False))
     assert found["accepted"] is True
     assert found["gates"][0]["name"] == "beats_popularity"
-    assert found["limits"]["version"] == 2
+    assert found["limits"]["version"] == 3
     text = first.markdown()
     for gate in first.gates:
         assert f"| {gate.name} | {gate.verdict} |" in text
@@ -178,3 +179,31 @@ def test_the_parts_are_asked_once_a_batch_and_the_hybrid_is_the_same(trained, pl
         for at in (batch, histories(planted, asked.select(np.arange(20, 40)))):
             assert part.name == own.name
             np.testing.assert_allclose(part.scores(at), normalised(own.scores(at)), atol=1e-6)
+
+
+def test_the_compared_are_replayed_once_for_many_challengers(
+    bundle_folder, planted, trained, policy, provenance, cut, tmp_path: Path
+) -> None:
+    golden = golden_batch(planted, cut, planted.catalogue)
+    worse = replace(trained, weights=(0.0, 0.0, 1.0))
+    folder = save_bundle(tmp_path / "worse", worse, planted.catalogue, policy, provenance, golden)
+    alone = judge(folder, bundle_folder, None, planted, limits=DECISIVE)
+    replayed: Replayed = {}
+    first = judge(folder, bundle_folder, None, planted, limits=DECISIVE, replayed=replayed)
+    kept = dict(replayed)
+    assert {who for who, *_ in kept} == {first.versions["champion"], "popularity 30 days"}
+    again = judge(folder, bundle_folder, None, planted, limits=DECISIVE, replayed=replayed)
+    assert all(replayed[exam] is kept[exam] for exam in replayed.keys() | kept.keys())
+    for found in (first, again):
+        assert found.intervals == alone.intervals
+        assert found.metrics == alone.metrics
+        assert found.baselines == alone.baselines
+    judge(folder, bundle_folder, None, planted, after=cut + 50, limits=DECISIVE, replayed=replayed)
+    assert len(replayed) == 2 * len(kept), "another hold-out is another exam"
+
+
+def test_what_a_mapping_holds_of_others_is_believed_of_the_challenger_never(bundle_folder, planted, cut) -> None:
+    replayed: Replayed = {}
+    found = judge(bundle_folder, bundle_folder, None, planted, limits=DECISIVE, replayed=replayed)
+    assert [who for who, *_ in replayed] == ["popularity 30 days"], "the champion is the challenger"
+    assert found.baselines["champion"] == found.metrics
