@@ -61,9 +61,17 @@ class Bounded(Policy):
 
     def draw_many(self, lots: Sequence[Lot]) -> list[Drawn]:
         """See ``Policy``; ``notes`` tell how many positions explored, how many had before, and the slate's quality."""
-        limits = [_Limit(lot, self.budget, self.least_quality) for lot in lots]
+        limits = self._limits(lots)
         drawn = self.inner.draw_many([replace(lot, allowed=limit) for lot, limit in zip(lots, limits, strict=True)])
         return [replace(one, notes=limit.notes(one)) for one, limit in zip(drawn, limits, strict=True)]
+
+    def propensities_of(self, lots: Sequence[Lot], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """See ``Policy``."""
+        limited = [replace(lot, allowed=limit) for lot, limit in zip(lots, self._limits(lots), strict=True)]
+        return self.inner.propensities_of(limited, places)
+
+    def _limits(self, lots: Sequence[Lot]) -> list["_Limit"]:
+        return [_Limit(lot, self.budget, self.least_quality) for lot in lots]
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,10 @@ class Greedy(Policy):
         """See ``Policy``. Raises ValueError for a score that is not finite."""
         return [in_order(lot, partial(best_alone, lot.scores_C)) for lot in lots]
 
+    def propensities_of(self, lots: Sequence[Lot], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """See ``Policy``: 1 as long as the list is the ranking."""
+        return [given(lot, partial(best_alone, lot.scores_C), one) for lot, one in zip(lots, places, strict=True)]
+
 
 @dataclass(frozen=True)
 class Epsilon(Policy):
@@ -79,6 +83,10 @@ class Epsilon(Policy):
         """See ``Policy``. Raises ValueError for a score that is not finite."""
         return [in_order(lot, partial(self.chances, lot.scores_C)) for lot in lots]
 
+    def propensities_of(self, lots: Sequence[Lot], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """See ``Policy``."""
+        return [given(lot, partial(self.chances, lot.scores_C), one) for lot, one in zip(lots, places, strict=True)]
+
     def chances(self, scores_C: np.ndarray, open_C: np.ndarray) -> np.ndarray:
         """The probabilities of the next position, float64 (C); they sum to 1 over ``open_C``."""
         evenly_C = open_C / np.count_nonzero(open_C)
@@ -91,22 +99,45 @@ def in_order(lot: Lot, chances: Chances) -> Drawn:
 
     Raises ValueError for a score that is not finite.
     """
+    noise_KC = lot.noise()
+
+    def picked(position: int, chances_C: np.ndarray) -> int:
+        with np.errstate(divide="ignore"):
+            return int((np.log(chances_C) + noise_KC[position]).argmax())  # the Gumbel-max trick
+
+    places, propensities = _down(lot, chances, len(noise_KC), picked)
+    return Drawn(np.array(places, np.int64), np.array(propensities, np.float64))
+
+
+def given(lot: Lot, chances: Chances, places_K: np.ndarray) -> np.ndarray:
+    """The probability of each place of a list given those above it (float64, K), by ``chances`` as ``in_order`` has it.
+
+    Raises ValueError for a score that is not finite.
+    """
+    found_K = np.zeros(len(places_K))
+    _, propensities = _down(lot, chances, len(places_K), lambda position, _: int(places_K[position]))
+    found_K[: len(propensities)] = propensities
+    return found_K
+
+
+def _down(
+    lot: Lot, chances: Chances, most: int, pick: Callable[[int, np.ndarray], int]
+) -> tuple[list[int], list[float]]:
+    """What ``pick`` takes position after position, given the chances there, and how probable it was."""
     if not np.isfinite(lot.scores_C).all():
         raise ValueError("a candidate's score is not finite")
-    left_C, noise_KC = np.ones(len(lot.scores_C), bool), lot.noise()
+    left_C = np.ones(len(lot.scores_C), bool)
     places: list[int] = []
     propensities: list[float] = []
-    for noise_C in noise_KC:
+    for position in range(most):
         open_C = left_C if lot.allowed is None else left_C & lot.allowed(places)
         if not open_C.any():
             break
         chances_C = chances(open_C)
-        with np.errstate(divide="ignore"):
-            picked = int((np.log(chances_C) + noise_C).argmax())  # the Gumbel-max trick
-        places.append(picked)
-        propensities.append(float(chances_C[picked]))
-        left_C[picked] = False
-    return Drawn(np.array(places, np.int64), np.array(propensities, np.float64))
+        places.append(pick(position, chances_C))
+        propensities.append(float(chances_C[places[-1]]))
+        left_C[places[-1]] = False
+    return places, propensities
 
 
 def best_alone(scores_C: np.ndarray, open_C: np.ndarray) -> np.ndarray:

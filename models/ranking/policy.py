@@ -17,6 +17,9 @@ Allowed = Callable[[Sequence[int]], np.ndarray]
 Rule = Callable[[np.ndarray], Allowed]
 """A rule before the candidates are known: given their places in the catalogue (int64, C), what it says of them."""
 
+Pick = Callable[[int, np.ndarray], np.ndarray]
+"""Given a position and its logits (B, C), the place (int64, B) that each lot has there."""
+
 DEFAULT_TEMPERATURE = 0.05
 """For scores in [-1, 1], as the hybrid gives: of ten items shown about seven are of the ten best, the average
 place is about the tenth, and the best item stands first in half of the slates (measured on MovieLens, see
@@ -91,6 +94,16 @@ class Policy(Protocol):
         """The sources whose scores of the candidates its lots must have, in the order of ``features_CF``."""
         return ()
 
+    @property
+    def budget(self) -> int | None:
+        """How many positions of one user may explore within ``days``; None: any number, nobody need count."""
+        return None
+
+    @property
+    def days(self) -> float:
+        """What a budget is for."""
+        return 1.0
+
     def at_depth(self, depth: int) -> Self:
         """The same, drawing from so many candidates."""
         ...
@@ -104,6 +117,14 @@ class Policy(Protocol):
 
     def draw_many(self, lots: Sequence[Lot]) -> list[Drawn]:
         """From each lot at most ``k`` distinct places, fewer when the rules leave fewer; each drawn for itself."""
+        ...
+
+    def propensities_of(self, lots: Sequence[Lot], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """For a list of distinct places from each lot, top first (int64, K), the probability of each given those above.
+
+        Float64, K: what ``draw_many`` states where it draws that very list, and 0 where it never would. A policy that
+        estimates its chances by draws makes those that ``draw_many`` makes under the lot's seed.
+        """
         ...
 
     def draw(
@@ -171,29 +192,57 @@ class PlackettLuce(Policy):
         Raises ValueError for a score that is not finite, for vectors that are missing, not finite or too long where
         there is diversity.
         """
+        left_BC, most_B = _laid_out(lots)
+        noise_BKC = _noise(lots, (most_B.max(), left_BC.shape[1]))
+
+        def picked(position: int, logits_BC: np.ndarray) -> np.ndarray:
+            found_B: np.ndarray = (logits_BC + noise_BKC[:, position]).argmax(axis=1)
+            return found_B
+
+        places_BK, propensities_BK, lengths_B = self._down(lots, left_BC, most_B, picked)
+        return [
+            Drawn(places_K[:length], propensities_K[:length])
+            for places_K, propensities_K, length in zip(places_BK, propensities_BK, lengths_B.tolist(), strict=True)
+        ]
+
+    def propensities_of(self, lots: Sequence[Lot], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """See ``Policy``; raises as ``draw_many`` does."""
+        left_BC, _ = _laid_out(lots)
+        counts_B = np.array([len(places_K) for places_K in places], np.int64)
+        given_BK = np.zeros((len(lots), counts_B.max()), np.int64)
+        for given_K, places_K in zip(given_BK, places, strict=True):
+            given_K[: len(places_K)] = places_K
+        _, found_BK, lengths_B = self._down(lots, left_BC, counts_B, lambda position, _: given_BK[:, position])
+        found_BK = np.where(np.arange(given_BK.shape[1]) < lengths_B[:, None], found_BK, 0.0)
+        return [found_K[:count] for found_K, count in zip(found_BK, counts_B.tolist(), strict=True)]
+
+    def _down(
+        self, lots: Sequence[Lot], left_BC: np.ndarray, most_B: np.ndarray, pick: Pick
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Position after position, what ``pick`` takes: places (B, K), their chances, and how long each list could be.
+
+        ``left_BC`` (see ``_laid_out``) is used up; ``most_B`` is how many positions each lot is asked for.
+        """
         vectors = [self._vectors(lot.vectors_CD, len(lot.scores_C)) for lot in lots] if self.diversity else []
-        left_BC, noise_BKC, most_B = _laid_out(lots)
+        shape = (len(lots), int(most_B.max()), left_BC.shape[1])
         rows, similar_BC = np.arange(len(lots)), np.zeros(left_BC.shape)
-        logits_BKC, places_BK = np.empty(noise_BKC.shape), np.zeros(noise_BKC.shape[:2], np.int64)
-        is_drawn_BK = np.arange(noise_BKC.shape[1]) < most_B[:, None]
+        logits_BKC, places_BK = np.empty(shape), np.zeros(shape[:2], np.int64)
+        is_drawn_BK = np.arange(shape[1]) < most_B[:, None]
         with np.errstate(over="ignore", invalid="ignore"):  # of a row that is -inf all over nothing is drawn
-            for position in range(noise_BKC.shape[1]):
+            for position in range(shape[1]):
                 next_BC = left_BC - self.diversity * similar_BC if self.diversity else left_BC
                 next_BC, logits_BC = _ruled(lots, next_BC, places_BK[:, :position]), logits_BKC[:, position]
                 best_B1 = next_BC.max(axis=1, keepdims=True)
                 np.subtract(next_BC, best_B1, out=logits_BC)
                 np.divide(logits_BC, self.temperature, out=logits_BC)
-                picked_B = (logits_BC + noise_BKC[:, position]).argmax(axis=1)
+                picked_B = pick(position, logits_BC)
                 is_drawn_BK[:, position] &= best_B1[:, 0] > -np.inf
                 places_BK[:, position], left_BC[rows, picked_B] = picked_B, -np.inf
                 for row in np.flatnonzero(is_drawn_BK[:, position]).tolist() if self.diversity else ():
                     _raise_similar(similar_BC[row, : len(vectors[row])], vectors[row], picked_B[row])
             propensities_BK = _shares(logits_BKC, places_BK)
         lengths_B = np.logical_and.accumulate(is_drawn_BK, axis=1).sum(axis=1)  # what a rule ended stays ended
-        return [
-            Drawn(places_K[:length], propensities_K[:length])
-            for places_K, propensities_K, length in zip(places_BK, propensities_BK, lengths_B.tolist(), strict=True)
-        ]
+        return places_BK, propensities_BK, lengths_B
 
     def chances(self, scores_C: np.ndarray, open_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The probabilities of the next position (they sum to 1 over ``open_C``) and their logits (best is 0).
@@ -225,17 +274,22 @@ class PlackettLuce(Policy):
         return vectors_CD
 
 
-def _laid_out(lots: Sequence[Lot]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores (B, C), -inf where a lot has fewer candidates, noise (B, K, C), and how many items each lot can give."""
-    most_B = np.array([lot.most for lot in lots], np.int64)
+def _laid_out(lots: Sequence[Lot]) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (B, C), -inf where a lot has fewer candidates, and how many items each lot can give."""
     left_BC = np.full((len(lots), max(len(lot.scores_C) for lot in lots)), -np.inf)
-    noise_BKC = np.zeros((len(lots), most_B.max(), left_BC.shape[1]))
-    for left_C, noise_KC, lot in zip(left_BC, noise_BKC, lots, strict=True):
+    for left_C, lot in zip(left_BC, lots, strict=True):
         if not np.isfinite(lot.scores_C).all():
             raise ValueError("a candidate's score is not finite")
         left_C[: len(lot.scores_C)] = lot.scores_C
+    return left_BC, np.array([lot.most for lot in lots], np.int64)
+
+
+def _noise(lots: Sequence[Lot], shape: tuple[int, int]) -> np.ndarray:
+    """The lots' noise (B, K, C), 0 where a lot has fewer positions or candidates."""
+    noise_BKC = np.zeros((len(lots), *shape))
+    for noise_KC, lot in zip(noise_BKC, lots, strict=True):
         noise_KC[: lot.most, : len(lot.scores_C)] = lot.noise()
-    return left_BC, noise_BKC, most_B
+    return noise_BKC
 
 
 def _shares(logits_BKC: np.ndarray, places_BK: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from models.ranking.exploring import check_depth, in_order
+from models.ranking.exploring import check_depth, given, in_order
 from models.ranking.policy import Drawn, Lot, Policy
 
 DIGITS = 6
@@ -136,6 +136,10 @@ class Thompson(Policy):
         """
         return [self._drawn(lot) for lot in lots]
 
+    def propensities_of(self, lots: Sequence[Lot], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """See ``Policy``: shares of fresh draws, so unbiased for the long-run chance at every position by itself."""
+        return [self._given(lot, one) for lot, one in zip(lots, places, strict=True)]
+
     def chances(self, lot: Lot, open_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The probabilities of the next position (float64, C; 1 in sum over ``open_C``), and the wins they rest on.
 
@@ -165,6 +169,10 @@ class Thompson(Policy):
             "features": np.round(shown_KF, DIGITS).tolist(),
         }
         return replace(drawn, notes=notes)
+
+    def _given(self, lot: Lot, places_K: np.ndarray) -> np.ndarray:
+        lot.noise()  # a draw takes it from the generator first: under one seed the weights are then the same
+        return given(lot, lambda open_C: self.chances(lot, open_C)[0], places_K)
 
     def _features(self, lot: Lot) -> np.ndarray:
         features_CF, shape = lot.features_CF, (len(lot.scores_C), len(self.sources))
