@@ -20,11 +20,15 @@ from models.learning.panel import is_panel
 def against_champion(
     bundles: Mapping[str, Bundle],
     replays: Mapping[str, Evaluation],
+    older: Mapping[str, Evaluation],
     training_set: TrainingSet,
     after: int,
     limits: GateLimits,
 ) -> list[Gate]:
-    """These gates, in the order of a report; none where there is no champion yet."""
+    """These gates, in the order of a report; none where there is no champion yet.
+
+    ``older`` are the replays of challenger and champion over older times (``models.evaluation.replays.earlier``).
+    """
     if "champion" not in bundles:
         return []
     challenger, champion = replays["challenger"], replays["champion"]
@@ -33,6 +37,7 @@ def against_champion(
     return [
         *(gates.no_harm(name, harm, limits) for name, harm in harmed.items()),
         _panel(challenger, champion, panel_users(training_set), limits),
+        _forgetting(older["challenger"], older["champion"], limits),
         *_variety(bundles, replays, training_set, after, limits),
         gates.memory(bundles["challenger"].bytes, bundles["champion"].bytes, limits),
     ]
@@ -44,19 +49,35 @@ def panel_users(training_set: TrainingSet) -> set[str]:
 
 
 def _panel(challenger: Evaluation, champion: Evaluation, users: set[str], limits: GateLimits) -> Gate:
-    """By the mean of each user's mean change, relative to the champion's mean: no user counts twice."""
-    names_E, ours_E = values(challenger.only(users), limits.metric)
-    theirs_E = values(champion.only(users), limits.metric)[1]
+    found = _by_person(challenger.only(users), champion.only(users), limits.metric)
+    if isinstance(found, str):
+        return gates.not_applicable("no_harm_to_panel", found)
+    return gates.no_harm_to_panel(*found, limits)
+
+
+def _forgetting(challenger: Evaluation, champion: Evaluation, limits: GateLimits) -> Gate:
+    found = _by_person(challenger, champion, limits.metric)
+    if isinstance(found, str):
+        return gates.not_applicable("no_forgetting", found)
+    return gates.no_forgetting(*found, limits)
+
+
+def _by_person(challenger: Evaluation, champion: Evaluation, metric: str) -> tuple[Interval, int] | str:
+    """The mean of each user's mean change, relative to the champion's mean, and how many users; no user counts twice.
+
+    Where nothing can be said the reason, in words.
+    """
+    names_E, ours_E = values(challenger, metric)
+    theirs_E = values(champion, metric)[1]
     names, place_E = np.unique(names_E.astype(str), return_inverse=True)
     changes_U = np.bincount(place_E, ours_E - theirs_E) / np.maximum(np.bincount(place_E), 1)
     scale = float(theirs_E.mean()) if len(theirs_E) else 0.0
     if not scale:
-        return gates.not_applicable("no_harm_to_panel", "the champion hits nothing of the panel's")
+        return "the champion hits nothing of the panel's"
     found = confidence_sequence(changes_U)
     if not np.isfinite(found.low):
-        return gates.not_applicable("no_harm_to_panel", f"{len(names)} users of the panel say nothing yet")
-    change = Interval(found.value / scale, found.low / scale, found.high / scale)
-    return gates.no_harm_to_panel(change, len(names), limits)
+        return f"{len(names)} users of the panel say nothing yet"
+    return Interval(found.value / scale, found.low / scale, found.high / scale), len(names)
 
 
 def _variety(

@@ -34,6 +34,9 @@ class GateLimits:
     """Relative: a slice whose whole interval, at Holm's level, lies below it is harmed."""
     panel_change: float = -0.02
     """Relative: below it the panel's confidence sequence may not lie, however often versions are judged."""
+    forgetting_change: float = -0.05
+    """Relative: the same on the panel's events before the hold-out. Wider, because a model that follows the times may
+    be a little worse at those that are over."""
     user_cap: float = 100.0
     """Events that one user counts for at most in the quality gates, their evidence and the slices; of the panel each
     user's mean counts once. So nobody decides alone."""
@@ -142,12 +145,13 @@ def no_harm(slice_name: str, found: Harm, limits: GateLimits) -> Gate:
 
 def no_harm_to_panel(change: Interval, users: int, limits: GateLimits) -> Gate:
     """The users whose events teach no model have not been shown to lose, at whatever look at them this is."""
-    note = (
-        f"mean change a user in {limits.metric} against the champion's mean, over {users} users of the panel; "
-        f"confidence sequence [{change.low:.4f}, {change.high:.4f}]"
-    )
-    verdict: Verdict = "fail" if change.high < limits.panel_change else "pass"
-    return Gate("no_harm_to_panel", limits.panel_change, change.value, verdict, note, change.low, change.high)
+    return _of_panel("no_harm_to_panel", "users of the panel", limits.panel_change, change, users, limits)
+
+
+def no_forgetting(change: Interval, users: int, limits: GateLimits) -> Gate:
+    """The same on what the panel did before the hold-out, while the champion learned: older times are not forgotten."""
+    whom = "users of the panel, on their events before the champion had learned"
+    return _of_panel("no_forgetting", whom, limits.forgetting_change, change, users, limits)
 
 
 def variety(name: str, measured: float, of_champion: float, limits: GateLimits) -> Gate:
@@ -222,6 +226,16 @@ def accepts(gates: Iterable[Gate], accept_undecided: bool) -> bool:
     """Whether nothing keeps the challenger out and something speaks for it."""
     listed = list(gates)
     return any(gate.verdict == "pass" for gate in listed) and not refused_by(listed, accept_undecided)
+
+
+def _of_panel(name: str, whom: str, limit: float, change: Interval, users: int, limits: GateLimits) -> Gate:
+    """Fails when the whole confidence sequence is below the limit; wide as it is over few users, it seldom does."""
+    note = (
+        f"mean change a user in {limits.metric} against the champion's mean, over {users} {whom}; "
+        f"confidence sequence [{change.low:.4f}, {change.high:.4f}]"
+    )
+    verdict: Verdict = "fail" if change.high < limit else "pass"
+    return Gate(name, limit, change.value, verdict, note, change.low, change.high)
 
 
 def _not_worse(name: str, other: str, limit: float, change: Interval, evidence: Evidence, limits: GateLimits) -> Gate:

@@ -12,7 +12,7 @@ from models.evaluation.gates import Evidence, Gate, GateLimits, Lineage
 from models.evaluation.judgement import Judgement
 from models.evaluation.latency import answer_ms, states_of
 from models.evaluation.metrics import CUT, SLICES, Evaluation, coverage, summary
-from models.evaluation.replays import Replayed, replays
+from models.evaluation.replays import Replayed, earlier, replays
 from models.evaluation.rolling import rolling_hits
 from models.learning.dataset import TrainingSet
 from models.recommender import PopularityAlone
@@ -73,6 +73,7 @@ def judge(
     upto = int(training_set.positions.max()) if upto is None else upto
     began = perf_counter()
     compared = replays(bundles, training_set, after, upto, replayed)
+    older = earlier(bundles, training_set, after, replayed)
     seconds = perf_counter() - began
     challenger, found = bundles["challenger"], compared["challenger"]
     model_ms, popularity_ms = _latencies(challenger, training_set, after)
@@ -80,7 +81,7 @@ def judge(
     return Judgement(
         gates=(
             *_quality(compared, limits),
-            *against_champion(bundles, compared, training_set, after, limits),
+            *against_champion(bundles, compared, older, training_set, after, limits),
             _coverage(compared, limits),
             gates.latency(model_ms, popularity_ms, limits),
             gates.parity(challenger.golden_difference(), limits),

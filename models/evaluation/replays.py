@@ -5,8 +5,11 @@ a bundle says of a hold-out does not change.
 """
 
 import os
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
 
 from models.baselines import Popularity
 from models.bundle import Bundle
@@ -19,12 +22,36 @@ from models.evaluation.replay import replay_together
 from models.learning.dataset import TrainingSet
 from models.learning.panel import is_panel
 
+EARLIER = 5_000
+"""So many of the panel's events before the hold-out say whether something was forgotten: the latest ones."""
+
 Exam = tuple[str, str, int, int]
-"""Who was asked (a bundle's digest, or how popularity was counted), the digest of the window, and the hold-out:
-positions in (after, upto]. Training sets of one window and digest are taken to be equal."""
+"""Who was asked (a bundle's digest, or how popularity was counted), on whose events (the window's digest, and whether
+the panel's alone), and which: positions in (after, upto]. Training sets of one digest are taken to be equal."""
 
 Replayed = MutableMapping[Exam, Evaluation]
 """Replays by exam, of bundles other than a challenger."""
+
+Asked = tuple[tuple[Recommender, ...], Catalogue]
+"""Recommenders over one catalogue."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The events that everybody is asked: of ``training_set`` those at positions in (after, upto]."""
+
+    training_set: TrainingSet
+    after: int
+    upto: int
+    whose: str
+
+    def exam(self, who: str) -> Exam:
+        """The name of one's exam on these events."""
+        return who, self.whose, self.after, self.upto
+
+    def replay(self, recommenders: tuple[Recommender, ...], catalogue: Catalogue) -> list[Evaluation]:
+        """What became of each of them."""
+        return replay_together(recommenders, self.training_set, self.after, self.upto, catalogue=catalogue)
 
 
 def replays(
@@ -32,35 +59,62 @@ def replays(
 ) -> dict[str, Evaluation]:
     """Everybody on the same events: the bundles, fresh popularity, and each part of the challenger alone.
 
-    Whoever but the challenger stands in ``replayed`` is taken from there, whoever does not is put there. Models are
-    scored side by side, a thread each: numpy and torch compute outside Python's lock.
+    Whoever but the challenger stands in ``replayed`` is taken from there, whoever does not is put there.
     """
-    challenger, kept = bundles["challenger"], {} if replayed is None else replayed
-    popularity = _fresh_popularity(challenger, training_set, after)
+    challenger, popularity = bundles["challenger"], _fresh_popularity(bundles["challenger"], training_set, after)
     counted = f"{popularity.name} {popularity.half_life_days:g} days"
     hybrid, parts = remembering(challenger.hybrid)
-    asked: dict[str, tuple[Sequence[Recommender], Catalogue]] = {
+    asked: dict[str, Asked] = {
         challenger.digest: ((hybrid, *parts), challenger.catalogue),  # the longest first
         counted: ((popularity,), training_set.catalogue),
     }
     for bundle in bundles.values():
         asked.setdefault(bundle.digest, ((bundle.hybrid,), bundle.catalogue))
+    stretch = Stretch(training_set, after, upto, str(training_set.window["digest"]))
+    found = _side_by_side(asked, stretch, challenger.digest, replayed)
+    named = {name: found[bundle.digest][0] for name, bundle in bundles.items()}
+    alone = {f"{one.name} alone": one for one in found[challenger.digest][1:]}
+    return {**named, "popularity": found[counted][0], **alone}
 
-    def scored(recommenders: Sequence[Recommender], catalogue: Catalogue) -> list[Evaluation]:
-        return replay_together(recommenders, training_set, after, upto, catalogue=catalogue)
 
-    exams: dict[str, Exam] = {who: (who, str(training_set.window["digest"]), after, upto) for who in asked}
+def earlier(
+    bundles: Mapping[str, Bundle], training_set: TrainingSet, after: int, replayed: Replayed | None = None
+) -> dict[str, Evaluation]:
+    """Challenger and champion on what the panel did before the champion had learned; empty without a champion.
+
+    These events taught neither, so both are examined on them as on a hold-out. They end where the champion's training
+    did: those behind it belong to the times that the challenger learned from and the champion did not.
+    """
+    if "champion" not in bundles:
+        return {}
+    two = {name: bundles[name] for name in ("challenger", "champion")}
+    panel = training_set.select(is_panel(training_set.user_ids)[training_set.users])
+    upto = min(after, two["champion"].trained_upto)
+    known = np.sort(panel.positions[panel.positions <= upto])
+    first = int(known[-min(EARLIER, len(known))]) if len(known) else upto + 1
+    stretch = Stretch(panel, first - 1, upto, f"{training_set.window['digest']}, the panel")
+    asked: dict[str, Asked] = {one.digest: ((one.hybrid,), one.catalogue) for one in two.values()}
+    found = _side_by_side(asked, stretch, two["challenger"].digest, replayed)
+    return {name: found[one.digest][0] for name, one in two.items()}
+
+
+def _side_by_side(
+    asked: Mapping[str, Asked], stretch: Stretch, newcomer: str, replayed: Replayed | None
+) -> dict[str, list[Evaluation]]:
+    """The replays of each, of who is not the newcomer only those that are not kept yet.
+
+    A thread each: numpy and torch compute outside Python's lock.
+    """
+    kept: Replayed = {} if replayed is None else replayed
     with one_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
         running = {
-            who: pool.submit(scored, *one)
+            who: pool.submit(stretch.replay, *one)
             for who, one in asked.items()
-            if who == challenger.digest or exams[who] not in kept
+            if who == newcomer or stretch.exam(who) not in kept
         }
-        own, *alone = running.pop(challenger.digest).result()
-        kept.update({exams[who]: one.result()[0] for who, one in running.items()})
-    found = {challenger.digest: own, **{who: kept[exams[who]] for who in asked if who != challenger.digest}}
-    named = {name: found[bundle.digest] for name, bundle in bundles.items()}
-    return {**named, "popularity": found[counted], **{f"{one.name} alone": one for one in alone}}
+        found = {who: one.result() for who, one in running.items()}
+    kept.update({stretch.exam(who): one[0] for who, one in found.items() if who != newcomer})
+    return {who: found[who] if who in found else [kept[stretch.exam(who)]] for who in asked}
 
 
 def _fresh_popularity(challenger: Bundle, training_set: TrainingSet, after: int) -> Popularity:
