@@ -12,6 +12,9 @@ import msgspec
 
 from attune.kinds import reward
 
+CANDIDATES_LOGGED = 200
+"""So many of a slate's candidates are logged at most, the best first."""
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """What every event has."""

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from attune.clock import Clock
-from attune.events import Shown, Slate
+from attune.events import CANDIDATES_LOGGED, Shown, Slate
 from attune.group_commit import GroupCommit
 from models.recommender import Recommendation, Request
 from serving.batching import Batcher
@@ -24,8 +24,6 @@ from serving.slates import RecentSlates, Signer
 from serving.state import Known, StateReader
 
 log = logging.getLogger(__name__)
-
-CANDIDATES_LIMIT = 200
 
 
 class Recommending:
@@ -107,7 +105,7 @@ class Recommending:
             served_by=result.served_by,
             policy=result.policy,
             shown=list(result.shown),
-            candidates=list(result.candidates[:CANDIDATES_LIMIT]),
+            candidates=list(result.candidates[:CANDIDATES_LOGGED]),
             context=context | _conditions(asked),
             state_position=known.state.position,
         )

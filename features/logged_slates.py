@@ -1,0 +1,221 @@
+"""Writes the slates that another policy can be judged by: what was shown, how probably, among what, and its rewards.
+
+A folder beside the training set of a judgement, and the interface to ``models.evaluation.offpolicy.replayed``. Whether
+a slate is in it is decided by what stood before it was drawn, never by what was drawn or came of it: leaving slates out
+then chooses among requests and not among outcomes. Only one that no policy drew (a propensity that is none) is left out
+for what it shows. What is left out is counted, each slate under the first reason that holds.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from attune.columns import Columns
+from attune.events import CANDIDATES_LOGGED
+from features.labels import labels
+from features.lake import Lake
+from features.reactions import Terms
+from features.shown import HEAD, payloads, slates_at
+
+SLATES, COUNTS = "slates.parquet", "slates.json"
+
+MOST = 50_000
+"""The latest slates that are looked at: some hundred megabytes, and minutes of scoring."""
+
+EARLIER = "earlier than the latest that are looked at"
+EMPTY = "nothing was shown"
+ANOTHER_VERSION = "another version"
+DEGRADED = "degraded answer"
+NO_POLICY = "says nothing of its policy"
+DETERMINISTIC = "deterministic policy"
+CAPPED = "caps were asked for"
+CUT_OFF = "candidates cut off"
+NOT_DRAWN = "propensities that are none"
+UNSETTLED = "attribution window still open"
+REASONS = (
+    EARLIER,
+    EMPTY,
+    ANOTHER_VERSION,
+    DEGRADED,
+    NO_POLICY,
+    DETERMINISTIC,
+    CAPPED,
+    CUT_OFF,
+    NOT_DRAWN,
+    UNSETTLED,
+)  # fmt: skip
+"""Why a slate is left out, in the order in which they are looked for."""
+
+_POLICY = pa.struct([
+    ("name", pa.string()),
+    *((name, pa.float64()) for name in ("temperature", "diversity", "epsilon", "floor", "least_quality")),
+    *((name, pa.int64()) for name in ("candidates", "samples", "budget", "explored_before", "seed")),
+    ("evaluable", pa.bool_()),
+])  # fmt: skip
+_CONTEXT = pa.struct([("k", pa.int64()), ("degraded", pa.list_(pa.string())), ("at_most", pa.struct([]))])
+_SHOWN = pa.struct([(Columns.ITEM_ID, pa.string()), (Columns.PROPENSITY, pa.float64())])
+_CANDIDATE = pa.struct([(Columns.ITEM_ID, pa.string()), (Columns.SCORE, pa.float64())])
+_PAYLOAD = pa.schema([
+    (Columns.MODEL_VERSION, pa.string()),
+    (Columns.SERVED_BY, pa.string()),
+    ("state_position", pa.int64()),
+    ("policy", _POLICY),
+    ("context", _CONTEXT),
+    ("shown", pa.list_(_SHOWN)),
+    ("candidates", pa.list_(_CANDIDATE)),
+])  # fmt: skip
+SCHEMA = pa.schema([
+    (Columns.POSITION, pa.int64()),
+    (Columns.SLATE_ID, pa.string()),
+    (Columns.USER_ID, pa.string()),
+    (Columns.EVENT_TIMESTAMP, pa.int64()),
+    (Columns.MODEL_VERSION, pa.string()),
+    (Columns.SERVED_BY, pa.string()),
+    ("state_position", pa.int64()),
+    ("k", pa.int64()),
+    ("policy", _POLICY),
+    ("items", pa.list_(pa.string())),
+    ("propensities", pa.list_(pa.float64())),
+    ("rewards", pa.list_(pa.float32())),
+    ("candidates", pa.list_(pa.string())),
+    ("scores", pa.list_(pa.float64())),
+])  # fmt: skip
+"""A row a slate, in the order of positions. ``items`` top first, with their conditional ``propensities`` and rewards in
+[0, 1]; ``candidates`` as they were drawn from, with their scores; ``k`` is how many were asked for."""
+
+
+@dataclass(frozen=True)
+class LoggedSlates:
+    """What was written: ``rows`` slates of one version at positions (after, upto], and how many were ``left_out``."""
+
+    folder: Path
+    version: str
+    after: int
+    upto: int
+    rows: int
+    left_out: dict[str, int]
+
+
+def build(
+    lake: Lake,
+    folder: Path,
+    version: str,
+    after: int,
+    upto: int | None = None,
+    terms: Terms | None = None,
+    most: int = MOST,
+) -> LoggedSlates:
+    """The slates that ``version`` made at positions (after, upto] (upto: all that the lake holds), whole and settled.
+
+    Reads the labels of the latest ``most`` of them at once and the payloads some thousands at a time. Writes
+    ``slates.parquet`` (see ``SCHEMA``) and ``slates.json``, which appears last. A late reaction counts as any other.
+    """
+    upto, terms = lake.watermark() if upto is None else upto, terms or Terms()
+    positions = lake.events(after, upto, ("slate",), [Columns.POSITION])[Columns.POSITION].to_numpy()
+    looked_at = positions[-most:]
+    folder.mkdir(parents=True, exist_ok=True)
+    left_out = dict.fromkeys(REASONS, 0) | {EARLIER: len(positions) - len(looked_at)}
+    frame = labels(lake, int(looked_at[0]) - 1, upto, terms).frame if len(looked_at) else pd.DataFrame()
+    rows, draft = 0, _draft(folder / SLATES)
+    with pq.ParquetWriter(draft, SCHEMA) as writer:
+        for table, reasons in _tables(lake, looked_at, frame, version):
+            kept = table.filter(pa.array(reasons == ""))
+            rows += len(kept)
+            writer.write_table(kept)
+            for reason, count in zip(*np.unique(reasons[reasons != ""], return_counts=True), strict=True):
+                left_out[reason] += int(count)
+    os.replace(draft, folder / SLATES)
+    found = LoggedSlates(folder, version, after, upto, rows, left_out)
+    draft = _draft(folder / COUNTS)
+    draft.write_text(json.dumps({**asdict(found), "folder": folder.name}, indent=2) + "\n")
+    os.replace(draft, folder / COUNTS)
+    return found
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def _tables(
+    lake: Lake, positions: np.ndarray, frame: pd.DataFrame, version: str
+) -> Iterator[tuple[pa.Table, np.ndarray]]:
+    """The slates some thousands at a time, and why each is left out ("": it is not).
+
+    ``frame`` has a row for each position of each slate in the same order, so its rows follow from the lengths.
+    """
+    told = 0
+    for slates in slates_at(lake, positions):
+        parsed = payloads(slates, _PAYLOAD)
+        shown, candidates = (_lists(parsed[name]) for name in ("shown", "candidates"))
+        lengths = np.diff(shown.offsets.to_numpy())
+        part = frame.iloc[told : told + int(lengths.sum())]
+        told += len(part)
+        yield _table(slates, parsed, shown, candidates, part), _reasons(parsed, shown, candidates, part, version)
+
+
+def _table(
+    slates: pa.RecordBatch, parsed: pa.Table, shown: pa.ListArray, candidates: pa.ListArray, labelled: pd.DataFrame
+) -> pa.Table:
+    head = dict(zip((Columns.POSITION, Columns.SLATE_ID, Columns.USER_ID, Columns.EVENT_TIMESTAMP), HEAD, strict=True))
+    rewards = pa.array(labelled[Columns.REWARD].to_numpy(np.float32))
+    columns = {
+        **{name: slates[own] for name, own in head.items()},
+        **{name: parsed[name] for name in (Columns.MODEL_VERSION, Columns.SERVED_BY, "state_position", "policy")},
+        "k": pc.struct_field(parsed["context"], "k"),
+        "items": _field(shown, Columns.ITEM_ID),
+        "propensities": _field(shown, Columns.PROPENSITY),
+        "rewards": pa.ListArray.from_arrays(shown.offsets, rewards),
+        "candidates": _field(candidates, Columns.ITEM_ID),
+        "scores": _field(candidates, Columns.SCORE),
+    }
+    return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+
+
+def _reasons(
+    parsed: pa.Table, shown: pa.ListArray, candidates: pa.ListArray, labelled: pd.DataFrame, version: str
+) -> np.ndarray:
+    """The first reason of each slate, as an array of strings."""
+    policy, context = parsed["policy"].combine_chunks(), parsed["context"].combine_chunks()
+    offsets = shown.offsets.to_numpy()
+    lengths, is_shown = np.diff(offsets), np.diff(offsets) > 0
+    propensities = _field(shown, Columns.PROPENSITY).values.to_numpy(zero_copy_only=False)
+    bad = ~((propensities > 0) & (propensities <= 1))
+    settled = np.zeros(len(lengths), bool)
+    settled[is_shown] = labelled["settled"].to_numpy(bool)[offsets[:-1][is_shown]]
+    holds = {
+        EMPTY: ~is_shown,
+        ANOTHER_VERSION: ~_true(pc.equal(parsed[Columns.MODEL_VERSION], version)),
+        DEGRADED: _true(pc.greater(pc.list_value_length(pc.struct_field(context, "degraded")), 0)),
+        NO_POLICY: ~_true(pc.is_valid(pc.struct_field(policy, "name"))),
+        DETERMINISTIC: _true(pc.invert(pc.struct_field(policy, "evaluable"))),
+        CAPPED: _true(pc.is_valid(pc.struct_field(context, "at_most"))),
+        CUT_OFF: np.diff(candidates.offsets.to_numpy()) >= CANDIDATES_LOGGED,
+        NOT_DRAWN: np.bincount(np.repeat(np.arange(len(lengths)), lengths)[bad], minlength=len(lengths)) > 0,
+        UNSETTLED: ~settled,
+    }
+    return np.select(list(holds.values()), list(holds), default="")
+
+
+def _lists(column: pa.ChunkedArray) -> pa.ListArray:
+    """One array of lists without nulls, whose offsets begin at 0."""
+    lists = column.combine_chunks()
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    return pa.ListArray.from_arrays(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), pc.list_flatten(lists))
+
+
+def _field(lists: pa.ListArray, name: str) -> pa.ListArray:
+    return pa.ListArray.from_arrays(lists.offsets, pc.struct_field(lists.values, name))
+
+
+def _true(found: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """As a mask; null is false."""
+    mask: np.ndarray = pc.fill_null(found, False).to_numpy(zero_copy_only=False)  # type: ignore[call-arg]
+    return mask.astype(bool)
