@@ -28,13 +28,13 @@ def build_training_set(upto: int | None) -> Path:
 
 
 @step
-def fit(folder: Path, recipe: str, seed: int) -> Path:
+def fit(folder: Path, recipe: str, seed: int, exploration: dict[str, Any]) -> Path:
     """Train every part and save the bundle; what lies after its ``holdout_after`` is for the gates."""
     from models import workshop
+    from models.ranking.policies import Exploration
 
-    return workshop.train_bundle(
-        folder, Settings().bundles_folder, recipe, seed, progress("training-progress", "Epochs of the network")
-    )
+    told = progress("training-progress", "Epochs of the network")
+    return workshop.train_bundle(folder, Settings().bundles_folder, recipe, seed, told, Exploration(**exploration))
 
 
 @step
@@ -58,7 +58,14 @@ def register_challenger(bundle: Path, parent: str | None = None) -> dict[str, An
 
 @flow(name="train", timeout_seconds=6 * HOUR)
 def train(
-    recipe: Literal["tiny", "small", "base"] = "tiny", seed: int = 0, upto: int | None = None, origins: int = 0
+    recipe: Literal["tiny", "small", "base"] = "tiny",
+    seed: int = 0,
+    upto: int | None = None,
+    origins: int = 0,
+    policy: Literal["plackett-luce", "greedy", "epsilon", "thompson"] = "plackett-luce",
+    explore_budget: int | None = None,
+    explore_days: float = 1.0,
+    least_quality: float = 0.0,
 ) -> dict[str, Any]:
     """Train from nothing on everything in the log and register the version as challenger.
 
@@ -67,10 +74,15 @@ def train(
         seed: Equal seeds give equal models.
         upto: Learn from events up to this position of the log only.
         origins: Also train at so many earlier moments (at least 2) and put mean and spread into the report; 0 for none.
+        policy: What its slates are drawn by.
+        explore_budget: Positions that may explore for one user within the days; none: any number.
+        explore_days: What that budget is for.
+        least_quality: The least share of the best slate's worth that a slate has, 0 to 1.
     """
+    exploration = {"policy": policy, "budget": explore_budget, "days": explore_days, "least_quality": least_quality}
     refresh()
     folder = build_training_set(upto)
-    bundle = fit(folder, recipe, seed)
+    bundle = fit(folder, recipe, seed, exploration)
     if origins:
         cross_validate(folder, bundle, recipe, seed, origins)
     return register_challenger(bundle)

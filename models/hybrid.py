@@ -131,14 +131,20 @@ class Hybrid:
             found[LIVE] = live_1N
         return found
 
+    @property
+    def source_weights(self) -> dict[str, float]:
+        """The weight of each source that has one: a user's score of an item is the sum of these by what they say."""
+        felt = 0.0 if self.preference is None else self.preference.weight
+        weights = {**dict(zip(SOURCES, self.weights, strict=True)), PREFERENCE: felt, LIVE: self.live}
+        return {name: weight for name, weight in weights.items() if weight}
+
     def mix(self, sources: Mapping[str, np.ndarray], users: int) -> np.ndarray:
         """scores_BN: the weighted sum of what ``sources`` gave for so many users."""
-        weights = {**dict(zip(SOURCES, self.weights, strict=True)), LIVE: self.live}
-        if self.preference is not None:
-            weights[PREFERENCE] = self.preference.weight
+        weights = self.source_weights
         shape = (users, self._popular_1N.shape[1])
         return mixed(
-            [np.broadcast_to(scores_BN, shape) for scores_BN in sources.values()], [weights[name] for name in sources]
+            [np.broadcast_to(scores_BN, shape) for scores_BN in sources.values()],
+            [weights.get(name, 0.0) for name in sources],
         )
 
     def settings(self) -> dict[str, Any]:

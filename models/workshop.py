@@ -18,19 +18,30 @@ from models import model_card
 from models.bundle import CONFIG, Bundle, Provenance, golden_batch, save_bundle
 from models.code_version import git_commit
 from models.evaluation.origins import rolling_origins, spread
+from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
 from models.learning.finetuning import finetune
 from models.learning.training import OnEpoch, Trained, train
 from models.learning.windows import share_out
 from models.network.config import RECIPES, Recipe
-from models.ranking.policy import PlackettLuce
+from models.ranking.policies import Exploration
+from models.ranking.policy import Policy
 from models.registry import Registry
 
 OnProgress = Callable[[float], None]
 """Is told how much is done, from 0 to 1."""
 
+PLAIN = Exploration()
 
-def train_bundle(folder: Path, bundles: Path, recipe: str, seed: int, on_progress: OnProgress | None = None) -> Path:
+
+def train_bundle(
+    folder: Path,
+    bundles: Path,
+    recipe: str,
+    seed: int,
+    on_progress: OnProgress | None = None,
+    exploration: Exploration = PLAIN,
+) -> Path:
     """Train by a named recipe on a training set's folder; returns the bundle's folder under ``bundles``.
 
     The last events are left to the gates (see ``models.learning.windows``). ``on_progress`` is told the share of the
@@ -46,7 +57,8 @@ def train_bundle(folder: Path, bundles: Path, recipe: str, seed: int, on_progres
         told = _by_epoch(on_progress, chosen.epochs)
         return train(training_set, chosen, windows.train_upto, windows.validate_upto, seed, told)
 
-    return _made(bundles, ("train", recipe, seed, windows, training_set.window["digest"]), training_set, make)
+    named = ("train", recipe, seed, windows, training_set.window["digest"], exploration)
+    return _made(bundles, named, training_set, make, lambda hybrid: exploration.of(tuple(hybrid.source_weights)))
 
 
 def finetune_bundle(
@@ -54,8 +66,8 @@ def finetune_bundle(
 ) -> Path:
     """Fine-tune the champion's bundle on the events that came after it; returns the new bundle's folder.
 
-    The last ``hold_back`` share of those events is left to the gates; ``on_progress`` as in ``train_bundle``. Raises
-    DataContractError when there are none.
+    It draws by the champion's policy. The last ``hold_back`` share of those events is left to the gates;
+    ``on_progress`` as in ``train_bundle``. Raises DataContractError when there are none.
     """
     training_set, bundle = TrainingSet.load(folder), Bundle.load(champion)
     later = np.sort(training_set.positions[training_set.positions > bundle.holdout_after])
@@ -71,7 +83,7 @@ def finetune_bundle(
         return finetune(bundle, training_set, recipe, upto, seed, _by_epoch(on_progress, recipe.finetune_epochs))
 
     named = ("finetune", bundle.digest, seed, upto, training_set.window["digest"])
-    return _made(bundles, named, training_set, make, parent=bundle.digest)
+    return _made(bundles, named, training_set, make, lambda hybrid: bundle.policy, parent=bundle.digest)
 
 
 def _by_epoch(on_progress: OnProgress | None, epochs: int) -> OnEpoch | None:
@@ -86,6 +98,7 @@ def _made(
     named: tuple[object, ...],
     training_set: TrainingSet,
     make: Callable[[], Trained],
+    draw_by: Callable[[Hybrid], Policy],
     parent: str | None = None,
 ) -> Path:
     """The bundle of that name, with its training report beside it; made unless it is there already."""
@@ -110,7 +123,7 @@ def _made(
     )
     golden = golden_batch(training_set, trained.trained_upto, trained.catalogue)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    save_bundle(folder, trained.hybrid, trained.catalogue, PlackettLuce(), provenance, golden)
+    save_bundle(folder, trained.hybrid, trained.catalogue, draw_by(trained.hybrid), provenance, golden)
     report.write_text(json.dumps(trained.report, indent=1))
     return folder
 

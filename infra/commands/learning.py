@@ -1,7 +1,7 @@
 """`attune train`, `finetune` and `promote`: from the log to a version, from a version to the champion."""
 
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
@@ -13,6 +13,9 @@ from attune.settings import Settings
 from infra.commands import output, running
 from infra.commands.output import Progress
 from models.figures import short
+
+if TYPE_CHECKING:  # `attune --help` and most commands do without numpy
+    from models.ranking.policies import Exploration
 
 BEHAVIOUR = ("interaction", "feedback")
 NDCG = " NDCG@10"
@@ -26,14 +29,23 @@ NO_VERSION = "no version waits to be judged: make one with `attune train`"
 SIZES = ("events", "items", "parameters")
 
 
-def train(recipe: str, seed: int, origins: int, as_json: bool) -> None:
+def train(recipe: str, seed: int, origins: int, exploration: "Exploration", as_json: bool) -> None:
     """A version from nothing; raises DataContractError before anything is started when there is too little."""
     settings = Settings()
     if origins == 1 or origins < 0:
         raise ConfigError(f"--origins {origins}: a spread needs at least 2 moments; 0 leaves it out")
     _demand_events(settings)
     with running.runner(settings, Progress(quiet=as_json)) as runner:
-        result = runner.run("train", recipe=recipe, seed=seed, origins=origins)
+        result = runner.run(
+            "train",
+            recipe=recipe,
+            seed=seed,
+            origins=origins,
+            policy=exploration.policy,
+            explore_budget=exploration.budget,
+            explore_days=exploration.days,
+            least_quality=exploration.least_quality,
+        )
     if as_json:
         output.print_json(result)
     else:

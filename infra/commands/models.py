@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from infra.commands.options import MODELS, AsJson, recipes, versions, versions_and_aliases
+from infra.commands.options import MODELS, AsJson, policies, recipes, versions, versions_and_aliases
 
 REFUSED = 3
 
@@ -37,6 +37,20 @@ def train(
     origins: Annotated[
         int, typer.Option(help="Also train at so many earlier moments, and report mean and spread: 0 or at least 2.")
     ] = 0,
+    policy: Annotated[
+        str,
+        typer.Option(
+            help="What its slates are drawn by: plackett-luce, greedy, epsilon or thompson.", autocompletion=policies
+        ),
+    ] = "plackett-luce",
+    explore_budget: Annotated[
+        int | None,
+        typer.Option(help="Positions of one user that may explore within the days; left out: any number."),
+    ] = None,
+    explore_days: Annotated[float, typer.Option(help="The days that the budget is for.")] = 1.0,
+    least_quality: Annotated[
+        float, typer.Option(help="The least share of the best slate's worth that a slate has, 0 to 1.")
+    ] = 0.0,
     as_json: AsJson = False,
 ) -> None:
     """Train a version from nothing on everything in the log, and register it as challenger.
@@ -48,12 +62,16 @@ def train(
     [bold]attune train[/bold]
     [bold]attune train --recipe small --seed 1[/bold]
     [bold]attune train --origins 4[/bold]
+    [bold]attune train --policy thompson --explore-budget 20[/bold]
 
-    Nothing changes for users until [bold]attune promote[/bold].
+    Nothing changes for users until [bold]attune promote[/bold]. What is fine-tuned
+    from it draws by the same policy.
     """
     from infra.commands import learning
+    from models.ranking.policies import Exploration
 
-    learning.train(recipe, seed, origins, as_json)
+    exploration = Exploration(policy, explore_budget, explore_days, least_quality)
+    learning.train(recipe, seed, origins, exploration, as_json)
 
 
 def finetune(seed: Seed = 0, as_json: AsJson = False) -> None:

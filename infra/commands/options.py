@@ -31,6 +31,13 @@ def recipes() -> list[str]:
     return list(RECIPES)
 
 
+def policies() -> list[str]:
+    """The names of the policies, for completion."""
+    from models.ranking.policies import BY_NAME
+
+    return list(BY_NAME)
+
+
 def versions() -> Iterator[str]:
     """The versions whose bundles lie on this machine (those that were judged or served), latest first.
 

@@ -14,8 +14,9 @@ class Bounded(Policy):
     """Another policy, kept within limits; both are rules of the draw, so propensities stay exact.
 
     A position explores when its item scores less than the best that the rules allow there. ``budget`` is how many
-    positions of one user may explore, counted from ``Lot.explored`` on (what is counted back, a day say, is whoever
-    asks to decide); None: any number. Once it is spent, only the best are left to draw from.
+    positions of one user may explore within any ``days``, counted from ``Lot.explored`` on (whoever asks counts back);
+    None: any number. Once it is spent, only the best are left to draw from. The period stands here and not in a setting
+    since the number means nothing without it: a bundle, and each slate, says what its users were promised.
 
     Scores have no zero of their own, so worth is counted from the worst candidate. At every position only what is
     worth ``least_quality`` (0 to 1) times the best one there may be drawn. The slate is then worth at least that share
@@ -23,16 +24,19 @@ class Bounded(Policy):
     slate's item of this position is still allowed (sets under one cap are a matroid). Under several caps it holds at
     every position, by what is left there.
 
-    Raises ValueError for a negative budget, and for a share outside 0 to 1.
+    Raises ValueError for a negative budget, days that are not positive, and a share outside 0 to 1.
     """
 
     inner: Policy
     budget: int | None = None
     least_quality: float = 0.0
+    days: float = 1.0
 
     def __post_init__(self) -> None:
         if self.budget is not None and self.budget < 0:
             raise ValueError(f"budget must not be negative, not {self.budget}")
+        if not (np.isfinite(self.days) and self.days > 0):
+            raise ValueError(f"days must be positive and finite, not {self.days}")
         if not 0 <= self.least_quality <= 1:
             raise ValueError(f"least_quality must lie between 0 and 1, not {self.least_quality}")
 
@@ -57,7 +61,8 @@ class Bounded(Policy):
 
     def describe(self) -> dict[str, Any]:
         """What the policy within says, and the limits."""
-        return {**self.inner.describe(), "budget": self.budget, "least_quality": self.least_quality}
+        limits = {"budget": self.budget, "days": self.days, "least_quality": self.least_quality}
+        return {**self.inner.describe(), **limits}
 
     def draw_many(self, lots: Sequence[Lot]) -> list[Drawn]:
         """See ``Policy``; ``notes`` tell how many positions explored, how many had before, and the slate's quality."""

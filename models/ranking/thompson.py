@@ -21,6 +21,9 @@ import numpy as np
 from models.ranking.exploring import check_depth, given, in_order
 from models.ranking.policy import Drawn, Lot, Policy
 
+PRIOR_DEVIATION = 0.1
+"""How far a weight may be off before anything was seen: by a step of the grid that the mix was chosen on."""
+
 DIGITS = 6
 """To how many digits slates log the features that they were drawn by."""
 

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from attune.errors import ConfigError
 from models.ranking.bounded import Bounded
 from models.ranking.exploring import Epsilon, Greedy
-from models.ranking.policies import restore
+from models.ranking.policies import NEW, Exploration, restore
 from models.ranking.policy import Lot, PlackettLuce, Policy
 from models.ranking.thompson import LinearPosterior, Thompson
 
@@ -177,3 +178,34 @@ def test_an_epsilon_out_of_range_is_refused(epsilon: float) -> None:
 def test_a_depth_that_is_not_positive_is_refused(make) -> None:
     with pytest.raises(ValueError, match="depth"):
         make(0)
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_what_is_chosen_by_name_is_what_the_bundle_says(name: str) -> None:
+    policy = Exploration(name).of(SOURCES)
+    assert policy.describe()["name"] == name
+    assert policy.budget is None
+    assert restore(json.loads(json.dumps(policy.describe()))) == policy
+
+
+def test_limits_are_chosen_with_the_policy() -> None:
+    policy = Exploration("thompson", budget=0, days=7.0).of(SOURCES)
+    assert policy == Bounded(policy.inner, budget=0, days=7.0)
+    assert policy.features == SOURCES
+    assert restore(policy.describe()) == policy
+    assert Exploration(least_quality=0.9).of(SOURCES) == Bounded(PlackettLuce(), least_quality=0.9)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ({"policy": "ucb"}, "no policy 'ucb': choose one of plackett-luce, greedy, epsilon, thompson"),
+        ({"policy": "greedy", "budget": 3}, "explores nothing"),
+        ({"budget": -1}, "budget"),
+        ({"days": 0.0}, "days"),
+        ({"least_quality": 1.2}, "quality"),
+    ],
+)
+def test_a_choice_that_cannot_be_meant_is_refused(chosen: dict, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Exploration(**chosen)

@@ -13,6 +13,7 @@ from models.learning import training
 from models.learning.dataset import TrainingSet
 from models.learning.windows import share_out
 from models.network.config import Recipe
+from models.ranking.policies import Exploration
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +52,20 @@ def test_a_training_that_reads_further_than_it_declares_is_refused(
     bundle = Bundle.load(folder)
     assert bundle.trained_upto > bundle.holdout_after
     assert lineage(folder, data) == "fail"
+
+
+def test_a_model_draws_by_the_policy_that_was_chosen_and_so_does_what_is_tuned_from_it(
+    data: Path, tmp_path: Path
+) -> None:
+    bundles, chosen = tmp_path / "bundles", Exploration("thompson", budget=7, days=2.0, least_quality=0.5)
+    folder = workshop.train_bundle(data, bundles, "quick", seed=1, exploration=chosen)
+    bundle = Bundle.load(folder)
+    assert bundle.policy == chosen.of(tuple(bundle.hybrid.source_weights))
+    assert (bundle.policy.budget, bundle.policy.days) == (7, 2.0)
+    assert set(bundle.policy.features) == set(bundle.hybrid.source_weights)
+    assert workshop.train_bundle(data, bundles, "quick", seed=1) != folder, "another policy is another bundle"
+    tuned = Bundle.load(workshop.finetune_bundle(folder, data, bundles, seed=1, hold_back=0.3))
+    assert tuned.policy == bundle.policy
 
 
 def test_figures_at_earlier_moments_join_the_report_and_the_card(data: Path, tmp_path: Path) -> None:
