@@ -22,9 +22,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as read_tensors
 from safetensors.numpy import save as write_tensors
 
-from attune.columns import ITEM_STATS
+from attune.columns import ITEM_STATS, USER_STATS
 from attune.errors import BundleError
-from attune.kinds import REWARD_TABLE_VERSION
+from attune.kinds import KINDS, REWARD_TABLE_VERSION
 from models.baselines import Popularity
 from models.catalogue import Catalogue
 from models.contract import Recommender
@@ -70,6 +70,9 @@ class Provenance:
         return {
             **{name: getattr(self, name) for name in self.__dataclass_fields__},
             "reward_table": REWARD_TABLE_VERSION,
+            "kinds": list(KINDS),
+            "user_stats": list(USER_STATS),
+            "item_stats": list(ITEM_STATS),
             "feature_service": self.window["feature_service"],
             "digest": self.window["digest"],
         }

@@ -5,7 +5,7 @@ A gate is a value. Its verdict is ``pass``, ``fail``, ``undecided`` (too little 
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -40,6 +40,13 @@ class GateLimits:
     user_cap: float = 100.0
     """Events that one user counts for at most in the quality gates, their evidence and the slices; of the panel each
     user's mean counts once. So nobody decides alone."""
+    attributes_changed: float = 0.05
+    """The share of the items that a bundle and the training set both know that may have another title (genres, year):
+    some are put right now and then, an id table in disorder changes nearly all."""
+    counts_likeness: float = 0.5
+    """What the counts of use of these items must correlate at least, as the bundle has them and the training set."""
+    unknown_more: float = 0.02
+    """Absolute: the share of targets outside the catalogue may be so much above the champion's."""
     variety_share: float = 0.8
     """Relative: the shares of the champion's diversity and novelty that must be kept."""
     memory_ratio: float = 3.0
@@ -188,10 +195,19 @@ def coverage(measured: float, of_champion: float | None, attainable: float, limi
 
 
 def latency(model_ms: float, popularity_ms: float, limits: GateLimits) -> Gate:
-    """The median answer takes at most so many times the popularity pipeline's, both measured in one run."""
-    ratio = model_ms / max(popularity_ms, 1e-9)
+    """The median answer takes at most so many times the popularity pipeline's, both measured in one run.
+
+    Infinite milliseconds are those of a model that gives no answer.
+    """
+    ratio = model_ms / max(popularity_ms, 1e-9) if math.isfinite(model_ms) else math.inf
     note = f"times the popularity pipeline's median answer: {model_ms:.2f} ms against {popularity_ms:.2f} ms"
     return Gate("latency", limits.latency_ratio, ratio, "pass" if ratio <= limits.latency_ratio else "fail", note)
+
+
+def data_contract(faults: Sequence[str]) -> Gate:
+    """The bundle speaks of the same things as the training set; ``faults`` are sentences that say where it does not."""
+    note = "; ".join(faults) or "events, features, rewards, items and their attributes are those that it learned from"
+    return Gate("data_contract", 0.0, float(len(faults)), "fail" if faults else "pass", note)
 
 
 def parity(difference: float, limits: GateLimits) -> Gate:

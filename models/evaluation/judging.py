@@ -1,11 +1,13 @@
 """Measures a challenger and those it is compared with on one hold-out, and holds it against the gates."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter
 
 from models.bundle import Bundle
 from models.evaluation import gates
+from models.evaluation.agreement import faults, no_numbers
 from models.evaluation.bootstrap import Interval, interval, paired
 from models.evaluation.comparing import against_champion, panel_users
 from models.evaluation.gates import Evidence, Gate, GateLimits, Lineage
@@ -84,6 +86,7 @@ def judge(
             *against_champion(bundles, compared, older, training_set, after, limits),
             _coverage(compared, limits),
             gates.latency(model_ms, popularity_ms, limits),
+            gates.data_contract(faults(challenger, compared, training_set, after, limits)),
             gates.parity(challenger.golden_difference(), limits),
             gates.lineage(_lineage(challenger, training_set, after)),
         ),
@@ -141,7 +144,12 @@ def _coverage(compared: Mapping[str, Evaluation], limits: GateLimits) -> Gate:
 
 
 def _latencies(challenger: Bundle, training_set: TrainingSet, after: int) -> tuple[float, float]:
-    """The milliseconds of an answer: the challenger's, and those of its popularity alone."""
+    """The milliseconds of an answer: the challenger's, and those of its popularity alone.
+
+    A challenger whose numbers are none gives no answer: infinite.
+    """
+    if no_numbers(challenger):
+        return math.inf, math.inf
     states = states_of(training_set, after, LATENCY_USERS)
     plain = PopularityAlone.of(challenger)
     model_ms, popularity_ms = answer_ms([challenger, plain], states, int(training_set.times.max()))

@@ -23,7 +23,7 @@ def slices(evaluation: Evaluation, training_set: TrainingSet, after: int) -> dic
 
     What is new, light, heavy and long-tail goes by what lies at or before position ``after``.
     """
-    rows_E = _rows(evaluation, training_set)
+    rows_E = rows_of(evaluation, training_set)
     before = training_set.positions <= after
     history_U = np.bincount(training_set.users[before], minlength=len(training_set.user_ids))
     earlier_E = history_U[training_set.users[rows_E]]
@@ -33,7 +33,7 @@ def slices(evaluation: Evaluation, training_set: TrainingSet, after: int) -> dic
     return {**found, **_of_genres(training_set, item_E)}
 
 
-def _rows(evaluation: Evaluation, training_set: TrainingSet) -> np.ndarray:
+def rows_of(evaluation: Evaluation, training_set: TrainingSet) -> np.ndarray:
     """The training set's row of each event that was judged."""
     order = np.argsort(training_set.positions)
     place = np.searchsorted(training_set.positions, evaluation.events["position"].to_numpy(), sorter=order)

@@ -37,6 +37,7 @@ def test_a_good_first_model_passes(first: Judgement) -> None:
         "not_worse_than_elder": "not_applicable",
         "coverage": "pass",
         "latency": "pass",
+        "data_contract": "pass",
         "parity": "pass",
         "lineage": "pass",
     }
@@ -55,7 +56,7 @@ def test_a_spoiled_challenger_is_refused_by_name_and_its_twin_passes(bundle_fold
     spoiled = spoil(bundle_folder, tmp_path / "spoiled")
     limits = GateLimits()  # far too few events for these: only what is lost for certain fails
     refused = judge(spoiled, None, None, planted, limits=limits, accept_undecided=True)
-    assert [gate.name for gate in refused.gates if gate.verdict == "fail"] == ["beats_popularity"]
+    assert [gate.name for gate in refused.gates if gate.verdict == "fail"] == ["beats_popularity", "data_contract"]
     assert not refused.accepted
     twin = judge(bundle_folder, None, None, planted, limits=limits, accept_undecided=True)
     assert twin.accepted
