@@ -188,6 +188,17 @@ class EventLog:
                 found[row.asked].append(to_logged(row))
         return found
 
+    def explored(self, asked: Sequence[tuple[str, int]]) -> list[dict[str, int]]:
+        """Of each (user, time), by slate id: how many positions explored in the user's slates after it.
+
+        Slates of policies with a budget for exploration alone; an index look-up each, by one statement.
+        """
+        found: list[dict[str, int]] = [{} for _ in asked]
+        with self._database.reading() as connection:
+            for place, slate_id, value in self._hot.explored(connection, asked) if asked else ():
+                found[place][slate_id] = int(value)
+        return found
+
     def find(self, event_id: str) -> Logged | None:
         """The event of that id, or None when it was not logged (yet)."""
         query = select(events).where(events.c.event_id == event_id)

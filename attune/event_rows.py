@@ -1,7 +1,8 @@
 """Between events and the rows that the log keeps of them.
 
 Behaviour lies in columns of its own. Slates, items and users keep their whole content as JSON in ``payload``
-beside the columns they are looked up by. What is read back equals what was given.
+beside the columns they are looked up by (``value`` of a slate: how many positions explored, if they have a budget).
+What is read back equals what was given.
 """
 
 import json
@@ -127,12 +128,18 @@ def _payload_row(event: Slate | Item | User) -> dict[str, Any]:
         "user_id": None if isinstance(event, Item) else event.user_id,
         "item_id": event.item_id if isinstance(event, Item) else None,
         "kind": None,
-        "value": None,
+        "value": _explored(event) if isinstance(event, Slate) else None,
         "slate_id": None,
         "retracts": None,
         "event_timestamp": event.event_timestamp,
         "payload": payload.decode(),
     }
+
+
+def _explored(slate: Slate) -> int | None:
+    """What the slate spent of a budget for exploration, for the index that counts it; None where it had none."""
+    explored = slate.policy.get("explored")
+    return explored if isinstance(explored, int) and slate.policy.get("budget") is not None else None
 
 
 def _event(row: Any) -> AnyEvent:

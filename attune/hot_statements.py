@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any, TypeVar
 
 from sqlalchemy import (
+    CTE,
     Compiled,
     Connection,
     CursorResult,
@@ -24,7 +25,7 @@ from sqlalchemy import (
 )
 
 from attune import browsing
-from attune.tables import IN_TAIL, WHOLE, WORDS, events, log_head
+from attune.tables import EXPLORING, IN_TAIL, WHOLE, WORDS, events, log_head
 
 LOOKED_UP = 512
 """Ids a statement, at most, when looking for what the log has already."""
@@ -51,6 +52,7 @@ class HotStatements:
         self._move_head = compiled(update(log_head).values(position=bindparam("head")))
         self._look_up = cache(lambda ids: compiled(_look_up(ids)))
         self._tails = cache(lambda users: compiled(_tails(users)))
+        self._explored = cache(lambda users: compiled(_explored(users)))
         self._last_item = compiled(browsing.LAST_ITEM)
         self._insert = events.insert().compile(dialect=dialect, column_keys=COLUMNS)
 
@@ -96,6 +98,13 @@ class HotStatements:
             given |= {f"user_{place}": user_id, f"after_{place}": after}
         return _directly(connection, self._tails(len(asked)), given)
 
+    def explored(self, connection: Connection, asked: Sequence[tuple[str, int]]) -> CursorResult[Any]:
+        """``event_id`` and ``value`` of the slates of each (user, time) after that time that spent of a budget."""
+        given: dict[str, Any] = {}
+        for place, (user_id, since) in enumerate(asked):
+            given |= {f"user_{place}": user_id, f"after_{place}": since}
+        return _directly(connection, self._explored(len(asked)), given)
+
     def last_item(self, connection: Connection) -> int:
         """The position of the last event about an item, 0 when there is none."""
         return _directly(connection, self._last_item, {}).scalar() or 0
@@ -107,13 +116,25 @@ def _look_up(count: int) -> Select:
 
 
 def _tails(users: int) -> Select:
-    rows: list[tuple[Any, ...]] = [
-        (place, bindparam(f"user_{place}"), bindparam(f"after_{place}")) for place in range(users)
-    ]
-    asked = values(column("place", Integer), column("user_id", WORDS), column("after", WHOLE)).data(rows).cte("asked")
+    asked = _asked(users)
     of_user = and_(events.c.user_id == asked.c.user_id, events.c.position > asked.c.after, IN_TAIL)
     query = select(asked.c.place.label("asked"), events).select_from(asked.join(events, of_user))
     return query.order_by(asked.c.place, events.c.position).limit(bindparam("most"))
+
+
+def _explored(users: int) -> Select:
+    asked = _asked(users)
+    of_user = and_(events.c.user_id == asked.c.user_id, events.c.event_timestamp > asked.c.after, EXPLORING)
+    columns = asked.c.place.label("asked"), events.c.event_id, events.c.value
+    return select(*columns).select_from(asked.join(events, of_user))
+
+
+def _asked(users: int) -> CTE:
+    """So many users, and the position or time after which each one's events are asked for, as a table."""
+    rows: list[tuple[Any, ...]] = [
+        (place, bindparam(f"user_{place}"), bindparam(f"after_{place}")) for place in range(users)
+    ]
+    return values(column("place", Integer), column("user_id", WORDS), column("after", WHOLE)).data(rows).cte("asked")
 
 
 def _parts(given: Sequence[T], most: int) -> Iterator[Sequence[T]]:

@@ -17,7 +17,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0005"
 """The newest migration: what this code reads and writes."""
 
 metadata = MetaData()
@@ -33,6 +33,9 @@ IN_TAIL = text("type IN ('interaction', 'feedback', 'user')")
 
 OF_ITEMS = text("type = 'item'")
 """The events that describe items; literal for the same reason."""
+
+EXPLORING = text("type = 'slate' AND value > 0")
+"""The slates that spent of a budget for exploration; of a slate, ``value`` is how many positions they spent."""
 
 STANDING = text("revoked_at IS NULL")
 """The keys that were not revoked."""
@@ -57,6 +60,7 @@ events = Table(
     Index("events_tail", "user_id", "position", sqlite_where=IN_TAIL, postgresql_where=IN_TAIL),
     Index("events_items", "position", sqlite_where=OF_ITEMS, postgresql_where=OF_ITEMS),
     Index("events_item_versions", "item_id", "position", sqlite_where=OF_ITEMS, postgresql_where=OF_ITEMS),
+    Index("events_explored", "user_id", "event_timestamp", sqlite_where=EXPLORING, postgresql_where=EXPLORING),
 )
 
 log_head = Table(

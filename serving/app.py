@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +32,7 @@ from models.threads import use_one_thread
 from serving import documentation, errors, request_ids
 from serving.accepting import Accepting
 from serving.batching import Batcher
+from serving.budgets import Budgets, Since
 from serving.champion import ChampionWatch, Downloads, NoRegistry
 from serving.item_follower import ItemFollower
 from serving.item_routes import item_routes
@@ -99,6 +100,7 @@ class Rooms:
     slates: RecentSlates
     features: Batcher[str, Snapshot | None]
     tails: Batcher[Look, Sight]
+    explored: Batcher[Since, Mapping[str, int]]
     model: Batcher[Question, Recommendation]
     reads: Lane
     writes: Lane
@@ -122,12 +124,12 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         rooms.guard.start()
         rooms.commit.start()
-        for thread in (rooms.features, rooms.tails, rooms.model, rooms.watch, rooms.follower):
+        for thread in (rooms.features, rooms.tails, rooms.explored, rooms.model, rooms.watch, rooms.follower):
             thread.start()
         yield
         rooms.follower.close()
         rooms.watch.close()
-        for room in (rooms.model, rooms.tails, rooms.features, rooms.writes, rooms.reads):
+        for room in (rooms.model, rooms.explored, rooms.tails, rooms.features, rooms.writes, rooms.reads):
             room.close()
         rooms.commit.close()
         rooms.guard.close()
@@ -150,7 +152,7 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     )  # fmt: skip
     recommending = Recommending(
         rooms.watch, states, rooms.model, rooms.signer, rooms.slates, rooms.commit, rooms.metrics,
-        parts.clock, settings.answer_seconds, rooms.rehearsal,
+        parts.clock, settings.answer_seconds, rooms.rehearsal, Budgets(rooms.explored, parts.clock),
     )  # fmt: skip
     describe = partial(_describe, settings.endpoint, parts.event_log.log_id(), rooms.watch)
     accepting = Accepting(
@@ -190,6 +192,7 @@ def _furnish(settings: Settings, parts: Parts) -> Rooms:
         slates=RecentSlates(),
         features=Batcher("features", snapshots.read, TOGETHER, WAITING),
         tails=Batcher("tails", Lookout(parts.event_log, keeper).look, TOGETHER, WAITING),
+        explored=Batcher("explored", parts.event_log.explored, TOGETHER, WAITING),
         model=Batcher("model", rank, TOGETHER, WAITING),
         reads=Lane("reads", READERS, WAITING, READ_SECONDS),
         writes=Lane("writes", WRITERS, WAITING, settings.lock_seconds + 1.0),

@@ -17,7 +17,8 @@ from serving.state import Known
 class Question:
     """One request, with the model that was the champion when it came in (None: nothing but counts).
 
-    ``offer`` is of that model's items, or of those that were counted.
+    ``offer`` is of that model's items, or of those that were counted. ``explored`` is how many positions explored in
+    the user's slates of before, as far as the model's policy has a budget.
     """
 
     champion: Champion | None
@@ -25,12 +26,14 @@ class Question:
     known: Known
     request: Request
     at_most: AtMost = field(default_factory=dict)
+    explored: int = 0
 
     @property
     def asked(self) -> Asked:
         """The question as the pipeline takes it."""
         rule = Caps(self.offer.shop, self.at_most) if self.at_most else None
-        return Asked(self.known.state, self.known.user_stats, self.request, self.offer.removed, rule)
+        known = self.known
+        return Asked(known.state, known.user_stats, self.request, self.offer.removed, rule, self.explored)
 
 
 def rank(questions: Sequence[Question]) -> list[Recommendation]:

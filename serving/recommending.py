@@ -11,6 +11,7 @@ from attune.events import CANDIDATES_LOGGED, Shown, Slate
 from attune.group_commit import GroupCommit
 from models.recommender import Recommendation, Request
 from serving.batching import Batcher
+from serving.budgets import Budgets
 from serving.champion import Champion, ChampionWatch
 from serving.lanes import Overloaded
 from serving.metrics import Metrics
@@ -41,6 +42,7 @@ class Recommending:
         clock: Clock,
         seconds: float,
         rehearsal: Rehearsal,
+        budgets: Budgets,
     ) -> None:
         self._watch = watch
         self._states = states
@@ -53,6 +55,7 @@ class Recommending:
         self._clock = clock
         self._seconds = seconds
         self._rehearsal = rehearsal
+        self._budgets = budgets
 
     async def answer(self, asked: RecommendRequest) -> RecommendAnswer:
         """The slate for one request."""
@@ -63,9 +66,14 @@ class Recommending:
         read = time.perf_counter()
         seed = secrets.randbits(53) if asked.seed is None else asked.seed
         request = Request(k=asked.k, exclude=tuple(asked.exclude), seed=seed, now=self._clock(), context=asked.context)
-        result = await self._ranked(Question(champion, offer, known, request, asked.at_most), started)
-        ranked = time.perf_counter()
-        answer = self._logged(asked, request, known, offer, champion, result)
+        policy, left = champion.bundle.policy if champion else None, self._seconds - (read - started)
+        async with self._budgets.turn(asked.user_id, policy, asked.k, left / 2) as turn:
+            question = Question(champion, offer, known, request, asked.at_most, turn.before)
+            result = await self._ranked(question, started)
+            ranked = time.perf_counter()
+            answer = self._logged(asked, request, known, offer, champion, result)
+            turn.slate_id = answer.slate_id or f"not logged {request.now}"
+            turn.explored = result.policy.get("explored", 0)
         self._metrics.stages.labels("state").observe(read - started)
         self._metrics.stages.labels("model").observe(ranked - read)
         self._metrics.stages.labels("slate").observe(time.perf_counter() - ranked)

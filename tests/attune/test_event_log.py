@@ -5,6 +5,7 @@ import sys
 import threading
 from pathlib import Path
 
+import msgspec
 import pysqlite3.dbapi2 as sqlite
 import pytest
 from sqlalchemy import event
@@ -400,3 +401,44 @@ def test_threads_share_one_log(log: EventLog) -> None:
     assert [one.position for one in logged] == list(range(1, 161))
     for name in range(8):
         assert [one.event.event_id for one in log.tail(str(name), 0)] == [f"{name}-{number}" for number in range(20)]
+
+
+def test_what_slates_spent_of_a_budget_is_counted_by_user_and_time(log: EventLog) -> None:
+    def spent(slate_id: str, user_id: str, time: int, **policy: object) -> Slate:
+        return msgspec.structs.replace(
+            slate(slate_id, user_id), event_timestamp=time, policy={"name": "epsilon", **policy}
+        )
+
+    log.append(
+        [
+            spent("s1", "ada", 10, budget=9, explored=3),
+            spent("s2", "ada", 20, budget=9, explored=2),
+            spent("s3", "ada", 30, budget=9, explored=0),
+            spent("s4", "ada", 30, budget=None, explored=4),
+            spent("s5", "grace", 30, budget=9, explored=1),
+            slate("s6"),
+            click("e1", time=30),
+        ]
+    )
+    asked = [("ada", 9), ("ada", 10), ("grace", 9), ("nobody", 0)]
+    assert log.explored(asked) == [{"s1": 3, "s2": 2}, {"s2": 2}, {"s5": 1}, {}]
+    assert log.explored([]) == []
+    logged = log.slate("s1")
+    assert logged is not None
+    assert logged.event == spent("s1", "ada", 10, budget=9, explored=3)
+
+
+def test_what_was_spent_is_found_through_its_index(log: EventLog) -> None:
+    policy = {"name": "epsilon", "budget": 9, "explored": 1}
+    log.append([msgspec.structs.replace(slate(f"s{n}", f"u{n % 400}"), policy=policy) for n in range(800)])
+    log.append([click(f"e{number}", f"u{number % 400}") for number in range(2_000)])
+    query = (
+        "SELECT event_id, value FROM events WHERE user_id = 'u1' AND event_timestamp > 5"
+        " AND type = 'slate' AND value > 0"
+    )
+    with log._database.reading() as connection:
+        sqlite_here = connection.dialect.name == "sqlite"
+        if not sqlite_here:
+            connection.exec_driver_sql("ANALYZE events")
+        plan = connection.exec_driver_sql(f"EXPLAIN {'QUERY PLAN ' if sqlite_here else ''}{query}").all()
+    assert "events_explored " in f"{plan} ".replace("'", " ")

@@ -43,12 +43,13 @@ from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
 from models.network.config import SequenceConfig
 from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender
-from models.ranking.policy import PlackettLuce
+from models.ranking.policy import PlackettLuce, Policy
 from serving.app import Parts, Rooms, create_app, listen
 
 ROOT = Path(__file__).parents[2]
 ENDPOINT = "default"
 NOW = 1_600_000_000 * SECOND
+POLICY = PlackettLuce(0.1)
 
 
 @pytest.fixture
@@ -380,6 +381,7 @@ def made_bundle(
     weights: tuple[float, float, float],
     edition: str = "",
     spoil: Callable[[ItemKnn], ItemKnn] = lambda knn: knn,
+    policy: Policy = POLICY,
 ) -> Path:
     """A bundle of real parts over the planted world; the network is left as it was drawn."""
     training_set = planted(np.random.default_rng(11), edition)
@@ -396,7 +398,7 @@ def made_bundle(
     upto = int(training_set.positions.max())
     provenance = Provenance({}, training_set.window, upto, upto, seed, 0)
     golden = golden_batch(training_set, upto, catalogue)
-    return save_bundle(folder, hybrid, catalogue, PlackettLuce(0.1), provenance, golden)
+    return save_bundle(folder, hybrid, catalogue, policy, provenance, golden)
 
 
 @pytest.fixture(scope="session")
