@@ -9,7 +9,7 @@ from matplotlib.figure import Figure as Picture
 
 from attune.settings import Settings
 from infra.bench.record import Figure, at_least, just
-from infra.bench.replay_run import BOTH, FROZEN, LIVE, PREFERENCE, PROFILE, Found
+from infra.bench.replay_run import BOTH, FROZEN_ARMS, LIVE, PREFERENCE, PROFILE, Found
 from models.evaluation.bootstrap import Interval
 from models.evaluation.tally import EVERYBODY, MEASURES, PARTS, SEGMENTS, SETTLED, Tally
 
@@ -23,14 +23,29 @@ SMOOTHED = 10
 def figures(world: str, found: Found) -> list[Figure]:
     """Each arm's measures, what it cost, and the lifts; names begin with the world's."""
     told = [figure for tally in found.tallies.values() for figure in _arm(world, tally)]
+    told += lifts(world, found)
     told += [_lift(world, found, name, LIVE) for name in (PREFERENCE, PROFILE, BOTH)]
     told += [just(f"{world}, {step}, s", seconds) for step, seconds in found.seconds.items()]
     return told + _chosen(world, found)
 
 
-def lift(found: Found) -> Interval:
-    """HR@10 of live histories over that of histories as of the cut, for who had ten events before it."""
-    return found.tallies[LIVE].times(found.tallies[FROZEN], "hr@10", SETTLED)
+def lift(found: Found, live: str = LIVE, frozen: str | None = None) -> Interval:
+    """HR@10 of an arm over that of a frozen one (None: the strongest), for who had ten events before the cut."""
+    return found.tallies[live].times(found.tallies[frozen or strongest(found)], "hr@10", SETTLED)
+
+
+def strongest(found: Found) -> str:
+    """The frozen arm that is hardest to beat, for who had ten events before the cut."""
+    return max(FROZEN_ARMS, key=lambda name: found.tallies[name].interval("hr@10", SETTLED).value)
+
+
+def lifts(world: str, found: Found) -> list[Figure]:
+    """Every arm that is there both live and frozen: what being live is worth to it."""
+    return [
+        just(f"{world}, {live} over itself frozen, times HR@10, 10+ events before the cut", one.value, between(one))
+        for frozen, live in FROZEN_ARMS.items()
+        for one in (lift(found, live, frozen),)
+    ]
 
 
 def alone(world: str, found: Found) -> list[Figure]:

@@ -20,6 +20,7 @@ from models.evaluation.beyond import genre_vectors, self_information
 from models.evaluation.choosing import Felt, FeltGrid, choose_felt
 from models.evaluation.decayed import LivePopularity, LiveProfile
 from models.evaluation.latency import one_thread
+from models.evaluation.linear import LinearItems
 from models.evaluation.prequential import Yardsticks, prequential, warm
 from models.evaluation.stream import Memory, windows
 from models.evaluation.tally import Tally
@@ -35,7 +36,12 @@ SAMPLED = 1_500
 
 COMPARED = 1_000
 LIVE, PREFERENCE, PROFILE, BOTH = "live history", "+ preference", "+ item profile", "+ both"
-FROZEN, FROZEN_NEIGHBOURS = "frozen at the cut", "item-kNN frozen at the cut"
+FROZEN_ARMS = {
+    "frozen at the cut": LIVE,
+    "item-kNN, frozen at the cut": "item-kNN",
+    "linear item model, frozen at the cut": "linear item model",
+}
+"""The arms that are frozen, and the live arm that each of them once was."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +119,11 @@ def _judged(
     ]
     warm(memory, [popularity, *profiled], windows(stream, 0, cut))
     neighbours, live = Neighbours(bundle.hybrid.knn), [Live(named[name], name) for name in (LIVE, PREFERENCE)]
-    at_cut = memory.copy()
-    frozen = [Frozen(neighbours, at_cut, FROZEN_NEIGHBOURS), Frozen(live[0], at_cut, FROZEN)]
-    arms: Sequence[Arm] = (popularity, neighbours, *frozen, *live, *profiled)
-    before = stream.select(stream.positions <= cut)
+    before, at_cut = stream.select(stream.positions <= cut), memory.copy()
+    linear = LinearItems.fit(before)
+    alive = {arm.name: arm for arm in (*live, neighbours, linear)}
+    frozen = [Frozen(alive[name], at_cut, of_old) for of_old, name in FROZEN_ARMS.items()]
+    arms: Sequence[Arm] = (popularity, neighbours, linear, *frozen, *live, *profiled)
     yardsticks = Yardsticks(self_information(before), genre_vectors(bundle.catalogue))
     return prequential(memory, arms, windows(stream, cut, upto), yardsticks, witness)
 

@@ -62,7 +62,7 @@ def movielens_demo() -> TrainingSet:
 
 def cut_at(training_set: TrainingSet, share: float) -> int:
     """The position of the last event before the first moment that begins at this share of the events or later."""
-    row = int(len(training_set) * share)
+    row = min(int(len(training_set) * share), len(training_set) - 1)
     return int(training_set.positions[np.searchsorted(training_set.times, training_set.times[row], side="right") - 1])
 
 

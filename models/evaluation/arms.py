@@ -102,8 +102,8 @@ class Live(Arm):
 class Frozen(Arm):
     """Another arm, asked as of the cut: lists that were made then, and are served ever since.
 
-    ``memory`` is what was remembered at the cut. The moment asked about is the cut's as well: a model that is told how
-    long ago somebody's latest event was would otherwise be asked about pauses that it never learned from.
+    ``memory`` is what was remembered at the cut. The moment asked about is the cut's as well. What was seen since is
+    removed all the same, as in every arm, so such a list goes on further down.
     """
 
     arm: Arm
@@ -111,9 +111,9 @@ class Frozen(Arm):
     name: str = "frozen at the cut"
 
     def scores(self, asked: Questions) -> np.ndarray:
-        """Of histories and statistics as of the cut."""
-        moments_B = np.full(len(asked), self.memory.latest)
-        return self.arm.scores(replace(asked, batch=self.memory.histories(asked.users_B, moments_B)))
+        """Of histories, of what had been seen, and of statistics as of the cut."""
+        then = self.memory.histories(asked.users_B, np.full(len(asked), self.memory.latest))
+        return self.arm.scores(replace(asked, batch=then, seen_BN=self.memory.seen(asked.users_B)))
 
 
 @dataclass(frozen=True)

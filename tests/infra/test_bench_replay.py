@@ -11,7 +11,7 @@ from attune.clock import DAY, HOUR
 from attune.columns import USER_STATS
 from attune.errors import ConfigError
 from infra.bench import pace, replay, replay_figures, replay_worlds
-from infra.bench.replay_run import BOTH, LIVE, PREFERENCE, PROFILE, Found, replayed
+from infra.bench.replay_run import BOTH, FROZEN_ARMS, LIVE, PREFERENCE, PROFILE, Found, replayed
 from models.evaluation.choosing import FeltGrid
 from models.learning.dataset import TrainingSet
 from models.network.config import KnnGrid, Recipe, SequenceConfig
@@ -50,7 +50,7 @@ def test_the_lists_are_those_of_single_requests(found: Found) -> None:
 
 
 def test_every_arm_answers_the_same_questions(found: Found) -> None:
-    assert len(found.tallies) == 7
+    assert len(found.tallies) == 10
     assert len({tally.events() for tally in found.tallies.values()}) == 1
     assert all(tally.seconds > 0 for tally in found.tallies.values())
 
@@ -61,6 +61,9 @@ def test_what_is_told_and_drawn(found: Found, tmp_path: Path, monkeypatch: pytes
     assert "95 %: " in told["w, frozen at the cut, ndcg@10, 20+ events, all"].note
     assert told["w, + preference over live history, times HR@10"].value > 0
     assert replay_figures.lift(found).low <= replay_figures.lift(found).value
+    best = replay_figures.strongest(found)
+    assert all(replay_figures.lift(found).value <= replay_figures.lift(found, frozen=one).value for one in FROZEN_ARMS)
+    assert told[f"w, {FROZEN_ARMS[best]} over itself frozen, times HR@10, 10+ events before the cut"].value > 0
     monkeypatch.setenv("ATTUNE_VAR", str(tmp_path))
     replay_figures.draw("w", found.tallies)
     assert (tmp_path / "bench" / "replay-w.png").read_bytes().startswith(b"\x89PNG")
