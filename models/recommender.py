@@ -1,7 +1,7 @@
 """The pipeline: a user's state and a bundle in, a slate out. Pure: replay, gates and serving all run this."""
 
 import secrets
-from collections.abc import Hashable, Mapping, MutableMapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Protocol, runtime_checkable
@@ -156,17 +156,32 @@ def recommend_many(
     the catalogue's items at this moment, by ``attune.item_profile``; without it that source is absent, as it is where
     models are judged. A bundle with a weight for it adds it to its popularity as well: who is new is shown hits too.
     """
-    users = users or encode(bundle, asked)
-    known_B = users.batch.items_BL[:, -1] > 0
     found: dict[int, Recommendation] = {}
+    for part in scored(bundle, users or encode(bundle, asked), live_1N):
+        rows = part.rows.tolist()
+        slates = _slates(bundle, [asked[row] for row in rows], part.sources, part.mixed_BN, part.served_by)
+        found.update(zip(rows, slates, strict=True))
+    return [found[place] for place in range(len(asked))]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Some of the users, by their ``rows``: what each source says to them, the mix, and whose scores these are."""
+
+    rows: np.ndarray
+    served_by: str
+    sources: dict[str, np.ndarray]
+    mixed_BN: np.ndarray
+
+
+def scored(bundle: Served, users: Users, live_1N: np.ndarray | None = None) -> Iterator[Scored]:
+    """The scores of everything: the hybrid's for those who have a usable history, popularity's for the others."""
+    known_B = users.batch.items_BL[:, -1] > 0
     for recommender, name, mask_B in ((bundle.hybrid, CHAMPION, known_B), (bundle.popularity, POPULARITY, ~known_B)):
         rows = np.flatnonzero(mask_B)
         if len(rows):
             part = Users(users.batch.select(rows), users.states_BD[rows])
-            sources, mixed_BN = _scored(bundle, recommender, part, live_1N)
-            group = [asked[place] for place in rows.tolist()]
-            found.update(zip(rows.tolist(), _slates(bundle, group, sources, mixed_BN, name), strict=True))
-    return [found[place] for place in range(len(asked))]
+            yield Scored(rows, name, *_scored(bundle, recommender, part, live_1N))
 
 
 def encode(bundle: Served, asked: Sequence[Asked], kept: Kept | None = None) -> Users:
@@ -269,12 +284,12 @@ def _lot(
         allowed=None if asked.rule is None else asked.rule(found.places_C),
         keys_C=found.places_C,
         vectors_CD=bundle.likeness_ND[found.places_C] if bundle.policy.needs_vectors else None,
-        features_CF=_features(bundle.policy.features, said, found.places_C),
+        features_CF=features_of(bundle.policy.features, said, found.places_C),
         explored=asked.explored,
     )
 
 
-def _features(names: Sequence[str], said: Mapping[str, np.ndarray], places_C: np.ndarray) -> np.ndarray | None:
+def features_of(names: Sequence[str], said: Mapping[str, np.ndarray], places_C: np.ndarray) -> np.ndarray | None:
     """What the named sources say of the candidates (C, F); one that is absent says 0. None where none is named."""
     if not names:
         return None

@@ -7,10 +7,13 @@ A gate is a value. Its verdict is ``pass``, ``fail``, ``undecided`` (too little 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from models.evaluation.bootstrap import Interval
 from models.evaluation.harm import Harm
+
+if TYPE_CHECKING:  # it imports models, which deciding does without
+    from models.evaluation.offpolicy.change import ValueChange
 
 Verdict = Literal["pass", "fail", "undecided", "not_applicable"]
 
@@ -47,6 +50,9 @@ class GateLimits:
     """What the counts of use of these items must correlate at least, as the bundle has them and the training set."""
     unknown_more: float = 0.02
     """Absolute: the share of targets outside the catalogue may be so much above the champion's."""
+    off_policy_change: float = -0.02
+    """Absolute: two likes less in a hundred slates than what was shown brought. Below it the whole interval of the
+    challenger's off-policy value may not lie, where the log decides."""
     variety_share: float = 0.8
     """Relative: the shares of the champion's diversity and novelty that must be kept."""
     memory_ratio: float = 3.0
@@ -159,6 +165,25 @@ def no_forgetting(change: Interval, users: int, limits: GateLimits) -> Gate:
     """The same on what the panel did before the hold-out, while the champion learned: older times are not forgotten."""
     whom = "users of the panel, on their events before the champion had learned"
     return _of_panel("no_forgetting", whom, limits.forgetting_change, change, users, limits)
+
+
+def off_policy_value(found: "ValueChange", limits: GateLimits) -> Gate:
+    """What the champion showed has not been found to be worth more than what the challenger would have shown.
+
+    A log that decides nothing blocks nobody: the note says why, and how many slates it would take.
+    """
+    name, left_out = "off_policy_value", "; ".join(f"{count:,} {reason}" for reason, count in found.left_out.items())
+    note = f"{found.slates:,} slates of {found.users:,} users" + (f" (left out: {left_out})" if left_out else "")
+    if found.reasons:
+        return not_applicable(name, f"{note} do not decide: {'; '.join(found.reasons)}")
+    change = found.change
+    note = (
+        f"centred reward that a slate's top {found.top} would have brought ({found.challenger.value:.4f}) less what it "
+        f"did ({found.shown.value:.4f}), 95 % interval by user [{change.low:.4f}, {change.high:.4f}]; {note}, "
+        f"worth {found.effective:.0f}"
+    )
+    verdict: Verdict = "fail" if change.high < limits.off_policy_change else "pass"
+    return Gate(name, limits.off_policy_change, change.value, verdict, note, change.low, change.high)
 
 
 def variety(name: str, measured: float, of_champion: float, limits: GateLimits) -> Gate:

@@ -77,13 +77,19 @@ def diagnose(log: Log, found: Replicates, weighting: Weighting, level: float) ->
         carrying=effective(_carried_N(log)),
         mean_weights_K=tuple(found.interval(f"weight {k + 1}", of_each) for k in range(positions)),
         largest_share=float(last_N.max()) / total,
-        distant=float(last_N[last_N >= DISTANT_WEIGHT].sum()) / total,
+        distant=distant(last_N),
         certain=int((log.is_certain_N if isinstance(log, BanditLog) else log.is_certain_S).sum()),
         switched=float(last_N[last_N > weighting.switch].sum()) / total,
         clipped=float((last_N - weighting.clipped(last_N)).mean()),
         residual=found.interval("residual") if "residual" in found.values else None,
         disagreement=found.difference(*pair, level) if pair[0] in found.values else None,
     )
+
+
+def distant(weights_N: np.ndarray) -> float:
+    """The share of the evaluation policy's probability on what the logging policy takes a twentieth as often."""
+    total = max(float(weights_N.sum()), np.finfo(float).tiny)
+    return float(weights_N[weights_N >= DISTANT_WEIGHT].sum()) / total
 
 
 def _weights_NK(log: Log) -> np.ndarray:

@@ -1,0 +1,120 @@
+"""What a challenger would have brought on slates that were shown, against what they did bring."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from models.evaluation.bootstrap import REPLICATES, Interval
+from models.evaluation.offpolicy.diagnosis import distant
+from models.evaluation.offpolicy.logs import SlateLog
+from models.evaluation.offpolicy.replayed import Replayed
+from models.evaluation.offpolicy.replicates import bootstrap
+from models.evaluation.offpolicy.slates import rips
+from models.evaluation.offpolicy.terms import effective, mean
+from models.evaluation.offpolicy.verdict import OffPolicyLimits, judge
+from models.figures import short
+
+RESTATED_SHARE = 0.99
+"""The least share of the slates whose logged propensities the champion's policy gives again."""
+
+
+@dataclass(frozen=True)
+class ValueChange:
+    """Values are centred rewards summed over the ``top`` positions, a slate's mean; intervals of 95 %, by user.
+
+    ``challenger`` is its value by RIPS, ``shown`` that of what was shown, ``change`` their difference on the same
+    slates. ``reasons`` say why it is not believed; without any it is decided. ``needed`` is how many slates like these
+    would do, None where more of them mend nothing. ``effective`` is what the ``slates`` of ``users`` are worth.
+    ``left_out``, ``alike`` and ``restated`` are those of ``Replayed``.
+    """
+
+    slates: int
+    users: int
+    top: int
+    effective: float
+    challenger: Interval
+    shown: Interval
+    change: Interval
+    reasons: tuple[str, ...]
+    needed: int | None
+    left_out: Mapping[str, int]
+    alike: int
+    restated: int
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the change may be believed."""
+        return not self.reasons
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name, with intervals as mappings."""
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: asdict(one) if isinstance(one, Interval) else one for name, one in found.items()}
+
+    def rows(self) -> list[list[str]]:
+        """For a table of a report: name, figure, low, high."""
+        counts = {
+            "slates": self.slates,
+            "users": self.users,
+            "positions from the top": self.top,
+            "slates that these are worth": round(self.effective),
+            "slates with the champion's scores alone": self.alike,
+            "slates whose propensities its policy gives again": self.restated,
+            **{f"left out: {reason}": count for reason, count in self.left_out.items()},
+        }
+        values = {"shown": self.shown, "challenger": self.challenger, "change": self.change}
+        return [
+            *([name, short(one.value), short(one.low), short(one.high)] for name, one in values.items()),
+            *([name, short(count), "", ""] for name, count in counts.items()),
+        ]
+
+
+def value_change(
+    replayed: Replayed, limits: OffPolicyLimits | None = None, replicates: int = REPLICATES, seed: int = 0
+) -> ValueChange:
+    """The change by RIPS, over as many positions from the top as the slates are enough for, at least the first.
+
+    How many that are follows from the weights alone, so no outcome chooses it; people look from the top.
+    """
+    log, limits = replayed.log, limits or OffPolicyLimits()
+    if log is None:
+        return _nothing(replayed)
+    log = log.top(max(_reliable(log, limits), 1))
+    answer = judge(log, limits, replicates=replicates, seed=seed)
+    verdict, diagnosis = answer.verdicts["rips"], answer.diagnosis
+    is_restated = replayed.restated >= RESTATED_SHARE * len(log)
+    unlike = f"the champion's policy gives the propensities of {replayed.restated} of {len(log)} slates again"
+    shown = mean(np.nan_to_num(log.rewards_SK).sum(axis=1))
+    found = bootstrap({"challenger": rips(log), "shown": shown}, log.users_S, replicates, seed)
+    return ValueChange(
+        slates=len(log),
+        users=diagnosis.users,
+        top=log.rewards_SK.shape[1],
+        effective=diagnosis.effective,
+        challenger=verdict.interval,
+        shown=found.interval("shown"),
+        change=found.difference("challenger", "shown"),
+        reasons=(*verdict.reasons, *(() if is_restated else (unlike,))),
+        needed=verdict.rows_needed if is_restated else None,
+        left_out=replayed.left_out,
+        alike=replayed.alike,
+        restated=replayed.restated,
+    )
+
+
+def _nothing(replayed: Replayed) -> ValueChange:
+    """Of no slate."""
+    unknown = Interval(math.nan, -math.inf, math.inf)
+    reasons = ("there is no slate to judge by",)
+    return ValueChange(0, 0, 0, 0.0, unknown, unknown, unknown, reasons, None, replayed.left_out, 0, 0)
+
+
+def _reliable(log: SlateLog, limits: OffPolicyLimits) -> int:
+    """Down to which position the slates are worth enough, and the champion takes enough of what the challenger does."""
+    for k, weights_S in enumerate(log.prefixes_SK.T):
+        if effective(weights_S) < limits.effective or distant(weights_S) > limits.distant:
+            return k
+    return log.rewards_SK.shape[1]
