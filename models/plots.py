@@ -71,6 +71,25 @@ def rolling_hits(rolling: Mapping[str, Sequence[float]], window: int) -> bytes:
     return _png(figure)
 
 
+def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """The share that came true beside the chance that was given, bin by bin, a line for each who gave chances.
+
+    ``calibration`` is as ``models.evaluation.calibration.curves`` gives it; on the diagonal chances are what they say.
+    """
+    figure = _figure(5.2, 5.0)
+    axes = figure.subplots()
+    for name, found in calibration.items():
+        points = [(row["chance"], row["share"]) for row in found["reliability"]]
+        label = f"{name}: error {found['error_ten']:.3f}"
+        axes.plot(*zip(*points, strict=True), marker="o", ms=4, label=label, color=LINES.get(name), linewidth=1.8)
+    end = max(axes.get_xlim()[1], axes.get_ylim()[1])
+    axes.plot([0, end], [0, end], color="#bbbbbb", linestyle="--", linewidth=1)
+    axes.set(title="Calibration of the ten best", xlabel="chance that the network gave", ylabel="share that came true")
+    axes.set(xlim=(0, end), ylim=(0, end))
+    axes.legend(frameon=False)
+    return _png(figure)
+
+
 def _gate(axes: "Axes", gate: Mapping[str, Any]) -> None:
     measured, limit = gate["measured"], gate["limit"]
     colour = COLOURS.get(gate["verdict"], COLOURS["not_applicable"])

@@ -83,6 +83,8 @@ class Runs:
         self.log_picture(run_id, "gates", plots.gate_bars(found["gates"], found["accepted"]))
         if rolling is not None:
             self.log_picture(run_id, "rolling_hr_at_10", plots.rolling_hits(rolling.lines, rolling.window))
+        if found["calibration"]:
+            self.log_picture(run_id, "calibration", plots.reliability(found["calibration"]))
         measured = {f"gate/{gate['name']}": gate["measured"] for gate in found["gates"]}
         self.log_metrics(run_id, {**flat({"holdout": found["metrics"]}), **flat(measured)})
         self.tag(run_id, verdicts(found))

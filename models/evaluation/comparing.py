@@ -8,6 +8,7 @@ from models.bundle import Bundle
 from models.evaluation import gates
 from models.evaluation.beyond import diversity, genre_vectors, novelty, self_information
 from models.evaluation.bootstrap import Interval
+from models.evaluation.calibration import calibration_error, error_change
 from models.evaluation.gates import Gate, GateLimits
 from models.evaluation.harm import harms
 from models.evaluation.metrics import Evaluation, values
@@ -78,6 +79,15 @@ def _by_person(challenger: Evaluation, champion: Evaluation, metric: str) -> tup
     if not np.isfinite(found.low):
         return f"{len(names)} users of the panel say nothing yet"
     return Interval(found.value / scale, found.low / scale, found.high / scale), len(names)
+
+
+def calibrated(replays: Mapping[str, Evaluation], limits: GateLimits) -> Gate:
+    """The gate on the chances that challenger and champion gave, where they gave any."""
+    ours, theirs = (replays[name].chances if name in replays else None for name in ("challenger", "champion"))
+    if ours is None:
+        return gates.not_applicable("calibration", "no part that has a weight in its mix gives probabilities")
+    change = None if theirs is None else error_change(ours, theirs, limits.user_cap)
+    return gates.calibration(calibration_error(ours.ten_E, ours.in_ten_E, ours.weights_E), change, limits)
 
 
 def _variety(

@@ -50,6 +50,10 @@ class GateLimits:
     """What the counts of use of these items must correlate at least, as the bundle has them and the training set."""
     unknown_more: float = 0.02
     """Absolute: the share of targets outside the catalogue may be so much above the champion's."""
+    calibration_error: float = 0.1
+    """Absolute: how far the network's chances may be from what comes true, on average, whatever the champion's are."""
+    calibration_change: float = 0.05
+    """Absolute: above that, how much further than the champion's they may be: the difference's lower bound counts."""
     off_policy_change: float = -0.02
     """Absolute: two likes less in a hundred slates than what was shown brought. Below it the whole interval of the
     challenger's off-policy value may not lie, where the log decides."""
@@ -165,6 +169,21 @@ def no_forgetting(change: Interval, users: int, limits: GateLimits) -> Gate:
     """The same on what the panel did before the hold-out, while the champion learned: older times are not forgotten."""
     whom = "users of the panel, on their events before the champion had learned"
     return _of_panel("no_forgetting", whom, limits.forgetting_change, change, users, limits)
+
+
+def calibration(error: float, change: Interval | None, limits: GateLimits) -> Gate:
+    """The chances that the network gives are about what comes true, or hardly further from it than the champion's.
+
+    ``change`` is the error's difference to the champion's, None where there is none to compare with. Times change, and
+    honest models are too sure of theirs: so neither a large error alone nor a small change of it fails.
+    """
+    note = "mean distance between the chance of the ten best, by the network, and the share that came true"
+    if change is None:
+        return Gate("calibration", limits.calibration_error, error, "not_applicable", f"{note}; no champion gives any")
+    note += f"; more than the champion's by {change.value:.4f} [{change.low:.4f}, {change.high:.4f}]"
+    lost = error > limits.calibration_error and change.low > limits.calibration_change
+    verdict: Verdict = "fail" if lost or math.isnan(error) else "pass"
+    return Gate("calibration", limits.calibration_error, error, verdict, note)
 
 
 def off_policy_value(found: "ValueChange", limits: GateLimits) -> Gate:

@@ -6,6 +6,7 @@ from typing import Any
 from models.evaluation.bootstrap import Interval
 from models.evaluation.gates import Gate, GateLimits, accepts, refused_by
 from models.evaluation.metrics import EVENT_METRICS, GROUP_METRICS
+from models.evaluation.offpolicy.change import ValueChange
 from models.evaluation.rolling import Rolling
 from models.figures import for_json, short, table
 
@@ -20,6 +21,8 @@ class Judgement:
     ``metrics`` is the challenger's summary, ``baselines`` those of whom it was compared with by name (popularity,
     champion, anchor, each of its own parts alone), ``panel`` its summary on the users whose events teach no model.
     ``intervals`` maps a comparison and a metric to its 95 % interval by user; ``cost`` is in the units of its names.
+    ``calibration`` is as ``models.evaluation.calibration.curves`` gives it, empty where nobody gave chances.
+    ``off_policy`` is the challenger's value by what the champion showed, None where no slates were handed over.
     ``rolling`` is for a picture, and no part of the JSON.
     """
 
@@ -34,6 +37,8 @@ class Judgement:
     accept_undecided: bool = False
     versions: dict[str, str] = field(default_factory=dict)
     rolling: Rolling | None = None
+    off_policy: ValueChange | None = None
+    calibration: dict[str, Any] = field(default_factory=dict)
 
     @property
     def accepted(self) -> bool:
@@ -43,7 +48,8 @@ class Judgement:
     def as_dict(self) -> dict[str, Any]:
         """Everything as JSON values; infinite bounds are None."""
         found = {
-            name: getattr(self, name) for name in ("metrics", "baselines", "panel", "hold_out", "cost", "versions")
+            name: getattr(self, name)
+            for name in ("metrics", "baselines", "panel", "hold_out", "cost", "versions", "calibration")
         }
         return for_json(
             {
@@ -55,6 +61,7 @@ class Judgement:
                     name: {metric: asdict(one) for metric, one in row.items()} for name, row in self.intervals.items()
                 },
                 "limits": asdict(self.limits),
+                "off_policy": self.off_policy.as_dict() if self.off_policy else None,
                 **found,
             }
         )
@@ -80,6 +87,8 @@ class Judgement:
                 *self._figures("positive", "Targets with reward above 0.5"),
                 f"## Intervals (95 %, by user; in comparisons one counts for at most {self.limits.user_cap:g} events)",
                 table(self._interval_rows(), ["comparison", "metric", "value", "low", "high"]),
+                *self._calibration(),
+                *self._off_policy(),
                 "## Cost",
                 table([[name, short(value)] for name, value in self.cost.items()], ["", ""]),
             ]
@@ -90,6 +99,21 @@ class Judgement:
         everybody = {"challenger": self.metrics, **self.baselines, "challenger on the panel": self.panel}
         rows = [[who, *(short(found[part][name]) for name in names)] for who, found in everybody.items()]
         return [f"## {title}", table(rows, ["recommender", *names])]
+
+    def _calibration(self) -> list[str]:
+        rows = [
+            [who, *(short(row[name]) for name in ("chance", "share", "targets"))]
+            for who, found in self.calibration.items()
+            for row in found["reliability"]
+        ]
+        title = "## Calibration (the ten best: what chance the network gave them, and what share came true)"
+        return [title, table(rows, ["recommender", "chance", "share", "targets"])] if rows else []
+
+    def _off_policy(self) -> list[str]:
+        if self.off_policy is None:
+            return []
+        title = "## What the champion showed (centred reward a slate; intervals of 95 %, by user)"
+        return [title, table(self.off_policy.rows(), ["", "value", "low", "high"])]
 
     def _interval_rows(self) -> list[list[str]]:
         return [

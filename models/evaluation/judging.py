@@ -9,11 +9,13 @@ from models.bundle import Bundle
 from models.evaluation import gates
 from models.evaluation.agreement import faults, no_numbers
 from models.evaluation.bootstrap import Interval, interval, paired
-from models.evaluation.comparing import against_champion, panel_users
+from models.evaluation.calibration import curves
+from models.evaluation.comparing import against_champion, calibrated, panel_users
 from models.evaluation.gates import Evidence, Gate, GateLimits, Lineage
 from models.evaluation.judgement import Judgement
 from models.evaluation.latency import answer_ms, states_of
 from models.evaluation.metrics import CUT, SLICES, Evaluation, coverage, summary
+from models.evaluation.offpolicy.change import ValueChange, change_of
 from models.evaluation.replays import Replayed, earlier, replays
 from models.evaluation.rolling import rolling_hits
 from models.learning.dataset import TrainingSet
@@ -42,11 +44,19 @@ def judge_folders(
     accept_undecided: bool = False,
     limits: GateLimits | None = None,
     elder: Path | None = None,
+    slates: Path | None = None,
 ) -> Judgement:
     """``judge`` on the training set of a folder, on everything that all of the models left to the judgement."""
     training_set = TrainingSet.load(training_set_folder)
     return judge(
-        challenger, champion, anchor, training_set, limits=limits, accept_undecided=accept_undecided, elder_folder=elder
+        challenger,
+        champion,
+        anchor,
+        training_set,
+        limits=limits,
+        accept_undecided=accept_undecided,
+        elder_folder=elder,
+        slates_folder=slates,
     )
 
 
@@ -61,13 +71,15 @@ def judge(
     accept_undecided: bool = False,
     elder_folder: Path | None = None,
     replayed: Replayed | None = None,
+    slates_folder: Path | None = None,
 ) -> Judgement:
     """Judge the bundle of a challenger on the events at positions in (after, upto].
 
     By default the hold-out begins where the last of the models declared it, and ends with the training set. What the
     challenger really learned from was measured apart, so the gate `lineage` can refuse it. Who judges many challengers
     on one hold-out hands over one mapping ``replayed`` each time: those they are compared with are replayed once, see
-    ``models.evaluation.replays``. Raises BundleError when a bundle is not whole.
+    ``models.evaluation.replays``. ``slates_folder`` has what the champion showed (``features.logged_slates``): by it,
+    too, the challenger is valued. Raises BundleError when a bundle is not whole.
     """
     limits = limits or GateLimits()
     bundles = _load(challenger=challenger_folder, champion=champion_folder, anchor=anchor_folder, elder=elder_folder)
@@ -78,13 +90,16 @@ def judge(
     older = earlier(bundles, training_set, after, replayed)
     seconds = perf_counter() - began
     challenger, found = bundles["challenger"], compared["challenger"]
+    valued = None if slates_folder is None else change_of(bundles, slates_folder, training_set, after)
     model_ms, popularity_ms = _latencies(challenger, training_set, after)
     panel = found.only(panel_users(training_set))
     return Judgement(
         gates=(
             *_quality(compared, limits),
             *against_champion(bundles, compared, older, training_set, after, limits),
+            *_off_policy(bundles, valued, limits),
             _coverage(compared, limits),
+            calibrated(compared, limits),
             gates.latency(model_ms, popularity_ms, limits),
             gates.data_contract(faults(challenger, compared, training_set, after, limits)),
             gates.parity(challenger.golden_difference(), limits),
@@ -106,6 +121,8 @@ def judge(
         accept_undecided=accept_undecided,
         versions={name: bundle.digest for name, bundle in bundles.items()},
         rolling=rolling_hits(compared),
+        off_policy=valued,
+        calibration=curves(compared),
     )
 
 
@@ -135,6 +152,15 @@ def _quality(compared: Mapping[str, Evaluation], limits: GateLimits) -> list[Gat
             change = paired(challenger, compared[name], limits.metric, cap=limits.user_cap).relative
             found.append(gate(change, evidence, limits))
     return found
+
+
+def _off_policy(bundles: Mapping[str, Bundle], valued: ValueChange | None, limits: GateLimits) -> list[Gate]:
+    """The gate on what was shown; none where there is no champion that showed anything."""
+    if "champion" not in bundles:
+        return []
+    if valued is None:
+        return [gates.not_applicable("off_policy_value", "no logged slates were handed over")]
+    return [gates.off_policy_value(valued, limits)]
 
 
 def _coverage(compared: Mapping[str, Evaluation], limits: GateLimits) -> Gate:

@@ -35,6 +35,24 @@ GROUP_COLUMNS = ("group", "user_id", "moment", "relevant", "hits", "relevant_pos
 
 
 @dataclass(frozen=True)
+class Chances:
+    """What a model foretold of E targets, and what came.
+
+    ``first_E`` is the chance of the item that stood first, ``ten_E`` that of the ten best together (float64, 0 to 1);
+    ``is_first_E`` and ``in_ten_E`` say whether the target was among them; ``weights_E`` how much it was to be foreseen
+    (0: not at all, a dislike). ``positions_E`` ascend.
+    """
+
+    positions_E: np.ndarray
+    users_E: np.ndarray
+    weights_E: np.ndarray
+    first_E: np.ndarray
+    is_first_E: np.ndarray
+    ten_E: np.ndarray
+    in_ten_E: np.ndarray
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What a replay saw.
 
@@ -44,6 +62,7 @@ class Evaluation:
     ``catalogue_size`` is N; ``repeated`` counts events left out because their user had the item already (or it
     stands twice in the group); ``unmarked`` those left out because their kind is no sign of use (an impression);
     ``unknown`` counts targets outside the catalogue, which stay in as misses. ``seconds`` is scoring time alone.
+    ``chances`` are None where none were asked for, or the recommender gives none.
     """
 
     name: str
@@ -55,9 +74,10 @@ class Evaluation:
     unmarked: int
     unknown: int
     seconds: float
+    chances: Chances | None = None
 
     def only(self, user_ids: set[str]) -> "Evaluation":
-        """The same for some of the users; the counts of what was left out stay those of the whole."""
+        """The same for some of the users; the counts of what was left out stay those of the whole, chances are none."""
         groups = self.groups["user_id"].isin(user_ids).to_numpy()
         return Evaluation(
             self.name,

@@ -17,6 +17,7 @@ class RememberedHybrid:
         self.hybrid = hybrid
         self.name = hybrid.name
         self._asked: HistoryBatch | None = None
+        self._states_BD = np.zeros((0, 0), np.float32)
         self._sources: dict[str, np.ndarray] = {}
 
     def scores(self, batch: HistoryBatch) -> np.ndarray:
@@ -25,9 +26,18 @@ class RememberedHybrid:
 
     def sources(self, batch: HistoryBatch) -> dict[str, np.ndarray]:
         """``Hybrid.sources``; the caller must not write into them."""
-        if batch is not self._asked:
-            self._asked, self._sources = batch, self.hybrid.sources(batch, self.hybrid.states(batch))
+        self._ask(batch)
         return self._sources
+
+    def states(self, batch: HistoryBatch) -> np.ndarray:
+        """``Hybrid.states``; the caller must not write into them."""
+        self._ask(batch)
+        return self._states_BD
+
+    def _ask(self, batch: HistoryBatch) -> None:
+        if batch is not self._asked:
+            self._asked, self._states_BD = batch, self.hybrid.states(batch)
+            self._sources = self.hybrid.sources(batch, self._states_BD)
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ class RememberedPart:
         return np.broadcast_to(found, (len(batch), found.shape[1]))
 
 
-def remembering(hybrid: Hybrid) -> tuple[Recommender, tuple[Recommender, ...]]:
+def remembering(hybrid: Hybrid) -> tuple[RememberedHybrid, tuple[Recommender, ...]]:
     """The same hybrid, and its parts; in one thread."""
     whole = RememberedHybrid(hybrid)
     return whole, tuple(RememberedPart(whole, *one) for one in zip(SOURCES, hybrid.parts, strict=True))

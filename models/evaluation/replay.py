@@ -7,6 +7,7 @@ one user at one timestamp are one group: all are scored before any is revealed.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -45,8 +46,12 @@ def replay_together(
     upto: int,
     batch: int = 256,
     catalogue: Catalogue | None = None,
+    onlooker: "Onlooker | None" = None,
 ) -> list[Evaluation]:
-    """``replay`` of several recommenders over one catalogue; each is asked the very same batch after the other."""
+    """``replay`` of several recommenders over one catalogue; each is asked the very same batch after the other.
+
+    ``onlooker`` is shown each batch once all of them were asked.
+    """
     catalogue = catalogue or training_set.catalogue
     places = catalogue.places(training_set.catalogue.item_ids)
     asked = groups(training_set, after, upto)
@@ -62,11 +67,13 @@ def replay_together(
             histories_B = histories(training_set, asked.select(chosen), catalogue=catalogue)
             for one in gathered:
                 one.take(questions, histories_B)
+            if onlooker is not None:
+                onlooker.take(questions, histories_B)
     return [one.evaluation(*left_out.tolist()) for one in gathered]
 
 
 @dataclass(frozen=True)
-class _Questions:
+class Questions:
     """A batch of groups: what each had seen, and T targets with the row of the batch that each stands in."""
 
     group_B: np.ndarray
@@ -76,13 +83,22 @@ class _Questions:
     seen_S: np.ndarray
     row_T: np.ndarray
     item_T: np.ndarray
+    kind_T: np.ndarray
     reward_T: np.ndarray
     position_T: np.ndarray
 
 
+class Onlooker(Protocol):
+    """Who is shown the batches of a replay as they go by."""
+
+    def take(self, asked: Questions, batch: HistoryBatch) -> None:
+        """A batch of groups, of which at least one has a target."""
+        ...
+
+
 def _questions(
     training_set: TrainingSet, part: Groups, group_B: np.ndarray, places: np.ndarray
-) -> tuple[_Questions, tuple[int, int]]:
+) -> tuple[Questions, tuple[int, int]]:
     """The questions of a batch, and how many events were left out: as repeats, as no sign of use.
 
     Whether an item was seen is decided by the training set's own catalogue, so that every recommender is asked
@@ -90,7 +106,7 @@ def _questions(
     """
     found = targets(training_set, part)
     item_T = training_set.items[found.event_T]
-    questions = _Questions(
+    questions = Questions(
         group_B=group_B,
         user_B=training_set.user_ids[part.users],
         moment_B=part.moments,
@@ -98,6 +114,7 @@ def _questions(
         seen_S=places[found.seen.values],
         row_T=found.row_T,
         item_T=places[item_T],
+        kind_T=training_set.kinds[found.event_T],
         reward_T=training_set.rewards[found.event_T],
         position_T=training_set.positions[found.event_T],
     )
@@ -115,7 +132,7 @@ class _Gathered:
         self.unknown = 0
         self.seconds = 0.0
 
-    def take(self, asked: _Questions, batch: HistoryBatch) -> None:
+    def take(self, asked: Questions, batch: HistoryBatch) -> None:
         """Score the batch and keep what became of its targets."""
         began = perf_counter()
         scores_BN = self.recommender.scores(batch)
@@ -133,7 +150,7 @@ class _Gathered:
         self.events.append(pd.DataFrame(rows))
         self._take_groups(asked, masked_BN)
 
-    def _take_groups(self, asked: _Questions, masked_BN: np.ndarray) -> None:
+    def _take_groups(self, asked: Questions, masked_BN: np.ndarray) -> None:
         """The counts of each group that has a target, and its ten best."""
         with_target = np.unique(asked.row_T)
         lists_BK = np.full((len(masked_BN), CUT), -1, np.int32)

@@ -7,7 +7,7 @@ a bundle says of a hold-out does not change.
 import os
 from collections.abc import Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,12 +15,14 @@ from models.baselines import Popularity
 from models.bundle import Bundle
 from models.catalogue import Catalogue
 from models.contract import Recommender
+from models.evaluation.calibration import Foretelling
 from models.evaluation.latency import one_thread
 from models.evaluation.metrics import Evaluation
-from models.evaluation.remembered import remembering
+from models.evaluation.remembered import RememberedHybrid, remembering
 from models.evaluation.replay import replay_together
 from models.learning.dataset import TrainingSet
 from models.learning.panel import is_panel
+from models.network.config import Recipe
 
 EARLIER = 5_000
 """So many of the panel's events before the hold-out say whether something was forgotten: the latest ones."""
@@ -29,11 +31,28 @@ Exam = tuple[str, str, int, int]
 """Who was asked (a bundle's digest, or how popularity was counted), on whose events (the window's digest, and whether
 the panel's alone), and which: positions in (after, upto]. Training sets of one digest are taken to be equal."""
 
+
 Replayed = MutableMapping[Exam, Evaluation]
 """Replays by exam, of bundles other than a challenger."""
 
-Asked = tuple[tuple[Recommender, ...], Catalogue]
-"""Recommenders over one catalogue."""
+
+@dataclass(frozen=True)
+class Asked:
+    """Recommenders over one catalogue, asked together.
+
+    ``whole`` is the one among them whose chances are wanted, ``floor`` the ``reward_floor`` that it learned with.
+    """
+
+    recommenders: tuple[Recommender, ...]
+    catalogue: Catalogue
+    whole: RememberedHybrid | None = None
+    floor: float = Recipe.reward_floor
+
+    @staticmethod
+    def of(bundle: Bundle, *others: Recommender, whole: RememberedHybrid) -> "Asked":
+        """A bundle's hybrid, its chances, and other recommenders over its catalogue."""
+        floor = float(bundle.config["recipe"].get("reward_floor", Recipe.reward_floor))
+        return Asked((whole, *others), bundle.catalogue, whole, floor)
 
 
 @dataclass(frozen=True)
@@ -49,9 +68,15 @@ class Stretch:
         """The name of one's exam on these events."""
         return who, self.whose, self.after, self.upto
 
-    def replay(self, recommenders: tuple[Recommender, ...], catalogue: Catalogue) -> list[Evaluation]:
-        """What became of each of them."""
-        return replay_together(recommenders, self.training_set, self.after, self.upto, catalogue=catalogue)
+    def replay(self, asked: Asked) -> list[Evaluation]:
+        """What became of each recommender; the chances stand with the first."""
+        positions = self.training_set.positions
+        events = int(((positions > self.after) & (positions <= self.upto)).sum())
+        onlooker = None if asked.whole is None else Foretelling(asked.whole, asked.floor, events)
+        first, *others = replay_together(
+            asked.recommenders, self.training_set, self.after, self.upto, catalogue=asked.catalogue, onlooker=onlooker
+        )
+        return [first if onlooker is None else replace(first, chances=onlooker.chances()), *others]
 
 
 def replays(
@@ -59,17 +84,18 @@ def replays(
 ) -> dict[str, Evaluation]:
     """Everybody on the same events: the bundles, fresh popularity, and each part of the challenger alone.
 
-    Whoever but the challenger stands in ``replayed`` is taken from there, whoever does not is put there.
+    Bundles are asked for their chances too. Whoever but the challenger stands in ``replayed`` is taken from there,
+    whoever does not is put there.
     """
     challenger, popularity = bundles["challenger"], _fresh_popularity(bundles["challenger"], training_set, after)
     counted = f"{popularity.name} {popularity.half_life_days:g} days"
     hybrid, parts = remembering(challenger.hybrid)
-    asked: dict[str, Asked] = {
-        challenger.digest: ((hybrid, *parts), challenger.catalogue),  # the longest first
-        counted: ((popularity,), training_set.catalogue),
+    asked = {
+        challenger.digest: Asked.of(challenger, *parts, whole=hybrid),  # the longest first
+        counted: Asked((popularity,), training_set.catalogue),
     }
     for bundle in bundles.values():
-        asked.setdefault(bundle.digest, ((bundle.hybrid,), bundle.catalogue))
+        asked.setdefault(bundle.digest, Asked.of(bundle, whole=RememberedHybrid(bundle.hybrid)))
     stretch = Stretch(training_set, after, upto, str(training_set.window["digest"]))
     found = _side_by_side(asked, stretch, challenger.digest, replayed)
     named = {name: found[bundle.digest][0] for name, bundle in bundles.items()}
@@ -93,7 +119,7 @@ def earlier(
     known = np.sort(panel.positions[panel.positions <= upto])
     first = int(known[-min(EARLIER, len(known))]) if len(known) else upto + 1
     stretch = Stretch(panel, first - 1, upto, f"{training_set.window['digest']}, the panel")
-    asked: dict[str, Asked] = {one.digest: ((one.hybrid,), one.catalogue) for one in two.values()}
+    asked = {one.digest: Asked((one.hybrid,), one.catalogue) for one in two.values()}
     found = _side_by_side(asked, stretch, two["challenger"].digest, replayed)
     return {name: found[one.digest][0] for name, one in two.items()}
 
@@ -108,7 +134,7 @@ def _side_by_side(
     kept: Replayed = {} if replayed is None else replayed
     with one_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
         running = {
-            who: pool.submit(stretch.replay, *one)
+            who: pool.submit(stretch.replay, one)
             for who, one in asked.items()
             if who == newcomer or stretch.exam(who) not in kept
         }

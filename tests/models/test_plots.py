@@ -62,6 +62,14 @@ def test_hits_over_the_hold_out_show_a_line_for_each() -> None:
     assert share_of(plots.LINES["champion"], png) == 0
 
 
+def test_calibration_shows_a_line_for_each_who_gave_chances() -> None:
+    found = {"error_ten": 0.04, "reliability": [{"chance": 0.1, "share": 0.2}, {"chance": 0.5, "share": 0.3}]}
+    both = plots.reliability({"challenger": found, "champion": {**found, "reliability": found["reliability"][:1]}})
+    assert share_of(plots.LINES["challenger"], both) > 0
+    assert share_of(plots.LINES["champion"], both) > 0
+    assert share_of(plots.LINES["champion"], plots.reliability({"challenger": found})) == 0
+
+
 def test_pyplot_is_not_loaded() -> None:
     code = (
         "import sys; from models import plots; plots.learning_curve([{'loss': 1.0}]);"
