@@ -10,7 +10,7 @@ from flows import rooms
 from flows.making import flow, step
 from flows.refresh import refresh
 from flows.showing import progress
-from flows.train import build_training_set, register_challenger
+from flows.train import build_training_set, reactions_beside, register_challenger
 
 BEHAVIOUR = ("interaction", "feedback")
 
@@ -51,10 +51,8 @@ def learn_on(champion: Path, folder: Path, seed: int, hold_back: float) -> Path:
     """Fine-tune every part of the champion and save the bundle."""
     from models import workshop
 
-    bundles = Settings().bundles_folder
-    return workshop.finetune_bundle(
-        champion, folder, bundles, seed, hold_back, progress("finetune-progress", "Epochs of the network")
-    )
+    bundles, told = Settings().bundles_folder, progress("finetune-progress", "Epochs of the network")
+    return workshop.finetune_bundle(champion, folder, bundles, seed, hold_back, told, reactions_beside(folder))
 
 
 @flow(name="finetune")

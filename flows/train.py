@@ -1,5 +1,7 @@
 """A model from nothing: training set, training, registration as challenger."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,8 +35,16 @@ def fit(folder: Path, recipe: str, seed: int, exploration: dict[str, Any]) -> Pa
     from models import workshop
     from models.ranking.policies import Exploration
 
-    told = progress("training-progress", "Epochs of the network")
-    return workshop.train_bundle(folder, Settings().bundles_folder, recipe, seed, told, Exploration(**exploration))
+    told, chosen = progress("training-progress", "Epochs of the network"), Exploration(**exploration)
+    bundles = Settings().bundles_folder
+    return workshop.train_bundle(folder, bundles, recipe, seed, told, chosen, reactions_beside(folder))
+
+
+def reactions_beside(folder: Path) -> Callable[[int], Path]:
+    """Writes into a training set's folder, up to a position, what policies learn from that learn from reactions."""
+    from features import source_reactions
+
+    return partial(source_reactions.build, rooms.lake(Settings()), folder)
 
 
 @step

@@ -21,6 +21,7 @@ from models.evaluation.origins import rolling_origins, spread
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
 from models.learning.finetuning import finetune
+from models.learning.source_weights import taught
 from models.learning.training import OnEpoch, Trained, train
 from models.learning.windows import share_out
 from models.network.config import RECIPES, Recipe
@@ -30,6 +31,9 @@ from models.registry import Registry
 
 OnProgress = Callable[[float], None]
 """Is told how much is done, from 0 to 1."""
+
+Gather = Callable[[int], Path]
+"""Writes what is known of reactions to slates at positions up to the one given (``models.learning.source_weights``)."""
 
 PLAIN = Exploration()
 
@@ -41,11 +45,13 @@ def train_bundle(
     seed: int,
     on_progress: OnProgress | None = None,
     exploration: Exploration = PLAIN,
+    gather: Gather | None = None,
 ) -> Path:
     """Train by a named recipe on a training set's folder; returns the bundle's folder under ``bundles``.
 
     The last events are left to the gates (see ``models.learning.windows``). ``on_progress`` is told the share of the
-    epochs that is done. Raises ConfigError for an unknown recipe.
+    epochs that is done. A policy that learns from reactions is given what ``gather`` says of them, up to where the
+    hold-out begins. Raises ConfigError for an unknown recipe.
     """
     if recipe not in RECIPES:
         raise ConfigError(f"there is no recipe {recipe!r}: choose one of {', '.join(RECIPES)}")
@@ -58,16 +64,25 @@ def train_bundle(
         return train(training_set, chosen, windows.train_upto, windows.validate_upto, seed, told)
 
     named = ("train", recipe, seed, windows, training_set.window["digest"], exploration)
-    return _made(bundles, named, training_set, make, lambda hybrid: exploration.of(tuple(hybrid.source_weights)))
+    reactions = gather(windows.validate_upto) if gather and exploration.learns else None
+    return _made(
+        bundles, named, training_set, make, lambda hybrid: exploration.of(tuple(hybrid.source_weights)), reactions
+    )
 
 
 def finetune_bundle(
-    champion: Path, folder: Path, bundles: Path, seed: int, hold_back: float, on_progress: OnProgress | None = None
+    champion: Path,
+    folder: Path,
+    bundles: Path,
+    seed: int,
+    hold_back: float,
+    on_progress: OnProgress | None = None,
+    gather: Gather | None = None,
 ) -> Path:
     """Fine-tune the champion's bundle on the events that came after it; returns the new bundle's folder.
 
     It draws by the champion's policy. The last ``hold_back`` share of those events is left to the gates;
-    ``on_progress`` as in ``train_bundle``. Raises DataContractError when there are none.
+    ``on_progress`` and ``gather`` as in ``train_bundle``. Raises DataContractError when there are none.
     """
     training_set, bundle = TrainingSet.load(folder), Bundle.load(champion)
     later = np.sort(training_set.positions[training_set.positions > bundle.holdout_after])
@@ -83,7 +98,8 @@ def finetune_bundle(
         return finetune(bundle, training_set, recipe, upto, seed, _by_epoch(on_progress, recipe.finetune_epochs))
 
     named = ("finetune", bundle.digest, seed, upto, training_set.window["digest"])
-    return _made(bundles, named, training_set, make, lambda hybrid: bundle.policy, parent=bundle.digest)
+    reactions = gather(upto) if gather and bundle.policy.features else None
+    return _made(bundles, named, training_set, make, lambda hybrid: bundle.policy, reactions, bundle.digest)
 
 
 def _by_epoch(on_progress: OnProgress | None, epochs: int) -> OnEpoch | None:
@@ -99,11 +115,16 @@ def _made(
     training_set: TrainingSet,
     make: Callable[[], Trained],
     draw_by: Callable[[Hybrid], Policy],
+    reactions: Path | None,
     parent: str | None = None,
 ) -> Path:
-    """The bundle of that name, with its training report beside it; made unless it is there already."""
+    """The bundle of that name, with its training report beside it; made unless it is there already.
+
+    Its policy is that of ``draw_by``, having learned from the ``reactions``.
+    """
     commit = git_commit()
-    digest = sha256(repr((*named, commit)).encode()).hexdigest()[:16]
+    learned = reactions and sha256(reactions.read_bytes()).hexdigest()
+    digest = sha256(repr((*named, learned, commit)).encode()).hexdigest()[:16]
     folder = bundles / "made" / f"{named[0]}-{digest}"
     report = report_file(folder)
     if folder.exists() and report.exists():
@@ -123,7 +144,8 @@ def _made(
     )
     golden = golden_batch(training_set, trained.trained_upto, trained.catalogue)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    save_bundle(folder, trained.hybrid, trained.catalogue, draw_by(trained.hybrid), provenance, golden)
+    policy = taught(draw_by(trained.hybrid), trained.hybrid.source_weights, reactions)
+    save_bundle(folder, trained.hybrid, trained.catalogue, policy, provenance, golden)
     report.write_text(json.dumps(trained.report, indent=1))
     return folder
 

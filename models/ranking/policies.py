@@ -76,6 +76,11 @@ class Exploration:
         """Whether it has limits."""
         return self.budget is not None or self.least_quality > 0
 
+    @property
+    def learns(self) -> bool:
+        """Whether reactions to what it showed change what it draws."""
+        return bool(self.of(("any",)).features)
+
     def of(self, sources: Sequence[str]) -> Policy:
         """The policy, of a model of these sources (as ``models.hybrid`` names them)."""
         policy = NEW[self.policy](sources)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from models import model_card, workshop
@@ -66,6 +67,38 @@ def test_a_model_draws_by_the_policy_that_was_chosen_and_so_does_what_is_tuned_f
     assert workshop.train_bundle(data, bundles, "quick", seed=1) != folder, "another policy is another bundle"
     tuned = Bundle.load(workshop.finetune_bundle(folder, data, bundles, seed=1, hold_back=0.3))
     assert tuned.policy == bundle.policy
+
+
+def test_a_policy_that_learns_is_given_reactions_up_to_the_hold_out(
+    tastes: TrainingSet, data: Path, tmp_path: Path
+) -> None:
+    bundles, asked = tmp_path / "bundles", []
+
+    def gather(upto: int) -> Path:
+        """Slates of five in which what the network praises is liked, and what popularity praises is not."""
+        asked.append(upto)
+        random = np.random.default_rng(len(asked))
+        features_RF = random.uniform(-1.0, 1.0, (2_000, len(sources)))
+        worth_R = features_RF[:, 0] - 0.5 * features_RF[:, -1] + random.normal(0.0, 0.3, 2_000)
+        frame = pd.DataFrame({"slate_id": np.repeat(np.arange(400), 5).astype(str), "rank": np.tile(range(1, 6), 400)})
+        users = np.repeat([f"u{number % 50}" for number in range(400)], 5)
+        frame = frame.assign(user_id=users, event_timestamp=0, reward=np.clip((worth_R + 1.5) / 3.0, 0.0, 1.0))
+        frame = frame.assign(sources=[list(sources)] * 2_000, features=features_RF.tolist())
+        frame.to_parquet(tmp_path / f"reactions-{len(asked)}.parquet")
+        return tmp_path / f"reactions-{len(asked)}.parquet"
+
+    plain = Bundle.load(workshop.train_bundle(data, bundles, "quick", seed=1, gather=gather))
+    sources = tuple(plain.hybrid.source_weights)
+    assert asked == [], "plackett-luce learns nothing"
+    chosen = Exploration("thompson", least_quality=0.5)
+    folder = workshop.train_bundle(data, bundles, "quick", seed=1, exploration=chosen, gather=gather)
+    learned, prior = Bundle.load(folder), chosen.of(sources)
+    assert learned.policy.inner.posterior.mean != prior.inner.posterior.mean
+    assert asked == [learned.holdout_after], "what the gates judge on taught nothing"
+    tuned = Bundle.load(workshop.finetune_bundle(folder, data, bundles, seed=1, hold_back=0.3, gather=gather))
+    assert asked == [learned.holdout_after, tuned.holdout_after]
+    assert tuned.policy.least_quality == 0.5
+    assert tuned.policy.inner.posterior not in (prior.inner.posterior, learned.policy.inner.posterior)
 
 
 def test_figures_at_earlier_moments_join_the_report_and_the_card(data: Path, tmp_path: Path) -> None:
