@@ -150,7 +150,10 @@ def _errors(sums_RS: np.ndarray) -> np.ndarray:
 
 
 def curves(replays: Mapping[str, Evaluation]) -> dict[str, Any]:
-    """By who foretold: the targets, both errors, and the reliability of the ten best, as JSON values."""
+    """By who foretold: the targets, both errors, and the reliability of the ten best, as JSON values.
+
+    Left out is who gave chances that are no numbers.
+    """
     return {
         who: {
             "targets": int((one.weights_E > 0).sum()),
@@ -159,5 +162,5 @@ def curves(replays: Mapping[str, Evaluation]) -> dict[str, Any]:
             "reliability": reliability(one.ten_E, one.in_ten_E, one.weights_E),
         }
         for who in FORETOLD
-        if who in replays and (one := replays[who].chances) is not None
+        if who in replays and (one := replays[who].chances) is not None and np.isfinite(one.ten_E).all()
     }
