@@ -19,6 +19,7 @@ class Bench(StrEnum):
     replay = "replay"
     serving = "serving"
     offpolicy = "offpolicy"
+    gates = "gates"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -34,7 +35,7 @@ def bench(
         typer.Option(
             help="One part: reaction, kills, volume, soak of platform; cost, against_mlflow, effect, durable, growth, "
             "processes, memory of serving; movielens_1m, movielens_demo, pace of replay; coverage, obp, open_bandit of "
-            "offpolicy."
+            "offpolicy; gates_known, gates_unseen of gates."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds draw equal events.")] = 0,

@@ -1,0 +1,132 @@
+"""Challengers sit an exam: each is made, held against the gates, and shown to an audit that no gate sees."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+
+from infra.bench.exam.planted import Planted, good
+from infra.bench.exam.stretches import Era, Exam, opened
+from models.bundle import Bundle
+from models.evaluation.bootstrap import Interval, paired
+from models.evaluation.gates import refused_by
+from models.evaluation.judging import judge
+from models.evaluation.metrics import Evaluation
+from models.evaluation.replay import replay
+from models.learning.dataset import TrainingSet
+from models.network.config import Recipe
+
+AUDITED = "ndcg@10"
+
+World = Callable[[], TrainingSet]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a challenger.
+
+    ``by`` are the gates that refused it, ``audit`` its relative change of NDCG@10 against the champion on the audit
+    set: over all targets, and over those with reward above 0.5.
+    """
+
+    name: str
+    accepted: bool
+    by: tuple[str, ...]
+    audit: Interval
+    audit_liked: Interval
+    by_construction: bool = False
+
+    @property
+    def is_harmful(self) -> bool:
+        """Whether the audit shows that it does harm: a whole interval lies below zero."""
+        return self.audit.high < 0 or self.audit_liked.high < 0
+
+
+@dataclass(frozen=True)
+class Room:
+    """Where an exam is sat: how its stream is had, its recipe, its era, the folder of its bundles."""
+
+    world: World
+    recipe: Recipe
+    era: Era
+    folder: Path
+
+
+def good_ones(room: Room, count: int, seed: int) -> list[Result]:
+    """Honest fine-tunes, judged."""
+    return _side_by_side(room, None, [seed + place for place in range(count)])
+
+
+def bad_ones(room: Room, module: str) -> list[Result]:
+    """The faults of a module (its ``FAULTS``), judged."""
+    return _side_by_side(room, module, range(len(import_module(module).FAULTS)))
+
+
+def _side_by_side(room: Room, module: str | None, places: Sequence[int]) -> list[Result]:
+    """A process for each core: training and judging are both of one thread here."""
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(os.cpu_count(), context, initializer=_enter, initargs=(room,)) as pool:
+        return list(pool.map(_sit, [module] * len(places), places))
+
+
+_exam: list[Exam] = []
+"""The exam of this process."""
+
+_replayed: dict[tuple[str, str, int, int], Evaluation] = {}
+"""What the champions answered here, so that they are asked once a process."""
+
+
+def _enter(room: Room) -> None:
+    _exam.append(opened(room.world(), room.recipe, room.era, room.folder))
+
+
+def _sit(module: str | None, place: int) -> Result:
+    exam = _exam[0]
+    planted = Planted(f"fine-tune {place}", good) if module is None else import_module(module).FAULTS[place]
+    return examined(exam, planted, place)
+
+
+def examined(exam: Exam, planted: Planted, seed: int) -> Result:
+    """One challenger, made and judged."""
+    folder = planted.make(exam, exam.folder / planted.name.replace(" ", "_").replace(":", ""), seed)
+    champions = exam.champions
+    judgement = judge(
+        folder,
+        champions["champion"],
+        champions["anchor"],
+        exam.stream,
+        exam.learned,
+        exam.judged,
+        elder_folder=champions["elder"],
+        replayed=_replayed,
+    )
+    refusing = tuple(gate.name for gate in refused_by(judgement.gates, accept_undecided=False))
+    audit, liked = _audit(exam, folder)
+    return Result(planted.name, judgement.accepted, refusing, audit, liked, planted.by_construction)
+
+
+def _audit(exam: Exam, folder: Path) -> tuple[Interval, Interval]:
+    """The change against the champion after the hold-out, over all and over liked targets."""
+    found = _audited(exam, folder)
+    key = ("audit of the champion", str(exam.folder), exam.judged, exam.audited)
+    if key not in _replayed:
+        _replayed[key] = _audited(exam, exam.champions["champion"])
+    changes = [paired(found, _replayed[key], AUDITED, part).relative for part in ("all", "positive")]
+    return changes[0], changes[1]
+
+
+def _audited(exam: Exam, folder: Path) -> Evaluation:
+    bundle = Bundle.load(folder)
+    return replay(bundle.hybrid, exam.stream, exam.judged, exam.audited, catalogue=bundle.catalogue)
+
+
+def middle(interval: Interval) -> str:
+    """An interval in per cent, for a note."""
+    if not np.isfinite(interval.value):
+        return "nothing to compare"
+    return f"{interval.value:+.1%} ({interval.low:+.1%} to {interval.high:+.1%})"
