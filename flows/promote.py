@@ -96,7 +96,22 @@ def fetch_contenders(table: Promotions, version: str) -> dict[str, Path | None]:
 
 
 @step
-def judge(contenders: dict[str, Any], folder: Path, accept_undecided: bool) -> "Judgement":
+def gather_slates(champion: Promotion | None, challenger: Path, upto: int | None) -> Path | None:
+    """What the champion showed after the challenger's training, once reactions are in; None without a champion."""
+    from features import logged_slates
+    from models.bundle import Bundle
+
+    if champion is None:
+        return None
+    settings = Settings()
+    lake, after = rooms.lake(settings), Bundle.load(challenger).holdout_after
+    last = lake.watermark() if upto is None else upto
+    folder = settings.training_folder / f"slates-{champion.version}-{after}-{last}"
+    return logged_slates.build(lake, folder, champion.version, after, last).folder
+
+
+@step
+def judge(contenders: dict[str, Any], folder: Path, accept_undecided: bool, slates: Path | None) -> "Judgement":
     """Measure the contenders on what came after the challenger's training, and hold them against the gates."""
     from models.evaluation import judging
 
@@ -107,6 +122,7 @@ def judge(contenders: dict[str, Any], folder: Path, accept_undecided: bool) -> "
         folder,
         accept_undecided,
         elder=contenders["elder"],
+        slates=slates,
     )
 
 
@@ -146,7 +162,8 @@ def promote(version: str | None = None, upto: int | None = None, accept_undecide
         if chosen is None:
             return {"version": None, "promoted": False, "accepted": False, "corrected": corrected, "skipped": why}
         contenders = fetch_contenders(table, chosen)
-        judgement = judge(contenders, build_training_set(upto), accept_undecided)
+        slates = gather_slates(table.champion(settings.endpoint), contenders["challenger"], upto)
+        judgement = judge(contenders, build_training_set(upto), accept_undecided, slates)
         record(chosen, judgement, circumstances(table, accept_undecided))
         if judgement.accepted:
             promoted = append(table, lease, chosen, contenders["challenger"], judgement)

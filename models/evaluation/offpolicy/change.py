@@ -3,19 +3,22 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from models.bundle import Bundle
 from models.evaluation.bootstrap import REPLICATES, Interval
 from models.evaluation.offpolicy.diagnosis import distant
 from models.evaluation.offpolicy.logs import SlateLog
-from models.evaluation.offpolicy.replayed import Replayed
+from models.evaluation.offpolicy.replayed import Replayed, replayed
 from models.evaluation.offpolicy.replicates import bootstrap
 from models.evaluation.offpolicy.slates import rips
 from models.evaluation.offpolicy.terms import effective, mean
 from models.evaluation.offpolicy.verdict import OffPolicyLimits, judge
 from models.figures import short
+from models.learning.dataset import TrainingSet
 
 RESTATED_SHARE = 0.99
 """The least share of the slates whose logged propensities the champion's policy gives again."""
@@ -72,44 +75,51 @@ class ValueChange:
         ]
 
 
+def change_of(bundles: Mapping[str, Bundle], folder: Path, training_set: TrainingSet, after: int) -> ValueChange | None:
+    """The challenger's change on the champion's slates of a folder, after a position; None without a champion."""
+    if "champion" not in bundles:
+        return None
+    return value_change(replayed(folder, training_set, bundles["challenger"], bundles["champion"], after))
+
+
 def value_change(
-    replayed: Replayed, limits: OffPolicyLimits | None = None, replicates: int = REPLICATES, seed: int = 0
+    found: Replayed, limits: OffPolicyLimits | None = None, replicates: int = REPLICATES, seed: int = 0
 ) -> ValueChange:
     """The change by RIPS, over as many positions from the top as the slates are enough for, at least the first.
 
     How many that are follows from the weights alone, so no outcome chooses it; people look from the top.
     """
-    log, limits = replayed.log, limits or OffPolicyLimits()
+    log, limits = found.log, limits or OffPolicyLimits()
     if log is None:
-        return _nothing(replayed)
+        return _nothing(found)
     log = log.top(max(_reliable(log, limits), 1))
     answer = judge(log, limits, replicates=replicates, seed=seed)
     verdict, diagnosis = answer.verdicts["rips"], answer.diagnosis
-    is_restated = replayed.restated >= RESTATED_SHARE * len(log)
-    unlike = f"the champion's policy gives the propensities of {replayed.restated} of {len(log)} slates again"
+    is_restated = found.restated >= RESTATED_SHARE * len(log)
+    unlike = f"the champion's policy gives the propensities of {found.restated} of {len(log)} slates again"
     shown = mean(np.nan_to_num(log.rewards_SK).sum(axis=1))
-    found = bootstrap({"challenger": rips(log), "shown": shown}, log.users_S, replicates, seed)
+    drawn = bootstrap({"challenger": rips(log), "shown": shown}, log.users_S, replicates, seed)
     return ValueChange(
         slates=len(log),
         users=diagnosis.users,
         top=log.rewards_SK.shape[1],
         effective=diagnosis.effective,
         challenger=verdict.interval,
-        shown=found.interval("shown"),
-        change=found.difference("challenger", "shown"),
+        shown=drawn.interval("shown"),
+        change=drawn.difference("challenger", "shown"),
         reasons=(*verdict.reasons, *(() if is_restated else (unlike,))),
         needed=verdict.rows_needed if is_restated else None,
-        left_out=replayed.left_out,
-        alike=replayed.alike,
-        restated=replayed.restated,
+        left_out=found.left_out,
+        alike=found.alike,
+        restated=found.restated,
     )
 
 
-def _nothing(replayed: Replayed) -> ValueChange:
+def _nothing(found: Replayed) -> ValueChange:
     """Of no slate."""
     unknown = Interval(math.nan, -math.inf, math.inf)
     reasons = ("there is no slate to judge by",)
-    return ValueChange(0, 0, 0, 0.0, unknown, unknown, unknown, reasons, None, replayed.left_out, 0, 0)
+    return ValueChange(0, 0, 0, 0.0, unknown, unknown, unknown, reasons, None, found.left_out, 0, 0)
 
 
 def _reliable(log: SlateLog, limits: OffPolicyLimits) -> int:
