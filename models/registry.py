@@ -29,7 +29,7 @@ from models.code_version import git_commit
 from models.evaluation.rolling import Rolling
 from models.retention import Aged, expired
 from models.sealed_folder import MANIFEST, digest_of, open_sealed
-from models.tracking import ARTIFACT, CARD, EXPERIMENT, NOTE, Runs, verdicts
+from models.tracking import ARTIFACT, BENCHES, CARD, EXPERIMENT, NOTE, Runs, verdicts
 
 MODEL = "attune-recommender"
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
@@ -147,6 +147,15 @@ class Registry:
             page = version_page.render(self.runs.card(run_id), run_id, self.runs.pictures(run_id), found)
             self.client.update_model_version(MODEL, version, page)
             self.runs.tag(run_id, {NOTE: page})
+
+    def record_bench(self, found: Mapping[str, Any], pictures: Sequence[Path]) -> str:
+        """A benchmark's record and pictures as a run of its own; returns the run's id."""
+        with self._wrapped(f"record the benchmark {found['bench']}"):
+            source = {"mlflow.source.name": found["command"], "mlflow.source.git.commit": found["commit"]}
+            run_id = str(self.runs.begin(found["bench"], source, BENCHES).info.run_id)
+            self.runs.log_bench(run_id, found, pictures)
+            self.client.set_terminated(run_id)
+        return run_id
 
     def tag(self, version: str, name: str, text: str) -> None:
         """Write a tag on a version."""

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from models.bundle import Bundle
 from models.evaluation.rolling import Rolling
 from models.figures import flat, for_json
 
-EXPERIMENT = "attune"
+EXPERIMENT, BENCHES = "attune", "attune-bench"
 ARTIFACT, CARD = "model", "model_card.md"
 NOTE = "mlflow.note.content"
 """The tag that MLflow's pages show as a run's description."""
@@ -35,14 +35,17 @@ window is the run's data set, the lineage its tags, and how a part was built say
 
 
 class Runs:
-    """The runs of the experiment ``attune``, one a version. What MLflow raises goes through."""
+    """The runs of the experiment ``attune``, one a version, and of ``attune-bench``, one a benchmark.
+
+    What MLflow raises goes through.
+    """
 
     def __init__(self, client: MlflowClient, clock: Clock) -> None:
         self.client, self.clock = client, clock
 
-    def begin(self, name: str, tags: Mapping[str, str]) -> Run:
+    def begin(self, name: str, tags: Mapping[str, str], experiment: str = EXPERIMENT) -> Run:
         """A new run of that name; the experiment is made with the first."""
-        return self.client.create_run(self._experiment(), run_name=name, tags=dict(tags))
+        return self.client.create_run(self._experiment(experiment), run_name=name, tags=dict(tags))
 
     def remove(self, run_id: str) -> None:
         """Take a run out of sight and its artifacts off the server; one that is gone already is no error."""
@@ -88,6 +91,13 @@ class Runs:
         measured = {f"gate/{gate['name']}": gate["measured"] for gate in found["gates"]}
         self.log_metrics(run_id, {**flat({"holdout": found["metrics"]}), **flat(measured)})
         self.tag(run_id, verdicts(found))
+
+    def log_bench(self, run_id: str, found: Mapping[str, Any], pictures: Sequence[Path]) -> None:
+        """A benchmark's record (``infra.bench.record``) as JSON, its figures as metrics, its pictures as they are."""
+        self.client.log_text(run_id, json.dumps(found, indent=1), "record.json")
+        self.log_metrics(run_id, flat({one["name"]: one["value"] for one in found["figures"]}))
+        for picture in pictures:
+            self.client.log_artifact(run_id, str(picture))
 
     def log_picture(self, run_id: str, name: str, png: bytes) -> None:
         """A PNG as ``<name>.png``: MLflow shows those of two runs side by side, but none that lies in a folder."""
@@ -137,14 +147,14 @@ class Runs:
             )
             self.client.log_artifacts(run_id, f"{draft}/{ARTIFACT}", ARTIFACT)
 
-    def _experiment(self) -> str:
-        found = self.client.get_experiment_by_name(EXPERIMENT)
+    def _experiment(self, name: str) -> str:
+        found = self.client.get_experiment_by_name(name)
         if found is not None:
             return found.experiment_id
         try:
-            return self.client.create_experiment(EXPERIMENT)
+            return self.client.create_experiment(name)
         except MlflowException:  # somebody made it in between
-            found = self.client.get_experiment_by_name(EXPERIMENT)
+            found = self.client.get_experiment_by_name(name)
             if found is None:
                 raise
             return found.experiment_id

@@ -3,6 +3,7 @@
 import importlib
 import shlex
 import sys
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -39,6 +40,9 @@ def bench(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds draw equal events.")] = 0,
+    mlflow: Annotated[
+        bool, typer.Option("--mlflow", help="Also log the record and its pictures as a run in MLflow.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure on a scratch installation of its own and write figures with their limits. Minutes to an hour.
@@ -51,10 +55,15 @@ def bench(
     from infra.commands.output import print_json, table
     from infra.commands.running import ending
 
+    started = time.time()
     with ending():
         figures = importlib.import_module(f"infra.bench.{name}").measure(seed, only)
     command = shlex.join(["attune", *sys.argv[1:]])
     found = write(out, name, command, seed, figures)
+    if mlflow:
+        from infra.commands.publishing import publish
+
+        publish(found, started, quiet=as_json)
     if as_json:
         print_json(found)
         return

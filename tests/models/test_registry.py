@@ -299,3 +299,16 @@ def test_a_removal_that_was_cut_short_is_done_by_the_next(registry, client, bund
     later = Registry(mlflow_url, clock=lambda: system_clock() + 31 * DAY)
     assert version in later.retire(set(), 30, 1)
     assert version not in [row["version"] for row in registry.versions()]
+
+
+def test_a_benchmark_is_a_run_of_its_own_with_its_pictures(registry: Registry, client, tmp_path: Path) -> None:
+    picture = tmp_path / "replay-demo.png"
+    picture.write_bytes(b"\x89PNG")
+    figures = [{"name": "demo, live over frozen, times HR@10", "value": 7.3, "limit": 2.0, "holds": True, "note": ""}]
+    found = {"bench": "replay", "command": "attune bench replay --mlflow", "commit": "0" * 40, "figures": figures}
+    run = client.get_run(registry.record_bench(found, [picture]))
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics == {"demo_ live over frozen_ times HR_at_10": 7.3}
+    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"record.json", "replay-demo.png"}
+    assert json.loads(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/record.json")) == found
+    assert client.get_experiment(run.info.experiment_id).name == "attune-bench"
