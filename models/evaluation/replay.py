@@ -47,14 +47,18 @@ def replay_together(
     batch: int = 256,
     catalogue: Catalogue | None = None,
     onlooker: "Onlooker | None" = None,
+    each: int | None = None,
 ) -> list[Evaluation]:
     """``replay`` of several recommenders over one catalogue; each is asked the very same batch after the other.
 
-    ``onlooker`` is shown each batch once all of them were asked.
+    ``onlooker`` is shown each batch once all of them were asked. With ``each`` only so many groups of each user are
+    asked, the latest ones.
     """
     catalogue = catalogue or training_set.catalogue
     places = catalogue.places(training_set.catalogue.item_ids)
     asked = groups(training_set, after, upto)
+    if each is not None:
+        asked = _latest(asked, each)
     starts, ends = training_set.known_before(asked.users, asked.moments)
     by_length = np.argsort(ends - starts, kind="stable")  # rows of one batch are padded to its longest history
     gathered = [_Gathered(recommender, catalogue) for recommender in recommenders]
@@ -70,6 +74,13 @@ def replay_together(
             if onlooker is not None:
                 onlooker.take(questions, histories_B)
     return [one.evaluation(*left_out.tolist()) for one in gathered]
+
+
+def _latest(asked: Groups, each: int) -> Groups:
+    """So many groups of each user, the latest ones, in the order of time."""
+    by_user = np.argsort(asked.users, kind="stable")
+    ends = np.searchsorted(asked.users[by_user], asked.users[by_user], side="right")
+    return asked.select(np.sort(by_user[np.arange(len(asked)) >= ends - each]))
 
 
 @dataclass(frozen=True)

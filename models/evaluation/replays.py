@@ -25,7 +25,8 @@ from models.learning.panel import is_panel
 from models.network.config import Recipe
 
 EARLIER = 5_000
-"""So many of the panel's events before the hold-out say whether something was forgotten: the latest ones."""
+"""About so many moments of the panel before the hold-out say whether something was forgotten: as many of each user, the
+latest ones. A user's mean counts once, so that more users tell more than more moments."""
 
 Exam = tuple[str, str, int, int]
 """Who was asked (a bundle's digest, or how popularity was counted), on whose events (the window's digest, and whether
@@ -57,12 +58,16 @@ class Asked:
 
 @dataclass(frozen=True)
 class Stretch:
-    """The events that everybody is asked: of ``training_set`` those at positions in (after, upto]."""
+    """The events that everybody is asked: of ``training_set`` those at positions in (after, upto].
+
+    Where ``each`` is given, only so many groups of each user, the latest ones.
+    """
 
     training_set: TrainingSet
     after: int
     upto: int
     whose: str
+    each: int | None = None
 
     def exam(self, who: str) -> Exam:
         """The name of one's exam on these events."""
@@ -74,7 +79,13 @@ class Stretch:
         events = int(((positions > self.after) & (positions <= self.upto)).sum())
         onlooker = None if asked.whole is None else Foretelling(asked.whole, asked.floor, events)
         first, *others = replay_together(
-            asked.recommenders, self.training_set, self.after, self.upto, catalogue=asked.catalogue, onlooker=onlooker
+            asked.recommenders,
+            self.training_set,
+            self.after,
+            self.upto,
+            catalogue=asked.catalogue,
+            onlooker=onlooker,
+            each=self.each,
         )
         return [first if onlooker is None else replace(first, chances=onlooker.chances()), *others]
 
@@ -116,9 +127,9 @@ def earlier(
     two = {name: bundles[name] for name in ("challenger", "champion")}
     panel = training_set.select(is_panel(training_set.user_ids)[training_set.users])
     upto = min(after, two["champion"].trained_upto)
-    known = np.sort(panel.positions[panel.positions <= upto])
-    first = int(known[-min(EARLIER, len(known))]) if len(known) else upto + 1
-    stretch = Stretch(panel, first - 1, upto, f"{training_set.window['digest']}, the panel")
+    users = len(np.unique(panel.users[panel.positions <= upto]))
+    whose = f"{training_set.window['digest']}, the panel"
+    stretch = Stretch(panel, 0, upto, whose, each=max(EARLIER // max(users, 1), 1))
     asked = {one.digest: Asked((one.hybrid,), one.catalogue) for one in two.values()}
     found = _side_by_side(asked, stretch, two["challenger"].digest, replayed)
     return {name: found[one.digest][0] for name, one in two.items()}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from models.bundle import Bundle, Provenance, golden_batch, save_bundle
+from models.evaluation import replays
 from models.evaluation.gates import GateLimits
 from models.evaluation.judgement import Judgement
 from models.evaluation.judging import judge
@@ -110,6 +111,19 @@ def test_older_times_are_the_panels_and_end_where_the_champion_had_learned(eras,
     assert is_panel(events["user_id"].unique()).all()
     assert len(events) == 120 * EACH
     assert earlier({"challenger": bundle}, stream, learned) == {}
+
+
+def test_of_many_older_events_as_many_are_asked_of_each_the_latest(
+    eras, champion: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, known, learned = eras
+    bundle = Bundle.load(champion)
+    monkeypatch.setattr(replays, "EARLIER", 120 * 3 + 5)
+    events = earlier({"challenger": bundle, "champion": bundle}, stream, learned)["champion"].events
+    assert set(events.groupby("user_id").size()) == {3}
+    assert events["user_id"].nunique() == 120
+    all_of = stream.positions[(stream.user_ids[stream.users] == events["user_id"][0]) & (stream.positions <= known)]
+    assert events[events["user_id"] == events["user_id"][0]]["position"].tolist() == np.sort(all_of)[-3:].tolist()
 
 
 def test_few_of_the_panel_say_nothing(bundle_folder, planted) -> None:
