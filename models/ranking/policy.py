@@ -104,6 +104,10 @@ class Policy(Protocol):
         """What a budget is for."""
         return 1.0
 
+    def worth(self, lot: Lot) -> np.ndarray:
+        """What each candidate is worth as far as is known, float64 (C): the scores, with what the policy learned."""
+        return np.asarray(lot.scores_C, np.float64)
+
     def at_depth(self, depth: int) -> Self:
         """The same, drawing from so many candidates."""
         ...

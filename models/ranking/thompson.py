@@ -132,6 +132,10 @@ class Thompson(Policy):
         """The same, drawing from so many candidates."""
         return replace(self, depth=depth)
 
+    def worth(self, lot: Lot) -> np.ndarray:
+        """By the posterior's mean. Raises ValueError for features that are missing or not finite."""
+        return np.asarray(lot.scores_C + self._features(lot).astype(np.float64) @ self.posterior.mean, np.float64)
+
     def draw_many(self, lots: Sequence[Lot]) -> list[Drawn]:
         """See ``Policy``; ``notes`` hold the ``errors`` of the propensities, and the ``features`` of what is shown.
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -13,7 +14,9 @@ from attune.promotions import Promotion, Promotions
 from attune.settings import Settings
 from features.lake import Lake
 from features.verdicts import Verdict, Verdicts
-from flows import promote, rooms, validate
+from flows import promote, rooms, train, validate
+from models.network.config import RECIPES
+from models.ranking.policies import NEW
 from models.sealed_folder import MANIFEST
 
 
@@ -79,3 +82,9 @@ def test_promoting_the_champion_again_says_that_nothing_changed(
     assert standing is not None
     assert (standing.version, standing.previous) == ("2", "1")
     assert mirror.projected[1:] == [standing, standing], "the aliases follow all the same"
+
+
+def test_the_flow_offers_every_policy_and_recipe() -> None:
+    hints = get_type_hints(train.train.fn)
+    assert get_args(hints["policy"]) == tuple(NEW)
+    assert get_args(hints["recipe"]) == tuple(RECIPES)

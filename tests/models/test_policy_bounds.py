@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from models.ranking.bounded import Bounded
 from models.ranking.exploring import Epsilon, Greedy
 from models.ranking.policy import Lot, PlackettLuce, Policy
+from models.ranking.thompson import LinearPosterior, Thompson
 
 INNER = st.sampled_from([PlackettLuce(0.5), PlackettLuce(100.0), Epsilon(1.0), Epsilon(0.3), Greedy()])
 SCORES = st.lists(st.floats(-2, 2), min_size=1, max_size=25)
@@ -92,3 +93,17 @@ def test_it_asks_for_what_the_policy_within_needs() -> None:
     assert not Bounded(PlackettLuce()).needs_vectors
     assert Bounded(Greedy(7)).depth == 7
     assert Bounded(Greedy(7)).features == ()
+
+
+def test_acting_on_what_was_learned_is_no_exploration() -> None:
+    """A spent budget leaves the best by all that is known, and not by a mix that reactions have proved wrong."""
+    scores_C, features_CF = np.array([0.3, 0.2, 0.1]), np.array([[0.0], [0.5], [1.0]])
+    learned = Thompson(LinearPosterior((0.5,), ((100.0,),)), ("item-knn",))
+    lot = Lot(scores_C, 3, np.random.default_rng(0), features_CF=features_CF)
+    (drawn,) = Bounded(learned, budget=0).draw_many([lot])
+    assert drawn.places_K.tolist() == [2, 1, 0]
+    assert drawn.propensities_K.tolist() == [1.0, 1.0, 1.0]
+    assert drawn.notes["explored"] == 0
+    assert drawn.notes["quality"] == 1.0
+    (unlearned,) = Bounded(Thompson(LinearPosterior.prior(1, 0.1), ("item-knn",)), budget=0).draw_many([lot])
+    assert unlearned.places_K.tolist() == [0, 1, 2]
