@@ -20,7 +20,7 @@ from models.learning.dataset import TrainingSet
 
 ATTRIBUTES = ("titles", "genres", "years")
 
-LEAST_ITEMS = 30
+LEAST_ITEMS = 50
 """Of fewer items with counts on both sides, how alike the counts are says nothing."""
 
 

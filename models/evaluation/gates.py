@@ -46,7 +46,7 @@ class GateLimits:
     attributes_changed: float = 0.05
     """The share of the items that a bundle and the training set both know that may have another title (genres, year):
     some are put right now and then, an id table in disorder changes nearly all."""
-    counts_likeness: float = 0.5
+    counts_likeness: float = 0.3
     """What the counts of use of these items must correlate at least, as the bundle has them and the training set."""
     unknown_more: float = 0.02
     """Absolute: the share of targets outside the catalogue may be so much above the champion's."""
