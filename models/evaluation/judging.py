@@ -19,7 +19,7 @@ from models.evaluation.offpolicy.change import ValueChange, change_of
 from models.evaluation.replays import Replayed, earlier, replays
 from models.evaluation.rolling import rolling_hits
 from models.learning.dataset import TrainingSet
-from models.recommender import PopularityAlone
+from models.recommender import PopularityAlone, Served
 
 COMPARED = ("ndcg@10", "hr@10")
 RIVALS = {
@@ -91,7 +91,7 @@ def judge(
     seconds = perf_counter() - began
     challenger, found = bundles["challenger"], compared["challenger"]
     valued = None if slates_folder is None else change_of(bundles, slates_folder, training_set, after)
-    model_ms, popularity_ms = _latencies(challenger, training_set, after)
+    answers = _answers_ms(bundles, training_set, after)
     panel = found.only(panel_users(training_set))
     return Judgement(
         gates=(
@@ -100,7 +100,7 @@ def judge(
             *_off_policy(bundles, valued, limits),
             _coverage(compared, limits),
             calibrated(compared, limits),
-            gates.latency(model_ms, popularity_ms, limits),
+            *_latency(answers, limits),
             gates.data_contract(faults(challenger, compared, training_set, after, limits)),
             gates.parity(challenger.golden_difference(), limits),
             gates.lineage(_lineage(challenger, training_set, after)),
@@ -113,8 +113,8 @@ def judge(
         cost={
             "replay_seconds": seconds,
             "score_ms_per_history": 1e3 * found.seconds / max(len(found.groups), 1),
-            "answer_ms": model_ms,
-            "popularity_answer_ms": popularity_ms,
+            "answer_ms": answers["challenger"],
+            "popularity_answer_ms": answers["popularity"],
             "bundle_mb": challenger.bytes / 1e6,
         },
         limits=limits,
@@ -169,17 +169,26 @@ def _coverage(compared: Mapping[str, Evaluation], limits: GateLimits) -> Gate:
     return gates.coverage(coverage(challenger), coverage(champion) if champion else None, attainable, limits)
 
 
-def _latencies(challenger: Bundle, training_set: TrainingSet, after: int) -> tuple[float, float]:
-    """The milliseconds of an answer: the challenger's, and those of its popularity alone.
+def _answers_ms(bundles: Mapping[str, Bundle], training_set: TrainingSet, after: int) -> dict[str, float]:
+    """The milliseconds of an answer: the challenger's, the champion's, and those of popularity alone.
 
-    A challenger whose numbers are none gives no answer: infinite.
+    A challenger whose numbers are none gives no answer: infinite, as is then everybody's.
     """
-    if no_numbers(challenger):
-        return math.inf, math.inf
+    names = [name for name in ("challenger", "champion") if name in bundles]
+    timed: list[Served] = [*(bundles[name] for name in names), PopularityAlone.of(bundles["challenger"])]
+    names.append("popularity")
+    if no_numbers(bundles["challenger"]):
+        return dict.fromkeys(names, math.inf)
     states = states_of(training_set, after, LATENCY_USERS)
-    plain = PopularityAlone.of(challenger)
-    model_ms, popularity_ms = answer_ms([challenger, plain], states, int(training_set.times.max()))
-    return model_ms, popularity_ms
+    return dict(zip(names, answer_ms(timed, states, int(training_set.times.max())), strict=True))
+
+
+def _latency(answers: Mapping[str, float], limits: GateLimits) -> list[Gate]:
+    """The gates on the time of an answer."""
+    found = [gates.latency(answers["challenger"], answers["popularity"], limits)]
+    if "champion" in answers:
+        found.append(gates.not_slower_than_champion(answers["challenger"], answers["champion"], limits))
+    return found
 
 
 def _lineage(challenger: Bundle, training_set: TrainingSet, after: int) -> Lineage:

@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 
+from models.catalogue import Catalogue
 from models.evaluation.metrics import Evaluation
 from models.figures import metric_name
 from models.learning.dataset import TrainingSet
@@ -14,8 +15,8 @@ HISTORIES = (("new_users", 0, 4.0), ("light_users", 5, 19.0), ("heavy_users", 20
 HEAD_SHARE = 0.8
 """The most used items that hold so much of the use before the hold-out are the head; all others are the long tail."""
 
-GENRES = 5
-"""Of so many genres, the most frequent among the targets, each is a slice."""
+LARGEST = 20
+"""Of so many genres and decades, the most frequent among the targets, each is a slice; rare ones say nothing alone."""
 
 
 def slices(evaluation: Evaluation, training_set: TrainingSet, after: int) -> dict[str, np.ndarray]:
@@ -30,7 +31,7 @@ def slices(evaluation: Evaluation, training_set: TrainingSet, after: int) -> dic
     found = {name: (earlier_E >= least) & (earlier_E <= most) for name, least, most in HISTORIES}
     item_E = training_set.items[rows_E]
     found["long_tail_items"] = ~_head(training_set, before)[item_E]
-    return {**found, **_of_genres(training_set, item_E)}
+    return {**found, **_of_attributes(training_set.catalogue, item_E)}
 
 
 def rows_of(evaluation: Evaluation, training_set: TrainingSet) -> np.ndarray:
@@ -51,11 +52,19 @@ def _head(training_set: TrainingSet, before: np.ndarray) -> np.ndarray:
     return is_head_N
 
 
-def _of_genres(training_set: TrainingSet, item_E: np.ndarray) -> dict[str, np.ndarray]:
-    genres = training_set.catalogue.genres
+def _of_attributes(catalogue: Catalogue, item_E: np.ndarray) -> dict[str, np.ndarray]:
+    """The targets of each genre and of each decade."""
+    of_item = [
+        {*(f"genre_{metric_name(name)}" for name in genres), *_decade(year)}
+        for genres, year in zip(catalogue.genres, catalogue.years, strict=True)
+    ]
     counts: Counter[str] = Counter()
     for item, number in zip(*np.unique(item_E, return_counts=True), strict=True):
-        counts.update(dict.fromkeys(genres[item], int(number)))
-    chosen = sorted(counts, key=lambda name: (-counts[name], name))[:GENRES]
-    has_GN = {name: np.fromiter((name in one for one in genres), bool, len(genres)) for name in chosen}
-    return {f"genre_{metric_name(name)}": has_N[item_E] for name, has_N in has_GN.items()}
+        counts.update(dict.fromkeys(of_item[item], int(number)))
+    chosen = sorted(counts, key=lambda name: (-counts[name], name))[:LARGEST]
+    has_SN = {name: np.fromiter((name in one for one in of_item), bool, len(of_item)) for name in chosen}
+    return {name: has_N[item_E] for name, has_N in has_SN.items()}
+
+
+def _decade(year: float | None) -> list[str]:
+    return [] if year is None else [f"decade_{int(year) // 10 * 10}"]

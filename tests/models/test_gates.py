@@ -102,6 +102,8 @@ def test_a_bundle_may_grow_but_not_to_many_times_the_champions() -> None:
 def test_latency_is_a_ratio_of_the_same_run() -> None:
     assert gates.latency(59.9, 1.0, LIMITS).verdict == "pass"
     assert gates.latency(60.1, 1.0, LIMITS).verdict == "fail"
+    assert gates.not_slower_than_champion(2.9, 1.0, LIMITS).verdict == "pass"
+    assert gates.not_slower_than_champion(3.1, 1.0, LIMITS).verdict == "fail"
 
 
 def test_parity_has_a_tolerance_and_nan_is_no_parity() -> None:

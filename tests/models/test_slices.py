@@ -1,5 +1,7 @@
 """Slices go by what lies before the hold-out, and by the target's item."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from models.evaluation.replay import replay
@@ -24,3 +26,19 @@ def test_users_and_items_are_told_apart_by_what_lies_before(make_training_set, f
     assert users[masks["light_users"]].tolist() == ["some"]
     assert users[masks["new_users"]].tolist() == ["new", "new"]
     assert found.events["position"].to_numpy()[masks["long_tail_items"]].tolist() == [cut + 1, cut + 3]
+
+
+def test_each_genre_and_decade_is_a_slice(make_training_set, fixed_scores) -> None:
+    rows = [(place + 1, f"u{place}", f"i{place}", "click", None, place * 1_000_000) for place in range(6)]
+    plain = make_training_set(rows)
+    years = (1959.0, 1960.0, 1961.0, None, 1969.0, 2001.0)
+    genres = (("War",), (), ("War", "Film-Noir"), (), (), ("War",))
+    training_set = replace(plain, catalogue=replace(plain.catalogue, years=years, genres=genres))
+    found = replay(fixed_scores(np.arange(6) / 10.0), training_set, 0, 6)
+    masks = slices(found, training_set, 0)
+    told = {name: found.events["position"].to_numpy()[mask].tolist() for name, mask in masks.items()}
+    assert told["decade_1950"] == [1]
+    assert told["decade_1960"] == [2, 3, 5]
+    assert told["decade_2000"] == [6]
+    assert told["genre_War"] == [1, 3, 6]
+    assert len([name for name in masks if name.startswith("decade")]) == 3
