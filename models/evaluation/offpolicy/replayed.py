@@ -237,9 +237,7 @@ def _live(beyond_C: np.ndarray, weight: float) -> np.ndarray:
     return live_C.astype(np.float32)
 
 
-def _lot(
-    bundle: Bundle, slate: _Slate, said: _Said, live_C: np.ndarray, scores_C: np.ndarray | None = None
-) -> Lot:  # fmt: skip
+def _lot(bundle: Bundle, slate: _Slate, said: _Said, live_C: np.ndarray, scores_C: np.ndarray | None = None) -> Lot:
     """What the bundle draws the slate from: by its own scores unless others are given."""
     features_CF, policy = said.features_CF, bundle.policy
     if features_CF is not None and LIVE in policy.features:
