@@ -69,6 +69,9 @@ class GateLimits:
     """How many times the popularity pipeline's median answer time a model's may be, in the same run."""
     latency_change: float = 3.0
     """How many times the champion's median answer time it may be, in the same run."""
+    worth_kept: float = 0.75
+    """The share of its best slates' worth, by its own scores, that a model's policy must show. The default policy keeps
+    0.94, one that draws blindly among a hundred candidates 0.6."""
     parity: float = 1e-4
     """The largest absolute difference between the golden scores and those of the loaded bundle."""
     min_users: int = 300
@@ -262,6 +265,15 @@ def data_contract(faults: Sequence[str]) -> Gate:
     """The bundle speaks of the same things as the training set; ``faults`` are sentences that say where it does not."""
     note = "; ".join(faults) or "events, features, rewards, items and their attributes are those that it learned from"
     return Gate("data_contract", 0.0, float(len(faults)), "fail" if faults else "pass", note)
+
+
+def exploration(kept: float | None, limits: GateLimits) -> Gate:
+    """What is drawn is worth enough of what could be shown."""
+    if kept is None:
+        return not_applicable("exploration", "nobody to draw for")
+    note = "share of the best slate's worth, by the model's own scores, that the policy's slates keep"
+    verdict: Verdict = "pass" if kept >= limits.worth_kept else "fail"
+    return Gate("exploration", limits.worth_kept, kept, verdict, note)
 
 
 def parity(difference: float, limits: GateLimits) -> Gate:

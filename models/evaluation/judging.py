@@ -11,6 +11,7 @@ from models.evaluation.agreement import faults, no_numbers
 from models.evaluation.bootstrap import Interval, interval, paired
 from models.evaluation.calibration import curves
 from models.evaluation.comparing import against_champion, calibrated, panel_users
+from models.evaluation.drawn import worth_kept
 from models.evaluation.gates import Evidence, Gate, GateLimits, Lineage
 from models.evaluation.judgement import Judgement
 from models.evaluation.latency import answer_ms, states_of
@@ -33,7 +34,7 @@ NOBODY = {
     "anchor": "nothing has been promoted before",
     "elder": "there have not been ten promotions since",
 }
-LATENCY_USERS = 25
+LATENCY_USERS, DRAWN_USERS = 25, 100
 
 
 def judge_folders(
@@ -101,6 +102,7 @@ def judge(
             _coverage(compared, limits),
             calibrated(compared, limits),
             *_latency(answers, limits),
+            gates.exploration(_worth_kept(challenger, training_set, after), limits),
             gates.data_contract(faults(challenger, compared, training_set, after, limits)),
             gates.parity(challenger.golden_difference(), limits),
             gates.lineage(_lineage(challenger, training_set, after)),
@@ -181,6 +183,13 @@ def _answers_ms(bundles: Mapping[str, Bundle], training_set: TrainingSet, after:
         return dict.fromkeys(names, math.inf)
     states = states_of(training_set, after, LATENCY_USERS)
     return dict(zip(names, answer_ms(timed, states, int(training_set.times.max())), strict=True))
+
+
+def _worth_kept(challenger: Bundle, training_set: TrainingSet, after: int) -> float | None:
+    """What the challenger's policy keeps of its best slates; None for one whose numbers are none."""
+    if no_numbers(challenger):
+        return None
+    return worth_kept(challenger, states_of(training_set, after, DRAWN_USERS), int(training_set.times.max()))
 
 
 def _latency(answers: Mapping[str, float], limits: GateLimits) -> list[Gate]:

@@ -18,6 +18,7 @@ from models.hybrid import normalised
 from models.learning.dataset import groups, histories
 
 DECISIVE = GateLimits(min_users=30, min_events=300)
+SLICES = ("new_users", "genre_g0", "genre_g1", "genre_g2", "decade_1990", "decade_2000", "panel")
 
 
 def verdicts(judgement: Judgement) -> dict[str, str]:
@@ -38,6 +39,7 @@ def test_a_good_first_model_passes(first: Judgement) -> None:
         "coverage": "pass",
         "calibration": "not_applicable",
         "latency": "pass",
+        "exploration": "pass",
         "data_contract": "pass",
         "parity": "pass",
         "lineage": "pass",
@@ -78,7 +80,7 @@ def test_against_the_champion_a_challenger_is_asked_who_loses_and_what_becomes_o
 ) -> None:
     found = verdicts(judge(bundle_folder, bundle_folder, None, planted, limits=DECISIVE))
     harmless = {name for name in found if name.startswith("no_harm_to_")}
-    assert harmless == {f"no_harm_to_{name}" for name in ("new_users", "genre_g0", "genre_g1", "genre_g2", "panel")}
+    assert harmless == {f"no_harm_to_{name}" for name in SLICES}
     assert {found[name] for name in harmless - {"no_harm_to_panel"}} == {"pass"}
     assert found["no_harm_to_panel"] == "not_applicable", "three users"
     assert [found[name] for name in ("diversity", "novelty", "memory")] == ["pass"] * 3

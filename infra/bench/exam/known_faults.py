@@ -1,4 +1,4 @@
-"""The faults that the gates' limits were tuned on: ten kinds, two of each."""
+"""The faults that the gates' limits were tuned on: most kinds twice, once weaker."""
 
 import shutil
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
 from models.network.config import SequenceConfig
 from models.network.sequence import SequenceRecommender
+from models.ranking.policy import PlackettLuce
 
 
 def item_vectors_shuffled(bundle: Bundle, random: Random, share: float) -> Hybrid:
@@ -107,6 +108,12 @@ def half_of_ids_shuffled(exam: Exam, folder: Path, seed: int) -> Path:
     return exam.written(folder, bundle.hybrid, replace(bundle.catalogue, item_ids=ids))
 
 
+def blind(exam: Exam, folder: Path, _seed: int) -> Path:
+    """The ranking is right, and hardly counts where slates are drawn."""
+    bundle = exam.honest()
+    return exam.written(folder, bundle.hybrid, bundle.catalogue, PlackettLuce(100.0))
+
+
 def genre_hidden(bundle: Bundle, _random: Random, genre: str) -> Hybrid:
     """One genre is never shown."""
     return hidden(bundle, np.array([genre in names for names in bundle.catalogue.genres]))
@@ -138,5 +145,6 @@ FAULTS = (
     Planted("taught too fast: without a pull", mistaught(as_it_is, finetune_rate=0.05, finetune_pull=0.0)),
     Planted("item ids shuffled: all", lambda exam, folder, seed: spoil(exam.folder / "honest", folder, seed)),
     Planted("item ids shuffled: half", half_of_ids_shuffled),
+    Planted("draws blindly", blind, by_construction=True),
     *_both("a genre hidden", genre_hidden, genre={"Thriller": "Thriller", "Western": "Western"}),
 )  # fmt: skip

@@ -21,7 +21,7 @@ from models.learning.dataset import TrainingSet
 from models.learning.finetuning import finetune
 from models.learning.training import Trained, train
 from models.network.config import Recipe
-from models.ranking.policy import PlackettLuce
+from models.ranking.policy import PlackettLuce, Policy
 
 VALIDATED = 0.1
 """The share of the first champion's events that it is chosen on."""
@@ -90,12 +90,14 @@ class Exam:
         trained = finetune(self.champion(), stream or self.stream, changed, upto or self.learned, seed)
         return self.written(folder, trained.hybrid, trained.catalogue, **{**_lineage(trained), **(lineage or {})})
 
-    def written(self, folder: Path, hybrid: Hybrid, catalogue: Catalogue, **lineage: Any) -> Path:
+    def written(
+        self, folder: Path, hybrid: Hybrid, catalogue: Catalogue, policy: Policy | None = None, **lineage: Any
+    ) -> Path:
         """A bundle of a model, whose golden scores are its own; ``lineage`` as in ``Provenance``."""
         told = {"trained_upto": self.learned, "holdout_after": self.learned, "seed": 0, "panel_users_trained": 0}
         provenance = Provenance(self.recipe.as_dict(), self.stream.window, **{**told, **lineage})
         golden = golden_batch(self.stream, self.learned, catalogue)
-        return save_bundle(folder, hybrid, catalogue, PlackettLuce(), provenance, golden)
+        return save_bundle(folder, hybrid, catalogue, policy or PlackettLuce(), provenance, golden)
 
 
 def prepared(stream: TrainingSet, recipe: Recipe, era: Era, folder: Path, seed: int) -> Exam:
