@@ -44,12 +44,12 @@ def good(exam: Exam, folder: Path, seed: int) -> Path:
     )
 
 
-def spoiled(change: Callable[[Bundle, Random], Hybrid], **lineage: int) -> Make:
+def spoiled(change: Callable[[Bundle, Random], Hybrid]) -> Make:
     """The honest fine-tune with something of the finished model changed."""
 
     def make(exam: Exam, folder: Path, seed: int) -> Path:
         bundle = exam.honest()
-        return exam.written(folder, change(bundle, np.random.default_rng(seed)), bundle.catalogue, **lineage)
+        return exam.written(folder, change(bundle, np.random.default_rng(seed)), bundle.catalogue)
 
     return make
 
