@@ -57,9 +57,9 @@ def test_every_fault_can_be_planted(exam: Exam, fault: Planted, tmp_path: Path) 
 
 
 def test_a_slow_one_answers_as_the_honest_one(exam: Exam, tmp_path: Path) -> None:
-    slow = next(one for one in FAULTS if one.name == "slow: 8 times")
+    slow = next(one for one in FAULTS if one.name == "slow: 12 times the blocks")
     bundle = Bundle.load(slow.make(exam, tmp_path / "bundle", 1))
-    assert bundle.hybrid.network.network.config.blocks == 8
+    assert bundle.hybrid.network.network.config.blocks == 12
     assert bundle.golden_difference() < 1e-5
     golden = {name: array for name, array in exam.honest()._golden.items() if name == "scores_BN"}
     np.testing.assert_allclose(bundle._golden["scores_BN"], golden["scores_BN"], atol=1e-5)
@@ -88,7 +88,8 @@ def test_a_challenger_is_judged_and_audited(exam: Exam) -> None:
     assert not found.accepted
     assert "lineage" not in found.by
     honest = examined(exam, Planted("fine-tune", good), 2)
-    assert np.isfinite([honest.audit.value, honest.audit_liked.value]).all()
+    assert honest.audit is not None
+    assert np.isfinite([one.value for one in honest.audit]).all()
     leaked = examined(exam, Planted("leaked", known_faults.FAULTS[6].make), 3)
     assert "lineage" in leaked.by
 
@@ -106,7 +107,7 @@ def test_champions_are_replayed_once(exam: Exam) -> None:
 
 def _result(name: str, harm: float, by: tuple[str, ...] = (), by_construction: bool = False) -> Result:
     change = Interval(harm, harm - 0.01, harm + 0.01)
-    return Result(name, not by, by, change, change, by_construction)
+    return Result(name, not by, by, None if by_construction else (change, change))
 
 
 def test_who_counts_and_what_caught_whom() -> None:
@@ -126,8 +127,8 @@ def test_who_counts_and_what_caught_whom() -> None:
     assert told["w: bad ones caught by champion"].note.startswith("18 of them")
     assert told["w: bad ones caught by lineage"].note.startswith("0 of them")
     assert told["w: not counted, without harm, harmless, let through"].value == 0
-    assert told["w: not counted, with harm, one too many, let through"].value == 0
-    assert told["w: not counted, with harm, harm, let through"].value == 1
+    assert told["w: not counted, bad, one too many, let through"].value == 0
+    assert told["w: not counted, bad, harm, let through"].value == 1
     assert told["w: bad, slipped through, let through"].value == 1
     worse = [*planted[1:-1], _result("slipped through too", -0.1)]
     assert not power.figures("w", worse, tuned, power.ASKED)[0].holds

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from infra.bench import replay_worlds
-from infra.bench.exam.sitting import Result, Room, bad_ones, good_ones, middle
+from infra.bench.exam.sitting import Result, Room, bad_ones, good_ones, told
 from infra.bench.exam.stretches import Era, prepared
 from infra.bench.record import Figure, at_least, just
 from models.network.config import Recipe, tiny
@@ -48,8 +48,8 @@ def measure(name: str, era: Era, faults: str, seed: int, asked: Asked) -> list[F
 
 def figures(name: str, planted: Sequence[Result], tuned: Sequence[Result], asked: Asked) -> list[Figure]:
     """The counts, which gate caught how many, and each challenger."""
-    bad = [one for one in planted if one.is_harmful or one.by_construction][:COUNTED]
-    good = [one for one in tuned if not one.is_harmful][:COUNTED]
+    bad = [one for one in planted if one.is_bad][:COUNTED]
+    good = [one for one in tuned if not one.is_bad][:COUNTED]
     refused, accepted = [one for one in bad if not one.accepted], [one for one in good if one.accepted]
     caught = Counter(gate for one in bad for gate in one.by)
     alone = Counter(one.by[0] for one in bad if len(one.by) == 1)
@@ -72,11 +72,10 @@ def _counted(name: str, count: int, limit: int | None) -> Figure:
 
 def _uncounted(one: Result) -> str:
     """How one that is not counted is told."""
-    return "not counted, with harm" if one.is_harmful or one.by_construction else "not counted, without harm"
+    return "not counted, bad" if one.is_bad else "not counted, without harm"
 
 
 def _told(name: str, side: str, one: Result) -> Figure:
     """1 for a challenger that was let through."""
     why = f"refused by {', '.join(one.by)}" if one.by else "accepted"
-    audit = f"audit {middle(one.audit)}, liked {middle(one.audit_liked)}"
-    return just(f"{name}: {side}, {one.name}, let through", float(one.accepted), f"{why}; {audit}")
+    return just(f"{name}: {side}, {one.name}, let through", float(one.accepted), f"{why}; {told(one.audit)}")

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-import numpy as np
-
 from infra.bench.exam.planted import Planted, good
 from infra.bench.exam.stretches import Era, Exam, opened
 from models.bundle import Bundle
@@ -25,26 +23,27 @@ AUDITED = "ndcg@10"
 
 World = Callable[[], TrainingSet]
 
+Audit = tuple[Interval, Interval]
+"""Over all targets, and over the liked ones."""
+
 
 @dataclass(frozen=True)
 class Result:
     """What became of a challenger.
 
     ``by`` are the gates that refused it, ``audit`` its relative change of NDCG@10 against the champion on the audit
-    set: over all targets, and over those with reward above 0.5.
+    set: over all targets, and over those with reward above 0.5. Who is bad by construction is not audited.
     """
 
     name: str
     accepted: bool
     by: tuple[str, ...]
-    audit: Interval
-    audit_liked: Interval
-    by_construction: bool = False
+    audit: Audit | None
 
     @property
-    def is_harmful(self) -> bool:
-        """Whether the audit shows that it does harm: a whole interval lies below zero."""
-        return self.audit.high < 0 or self.audit_liked.high < 0
+    def is_bad(self) -> bool:
+        """Whether it is by construction, or the audit shows that it does harm: a whole interval lies below zero."""
+        return self.audit is None or min(one.high for one in self.audit) < 0
 
 
 @dataclass(frozen=True)
@@ -106,11 +105,11 @@ def examined(exam: Exam, planted: Planted, seed: int) -> Result:
         replayed=_replayed,
     )
     refusing = tuple(gate.name for gate in refused_by(judgement.gates, accept_undecided=False))
-    audit, liked = _audit(exam, folder)
-    return Result(planted.name, judgement.accepted, refusing, audit, liked, planted.by_construction)
+    audit = None if planted.by_construction else _audit(exam, folder)
+    return Result(planted.name, judgement.accepted, refusing, audit)
 
 
-def _audit(exam: Exam, folder: Path) -> tuple[Interval, Interval]:
+def _audit(exam: Exam, folder: Path) -> Audit:
     """The change against the champion after the hold-out, over all and over liked targets."""
     found = _audited(exam, folder)
     key = ("audit of the champion", str(exam.folder), exam.judged, exam.audited)
@@ -125,8 +124,9 @@ def _audited(exam: Exam, folder: Path) -> Evaluation:
     return replay(bundle.hybrid, exam.stream, exam.judged, exam.audited, catalogue=bundle.catalogue)
 
 
-def middle(interval: Interval) -> str:
-    """An interval in per cent, for a note."""
-    if not np.isfinite(interval.value):
-        return "nothing to compare"
-    return f"{interval.value:+.1%} ({interval.low:+.1%} to {interval.high:+.1%})"
+def told(audit: Audit | None) -> str:
+    """An audit in per cent, for a note."""
+    if audit is None:
+        return "bad by construction"
+    every, liked = (f"{one.value:+.1%} ({one.low:+.1%} to {one.high:+.1%})" for one in audit)
+    return f"audit {every}, liked {liked}"
