@@ -12,7 +12,8 @@ from flows.making import HOUR, flow, step
 from flows.showing import show_figures
 
 WORK_KEPT, WORK_SECONDS = 3, 12 * HOUR
-"""Training sets and bundles in work: the latest stay, and whatever a run may still be using."""
+"""Training sets, logged slates and bundles in work: the latest of each kind stay, and whatever may still be
+in use."""
 RESULTS_SECONDS = 31 * 24 * HOUR
 """What runs returned stays a little longer than the runs themselves (``infra.environment``)."""
 CHAMPIONS_KEPT = 20
@@ -46,16 +47,20 @@ def join_files() -> dict[str, Any]:
 
 @step
 def tidy_folders() -> dict[str, int]:
-    """Remove training sets and bundles on disk that nobody uses; all of them can be made or fetched again."""
+    """Remove training sets, logged slates and bundles that nobody uses; all of them can be made or fetched again."""
     settings = Settings()
     with rooms.promotions(settings) as table:
         spared = {row.bundle_name for row in needed(table)} | {"made"}
     folders = {
-        "training_sets": (settings.training_folder, ()),
-        "bundles_made": (settings.bundles_folder / "made", ()),
-        "bundles_fetched": (settings.bundles_folder, spared),
+        "training_sets": (settings.training_folder, "upto-*", ()),
+        "logged_slates": (settings.training_folder, "slates-*", ()),
+        "bundles_made": (settings.bundles_folder / "made", "*", ()),
+        "bundles_fetched": (settings.bundles_folder, "*", spared),
     }
-    gone = {name: len(remove_old(path, WORK_KEPT, WORK_SECONDS, kept)) for name, (path, kept) in folders.items()}
+    gone = {
+        kind: len(remove_old(path, WORK_KEPT, WORK_SECONDS, kept, named))
+        for kind, (path, named, kept) in folders.items()
+    }
     results = settings.var / "prefect" / "storage"
     return {**gone, "results_of_runs": len(remove_old(results, 0, RESULTS_SECONDS))}
 

@@ -1,5 +1,7 @@
 """What the registry must keep: whatever a promotion, a gate or a roll-back of any endpoint may ask for."""
 
+import os
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -8,6 +10,7 @@ import pytest
 
 from attune.event_log import prepare
 from attune.promotions import Promotions
+from attune.settings import Settings
 from flows import retire
 
 
@@ -34,3 +37,20 @@ def test_every_endpoints_champions_and_first_are_kept(table: Promotions, monkeyp
 
 def test_nothing_promoted_keeps_nothing(table: Promotions) -> None:
     assert retire.needed(table) == []
+
+
+def test_logged_slates_cost_no_training_set_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five of each kind, all old, the slates the younger: the latest three of both stay."""
+    monkeypatch.setenv("ATTUNE_VAR", str(tmp_path / "var"))
+    settings = Settings()
+    prepare(settings.log_url)
+    names = [*(f"upto-{n}" for n in range(5)), *(f"slates-1-0-{n}" for n in range(5))]
+    for place, name in enumerate(names):
+        folder = settings.training_folder / name
+        folder.mkdir(parents=True)
+        moment = time.time() - 10 * retire.WORK_SECONDS + place
+        os.utime(folder, (moment, moment))
+    gone = retire.tidy_folders.fn()
+    assert (gone["training_sets"], gone["logged_slates"]) == (2, 2)
+    left = {path.name for path in settings.training_folder.iterdir()}
+    assert left == {*names[2:5], *names[7:]}
