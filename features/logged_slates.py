@@ -36,6 +36,7 @@ ANOTHER_VERSION = "another version"
 DEGRADED = "degraded answer"
 NO_POLICY = "says nothing of its policy"
 DETERMINISTIC = "deterministic policy"
+BUDGET_SPENT = "budget of exploration spent"
 CAPPED = "caps were asked for"
 CUT_OFF = "candidates cut off"
 NOT_DRAWN = "propensities that are none"
@@ -47,6 +48,7 @@ REASONS = (
     DEGRADED,
     NO_POLICY,
     DETERMINISTIC,
+    BUDGET_SPENT,
     CAPPED,
     CUT_OFF,
     NOT_DRAWN,
@@ -196,6 +198,9 @@ def _reasons(
         DEGRADED: _true(pc.greater(pc.list_value_length(pc.struct_field(context, "degraded")), 0)),
         NO_POLICY: ~_true(pc.is_valid(pc.struct_field(policy, "name"))),
         DETERMINISTIC: _true(pc.invert(pc.struct_field(policy, "evaluable"))),
+        BUDGET_SPENT: _true(
+            pc.greater_equal(pc.struct_field(policy, "explored_before"), pc.struct_field(policy, "budget"))
+        ),
         CAPPED: _true(pc.is_valid(pc.struct_field(context, "at_most"))),
         CUT_OFF: np.diff(candidates.offsets.to_numpy()) >= CANDIDATES_LOGGED,
         NOT_DRAWN: np.bincount(np.repeat(np.arange(len(lengths)), lengths)[bad], minlength=len(lengths)) > 0,

@@ -85,6 +85,7 @@ LEFT_OUT: dict[str, Slate] = {
     logged_slates.DEGRADED: slate("x", "a", context={"degraded": ["model"]}),
     logged_slates.NO_POLICY: slate("x", "a", policy={}),
     logged_slates.DETERMINISTIC: slate("x", "a", policy={"name": "greedy", "evaluable": False}),
+    logged_slates.BUDGET_SPENT: slate("x", "a", policy=POLICY | {"budget": 20, "explored_before": 20}),
     logged_slates.CAPPED: slate("x", "a", context={"k": 3, "at_most": {"genres": 2}}),
     logged_slates.CUT_OFF: slate("x", "a", candidates=[Candidate(f"i{n}", 0.0) for n in range(CANDIDATES_LOGGED)]),
     logged_slates.NOT_DRAWN: slate("x", "a", shown=[Shown("a", 1.0, 0.0)]),
@@ -99,6 +100,14 @@ def test_what_is_left_out_is_counted_and_shifts_nobodys_rewards(written, reason:
     assert frame["slate_id"].tolist() == ["s1", "s2"]
     assert frame["rewards"].tolist()[1].tolist() == [0.5, 1.0]
     assert counts["left_out"] == dict.fromkeys(REASONS, 0) | {reason: 1}
+
+
+@pytest.mark.parametrize(
+    "limits", [{"budget": 20, "explored_before": 19}, {"budget": None, "explored_before": 50}, {"budget": 20}]
+)
+def test_a_slate_that_was_free_to_explore_stays(written, limits: dict[str, int | None]) -> None:
+    frame, _ = written(slate("s1", "a", policy=POLICY | limits))
+    assert frame["slate_id"].tolist() == ["s1"]
 
 
 def test_every_reason_is_tested() -> None:
