@@ -7,6 +7,7 @@ for what it shows. What is left out is counted, each slate under the first reaso
 """
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -24,6 +25,8 @@ from features.labels import labels
 from features.lake import Lake
 from features.reactions import Terms
 from features.shown import HEAD, payloads, slates_at
+
+logger = logging.getLogger(__name__)
 
 SLATES, COUNTS = "slates.parquet", "slates.json"
 
@@ -96,7 +99,11 @@ SCHEMA = pa.schema([
 
 @dataclass(frozen=True)
 class LoggedSlates:
-    """What was written: ``rows`` slates of one version at positions (after, upto], and how many were ``left_out``."""
+    """What was written: ``rows`` slates of one version at positions (after, upto], and how many were ``left_out``.
+
+    ``feedback`` is what became of reactions in the window, whichever version showed what they are to
+    (``features.labels.Labels.counts``); empty where there was no slate to look at.
+    """
 
     folder: Path
     version: str
@@ -104,6 +111,7 @@ class LoggedSlates:
     upto: int
     rows: int
     left_out: dict[str, int]
+    feedback: dict[str, int]
 
 
 def build(
@@ -125,7 +133,8 @@ def build(
     looked_at = positions[-most:]
     folder.mkdir(parents=True, exist_ok=True)
     left_out = dict.fromkeys(REASONS, 0) | {EARLIER: len(positions) - len(looked_at)}
-    frame = labels(lake, int(looked_at[0]) - 1, upto, terms).frame if len(looked_at) else pd.DataFrame()
+    labelled = labels(lake, int(looked_at[0]) - 1, upto, terms) if len(looked_at) else None
+    frame, feedback = (labelled.frame, labelled.counts) if labelled else (pd.DataFrame(), {})
     rows, draft = 0, _draft(folder / SLATES)
     with pq.ParquetWriter(draft, SCHEMA) as writer:
         for table, reasons in _tables(lake, looked_at, frame, version):
@@ -135,11 +144,16 @@ def build(
             for reason, count in zip(*np.unique(reasons[reasons != ""], return_counts=True), strict=True):
                 left_out[reason] += int(count)
     os.replace(draft, folder / SLATES)
-    found = LoggedSlates(folder, version, after, upto, rows, left_out)
+    found = LoggedSlates(folder, version, after, upto, rows, left_out, feedback)
     draft = _draft(folder / COUNTS)
     draft.write_text(json.dumps({**asdict(found), "folder": folder.name}, indent=2) + "\n")
     os.replace(draft, folder / COUNTS)
+    logger.info("%d slates of version %s; left out: %s; feedback: %s", rows, version, _told(left_out), _told(feedback))
     return found
+
+
+def _told(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none"
 
 
 def _draft(path: Path) -> Path:

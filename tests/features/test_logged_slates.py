@@ -114,6 +114,22 @@ def test_every_reason_is_tested() -> None:
     assert set(LEFT_OUT) == set(REASONS) - {logged_slates.EARLIER}
 
 
+def test_what_became_of_feedback_is_counted_beside_the_slates(written, act: Callable[..., Interaction]) -> None:
+    """Three reactions find their item, one of them late and two at odds; two find none; one slate is ignored."""
+    late = Feedback(
+        event_id="late", event_timestamp=NOW - HOUR, user_id="u", item_id="a", kind="like", slate_id="s1"
+    )  # fmt: skip
+    _, counts = written(
+        slate("s1", "a", "b"), slate("s2", "c"), late, react(1, "s1", "b", "like"), react(2, "s1", "b", "dislike"),
+        react(3, "none", "b", "like"), react(4, "s1", "c", "like"), act("v", "d"),
+    )  # fmt: skip
+    told = {what: count for what, count in counts["feedback"].items() if count}
+    assert told == {
+        "shown": 3, "slates": 2, "slates without reaction": 1, "reactions": 3, "late reactions": 1, "contradicted": 1,
+        "unknown slate": 1, "not on the slate": 1, "organic": 1,
+    }  # fmt: skip
+
+
 def test_only_the_window_and_only_the_latest_are_looked_at(written) -> None:
     events = [slate(f"s{n}", "a") for n in range(6)]
     frame, counts = written(*events, after=1, upto=5, most=3)

@@ -31,7 +31,7 @@ class ValueChange:
     ``challenger`` is its value by RIPS, ``shown`` that of what was shown, ``change`` their difference on the same
     slates. ``reasons`` say why it is not believed; without any it is decided. ``needed`` is how many slates like these
     would do, None where more of them mend nothing. ``effective`` is what the ``slates`` of ``users`` are worth.
-    ``left_out``, ``alike`` and ``restated`` are those of ``Replayed``.
+    ``left_out``, ``alike``, ``restated`` and ``feedback`` are those of ``Replayed``.
     """
 
     slates: int
@@ -46,11 +46,7 @@ class ValueChange:
     left_out: Mapping[str, int]
     alike: int
     restated: int
-
-    @property
-    def is_decided(self) -> bool:
-        """Whether the change may be believed."""
-        return not self.reasons
+    feedback: Mapping[str, int]
 
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, with intervals as mappings."""
@@ -67,6 +63,7 @@ class ValueChange:
             "slates with the champion's scores alone": self.alike,
             "slates whose propensities its policy gives again": self.restated,
             **{f"left out: {reason}": count for reason, count in self.left_out.items()},
+            **{f"feedback in that time: {what}": count for what, count in self.feedback.items() if count},
         }
         values = {"shown": self.shown, "challenger": self.challenger, "change": self.change}
         return [
@@ -112,6 +109,7 @@ def value_change(
         left_out=found.left_out,
         alike=found.alike,
         restated=found.restated,
+        feedback=found.feedback,
     )
 
 
@@ -119,7 +117,7 @@ def _nothing(found: Replayed) -> ValueChange:
     """Of no slate."""
     unknown = Interval(math.nan, -math.inf, math.inf)
     reasons = ("there is no slate to judge by",)
-    return ValueChange(0, 0, 0, 0.0, unknown, unknown, unknown, reasons, None, found.left_out, 0, 0)
+    return ValueChange(0, 0, 0, 0.0, unknown, unknown, unknown, reasons, None, found.left_out, 0, 0, found.feedback)
 
 
 def _reliable(log: SlateLog, limits: OffPolicyLimits) -> int:

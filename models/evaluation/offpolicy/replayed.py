@@ -16,7 +16,7 @@ hide there, up to the weight of that source. ``alike`` counts the slates that ne
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +59,14 @@ class Replayed:
     """The log (None without any slate), what was left out by its reason, and on how many slates the champion agrees.
 
     ``alike`` counts slates whose scores the champion gives again, ``restated`` those of whose propensities it does.
+    ``feedback`` is what the folder says became of reactions, by its words.
     """
 
     log: SlateLog | None
     left_out: Mapping[str, int]
     alike: int = 0
     restated: int = 0
+    feedback: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ def replayed(folder: Path, training_set: TrainingSet, challenger: Bundle, champi
     """
     users = pd.Index(training_set.user_ids)
     sides = tuple(_knowing(bundle, training_set.catalogue) for bundle in (challenger, champion))
-    found, left_out = [], Counter(_counted(folder))
+    counted, found = _counted(folder), list[_Row]()
+    left_out = Counter(counted["left_out"])
     for slates in _read(folder, after):
         reasons = [_broken(slate, sides) for slate in slates]
         whole = [slate for slate, reason in zip(slates, reasons, strict=True) if not reason]
@@ -125,13 +128,15 @@ def replayed(folder: Path, training_set: TrainingSet, challenger: Bundle, champi
         {reason: count for reason, count in left_out.items() if count},
         sum(row.is_alike for row in found),
         sum(row.is_restated for row in found),
+        counted["feedback"],
     )
 
 
-def _counted(folder: Path) -> dict[str, int]:
-    """What was left out of the folder."""
+def _counted(folder: Path) -> dict[str, dict[str, int]]:
+    """What was left out of the folder, and what became of reactions."""
     try:
-        found: dict[str, int] = json.loads((folder / "slates.json").read_text())["left_out"]
+        stated = json.loads((folder / "slates.json").read_text())
+        found: dict[str, dict[str, int]] = {name: stated[name] for name in ("left_out", "feedback")}
     except (OSError, ValueError, KeyError) as error:
         raise DataContractError(f"{folder} holds no logged slates: {error!r}; build it again") from error
     return found
