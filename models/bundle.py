@@ -150,10 +150,13 @@ class Bundle:
 
     def golden_difference(self) -> float:
         """The largest absolute difference between the golden scores and those of the loaded model."""
-        names = HistoryBatch.__dataclass_fields__
-        batch = HistoryBatch(**{name: self._golden[f"batch/{name}"] for name in names})
         golden_BN = self._golden["scores_BN"]
-        return float(np.abs(self.hybrid.scores(batch)[:, : golden_BN.shape[1]] - golden_BN).max(initial=0.0))
+        return float(np.abs(self.golden_scores()[:, : golden_BN.shape[1]] - golden_BN).max(initial=0.0))
+
+    def golden_scores(self) -> np.ndarray:
+        """scores_BN of the loaded model for the golden histories."""
+        names = HistoryBatch.__dataclass_fields__
+        return self.hybrid.scores(HistoryBatch(**{name: self._golden[f"batch/{name}"] for name in names}))
 
     def verify_golden(self, tolerance: float = TOLERANCE) -> None:
         """Raises BundleError when the loaded model does not score as it did when it was trained."""

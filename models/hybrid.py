@@ -147,6 +147,19 @@ class Hybrid:
             [weights.get(name, 0.0) for name in sources],
         )
 
+    def served(self, batch: HistoryBatch, sources: Mapping[str, np.ndarray]) -> np.ndarray:
+        """scores_BN that ``models.recommender`` ranks by: the mix, or popularity where there is no usable history.
+
+        To popularity the live profile is added, as to the mix.
+        """
+        scores_BN, unknown_B = self.mix(sources, len(batch)), batch.items_BL[:, -1] == 0
+        if unknown_B.any():
+            scores_BN[unknown_B] = self.popularity.weights_N
+            if LIVE in sources:
+                live_BN = np.broadcast_to(sources[LIVE], scores_BN.shape)
+                scores_BN[unknown_B] += np.float32(self.live) * live_BN[unknown_B]
+        return scores_BN
+
     def settings(self) -> dict[str, Any]:
         """What ``restore`` needs beside the tensors, as JSON values."""
         return {

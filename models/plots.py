@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 COLOURS = {"pass": "#2e7d32", "fail": "#c62828", "undecided": "#ef8f00", "not_applicable": "#9e9e9e"}
 LINES = {"challenger": "#1f5fbf", "champion": "#7b3fa0", "popularity": "#8a8a8a"}
 AT_MOST = frozenset(
-    {"memory", "latency", "not_slower_than_champion", "data_contract", "calibration", "parity", "lineage"}
+    {
+        "memory",
+        "latency",
+        "not_slower_than_champion",
+        "live_weight",
+        "data_contract",
+        "calibration",
+        "parity",
+        "lineage",
+    }
 )
 """Gates whose figure must not be above its limit; that of the others must not be below."""
 DOTS_PER_INCH = 100

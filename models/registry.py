@@ -7,7 +7,6 @@ the promotions table's to say; the aliases ``champion`` and ``previous`` follow 
 import json
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
@@ -24,11 +23,12 @@ from attune.clock import Clock, system_clock
 from attune.errors import BundleError, ModelError, VersionLost
 from attune.promotions import bundle_name
 from models import model_card, version_page
-from models.bundle import CONFIG, FILES, FORMAT
+from models.bundle import CONFIG
 from models.code_version import git_commit
 from models.evaluation.rolling import Rolling
+from models.fetched import holds, settle
 from models.retention import Aged, expired
-from models.sealed_folder import MANIFEST, digest_of, open_sealed
+from models.sealed_folder import MANIFEST, digest_of
 from models.tracking import ARTIFACT, BENCHES, CARD, EXPERIMENT, NOTE, Runs, verdicts
 
 MODEL = "attune-recommender"
@@ -37,11 +37,17 @@ DESCRIPTION = """Made by attune: each version is a recommender that attune train
 
 `champion` is served, `previous` was served before it, `challenger` waits to be judged. The aliases follow attune's
 table of promotions: to change the champion use `attune promote` or `attune rollback`. One moved here is put back."""
-BATCH_RUNS, PAGE = 50, 1_000
+UNJUDGED = "cannot_be_judged"
+"""The tag that says why a version could not be held against the gates."""
+BATCH_RUNS, PAGE, TAG_LIMIT = 50, 1_000, 5_000
 _PROJECTED = "attune.projected."
 _ANOTHER = (
     "version {version} of the registry at {url} is not the bundle that was promoted under this number: the registry "
     "was lost or replaced. Restore its backup (`attune restore`), or start anew under another ATTUNE_ENDPOINT"
+)
+_GONE = (
+    "the registry at {url} has no bundle of version {version} any more: its artifacts were removed or lost. "
+    "Restore its backup (`attune restore`)"
 )
 
 log = logging.getLogger(__name__)
@@ -115,9 +121,10 @@ class Registry:
         """The bundle of a version in a folder of its own below ``folder`` (``attune.promotions.bundle_name``).
 
         Fetched once, and never seen half-fetched; a folder that is not whole is replaced. Where it is known which
-        bundle is meant and it is there, MLflow is not asked. Raises VersionLost when the registry has it no more.
+        bundle is meant and it is there, MLflow is not asked. Raises VersionLost when the registry has it no more,
+        BundleError when what it has is not what was registered.
         """
-        if bundle_digest is not None and _holds(there := folder / bundle_name(version, bundle_digest), bundle_digest):
+        if bundle_digest is not None and holds(there := folder / bundle_name(version, bundle_digest), bundle_digest):
             return there
         with self._wrapped(f"fetch version {version}"):
             run_id, found = self._version(version)
@@ -125,24 +132,34 @@ class Registry:
             if wanted != (bundle_digest or wanted):
                 raise VersionLost(_ANOTHER.format(version=version, url=self.url))
             target = folder / bundle_name(version, wanted)
-            if _holds(target, wanted):
+            if holds(target, wanted):
                 return target
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=f".version-{version}-", dir=folder) as draft:
-                local = self.client.download_artifacts(run_id, f"{ARTIFACT}/data", draft)
-                bundle = next(Path(local).glob(f"*/{MANIFEST}")).parent
+                bundle = self._artifact(version, run_id, draft)
                 if digest_of(bundle) != wanted:
-                    raise ModelError(f"the artifact of version {version} is not the bundle that was registered")
-                _settle(bundle, target)
+                    raise BundleError(f"the artifact of version {version} is not the bundle that was registered")
+                settle(bundle, target)
         return target
 
+    def refuse(self, version: str, why: str) -> None:
+        """Write on a version that it cannot be judged, and why; nothing on its run, which may be what was lost."""
+        with self._wrapped(f"refuse version {version}"):
+            self._version(version)
+            for name, text in {"accepted": "false", UNJUDGED: why[:TAG_LIMIT]}.items():
+                self.client.set_model_version_tag(MODEL, version, name, text)
+
     def record_gates(self, version: str, judgement: Judged) -> None:
-        """Write a judgement on its version (a tag a gate, the page) and on its run (see ``Runs.log_judgement``)."""
+        """Write a judgement on its version (a tag a gate, the page) and on its run (see ``Runs.log_judgement``).
+
+        That it could not be judged before is said no more.
+        """
         found = judgement.as_dict()
         with self._wrapped(f"record the gates of version {version}"):
             run_id, _ = self._version(version)
             for name, text in verdicts(found).items():
                 self.client.set_model_version_tag(MODEL, version, name, text)
+            self.client.delete_model_version_tag(MODEL, version, UNJUDGED)
             self.runs.log_judgement(run_id, found, judgement.markdown(), judgement.rolling)
             page = version_page.render(self.runs.card(run_id), run_id, self.runs.pictures(run_id), found)
             self.client.update_model_version(MODEL, version, page)
@@ -313,6 +330,19 @@ class Registry:
             raise ModelError(f"version {version} of {MODEL} was not registered by attune; it has no bundle to serve")
         return found.run_id, dict(found.tags)
 
+    def _artifact(self, version: str, run_id: str, draft: str) -> Path:
+        """The bundle among the artifacts of a version, fetched. Raises VersionLost when it lies there no more."""
+        try:
+            local = self.client.download_artifacts(run_id, f"{ARTIFACT}/data", draft)
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                raise
+            raise VersionLost(_GONE.format(version=version, url=self.url)) from error
+        bundle = next(Path(local).glob(f"*/{MANIFEST}"), None)
+        if bundle is None:
+            raise VersionLost(_GONE.format(version=version, url=self.url))
+        return bundle.parent
+
     def _model(self) -> tuple[dict[str, str], dict[str, str]]:
         """The aliases, and what was last projected; both empty when nothing is registered."""
         with self._wrapped("read the aliases"):
@@ -374,23 +404,3 @@ def _source(config: Mapping[str, Any], parent: str | None) -> dict[str, str]:
         "mlflow.source.git.commit": config.get("git_commit") or "unknown",
         "mlflow.user": "attune",
     }
-
-
-def _holds(folder: Path, bundle_digest: str) -> bool:
-    """Whether the folder is the bundle of that digest, every byte of it."""
-    try:
-        open_sealed(folder, FORMAT, FILES)
-        return digest_of(folder) == bundle_digest
-    except BundleError:
-        return False
-
-
-def _settle(bundle: Path, target: Path) -> None:
-    """Move a whole folder to its name; if another process was first, its equal copy stays."""
-    if target.exists():  # altered
-        shutil.rmtree(target)
-    try:
-        bundle.rename(target)
-    except OSError:
-        if not target.exists():
-            raise

@@ -6,7 +6,7 @@ from typing import Any
 
 from attune.clock import to_iso
 from attune.errors import ModelError
-from models.registry import Registry
+from models.registry import UNJUDGED, Registry
 
 HEADLINE = {
     "hold-out NDCG@10": "holdout/all/ndcg_at_10",
@@ -23,7 +23,8 @@ GATE = "gate."
 class Described:
     """One version: ``created_at`` in microseconds, ``aliases`` as MLflow has them now, ``gates`` name -> verdict.
 
-    ``accepted`` is None for a version that was never judged; ``headline`` holds those of HEADLINE that it has.
+    ``accepted`` is None for a version that was never judged, ``cannot_be_judged`` says why it could not be (None: it
+    could, or was not yet); ``headline`` holds those of HEADLINE that it has.
     """
 
     version: str
@@ -33,6 +34,7 @@ class Described:
     parent: str | None
     window: str
     accepted: bool | None
+    cannot_be_judged: str | None
     gates: dict[str, str]
     headline: dict[str, float]
     params: dict[str, str]
@@ -101,6 +103,7 @@ def _one(
         parent=tags.get("parent"),
         window=tags.get("window", ""),
         accepted={"true": True, "false": False}.get(tags.get("accepted", "")),
+        cannot_be_judged=tags.get(UNJUDGED),
         gates={name.removeprefix(GATE): text for name, text in tags.items() if name.startswith(GATE)},
         headline={title: metrics[name] for title, name in HEADLINE.items() if name in metrics},
         params=params,

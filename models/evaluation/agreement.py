@@ -57,13 +57,14 @@ def _of_words(config: Mapping[str, Any], window: Mapping[str, Any]) -> list[str]
 
 
 def no_numbers(bundle: Bundle) -> list[str]:
-    """The weights and tables of a bundle in which not every value is finite, by name.
+    """The weights and tables of a bundle in which not every value is finite, by name, and its scores.
 
     Statistics may be unknown, and are NaN then, but not infinite.
     """
     arrays = bundle.hybrid.tensors()
     broken = [name for name, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
-    return broken + ["the items' statistics"] * bool(np.isinf(bundle.catalogue.stats_NF).any())
+    broken += ["the items' statistics"] * bool(np.isinf(bundle.catalogue.stats_NF).any())
+    return broken or ["its scores"] * (not np.isfinite(bundle.golden_scores()).all())
 
 
 def _of_numbers(bundle: Bundle) -> list[str]:

@@ -38,20 +38,8 @@ class Arm(Protocol):
 
 
 def answers(hybrid: Hybrid, batch: HistoryBatch, live_BN: np.ndarray | None = None) -> np.ndarray:
-    """scores_BN that ``models.recommender`` ranks by: the mix, or popularity where there is no usable history.
-
-    ``live_BN`` is what everybody says of the items at each question's moment.
-    """
-    known_B = batch.items_BL[:, -1] > 0
-    if known_B.all():
-        return hybrid.mix(hybrid.sources(batch, hybrid.states(batch), live_BN), len(batch))
-    scores_BN = hybrid.popularity.scores(batch)
-    if live_BN is not None:
-        scores_BN += np.float32(hybrid.live) * live_BN
-    rows = np.flatnonzero(known_B)
-    if len(rows):
-        scores_BN[rows] = answers(hybrid, batch.select(rows), None if live_BN is None else live_BN[rows])
-    return scores_BN
+    """scores_BN as served; ``live_BN`` is what everybody says of the items at each question's moment."""
+    return hybrid.served(batch, hybrid.sources(batch, hybrid.states(batch), live_BN))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from models.evaluation.gates import Gate, GateLimits
 from models.evaluation.harm import harms
 from models.evaluation.metrics import Evaluation, values
 from models.evaluation.sequence import confidence_sequence
-from models.evaluation.slices import slices
+from models.evaluation.slices import STANDING, slices
 from models.learning.dataset import TrainingSet
 from models.learning.panel import is_panel
 
@@ -37,11 +37,18 @@ def against_champion(
     harmed = harms(challenger, champion, limits.metric, masks, limits.slice_change, limits.user_cap)
     return [
         *(gates.no_harm(name, harm, limits) for name, harm in harmed.items()),
+        *(_untested(name, challenger, masks[name]) for name in STANDING if name not in harmed),
         _panel(challenger, champion, panel_users(training_set), limits),
         _forgetting(older["challenger"], older["champion"], limits),
         *_variety(bundles, replays, training_set, after, limits),
         gates.memory(bundles["challenger"].bytes, bundles["champion"].bytes, limits),
     ]
+
+
+def _untested(name: str, challenger: Evaluation, mask_E: np.ndarray) -> Gate:
+    users = challenger.events["user_id"].to_numpy()[mask_E]
+    note = f"{len(np.unique(users.astype(str)))} users are too few to test, or the champion hits nothing of theirs"
+    return gates.not_applicable(f"no_harm_to_{name}", note)
 
 
 def panel_users(training_set: TrainingSet) -> set[str]:

@@ -22,7 +22,7 @@ Verdict = Literal["pass", "fail", "undecided", "not_applicable"]
 class GateLimits:
     """Every limit, in one place; ``version`` is raised with any change, and recorded with each judgement."""
 
-    version: int = 3
+    version: int = 4
     metric: str = "ndcg@10"
     """The figure that the quality gates compare, over all targets of the hold-out."""
     popularity_gain: float = 0.0
@@ -72,6 +72,8 @@ class GateLimits:
     worth_kept: float = 0.75
     """The share of its best slates' worth, by its own scores, that a model's policy must show. The default policy keeps
     0.94, one that draws blindly among a hundred candidates 0.6."""
+    live_weight: float = 0.5
+    """Of the live item profile in the mix, whose other parts come to 1 together: no hold-out says what it is worth."""
     parity: float = 1e-4
     """The largest absolute difference between the golden scores and those of the loaded bundle."""
     min_users: int = 300
@@ -128,6 +130,11 @@ class Lineage:
 def not_applicable(name: str, note: str) -> Gate:
     """A gate with nothing to compare with."""
     return Gate(name, None, None, "not_applicable", note)
+
+
+def lost(name: str, why: str) -> Gate:
+    """A gate whose comparison cannot be made any more, though it should be: undecided, for a caller to risk."""
+    return Gate(name, None, None, "undecided", why)
 
 
 def beats_popularity(gain: Interval, evidence: Evidence, limits: GateLimits) -> Gate:
@@ -274,6 +281,13 @@ def exploration(kept: float | None, limits: GateLimits) -> Gate:
     note = "share of the best slate's worth, by the model's own scores, that the policy's slates keep"
     verdict: Verdict = "pass" if kept >= limits.worth_kept else "fail"
     return Gate("exploration", limits.worth_kept, kept, verdict, note)
+
+
+def live_weight(weight: float, limits: GateLimits) -> Gate:
+    """What no replay can judge may not decide the ranking."""
+    verdict: Verdict = "pass" if weight <= limits.live_weight else "fail"
+    note = "weight of the live item profile, which stands still while a hold-out is replayed"
+    return Gate("live_weight", limits.live_weight, weight, verdict, note)
 
 
 def parity(difference: float, limits: GateLimits) -> Gate:

@@ -46,6 +46,7 @@ def judge_folders(
     limits: GateLimits | None = None,
     elder: Path | None = None,
     slates: Path | None = None,
+    lost: Mapping[str, str] | None = None,
 ) -> Judgement:
     """``judge`` on the training set of a folder, on everything that all of the models left to the judgement."""
     training_set = TrainingSet.load(training_set_folder)
@@ -58,6 +59,7 @@ def judge_folders(
         accept_undecided=accept_undecided,
         elder_folder=elder,
         slates_folder=slates,
+        lost=lost,
     )
 
 
@@ -73,6 +75,7 @@ def judge(
     elder_folder: Path | None = None,
     replayed: Replayed | None = None,
     slates_folder: Path | None = None,
+    lost: Mapping[str, str] | None = None,
 ) -> Judgement:
     """Judge the bundle of a challenger on the events at positions in (after, upto].
 
@@ -80,7 +83,8 @@ def judge(
     challenger really learned from was measured apart, so the gate `lineage` can refuse it. Who judges many challengers
     on one hold-out hands over one mapping ``replayed`` each time: those they are compared with are replayed once, see
     ``models.evaluation.replays``. ``slates_folder`` has what the champion showed (``features.logged_slates``): by it,
-    too, the challenger is valued. Raises BundleError when a bundle is not whole.
+    too, the challenger is valued. ``lost`` says of an anchor or elder that there was why it cannot be compared with any
+    more. Raises BundleError when a bundle is not whole.
     """
     limits = limits or GateLimits()
     bundles = _load(challenger=challenger_folder, champion=champion_folder, anchor=anchor_folder, elder=elder_folder)
@@ -96,13 +100,14 @@ def judge(
     panel = found.only(panel_users(training_set))
     return Judgement(
         gates=(
-            *_quality(compared, limits),
+            *_quality(compared, lost or {}, limits),
             *against_champion(bundles, compared, older, training_set, after, limits),
             *_off_policy(bundles, valued, limits),
             _coverage(compared, limits),
             calibrated(compared, limits),
             *_latency(answers, limits),
             gates.exploration(_worth_kept(challenger, training_set, after), limits),
+            gates.live_weight(challenger.hybrid.live, limits),
             gates.data_contract(faults(challenger, compared, training_set, after, limits)),
             gates.parity(challenger.golden_difference(), limits),
             gates.lineage(_lineage(challenger, training_set, after)),
@@ -137,7 +142,7 @@ def _load(**folders: Path | None) -> dict[str, Bundle]:
     return {name: loaded[folder] for name, folder in folders.items() if folder is not None}
 
 
-def _quality(compared: Mapping[str, Evaluation], limits: GateLimits) -> list[Gate]:
+def _quality(compared: Mapping[str, Evaluation], lost: Mapping[str, str], limits: GateLimits) -> list[Gate]:
     """The gates on the metric: against popularity, the champion and the anchor."""
     challenger = compared["challenger"]
     gain = paired(challenger, compared["popularity"], limits.metric, cap=limits.user_cap)
@@ -145,7 +150,9 @@ def _quality(compared: Mapping[str, Evaluation], limits: GateLimits) -> list[Gat
     found = [gates.beats_popularity(gain.absolute, evidence, limits)]
     done: list[Evaluation] = []
     for name, gate in RIVALS.items():
-        if name not in compared:
+        if name in lost:
+            found.append(gates.lost(f"not_worse_than_{name}", lost[name]))
+        elif name not in compared:
             found.append(gates.not_applicable(f"not_worse_than_{name}", NOBODY[name]))
         elif any(compared[name] is one for one in done):
             found.append(gates.not_applicable(f"not_worse_than_{name}", "it is one of those before"))

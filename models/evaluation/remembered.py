@@ -21,8 +21,8 @@ class RememberedHybrid:
         self._sources: dict[str, np.ndarray] = {}
 
     def scores(self, batch: HistoryBatch) -> np.ndarray:
-        """The hybrid's."""
-        return self.hybrid.mix(self.sources(batch), len(batch))
+        """The hybrid's as they are served: who has no usable history is answered by its popularity."""
+        return self.hybrid.served(batch, self.sources(batch))
 
     def sources(self, batch: HistoryBatch) -> dict[str, np.ndarray]:
         """``Hybrid.sources``; the caller must not write into them."""

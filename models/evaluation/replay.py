@@ -206,7 +206,7 @@ class _Gathered:
 
 
 def ranks(masked_BN: np.ndarray, row_T: np.ndarray, item_T: np.ndarray, batch: int = 256) -> np.ndarray:
-    """The rank (float64, 1 is best) of each target in its row; infinity for a target of -1.
+    """The rank (float64, 1 is best) of each target in its row; infinity for a target of -1 or whose score is NaN.
 
     Equal scores stand in catalogue order, as in the list that the pipeline shows.
     """
@@ -217,7 +217,8 @@ def ranks(masked_BN: np.ndarray, row_T: np.ndarray, item_T: np.ndarray, batch: i
         rows_TN, item = masked_BN[row_T[part]], item_T[part]
         score = rows_TN[np.arange(len(part)), item][:, None]
         before = (rows_TN == score) & (np.arange(rows_TN.shape[1]) < item[:, None])
-        found[part] = 1 + ((rows_TN > score) | before).sum(axis=1)
+        rank = 1 + ((rows_TN > score) | before).sum(axis=1)
+        found[part] = np.where(np.isnan(score[:, 0]), np.inf, rank)
     return found
 
 

@@ -17,7 +17,7 @@ from models.catalogue import Catalogue
 from models.contract import Recommender
 from models.evaluation.calibration import Foretelling
 from models.evaluation.latency import one_thread
-from models.evaluation.metrics import Evaluation
+from models.evaluation.metrics import Evaluation, values
 from models.evaluation.remembered import RememberedHybrid, remembering
 from models.evaluation.replay import replay_together
 from models.learning.dataset import TrainingSet
@@ -28,8 +28,14 @@ EARLIER = 5_000
 """About so many moments of the panel before the hold-out say whether something was forgotten: as many of each user, the
 latest ones. A user's mean counts once, so that more users tell more than more moments."""
 
+HALF_LIVES = (7.0, 30.0, 90.0, 365.0, 1e5)
+"""Days. What a model has to beat is the popularity that forgets at the pace that serves it best on this very hold-out:
+neither the challenger nor its recipe chooses the yardstick."""
+
+STRONGEST_BY = "ndcg@10"
+
 Exam = tuple[str, str, int, int]
-"""Who was asked (a bundle's digest, or how popularity was counted), on whose events (the window's digest, and whether
+"""Who was asked (a bundle's digest, or popularity), on whose events (the window's digest, and whether
 the panel's alone), and which: positions in (after, upto]. Training sets of one digest are taken to be equal."""
 
 
@@ -42,12 +48,14 @@ class Asked:
     """Recommenders over one catalogue, asked together.
 
     ``whole`` is the one among them whose chances are wanted, ``floor`` the ``reward_floor`` that it learned with.
+    Of some only the ``strongest`` is told.
     """
 
     recommenders: tuple[Recommender, ...]
     catalogue: Catalogue
     whole: RememberedHybrid | None = None
     floor: float = Recipe.reward_floor
+    strongest: bool = False
 
     @staticmethod
     def of(bundle: Bundle, *others: Recommender, whole: RememberedHybrid) -> "Asked":
@@ -75,6 +83,11 @@ class Stretch:
 
     def replay(self, asked: Asked) -> list[Evaluation]:
         """What became of each recommender; the chances stand with the first."""
+        if asked.strongest:
+            found = replay_together(
+                asked.recommenders, self.training_set, self.after, self.upto, catalogue=asked.catalogue
+            )
+            return [max(found, key=lambda one: float(np.nansum(values(one, STRONGEST_BY)[1])))]
         positions = self.training_set.positions
         events = int(((positions > self.after) & (positions <= self.upto)).sum())
         onlooker = None if asked.whole is None else Foretelling(asked.whole, asked.floor, events)
@@ -98,12 +111,11 @@ def replays(
     Bundles are asked for their chances too. Whoever but the challenger stands in ``replayed`` is taken from there,
     whoever does not is put there.
     """
-    challenger, popularity = bundles["challenger"], _fresh_popularity(bundles["challenger"], training_set, after)
-    counted = f"{popularity.name} {popularity.half_life_days:g} days"
+    challenger, counted = bundles["challenger"], "popularity, counted afresh"
     hybrid, parts = remembering(challenger.hybrid)
     asked = {
         challenger.digest: Asked.of(challenger, *parts, whole=hybrid),  # the longest first
-        counted: Asked((popularity,), training_set.catalogue),
+        counted: Asked(_fresh_popularity(training_set, after), training_set.catalogue, strongest=True),
     }
     for bundle in bundles.values():
         asked.setdefault(bundle.digest, Asked.of(bundle, whole=RememberedHybrid(bundle.hybrid)))
@@ -130,7 +142,7 @@ def earlier(
     users = len(np.unique(panel.users[panel.positions <= upto]))
     whose = f"{training_set.window['digest']}, the panel"
     stretch = Stretch(panel, 0, upto, whose, each=max(EARLIER // max(users, 1), 1))
-    asked = {one.digest: Asked((one.hybrid,), one.catalogue) for one in two.values()}
+    asked = {one.digest: Asked((RememberedHybrid(one.hybrid),), one.catalogue) for one in two.values()}
     found = _side_by_side(asked, stretch, two["challenger"].digest, replayed)
     return {name: found[one.digest][0] for name, one in two.items()}
 
@@ -154,12 +166,12 @@ def _side_by_side(
     return {who: found[who] if who in found else [kept[stretch.exam(who)]] for who in asked}
 
 
-def _fresh_popularity(challenger: Bundle, training_set: TrainingSet, after: int) -> Popularity:
-    """Popularity counted here from what lies before the hold-out, whatever the challenger's own tables say.
+def _fresh_popularity(training_set: TrainingSet, after: int) -> tuple[Popularity, ...]:
+    """Popularity counted here from what lies before the hold-out, for every half-life.
 
-    The half-life is the one that the challenger chose on validation; the panel's events are left out as in training.
+    The panel's events are left out as in training.
     """
     known = training_set.select(
         (training_set.positions <= after) & ~is_panel(training_set.user_ids)[training_set.users]
     )
-    return Popularity.fit(known, challenger.popularity.half_life_days)
+    return tuple(Popularity.fit(known, days) for days in HALF_LIVES)

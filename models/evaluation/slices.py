@@ -15,6 +15,9 @@ HISTORIES = (("new_users", 0, 4.0), ("light_users", 5, 19.0), ("heavy_users", 20
 HEAD_SHARE = 0.8
 """The most used items that hold so much of the use before the hold-out are the head; all others are the long tail."""
 
+STANDING = (*(name for name, _, _ in HISTORIES), "long_tail_items")
+"""The slices that a report always tells of, tested or not."""
+
 LARGEST = 20
 """Of so many genres and decades, the most frequent among the targets, each is a slice; rare ones say nothing alone."""
 

@@ -1,8 +1,9 @@
 """The decisions, as properties of the figures that they are given."""
 
+import hashlib
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given
@@ -149,3 +150,14 @@ def test_where_nothing_was_measured_no_risk_can_be_taken() -> None:
     ]
     assert [gate.verdict for gate in quality] == ["undecided", "undecided"]
     assert not gates.accepts([*quality, gates.parity(0.0, GateLimits())], accept_undecided=True)
+
+
+def test_what_no_hold_out_can_judge_may_not_decide() -> None:
+    assert [gates.live_weight(weight, LIMITS).verdict for weight in (0.0, 0.5, 0.51)] == ["pass", "pass", "fail"]
+
+
+def test_a_changed_limit_is_another_version() -> None:
+    """Judgements name the version: raise it in ``GateLimits`` with any change, and put the new digest here."""
+    table = sorted((name, value) for name, value in asdict(GateLimits()).items() if name != "version")
+    digest = hashlib.sha256(repr(table).encode()).hexdigest()[:12]
+    assert (GateLimits().version, digest) == (4, "4c3572758efa")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from models.catalogue import Catalogue
 from models.evaluation.metrics import values
-from models.evaluation.replay import replay
+from models.evaluation.replay import ranks, replay
 from models.history import HistoryBatch
 
 ITEMS = [f"i{place:02d}" for place in range(14)]
@@ -127,3 +127,8 @@ def test_hits_of_events_and_groups_agree_when_every_group_has_one_target(make_tr
     training_set = make_training_set(rows)
     found = replay(hashed(len(training_set.catalogue), levels=3), training_set, 20, 199)
     assert values(found, "hr@10")[1].mean() == pytest.approx(values(found, "recall@10")[1].mean())
+
+
+def test_a_score_that_is_no_number_is_a_miss() -> None:
+    scores_BN = np.array([[np.nan, 0.5, 0.1], [0.2, np.nan, 0.1]])
+    assert ranks(scores_BN, np.array([0, 0, 1]), np.array([0, 1, 0])).tolist() == [np.inf, 1.0, 1.0]

@@ -114,6 +114,24 @@ def blind(exam: Exam, folder: Path, _seed: int) -> Path:
     return exam.written(folder, bundle.hybrid, bundle.catalogue, PlackettLuce(100.0))
 
 
+def newcomers_last(bundle: Bundle, _random: Random) -> Hybrid:
+    """Who is new is shown what nobody uses; the mix has no weight for popularity, so nobody else notices."""
+    network, knn, _ = bundle.hybrid.weights
+    turned = replace(bundle.popularity, weights_N=1.0 - bundle.popularity.weights_N)
+    rest = network + knn
+    return replace(bundle.hybrid, popularity=turned, weights=(network / rest, knn / rest, 0.0))
+
+
+def drowned_live(bundle: Bundle, _random: Random) -> Hybrid:
+    """What everybody says decides, which stands still wherever challengers are replayed."""
+    return replace(bundle.hybrid, live=50.0)
+
+
+def too_large_to_add(bundle: Bundle, _random: Random) -> Hybrid:
+    """Weights that are numbers, and scores that are none."""
+    return with_network(bundle, lambda tensors: {**tensors, "bias_N": tensors["bias_N"] + np.float32(3e38)})
+
+
 def genre_hidden(bundle: Bundle, _random: Random, genre: str) -> Hybrid:
     """One genre is never shown."""
     return hidden(bundle, np.array([genre in names for names in bundle.catalogue.genres]))
@@ -146,5 +164,9 @@ FAULTS = (
     Planted("item ids shuffled: all", lambda exam, folder, seed: spoil(exam.folder / "honest", folder, seed)),
     Planted("item ids shuffled: half", half_of_ids_shuffled),
     Planted("draws blindly", blind, by_construction=True),
-    *_both("a genre hidden", genre_hidden, genre={"Thriller": "Thriller", "Western": "Western"}),
+    Planted("newcomers are shown what nobody uses", spoiled(newcomers_last)),
+    Planted("the live profile drowns the rest", spoiled(drowned_live), by_construction=True),
+    Planted("weights too large to add", spoiled(too_large_to_add), by_construction=True),
+    Planted("a genre hidden: Thriller", spoiled(partial(genre_hidden, genre="Thriller")), by_construction=True),
+    Planted("a genre hidden: Western", spoiled(partial(genre_hidden, genre="Western")), by_construction=True),
 )  # fmt: skip

@@ -15,6 +15,7 @@ from models.evaluation.bootstrap import Interval, paired
 from models.evaluation.gates import refused_by
 from models.evaluation.judging import judge
 from models.evaluation.metrics import Evaluation
+from models.evaluation.remembered import RememberedHybrid
 from models.evaluation.replay import replay
 from models.learning.dataset import TrainingSet
 from models.network.config import Recipe
@@ -121,7 +122,7 @@ def _audit(exam: Exam, folder: Path) -> Audit:
 
 def _audited(exam: Exam, folder: Path) -> Evaluation:
     bundle = Bundle.load(folder)
-    return replay(bundle.hybrid, exam.stream, exam.judged, exam.audited, catalogue=bundle.catalogue)
+    return replay(RememberedHybrid(bundle.hybrid), exam.stream, exam.judged, exam.audited, catalogue=bundle.catalogue)
 
 
 def told(audit: Audit | None) -> str:

@@ -14,7 +14,6 @@ from models.baselines import ItemKnn
 from models.bundle import FILES, FORMAT, WEIGHTS, Bundle
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
-from models.learning.panel import is_panel
 from models.network.sequence import SequenceRecommender
 from models.ranking.preference import Preference
 from models.sealed_folder import open_sealed, seal
@@ -132,14 +131,20 @@ def other_weights(exam: Exam, folder: Path, _seed: int) -> Path:
     return seal(folder, FORMAT, {**honest, WEIGHTS: first[WEIGHTS]})
 
 
-def with_the_panel(exam: Exam, folder: Path, seed: int) -> Path:
-    """The panel's users, under other names, are learned from; they are counted by their own."""
-    panel = is_panel(exam.stream.user_ids)
-    disguised = np.where(panel, "x-" + exam.stream.user_ids.astype(str), exam.stream.user_ids.astype(str))
-    assert not is_panel(disguised[panel]).all()
-    stream = replace(exam.stream, user_ids=disguised.astype(object))
-    learned = panel & ~is_panel(disguised)
-    return exam.taught(folder, seed, stream, lineage={"panel_users_trained": int(learned.sum())})
+def the_disliked(later: TrainingSet, _random: Random) -> TrainingSet:
+    """Nothing that anybody liked is learned from."""
+    return later.select(later.rewards < 0.5)
+
+
+def biased(bundle: Bundle, _random: Random, times: float) -> Hybrid:
+    """What the network thinks of an item whoever asks, many times over."""
+    return with_network(bundle, lambda tensors: {**tensors, "bias_N": tensors["bias_N"] * np.float32(times)})
+
+
+def oldest_first(bundle: Bundle, _random: Random) -> Hybrid:
+    """Item-kNN's votes grow with age, and it has most to say."""
+    choice = replace(bundle.hybrid.knn.choice, decay=1.25)
+    return replace(bundle.hybrid, knn=replace(bundle.hybrid.knn, choice=choice), weights=(0.3, 0.7, 0.0))
 
 
 def too_large(bundle: Bundle, random: Random, times: int) -> Hybrid:
@@ -217,14 +222,16 @@ FAULTS = (
     Planted("forgetting: one genre", mistaught(partial(one_genre, genre="Horror"), **HARD)),
     Planted("forgetting: the latest 2,000 events", mistaught(partial(the_latest, count=2_000), **HARD)),
     Planted("statistics in other units", mistaught(in_other_units, finetune_epochs=6, replay_share=0.0)),
-    Planted("old films hidden", spoiled(partial(films_before, year=1960))),
-    Planted("all but hits hidden", spoiled(partial(all_but_hits, count=150))),
+    Planted("old films hidden", spoiled(partial(films_before, year=1960)), by_construction=True),
+    Planted("all but hits hidden", spoiled(partial(all_but_hits, count=150)), by_construction=True),
     Planted("another catalogue: half", partial(foreign_ids, share=0.5)),
     Planted("another catalogue: all", partial(foreign_ids, share=1.0)),
     Planted("attributes mixed up", attributes_mixed_up, by_construction=True),
     Planted("not a number", spoiled(not_a_number), by_construction=True),
     Planted("other weights than were tried", other_weights, by_construction=True),
-    Planted("the panel learned from", with_the_panel, by_construction=True),
+    Planted("only what was disliked learned from", mistaught(the_disliked, **HARD)),
+    Planted("biases drown the rest", spoiled(partial(biased, times=30.0))),
+    Planted("the oldest event counts most", spoiled(oldest_first)),
     Planted("too large", spoiled(partial(too_large, times=12)), by_construction=True),
     Planted("three values a weight", spoiled(coarse)),
     Planted("only the latest event read", spoiled(short_of_memory)),
