@@ -116,12 +116,12 @@ def picture(world: str, tallies: Mapping[str, Tally]) -> bytes:
     for tally in tallies.values():
         gone, lines = _rolling(tally)
         for axes, line in zip(rows, lines, strict=True):
-            axes.plot(gone, line, label=tally.name, linewidth=1.4)
+            axes.plot(gone, line, "--" if tally.name in FROZEN_ARMS else "-", label=tally.name, linewidth=1.4)
     titles = ("HR@10", "NDCG@10", "novelty, bits", "diversity", "items shown, a window")
     for axes, title in zip(rows, titles, strict=True):
         axes.set(ylabel=title)
     rows[0].set(title=f"{world}: the arms as the stream goes by")
-    rows[0].legend(frameon=False, ncols=2, fontsize=8)
+    drawn.legend(*rows[0].get_legend_handles_labels(), loc="outside upper center", frameon=False, ncols=3, fontsize=8)
     rows[-1].set(xlabel="targets since the cut")
     into = io.BytesIO()
     FigureCanvasAgg(drawn).print_png(into)
