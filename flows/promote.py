@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect.artifacts import create_markdown_artifact
 
-from attune.errors import VersionLost
+from attune.errors import BundleError, VersionLost
 from attune.holding import held
 from attune.promotions import Lease, Promotion, Promotions
 from attune.settings import Settings
@@ -51,7 +51,8 @@ def find_challenger(table: Promotions, accept_undecided: bool) -> tuple[str | No
     versions = {one["version"]: one["tags"] for one in registry.versions()}
     champion = table.champion(settings.endpoint)
     since = int(champion.version) if champion else 0
-    unjudged = [name for name, tags in versions.items() if int(name) > since and "judged" not in tags]
+    ours = {name: tags for name, tags in versions.items() if "bundle_digest" in tags}
+    unjudged = [name for name, tags in ours.items() if int(name) > since and "judged" not in tags]
     if unjudged:
         return min(unjudged, key=int), ""
     challenger = registry.aliases().get("challenger")
@@ -77,22 +78,42 @@ def elder(table: Promotions) -> Promotion | None:
 
 
 @step
-def fetch_contenders(table: Promotions, version: str) -> dict[str, Path | None]:
-    """The challenger, and who was champion now, first and ten promotions ago, on disk; None where there is none."""
-    settings = Settings()
-    fetch = rooms.registry(settings).download
-    champion, anchor = table.champion(settings.endpoint), table.first(settings.endpoint)
-    found: dict[str, Path | None] = dict.fromkeys(("challenger", "champion", "anchor", "elder"))
-    found["challenger"] = fetch(version, settings.bundles_folder)
+def fetch_challenger(version: str) -> Path:
+    """Its bundle on disk. Raises VersionLost or BundleError when there is none any more that could be judged."""
+    return fetched(version)
+
+
+@step
+def fetch_rivals(table: Promotions) -> tuple[dict[str, Path | None], dict[str, str]]:
+    """Who was champion now, first and ten promotions ago, on disk (None: nobody was); and why one of them is lost."""
+    settings, lost = Settings(), dict[str, str]()
+    champion = table.champion(settings.endpoint)
+    found: dict[str, Path | None] = dict.fromkeys(("champion", "anchor", "elder"))
     if champion is not None:
-        found["champion"] = fetch(champion.version, settings.bundles_folder, champion.bundle_digest)
-    for name, earlier in (("anchor", anchor), ("elder", elder(table))):
-        if earlier is not None:
-            try:
-                found[name] = fetch(earlier.version, settings.bundles_folder, earlier.bundle_digest)
-            except VersionLost as error:
-                logger.warning("judged without an earlier champion: %s", error)
-    return found
+        found["champion"] = fetched(champion.version, champion.bundle_digest)
+    before = {
+        "anchor": ("the first champion", table.first(settings.endpoint)),
+        "elder": ("the champion of ten promotions ago", elder(table)),
+    }
+    for name, (who, row) in before.items():
+        if row is None:
+            continue
+        try:
+            found[name] = fetched(row.version, row.bundle_digest)
+        except (VersionLost, BundleError) as error:
+            lost[name] = f"{who}, version {row.version}, cannot be fetched any more: {error}"
+            logger.warning(lost[name])
+    return found, lost
+
+
+def fetched(version: str, bundle_digest: str | None = None) -> Path:
+    """A version's bundle on disk, seen to be whole. Raises VersionLost or BundleError."""
+    from models.bundle import Bundle
+
+    settings = Settings()
+    folder = rooms.registry(settings).download(version, settings.bundles_folder, bundle_digest)
+    Bundle.load(folder)
+    return folder
 
 
 @step
@@ -111,7 +132,9 @@ def gather_slates(champion: Promotion | None, challenger: Path, upto: int | None
 
 
 @step
-def judge(contenders: dict[str, Any], folder: Path, accept_undecided: bool, slates: Path | None) -> "Judgement":
+def judge(
+    contenders: dict[str, Any], lost: dict[str, str], folder: Path, accept_undecided: bool, slates: Path | None
+) -> "Judgement":
     """Measure the contenders on what came after the challenger's training, and hold them against the gates."""
     from models.evaluation import judging
 
@@ -123,7 +146,39 @@ def judge(contenders: dict[str, Any], folder: Path, accept_undecided: bool, slat
         accept_undecided,
         elder=contenders["elder"],
         slates=slates,
+        lost=lost,
     )
+
+
+def measured(
+    table: Promotions, version: str, upto: int | None, accept_undecided: bool
+) -> "tuple[Judgement, Path] | str":
+    """The judgement and the version's bundle; in words why there is none, where the version itself is at fault.
+
+    What is nobody's fault (a database that is away, a full disk, a champion that is lost) is raised: it may pass.
+    """
+    try:
+        challenger = fetch_challenger(version)
+    except (VersionLost, BundleError) as error:
+        return str(error)
+    rivals, lost = fetch_rivals(table)
+    slates = gather_slates(table.champion(Settings().endpoint), challenger, upto)
+    folder = build_training_set(upto)
+    try:
+        return judge({"challenger": challenger, **rivals}, lost, folder, accept_undecided, slates), challenger
+    except ValueError as error:
+        return f"measuring it ended with {error!r}"
+
+
+@step
+def refuse(version: str, why: str, judged: str) -> None:
+    """Write on the version that it cannot be judged, and why: the next run then takes the next one."""
+    logger.error("version %s cannot be judged: %s", version, why)
+    registry = rooms.registry(Settings())
+    registry.refuse(version, why)
+    registry.tag(version, "judged", judged)
+    markdown = f"# Version {version} cannot be judged\n\n{why}"
+    create_markdown_artifact(key="gates", markdown=markdown, description=f"Why version {version} was refused.")
 
 
 @step
@@ -147,6 +202,7 @@ def append(table: Promotions, lease: Lease, version: str, bundle: Path, judgemen
 def promote(version: str | None = None, upto: int | None = None, accept_undecided: bool = False) -> dict[str, Any]:
     """Hold a version against the gates and promote it if it is accepted. A refusal is a result, not a failure.
 
+    A version that cannot be judged is refused as well, and says so (``cannot_be_judged``).
     ``promoted`` says whether the champion changed: a version that is champion already may be accepted again, and stays.
 
     Args:
@@ -161,10 +217,13 @@ def promote(version: str | None = None, upto: int | None = None, accept_undecide
         chosen, why = (version, "") if version else find_challenger(table, accept_undecided)
         if chosen is None:
             return {"version": None, "promoted": False, "accepted": False, "corrected": corrected, "skipped": why}
-        contenders = fetch_contenders(table, chosen)
-        slates = gather_slates(table.champion(settings.endpoint), contenders["challenger"], upto)
-        judgement = judge(contenders, build_training_set(upto), accept_undecided, slates)
+        found = measured(table, chosen, upto, accept_undecided)
+        if isinstance(found, str):
+            refuse(chosen, found, circumstances(table, accept_undecided))
+            refusal = {"accepted": False, "cannot_be_judged": found}
+            return {"version": chosen, "promoted": False, "corrected": corrected, **refusal}
+        judgement, bundle = found
         record(chosen, judgement, circumstances(table, accept_undecided))
         if judgement.accepted:
-            promoted = append(table, lease, chosen, contenders["challenger"], judgement)
+            promoted = append(table, lease, chosen, bundle, judgement)
     return {"version": chosen, "promoted": promoted, "corrected": corrected, **judgement.as_dict()}

@@ -79,6 +79,8 @@ def promote(version: str | None, accept_undecided: bool, as_json: bool) -> bool:
         result = runner.run("promote", version=chosen, accept_undecided=accept_undecided)
     if as_json:
         output.print_json(result)
+    elif "cannot_be_judged" in result:
+        _show_refusal(result)
     else:
         _show_judgement(result, standing(settings))
     return bool(result["accepted"])
@@ -130,6 +132,15 @@ def _show_version(result: dict[str, Any], how: str) -> None:
         rows.sort(key=lambda row: -float(row[1]))
         output.table(["on validation", "NDCG@10"], rows, numbers=[1])
     output.say_next("`attune promote` holds it against the gates; all figures: `attune versions`")
+
+
+def _show_refusal(result: dict[str, Any]) -> None:
+    """Why there are no gates to show."""
+    for line in result["corrected"]:
+        output.note(line)
+    words = f"version {result['version']} was refused: it cannot be judged"
+    output.console().print(Text(words, style="bold red").append(f"; {result['cannot_be_judged']}", style="not bold"))
+    output.say_next("`attune train` or `attune finetune` makes another version")
 
 
 def _show_judgement(result: dict[str, Any], champion: Promotion | None) -> None:
@@ -187,12 +198,14 @@ def _advice(result: dict[str, Any], champion: Promotion | None) -> str:
     if result["accepted"]:
         return "`attune recommend USER` shows what it recommends; `attune rollback` goes back, without gates"
     refusing = [gate for gate in result["gates"] if gate["name"] in result["refused_by"]]
+    notes = "; ".join(f"{gate['name'].replace('_', ' ')}: {gate['note']}" for gate in refusing)
     if all(gate["verdict"] == "undecided" and not gate["adverse"] for gate in refusing):
         command = f"`attune promote {result['version']} --accept-undecided`"
         limits = result["limits"]
+        if any(gate["measured"] is None for gate in refusing):
+            return f"{notes}. To take the risk: {command}"
         few = f"fewer than {limits['min_users']:,} users or {limits['min_events']:,} later events do not decide"
         return f"{few}; wait for more, or take the risk: {command}"
     if champion is not None and champion.version == result["version"]:
         return "`attune rollback` goes back to the champion before it"
-    notes = "; ".join(f"{gate['name'].replace('_', ' ')}: {gate['note']}" for gate in refusing)
     return f"{notes}. Its page in MLflow has everything; `attune train` or `attune finetune` makes another version"

@@ -146,6 +146,8 @@ def _verdicts(one: "Described") -> Text:
     """How many gates gave which verdict."""
     if one.accepted is None:
         return Text("not judged", style="dim")
+    if one.cannot_be_judged:
+        return Text("cannot be judged", style=output.VERDICTS["fail"])
     verdicts = list(one.gates.values())
     counted = [(verdicts.count(word), word) for word in output.VERDICTS]
     return Text("\n").join(Text(f"{number} {word}", style=output.VERDICTS[word]) for number, word in counted if number)
