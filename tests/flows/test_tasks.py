@@ -7,7 +7,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from attune.event_log import EventLog, prepare
+from attune.event_log import EventLog
 from attune.events import Interaction
 from attune.holding import held
 from attune.promotions import Promotion, Promotions
@@ -18,14 +18,6 @@ from flows import promote, rooms, train, validate
 from models.network.config import RECIPES
 from models.ranking.policies import NEW
 from models.sealed_folder import MANIFEST
-
-
-@pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setenv("ATTUNE_VAR", str(tmp_path / "var"))
-    found = Settings()
-    prepare(found.log_url)
-    return found
 
 
 @pytest.fixture
