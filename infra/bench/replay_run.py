@@ -5,7 +5,7 @@ every part learns from all of these, and the stream after them is judged: nothin
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -58,8 +58,15 @@ class Found:
     cut: int
 
 
-def replayed(training_set: TrainingSet, recipe: Recipe, seed: int, grid: FeltGrid | None = None) -> Found:
-    """Train, choose and replay."""
+More = Callable[[Bundle, Memory, TrainingSet], Arm]
+"""Makes another arm of the model as of the cut, of what is remembered then (a copy to keep is ``Memory.copy``), and of
+the events up to the cut. One that learns on does so when a window closes, see ``models.evaluation.arms``."""
+
+
+def replayed(
+    training_set: TrainingSet, recipe: Recipe, seed: int, grid: FeltGrid | None = None, more: Sequence[More] = ()
+) -> Found:
+    """Train, choose and replay. ``more`` are arms beside the usual ones, whose names are theirs alone."""
     learned, chosen, cut = (cut_at(training_set, share) for share in (LEARNED, CHOSEN, CUT))
     began = time.perf_counter()
     trained = train(training_set, recipe, learned, chosen, seed)
@@ -72,7 +79,7 @@ def replayed(training_set: TrainingSet, recipe: Recipe, seed: int, grid: FeltGri
         bundle = _bundle(training_set, trained.hybrid, recipe, chosen, cut, seed, Path(folder) / "bundle")
     refitted = time.perf_counter()
     witness = replay_singles.Witness(training_set, cut, SAMPLED, seed)
-    tallies = _judged(bundle, training_set, cut, felt, witness)
+    tallies = _judged(bundle, training_set, cut, felt, witness, more)
     judged = time.perf_counter()
     with one_thread():  # as in serving
         alone = _alone(bundle, training_set, felt, witness)
@@ -105,7 +112,12 @@ def hybrids(hybrid: Hybrid, felt: Felt) -> dict[str, Hybrid]:
 
 
 def _judged(
-    bundle: Bundle, training_set: TrainingSet, cut: int, felt: Felt, witness: replay_singles.Witness
+    bundle: Bundle,
+    training_set: TrainingSet,
+    cut: int,
+    felt: Felt,
+    witness: replay_singles.Witness,
+    more: Sequence[More],
 ) -> list[Tally]:
     """Every arm on the stream after the cut."""
     stream = replace(training_set, catalogue=bundle.catalogue)
@@ -123,7 +135,8 @@ def _judged(
     linear = LinearItems.fit(before)
     alive = {arm.name: arm for arm in (*live, neighbours, linear)}
     frozen = [Frozen(alive[name], at_cut, of_old) for of_old, name in FROZEN_ARMS.items()]
-    arms: Sequence[Arm] = (popularity, neighbours, linear, *frozen, *live, *profiled)
+    others = [make(bundle, memory, before) for make in more]
+    arms: Sequence[Arm] = (popularity, neighbours, linear, *frozen, *live, *profiled, *others)
     yardsticks = Yardsticks(self_information(before), genre_vectors(bundle.catalogue))
     return prequential(memory, arms, windows(stream, cut, upto), yardsticks, witness)
 

@@ -1,6 +1,7 @@
 """`attune bench replay` on the first ratings of the demo, with a model of one epoch."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,13 @@ from attune.clock import DAY, HOUR
 from attune.columns import USER_STATS
 from attune.errors import ConfigError
 from infra.bench import pace, replay, replay_figures, replay_worlds
+from infra.bench.exam.stretches import joined
 from infra.bench.replay_run import BOTH, FROZEN_ARMS, LIVE, PREFERENCE, PROFILE, Found, replayed
+from models.baselines import ItemKnn
+from models.bundle import Bundle
+from models.evaluation.arms import Arm, Live
 from models.evaluation.choosing import FeltGrid
+from models.evaluation.stream import Memory, Questions
 from models.learning.dataset import TrainingSet
 from models.network.config import KnnGrid, Recipe, SequenceConfig
 
@@ -23,6 +29,23 @@ EVENTS = 12_000
 def world() -> TrainingSet:
     whole = replay_worlds.movielens_demo()
     return whole.select(np.arange(EVENTS))
+
+
+class Tuned(Arm):
+    """A model that learns on: item-kNN is counted again at the end of every window."""
+
+    name = "tuned"
+
+    def __init__(self, bundle: Bundle, memory: Memory, before: TrainingSet) -> None:
+        assert memory.latest == before.times.max()
+        self.hybrid, self.known, self.learned = bundle.hybrid, before, 0
+
+    def scores(self, asked: Questions) -> np.ndarray:
+        return Live(self.hybrid).scores(asked)
+
+    def close(self, window: TrainingSet) -> None:
+        self.known, self.learned = joined(self.known, window), self.learned + 1
+        self.hybrid = replace(self.hybrid, knn=ItemKnn.fit(self.known, self.hybrid.knn.choice))
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +62,7 @@ def found(world: TrainingSet) -> Iterator[Found]:
     grid = FeltGrid((0.1,), (None,), (0.2,), (7.0,), (20.0,), (0.2,), (30.0,))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(item_profile, "TINY", 0.0)  # the replay forgets nothing: so they must agree to the last list
-        yield replayed(world, recipe, seed=0, grid=grid)
+        yield replayed(world, recipe, seed=0, grid=grid, more=[Tuned])
 
 
 def test_the_lists_are_those_of_single_requests(found: Found) -> None:
@@ -50,9 +73,15 @@ def test_the_lists_are_those_of_single_requests(found: Found) -> None:
 
 
 def test_every_arm_answers_the_same_questions(found: Found) -> None:
-    assert len(found.tallies) == 10
+    assert len(found.tallies) == 11
     assert len({tally.events() for tally in found.tallies.values()}) == 1
     assert all(tally.seconds > 0 for tally in found.tallies.values())
+
+
+def test_an_arm_may_learn_on(found: Found) -> None:
+    tuned = found.tallies["tuned"].interval("hr@10", "everybody").value
+    assert tuned != found.tallies[LIVE].interval("hr@10", "everybody").value
+    assert tuned > 0
 
 
 def test_what_is_told_and_drawn(found: Found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
