@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from models.evaluation.bootstrap import Interval
 from models.evaluation.gates import Evidence, GateLimits, Lineage
 from models.evaluation.judgement import Judgement
 from models.evaluation.metrics import EVENT_METRICS, GROUP_METRICS
-from models.registry import Registry
+from models.registry import MODEL, UNJUDGED, Registry
 
 FIGURES = dict.fromkeys((*EVENT_METRICS, *GROUP_METRICS), 0.05) | {"ndcg@10": 0.06, "hr@10": 0.11, "coverage@10": 0.4}
 SUMMARY = {"all": FIGURES, "positive": FIGURES}
@@ -136,6 +137,20 @@ def test_versions_for_people_fit_a_terminal_and_say_what_comes_next(attune, prom
     ):
         assert words in out, words
     assert "3 challenger" not in attune("versions", "-n", "1", "--json")[1]
+
+
+def test_versions_say_which_one_cannot_be_judged(attune, promote, mlflow_url) -> None:
+    promote("1")
+    registry = Registry(mlflow_url)
+    registry.refuse("2", "its artifacts are gone")
+    try:
+        assert "cannot be" in attune("versions")[1]
+        listed = {one["version"]: one for one in json.loads(attune("versions", "--json")[1])["versions"]}
+        assert (listed["2"]["accepted"], listed["2"]["cannot_be_judged"]) == (False, "its artifacts are gone")
+        assert listed["1"]["cannot_be_judged"] is None
+    finally:
+        for name in ("accepted", UNJUDGED):
+            registry.client.delete_model_version_tag(MODEL, "2", name)
 
 
 def test_without_any_version_the_first_step_is_told(attune) -> None:
@@ -272,6 +287,29 @@ def test_a_refusal_is_status_3_with_what_to_do(attune, flows_give, judgement: Ju
     status, out, _ = attune("promote", "1", "--json")
     assert status == 3
     assert json.loads(out)["refused_by"] == ["beats_popularity"]
+
+
+def test_a_version_that_cannot_be_judged_is_status_3_with_the_reason(attune, flows_give) -> None:
+    result = {
+        "version": "1",
+        "promoted": False,
+        "accepted": False,
+        "corrected": [],
+        "cannot_be_judged": "bytes are gone",
+    }
+    flows_give(result)
+    status, out, _ = attune("promote", "1")
+    assert status == 3
+    for words in ("version 1 was refused: it cannot be judged", "bytes are gone", "attune finetune"):
+        assert words in " ".join(out.split()), words
+    assert json.loads(attune("promote", "1", "--json")[1]) == result
+
+
+def test_a_lost_first_champion_is_told_beside_the_risk(attune, flows_give) -> None:
+    gone = gates.lost("not_worse_than_anchor", "the first champion cannot be fetched any more")
+    flows_give(verdict("1", False, replace(judged(users=500), gates=(gone,))))
+    out = " ".join(attune("promote", "1")[1].split())
+    assert "cannot be fetched any more. To take the risk: attune promote 1 --accept-undecided" in out
 
 
 def test_promoting_the_champion_again_says_that_nothing_changed(attune, promote, flows_give) -> None:
