@@ -14,25 +14,16 @@ from models.bundle import Bundle
 from models.evaluation.bootstrap import Interval
 from models.evaluation.judging import judge
 from models.learning.panel import is_panel
-from models.network.config import KnnGrid, Recipe, SequenceConfig
+from models.network.config import Recipe
 
 ERA = Era(0.4, 0.5, 0.6, 0.75, 0.9, 1.0)
 FAULTS = (*known_faults.FAULTS, *unseen_faults.FAULTS)
-QUICK = Recipe(
-    "quick",
-    SequenceConfig(width=16, blocks=1, heads=1, context=16),
-    epochs=1,
-    knn=KnnGrid((20,), (5.0,), (10,), (1.0,), (0.5,)),
-    popularity_days=(30.0,),
-    mix_step=0.5,
-    validation_groups=100,
-)
 
 
 @pytest.fixture(scope="module")
-def exam(tmp_path_factory: pytest.TempPathFactory) -> Exam:
+def exam(quick: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Exam:
     stream = replay_worlds.movielens_demo().select(np.arange(8_000))
-    return prepared(stream, QUICK, ERA, tmp_path_factory.mktemp("exam"), seed=0)
+    return prepared(stream, quick, ERA, tmp_path_factory.mktemp("exam"), seed=0)
 
 
 def test_stretches_follow_each_other(exam: Exam) -> None:

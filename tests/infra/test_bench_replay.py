@@ -20,7 +20,7 @@ from models.evaluation.arms import Arm, Live
 from models.evaluation.choosing import FeltGrid
 from models.evaluation.stream import Memory, Questions
 from models.learning.dataset import TrainingSet
-from models.network.config import KnnGrid, Recipe, SequenceConfig
+from models.network.config import Recipe
 
 EVENTS = 12_000
 
@@ -49,20 +49,11 @@ class Tuned(Arm):
 
 
 @pytest.fixture(scope="module")
-def found(world: TrainingSet) -> Iterator[Found]:
-    recipe = Recipe(
-        "quick",
-        SequenceConfig(width=16, blocks=1, heads=1, context=16),
-        epochs=1,
-        knn=KnnGrid((20,), (5.0,), (10,), (1.0,), (0.5,)),
-        popularity_days=(30.0,),
-        mix_step=0.5,
-        validation_groups=200,
-    )
+def found(world: TrainingSet, quick: Recipe) -> Iterator[Found]:
     grid = FeltGrid((0.1,), (None,), (0.2,), (7.0,), (20.0,), (0.2,), (30.0,))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(item_profile, "TINY", 0.0)  # the replay forgets nothing: so they must agree to the last list
-        yield replayed(world, recipe, seed=0, grid=grid, more=[Tuned])
+        yield replayed(world, quick, seed=0, grid=grid, more=[Tuned])
 
 
 def test_the_lists_are_those_of_single_requests(found: Found) -> None:
