@@ -9,7 +9,7 @@ from prefect import flow as prefect_flow
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
-from attune.errors import EventLogError, FeatureStoreError, ModelError
+from attune.errors import EventLogError, FeatureStoreError, ModelError, VersionLost
 
 HOUR = 3_600.0
 
@@ -18,9 +18,11 @@ def may_pass(step: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     """Whether a failed step is worth another try: a library or a server under attune failed, and may be back.
 
     Adapters raise such errors ``from`` the library's own; what attune itself has found (a broken batch, no
-    challenger) stays as it is however often one asks.
+    challenger), and a version that its server says is gone, stays as it is however often one asks.
     """
     error = state.result(raise_on_failure=False)
+    if isinstance(error, VersionLost):
+        return False
     ours = isinstance(error, EventLogError | FeatureStoreError | ModelError)
     return isinstance(error, OSError) or (ours and error.__cause__ is not None)
 

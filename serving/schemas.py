@@ -284,12 +284,7 @@ class EventsAnswer(msgspec.Struct, kw_only=True, frozen=True):
 
 
 _READABLE = {"pattern": r"^[^\x00]*$(?![\s\S])"}
-_HELD: dict[str, Any] = {
-    "type": ["string", "number", "boolean", "null"],
-    "minimum": -(2**53),
-    "maximum": 2**53,
-    **_READABLE,
-}
+_HELD: dict[str, Any] = {"type": ["string", "number", "boolean", "null"], **_READABLE}
 _TEXTS = {"type": ["array", "null"], "items": {"type": "string", **_READABLE}}
 _ATTRIBUTES: dict[str, Any] = {
     "maxProperties": 200,
@@ -312,8 +307,8 @@ class ItemBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=
     attributes: Annotated[
         dict[str, Any],
         Meta(
-            description="By name: text, numbers, truth values, or lists of them; at most 200. `title`, `genres`,"
-            " `year`, `available` and `retired` are known by name.",
+            description="By name: text, numbers of 64 bits, truth values, or lists of them; at most 200. `title`,"
+            " `genres`, `year`, `available` and `retired` are known by name.",
             extra_json_schema=_ATTRIBUTES,
         ),
     ]

@@ -31,21 +31,29 @@ class LinearItems(Arm):
 
     @staticmethod
     def fit(training_set: TrainingSet, penalty: float = PENALTY) -> "LinearItems":
-        """From every event of the training set. Costs a dense N by N inverse: N of some thousands."""
+        """From every event of the training set. Costs a dense inverse over the items used: of some thousands."""
         shape = (len(training_set.user_ids), len(training_set.catalogue))
         ones_E = np.ones(len(training_set), np.float32)
         seen_UN = sp.csr_matrix((ones_E, (training_set.users, training_set.items)), shape=shape)
         seen_UN.data[:] = 1.0
-        gram_NN = (seen_UN.T @ seen_UN).toarray().astype(np.float64)
-        used_N = gram_NN.diagonal().copy()
-        gram_NN[np.diag_indices(shape[1])] += penalty
-        inverse_NN = np.linalg.inv(gram_NN)
-        weights_NN = -inverse_NN / inverse_NN.diagonal()
-        weights_NN[np.diag_indices(shape[1])] = 0.0
-        return LinearItems(weights_NN.astype(np.float32), (TIES * used_N / used_N.max()).astype(np.float32))
+        used_N = np.asarray(seen_UN.sum(axis=0)).ravel()
+        used = np.flatnonzero(used_N)  # an item that nobody used weighs nothing, and nothing weighs for it
+        weights_NN = np.zeros((shape[1], shape[1]), np.float32)
+        weights_NN[np.ix_(used, used)] = restoring(seen_UN[:, used], penalty)
+        return LinearItems(weights_NN, (TIES * used_N / used_N.max()).astype(np.float32))
 
     def scores(self, asked: Questions) -> np.ndarray:
         """Of the items seen before each moment."""
         scores_BN: np.ndarray = asked.seen_BN.astype(np.float32) @ self.weights_NN
         scores_BN += self.popular_N
         return scores_BN
+
+
+def restoring(seen_UM: sp.csr_matrix, penalty: float) -> np.ndarray:
+    """The M by M weights, zero on the diagonal, that restore the rows best."""
+    gram_MM = (seen_UM.T @ seen_UM).toarray().astype(np.float64)
+    gram_MM[np.diag_indices_from(gram_MM)] += penalty
+    inverse_MM = np.linalg.inv(gram_MM)
+    weights_MM: np.ndarray = -inverse_MM / inverse_MM.diagonal()
+    weights_MM[np.diag_indices_from(weights_MM)] = 0.0
+    return weights_MM
