@@ -38,7 +38,11 @@ def estimators(switch: float) -> dict[str, Any]:
 
 
 def equal(given: str, out: str) -> None:
-    """Values of all, intervals from DRAWS replicates of those that are plain means."""
+    """Values of all, and the mean and the edges of the interval from DRAWS resampled logs of the same rows for each.
+
+    obp's own interval of an estimator that is a plain mean resamples its terms, which comes to the same. That of a
+    ratio would resample terms divided by the weights' mean in the whole log; so obp is asked for each resampled log.
+    """
     with np.load(given) as arrays:
         found = {name: arrays[name] for name in arrays.files}
     switch = float(found.pop("switch"))
@@ -55,8 +59,21 @@ def equal(given: str, out: str) -> None:
         if name in ("dm", "ips", "dr"):
             between = one.estimate_interval(**asked, n_bootstrap_samples=DRAWS, random_state=SEED)
             intervals[name] = [float(edge) for edge in between.values()]
+        else:
+            values_R = resampled(one, asked)
+            intervals[name] = [float(values_R.mean()), *np.percentile(values_R, [2.5, 97.5]).tolist()]
     with open(out, "w") as file:
         json.dump({"values": values, "intervals": intervals, "seed": SEED, "draws": DRAWS}, file)
+
+
+def resampled(estimator: Any, asked: dict[str, np.ndarray]) -> np.ndarray:
+    """The estimator's values of DRAWS logs of rows drawn as obp draws for its intervals."""
+    draws, rows = np.random.RandomState(SEED), len(asked["reward"])
+    values = []
+    for _ in range(DRAWS):
+        drawn = draws.choice(np.arange(rows), size=rows)
+        values.append(estimator.estimate_policy_value(**{name: column[drawn] for name, column in asked.items()}))
+    return np.array(values)
 
 
 def open_bandit(out: str, runs: int) -> None:

@@ -80,7 +80,7 @@ def test_a_week_of_real_clicks_decides_nothing() -> None:
 @pytest.mark.timeout(1800)
 def test_obp_gives_the_same_values_and_intervals(python: Path, tmp_path: Path) -> None:
     figures = obp.differences(python, tmp_path, seed=0)
-    assert len(figures) == 9
+    assert len(figures) == 12
     assert all(one.holds for one in figures), [one for one in figures if not one.holds]
 
 
