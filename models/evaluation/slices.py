@@ -1,10 +1,10 @@
 """The slices of a hold-out in which a challenger may do harm that the mean over everybody hides."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
-from models.catalogue import Catalogue
 from models.evaluation.metrics import Evaluation
 from models.figures import metric_name
 from models.learning.dataset import TrainingSet
@@ -19,7 +19,10 @@ STANDING = (*(name for name, _, _ in HISTORIES), "long_tail_items")
 """The slices that a report always tells of, tested or not."""
 
 LARGEST = 20
-"""Of so many genres and decades, the most frequent among the targets, each is a slice; rare ones say nothing alone."""
+"""Of so many genres, the most frequent among the targets, each is a slice; the others are one together."""
+
+LEAST_SHARE = 0.01
+"""Decades are joined, from the oldest on, until a slice holds so much of the targets: rare ones say nothing alone."""
 
 
 def slices(evaluation: Evaluation, training_set: TrainingSet, after: int) -> dict[str, np.ndarray]:
@@ -34,7 +37,8 @@ def slices(evaluation: Evaluation, training_set: TrainingSet, after: int) -> dic
     found = {name: (earlier_E >= least) & (earlier_E <= most) for name, least, most in HISTORIES}
     item_E = training_set.items[rows_E]
     found["long_tail_items"] = ~_head(training_set, before)[item_E]
-    return {**found, **_of_attributes(training_set.catalogue, item_E)}
+    catalogue = training_set.catalogue
+    return {**found, **_of_genres(catalogue.genres, item_E), **_of_decades(catalogue.years, item_E)}
 
 
 def rows_of(evaluation: Evaluation, training_set: TrainingSet) -> np.ndarray:
@@ -55,19 +59,45 @@ def _head(training_set: TrainingSet, before: np.ndarray) -> np.ndarray:
     return is_head_N
 
 
-def _of_attributes(catalogue: Catalogue, item_E: np.ndarray) -> dict[str, np.ndarray]:
-    """The targets of each genre and of each decade."""
-    of_item = [
-        {*(f"genre_{metric_name(name)}" for name in genres), *_decade(year)}
-        for genres, year in zip(catalogue.genres, catalogue.years, strict=True)
-    ]
+def _of_genres(genres: Sequence[tuple[str, ...]], item_E: np.ndarray) -> dict[str, np.ndarray]:
+    """The targets of each frequent genre, and of all others together."""
     counts: Counter[str] = Counter()
     for item, number in zip(*np.unique(item_E, return_counts=True), strict=True):
-        counts.update(dict.fromkeys(of_item[item], int(number)))
-    chosen = sorted(counts, key=lambda name: (-counts[name], name))[:LARGEST]
-    has_SN = {name: np.fromiter((name in one for one in of_item), bool, len(of_item)) for name in chosen}
-    return {name: has_N[item_E] for name, has_N in has_SN.items()}
+        counts.update(dict.fromkeys(genres[item], int(number)))
+    by_use = sorted(counts, key=lambda name: (-counts[name], name))
+    parts = {metric_name(name): {name} for name in by_use[:LARGEST]}
+    if by_use[LARGEST:]:
+        parts["others"] = set(by_use[LARGEST:])
+    return {
+        f"genre_{name}": np.fromiter((not names.isdisjoint(one) for one in genres), bool, len(genres))[item_E]
+        for name, names in parts.items()
+    }
 
 
-def _decade(year: float | None) -> list[str]:
-    return [] if year is None else [f"decade_{int(year) // 10 * 10}"]
+def _of_decades(years: Sequence[float | None], item_E: np.ndarray) -> dict[str, np.ndarray]:
+    """The targets of each decade; rare ones together with the next."""
+    decade_E = np.array([np.nan if year is None else year // 10 * 10 for year in years])[item_E]
+    decades, counts = np.unique(decade_E[~np.isnan(decade_E)], return_counts=True)
+    return {
+        _named(int(first), int(last)): (decade_E >= first) & (decade_E <= last)
+        for first, last in _joined(decades, counts)
+    }
+
+
+def _joined(decades: np.ndarray, counts: np.ndarray) -> list[tuple[float, float]]:
+    """The first and the last decade of each slice, oldest first; what remains too small belongs to the one before."""
+    found: list[tuple[float, float]] = []
+    start, held = 0, 0
+    for place, count in enumerate(counts):
+        held += count
+        if held >= LEAST_SHARE * counts.sum():
+            found.append((decades[start], decades[place]))
+            start, held = place + 1, 0
+    if held:
+        before = found.pop()  # there is one: all together hold enough
+        found.append((before[0], decades[-1]))
+    return found
+
+
+def _named(first: int, last: int) -> str:
+    return f"decade_{first}" if first == last else f"years_{first}_to_{last + 9}"

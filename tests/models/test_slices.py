@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from models.evaluation.replay import replay
-from models.evaluation.slices import slices
+from models.evaluation.slices import LARGEST, slices
 
 
 def test_users_and_items_are_told_apart_by_what_lies_before(make_training_set, fixed_scores) -> None:
@@ -42,3 +42,21 @@ def test_each_genre_and_decade_is_a_slice(make_training_set, fixed_scores) -> No
     assert told["decade_2000"] == [6]
     assert told["genre_War"] == [1, 3, 6]
     assert len([name for name in masks if name.startswith("decade")]) == 3
+
+
+def test_rare_genres_are_one_slice_and_rare_decades_belong_to_the_next(make_training_set, fixed_scores) -> None:
+    events = 400
+    rows = [(place + 1, f"u{place}", f"i{place}", "click", None, place * 1_000_000) for place in range(events)]
+    plain = make_training_set(rows)
+    years = [1990.0] * events
+    years[:7] = [1921.0, 1938.0, 1939.0, 1955.0, 1958.0, 2005.0, 2011.0]  # a hundredth of them is 4
+    genres = [(f"g{place % LARGEST}",) for place in range(events)]
+    genres[:2] = [("rare",), ("rarer",)]
+    catalogue = replace(plain.catalogue, years=tuple(years), genres=tuple(genres))
+    training_set = replace(plain, catalogue=catalogue)
+    found = replay(fixed_scores(np.arange(events) / 10.0), training_set, 0, events)
+    masks = slices(found, training_set, 0)
+    sizes = {name: int(mask.sum()) for name, mask in masks.items() if name.startswith(("decade", "years"))}
+    assert sizes == {"years_1920_to_1959": 5, "years_1990_to_2019": 395}
+    assert found.events["position"].to_numpy()[masks["genre_others"]].tolist() == [1, 2]
+    assert len([name for name in masks if name.startswith("genre")]) == LARGEST + 1

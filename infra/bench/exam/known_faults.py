@@ -137,6 +137,11 @@ def genre_hidden(bundle: Bundle, _random: Random, genre: str) -> Hybrid:
     return hidden(bundle, np.array([genre in names for names in bundle.catalogue.genres]))
 
 
+def films_before(bundle: Bundle, _random: Random, year: int) -> Hybrid:
+    """Old films are never shown."""
+    return hidden(bundle, np.array([one is not None and one < year for one in bundle.catalogue.years]))
+
+
 def _both(kind: str, change: Callable[..., Hybrid], **strengths: object) -> list[Planted]:
     """One kind, twice; the strengths by what the name adds."""
     ((argument, chosen),) = strengths.items()
@@ -169,4 +174,5 @@ FAULTS = (
     Planted("weights too large to add", spoiled(too_large_to_add), by_construction=True),
     Planted("a genre hidden: Thriller", spoiled(partial(genre_hidden, genre="Thriller")), by_construction=True),
     Planted("a genre hidden: Western", spoiled(partial(genre_hidden, genre="Western")), by_construction=True),
+    Planted("old films hidden", spoiled(partial(films_before, year=1960)), by_construction=True),
 )  # fmt: skip

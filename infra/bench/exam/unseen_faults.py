@@ -78,9 +78,19 @@ def in_other_units(later: TrainingSet, _random: Random) -> TrainingSet:
     return replace(later, item_stats_EF=later.item_stats_EF * 1e3, user_stats_EF=later.user_stats_EF * 1e3)
 
 
-def films_before(bundle: Bundle, _random: Random, year: int) -> Hybrid:
-    """Old films are never shown."""
-    return hidden(bundle, np.array([one is not None and one < year for one in bundle.catalogue.years]))
+def newest_hidden(exam: Exam, folder: Path, _seed: int, share: float) -> Path:
+    """What came last is never shown: a share of the items, by when somebody used them first."""
+    bundle = exam.honest()
+    first_N = np.full(len(bundle.catalogue), exam.stream.times.max())
+    np.minimum.at(first_N, exam.stream.items, exam.stream.times)
+    is_hidden_N = np.zeros(len(first_N), bool)
+    is_hidden_N[np.argsort(-first_N, kind="stable")[: int(share * len(first_N))]] = True
+    return exam.written(folder, hidden(bundle, is_hidden_N), bundle.catalogue)
+
+
+def some_hidden(bundle: Bundle, random: Random, share: float) -> Hybrid:
+    """A share of the items, whichever, is never shown."""
+    return hidden(bundle, random.random(len(bundle.catalogue)) < share)
 
 
 def all_but_hits(bundle: Bundle, _random: Random, count: int) -> Hybrid:
@@ -222,7 +232,8 @@ FAULTS = (
     Planted("forgetting: one genre", mistaught(partial(one_genre, genre="Horror"), **HARD)),
     Planted("forgetting: the latest 2,000 events", mistaught(partial(the_latest, count=2_000), **HARD)),
     Planted("statistics in other units", mistaught(in_other_units, finetune_epochs=6, replay_share=0.0)),
-    Planted("old films hidden", spoiled(partial(films_before, year=1960)), by_construction=True),
+    Planted("the newest films hidden", partial(newest_hidden, share=0.2)),
+    Planted("a tenth of the films hidden", spoiled(partial(some_hidden, share=0.1))),
     Planted("all but hits hidden", spoiled(partial(all_but_hits, count=150)), by_construction=True),
     Planted("another catalogue: half", partial(foreign_ids, share=0.5)),
     Planted("another catalogue: all", partial(foreign_ids, share=1.0)),
