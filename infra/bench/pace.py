@@ -29,7 +29,7 @@ from models.learning.fitting import seeded
 from models.network.config import small
 from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender
 
-SIZES = (100_000, 1_000_000)
+SIZES = (100_000, 300_000, 1_000_000)
 MOST_SECONDS, GROWTH = 900.0, 1.1
 COPIES = 10
 BETWEEN = SECOND // 10
@@ -47,7 +47,16 @@ def measure(seed: int, sizes: tuple[int, ...] = SIZES) -> list[Figure]:
         figures.append(at_most(f"{name}, s", timed.seconds, limit, note))
         figures.append(just(f"{name}, events/s", size / timed.seconds))
         figures.append(just(f"{name}, peak memory, MiB", peaks[-1], f"{timed.before:.0f} before the replay"))
-    return [*figures, at_most("live arm, peak memory, largest against smallest, times", peaks[-1] / peaks[0], GROWTH)]
+    return [*figures, *_growth(sizes, peaks)]
+
+
+def _growth(sizes: tuple[int, ...], peaks: list[float]) -> list[Figure]:
+    """The largest stream's peak against each smaller one's: histories fill up first, and nothing grows after that."""
+    against = f"live arm, peak memory, {sizes[-1]:,} events against"
+    return [
+        at_most(f"{against} {size:,}, times", peaks[-1] / peak, GROWTH)
+        for size, peak in zip(sizes[:-1], peaks[:-1], strict=True)
+    ]
 
 
 @dataclass(frozen=True)
