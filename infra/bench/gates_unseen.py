@@ -4,7 +4,7 @@ from infra.bench.exam import power
 from infra.bench.exam.stretches import Era
 from infra.bench.record import Figure
 
-ERA = Era(anchor=0.5, elder=0.6, champion=0.7, learned=0.8, judged=0.9, audited=1.0)
+ERA = Era(anchor=0.4, elder=0.5, champion=0.6, learned=0.7, judged=0.8, audited=0.9)
 
 
 def measure(seed: int) -> list[Figure]:
