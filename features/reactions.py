@@ -1,4 +1,7 @@
-"""Feedback as reactions: what each is worth, when it was taken back, and which of it does not count."""
+"""Feedback as reactions: what each is worth, when it was taken back, and which of it does not count.
+
+Labels and training sets ask here, so what is set aside as no reaction teaches no model either.
+"""
 
 from dataclasses import dataclass
 
@@ -23,7 +26,10 @@ BURST = "burst"
 UNKNOWN_SLATE = "unknown slate"
 ANOTHER_USER = "another user's slate"
 NOT_SHOWN = "not on the slate"
-REASONS = (OUT_OF_RANGE, BURST, UNKNOWN_SLATE, ANOTHER_USER, NOT_SHOWN)
+BY_ITSELF = (OUT_OF_RANGE, BURST)
+"""Why feedback does not count whatever its slate says: this follows from what the user sent alone."""
+
+REASONS = (*BY_ITSELF, UNKNOWN_SLATE, ANOTHER_USER, NOT_SHOWN)
 """Why feedback is set aside, in the order in which they are looked for."""
 
 
@@ -54,28 +60,51 @@ def reactions(behaviour: pd.DataFrame, terms: Terms) -> pd.DataFrame:
     ``reason`` (``OUT_OF_RANGE``, ``BURST`` or None). Both reasons follow from the events alone, however the log is cut
     into windows.
     """
-    is_feedback = (behaviour[Columns.TYPE] == "feedback") & (behaviour[Columns.KIND] != RETRACT)
-    found = behaviour[is_feedback].reset_index(drop=True)
+    found = behaviour[_is_reaction(behaviour)].reset_index(drop=True)
     worth = rewards(found[Columns.KIND], found[Columns.VALUE])
-    minute = found[Columns.EVENT_TIMESTAMP] // MINUTE
-    turn = found.groupby([found[Columns.USER_ID], minute]).cumcount().to_numpy()
-    in_range = (worth >= 0.0) & (worth <= 1.0)
-    reason = np.full(len(found), None, object)
-    reason[turn >= terms.most_a_minute] = BURST
-    reason[~in_range] = OUT_OF_RANGE
     return found.assign(
         **{
             Columns.REWARD: worth.astype(np.float32),
             TAKEN_BACK_AT: _taken_back_at(found, behaviour),
-            REASON: reason,
+            REASON: _reasons(found, worth, terms),
         }
     )
+
+
+def that_counts(behaviour: pd.DataFrame, terms: Terms) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The behaviour without the reactions that do not count ``BY_ITSELF``, and how many of them each reason left out.
+
+    ``behaviour`` is the log from its first position on, in the order of positions: an event's verdict follows from
+    those before it alone, so nothing that is logged later changes it, however early it is dated. Interactions all
+    stay: imported history has whole sessions in one minute.
+    """
+    is_reaction = _is_reaction(behaviour).to_numpy()
+    found = behaviour[is_reaction]
+    reasons = _reasons(found, rewards(found[Columns.KIND], found[Columns.VALUE]), terms)
+    stays = np.ones(len(behaviour), bool)
+    stays[is_reaction] = pd.isna(reasons)
+    return behaviour[stays].reset_index(drop=True), {reason: int((reasons == reason).sum()) for reason in BY_ITSELF}
 
 
 def standing(found: pd.DataFrame, upto: int) -> pd.DataFrame:
     """The last word on each slate, user and item as the log stood at ``upto``: one row for each ``KEY`` at most."""
     counts = found[REASON].isna() & (found[Columns.POSITION] <= upto) & (found[TAKEN_BACK_AT] > upto)
     return found[counts].drop_duplicates(KEY, keep="last")
+
+
+def _is_reaction(behaviour: pd.DataFrame) -> pd.Series:
+    return (behaviour[Columns.TYPE] == "feedback") & (behaviour[Columns.KIND] != RETRACT)
+
+
+def _reasons(found: pd.DataFrame, worth: np.ndarray, terms: Terms) -> np.ndarray:
+    """Which of the reasons ``BY_ITSELF`` holds for each reaction, or None (object array)."""
+    minute = found[Columns.EVENT_TIMESTAMP] // MINUTE
+    turn = found.groupby([found[Columns.USER_ID], minute]).cumcount().to_numpy()
+    in_range = (worth >= 0.0) & (worth <= 1.0)
+    reason = np.full(len(found), None, object)
+    reason[turn >= terms.most_a_minute] = BURST
+    reason[~in_range] = OUT_OF_RANGE
+    return reason
 
 
 def _taken_back_at(found: pd.DataFrame, behaviour: pd.DataFrame) -> np.ndarray:

@@ -6,6 +6,9 @@ position: statistics are counted over these alone, so what is logged later, howe
 The limit that remains lies inside one training set: statistics go by event time. An event that was logged late
 counts in the features of events that were logged before it and dated after it, also where the two stand on different
 sides of a cut between learning and judging.
+
+What labels set aside for what its user sent (a burst, a reward that is none) teaches nothing here either: it is in
+neither events nor statistics, and ``window.json`` counts it by its reason under ``left_out``.
 """
 
 import hashlib
@@ -24,6 +27,7 @@ from attune.columns import ITEM_STATS, USER_STATS, Columns
 from attune.errors import DataContractError
 from attune.kinds import RETRACT
 from features.lake import Lake
+from features.reactions import Terms, that_counts
 from features.stats import item_stats, rewards, user_stats
 
 if TYPE_CHECKING:  # it imports Feast, which costs seconds that labels and others need not pay
@@ -53,15 +57,17 @@ class TrainingSet:
     window: dict[str, Any]
 
 
-def build(lake: Lake, store: "FeatureStore", folder: Path, upto: int) -> TrainingSet:
+def build(lake: Lake, store: "FeatureStore", folder: Path, upto: int, terms: Terms | None = None) -> TrainingSet:
     """The events at positions up to ``upto`` with the features that were known strictly before each one's second.
 
-    Writes ``events.parquet`` (sorted by event_timestamp, position; take-backs and what they took back left out),
-    ``items.parquet`` (with ``ITEM_STATS`` as of the last event) and ``window.json``, which appears last. The store
-    joins; the statistics that it joins are counted here, over the positions up to ``upto``. Building again gives the
-    same digest, whatever was logged since. Raises DataContractError when there is no event.
+    Writes ``events.parquet`` (sorted by event_timestamp, position; take-backs, what they took back, and feedback that
+    does not count by the ``terms`` left out), ``items.parquet`` (with ``ITEM_STATS`` as of the last event) and
+    ``window.json``, which appears last. The store joins; the statistics that it joins are counted here, over the
+    positions up to ``upto``. Building again gives the same digest, whatever was logged since. Raises DataContractError
+    when there is no event.
     """
-    behaviour = lake.behaviour(0, upto).to_pandas()
+    logged = lake.behaviour(0, upto)
+    behaviour, left_out = that_counts(logged.to_pandas(), terms or Terms())
     events, items = kept_events(behaviour), lake.items(upto)
     if not len(events):
         raise DataContractError(f"no events up to position {upto} in {lake.folder}: import some and ingest them")
@@ -71,7 +77,7 @@ def build(lake: Lake, store: "FeatureStore", folder: Path, upto: int) -> Trainin
         of_items = known.item_stats_at(items[Columns.ITEM_ID].tolist(), last_time)
     events[[*USER_STATS, *ITEM_STATS]] = features[[*USER_STATS, *ITEM_STATS]].to_numpy(np.float32)
     items[list(ITEM_STATS)] = of_items[list(ITEM_STATS)].to_numpy(np.float32)
-    window = _window(events, items)
+    window = _window(events, items, logged[Columns.POSITION][-1].as_py(), left_out)
     folder.mkdir(parents=True, exist_ok=True)
     columns = [*EVENT_COLUMNS, *USER_STATS, *ITEM_STATS]
     _write(pa.Table.from_pandas(events[columns], preserve_index=False), folder / EVENTS)
@@ -109,15 +115,17 @@ def digest(events: pd.DataFrame, items: pd.DataFrame) -> str:
     return hashed.hexdigest()
 
 
-def _window(events: pd.DataFrame, items: pd.DataFrame) -> dict[str, Any]:
+def _window(events: pd.DataFrame, items: pd.DataFrame, looked_upto: int, left_out: dict[str, int]) -> dict[str, Any]:
+    """It ends with what was looked at, so that what was left out at its end is news to nobody later."""
     return {
         "first_position": int(events[Columns.POSITION].min()),
-        "last_position": int(events[Columns.POSITION].max()),
+        "last_position": looked_upto,
         "first_time": int(events[Columns.EVENT_TIMESTAMP].iloc[0]),
         "last_time": int(events[Columns.EVENT_TIMESTAMP].iloc[-1]),
         "rows": len(events),
         "users": int(events[Columns.USER_ID].nunique()),
         "items": len(items),
+        "left_out": left_out,
         "digest": digest(events, items),
         "feature_service": FEATURE_SERVICE,
     }

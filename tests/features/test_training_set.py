@@ -7,15 +7,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from attune.clock import DAY, SECOND
+from attune.clock import DAY, HOUR, MINUTE, SECOND, Clock
 from attune.columns import ITEM_STATS, USER_STATS
 from attune.errors import DataContractError
 from attune.event_log import EventLog
-from attune.events import Interaction, Item
+from attune.events import Feedback, Interaction, Item, Shown, Slate
 from attune.settings import Settings
 from features import stats, training_set
+from features.importing import import_source
+from features.labels import labels
 from features.lake import Lake
+from features.reactions import BURST, OUT_OF_RANGE, Terms, that_counts
+from features.sources import movielens
 from features.store import FeatureStore
+from models.baselines import Popularity
+from models.learning.dataset import TrainingSet
 
 Act = Callable[..., Interaction]
 EVENT_FEATURES = (*USER_STATS, *ITEM_STATS)
@@ -75,6 +81,7 @@ def test_the_window_is_written_and_building_again_changes_nothing(
     assert first.window | {"digest": ""} == {
         "first_position": 1, "last_position": 10, "first_time": 10 * SECOND, "last_time": 3 * DAY, "rows": 6,
         "users": 2, "items": 3, "digest": "", "feature_service": "training_v1",
+        "left_out": {OUT_OF_RANGE: 0, BURST: 0},
     }  # fmt: skip
     assert len(first.window["digest"]) == 64
     for name in ("events.parquet", "items.parquet"):
@@ -138,10 +145,126 @@ def test_no_event_is_said(world: FeatureStore, lake: Lake, tmp_path: Path) -> No
 
 
 def test_what_models_read_is_what_was_written(world: FeatureStore, lake: Lake, tmp_path: Path) -> None:
-    from models.learning.dataset import TrainingSet
-
     training_set.build(lake, world, tmp_path, lake.watermark())
     loaded = TrainingSet.load(tmp_path)
     assert loaded.positions.tolist() == [1, 2, 6, 4, 9, 10]
     assert loaded.catalogue.item_ids == ("i1", "i2", "i3")
     assert loaded.times.max() == 3 * DAY
+
+
+MOST = Terms().most_a_minute
+BOTS_MINUTE = 10 * HOUR
+
+
+@pytest.fixture
+def store(settings: Settings) -> FeatureStore:
+    """Definitions without rows: a training set counts its own."""
+    applied = FeatureStore(settings)
+    applied.apply()
+    return applied
+
+
+def bots_slates(count: int, items: tuple[str, ...]) -> list[Slate]:
+    shown = [Shown(item, 1.0, 0.5) for item in items]
+    return [
+        Slate(
+            event_id=f"s{number}", event_timestamp=BOTS_MINUTE, user_id="bot", model_version="1", served_by="champion",
+            policy={}, shown=shown, candidates=[], context={}, state_position=0,
+        )
+        for number in range(count)
+    ]  # fmt: skip
+
+
+def react(
+    number: int, item: str, at: int = BOTS_MINUTE, kind: str = "like", slate_id: str = "s0", user: str = "bot",
+    value: float | None = None, retracts: str | None = None,
+) -> Feedback:  # fmt: skip
+    return Feedback(
+        event_id=f"f{number}", event_timestamp=at, user_id=user, item_id=item, kind=kind, slate_id=slate_id,
+        value=value, retracts=retracts,
+    )  # fmt: skip
+
+
+def popularity(folder: Path) -> dict[str, float]:
+    """The mass of each item's reactions, in likes, from the scaled weights; nothing fades within the test's days."""
+    loaded = TrainingSet.load(folder)
+    weights_N = Popularity.fit(loaded, half_life_days=1e9).weights_N
+    likes = np.bincount(loaded.items, loaded.rewards).max()
+    return dict(zip(loaded.catalogue.item_ids, (weights_N * likes).round(2).tolist(), strict=True))
+
+
+def test_a_bots_likes_weigh_no_more_than_a_minutes_worth(
+    store: FeatureStore, log: EventLog, lake: Lake, act: Act, tmp_path: Path
+) -> None:
+    """A hundred people like one item; a bot likes another 5,000 times within a minute, on 500 slates of ten."""
+    people = [act(f"u{number}", "loved", number * 60, "like") for number in range(100)]
+    items = ("pushed", *(f"i{number}" for number in range(9)))
+    bot = [react(number, "pushed", BOTS_MINUTE + number, slate_id=f"s{number // 10}") for number in range(5_000)]
+    later = [act("u1", "loved", 2 * DAY / SECOND, "like")]
+    log.append([*people, *bots_slates(500, items), *bot, *later])
+    lake.ingest(log)
+    built = training_set.build(lake, store, tmp_path, lake.watermark())
+    assert built.window["left_out"] == {OUT_OF_RANGE: 0, BURST: 5_000 - MOST}
+    found = popularity(tmp_path)
+    assert (found["loved"], found["pushed"]) == (101.0, float(MOST))
+    kept = pd.read_parquet(tmp_path / "items.parquet").set_index("item_id")
+    assert kept["item_events"][["loved", "pushed"]].tolist() == [100, MOST], "statistics count the same"
+    events = pd.read_parquet(tmp_path / "events.parquet")
+    aside = labels(lake).set_aside
+    assert set(events["event_id"]).isdisjoint(aside.loc[aside["reason"] == BURST, "event_id"])
+    assert built.rows + (aside["reason"] == BURST).sum() == len(people) + len(bot) + len(later)
+
+
+def test_what_labels_set_aside_for_the_slates_sake_is_behaviour_all_the_same(
+    store: FeatureStore, log: EventLog, lake: Lake, tmp_path: Path
+) -> None:
+    """An unknown slate, another user's, an item that it lacks: they stay. A reward that is none and a burst go."""
+    log.append([
+        *bots_slates(1, ("a", "b")),
+        react(1, "a", slate_id="nowhere"), react(2, "b", user="v"), react(3, "z"),
+        react(4, "a", kind="watch", value=1.5), react(5, "b"), react(6, "a", MINUTE), react(7, "a"),
+        react(8, "b", kind="retract", retracts="f5"),
+    ])  # fmt: skip
+    lake.ingest(log)
+    built = training_set.build(lake, store, tmp_path, lake.watermark(), Terms(most_a_minute=4))
+    assert pd.read_parquet(tmp_path / "events.parquet")["event_id"].tolist() == ["f6", "f1", "f2", "f3"]
+    assert built.window["left_out"] == {OUT_OF_RANGE: 1, BURST: 1}
+    assert built.window["last_position"] == 9, "the window ends with what was looked at"
+    counts = labels(lake, terms=Terms(most_a_minute=4)).counts
+    assert {reason: counts[reason] for reason in (OUT_OF_RANGE, BURST)} == built.window["left_out"]
+
+
+def test_a_burst_that_is_logged_later_and_dated_into_an_earlier_minute_changes_no_earlier_set(
+    store: FeatureStore, log: EventLog, lake: Lake, tmp_path: Path
+) -> None:
+    terms, built = Terms(most_a_minute=4), {}
+    first = [react(number, f"i{number}", BOTS_MINUTE + 30 * SECOND) for number in range(6)]
+    late = [react(number, f"i{number}", BOTS_MINUTE) for number in range(6, 12)]
+    for name, events in (("before", first), ("after", late)):
+        log.append(events)
+        lake.ingest(log)
+        built[name] = training_set.build(lake, store, tmp_path / name, 6, terms)
+    assert built["before"].window == built["after"].window
+    assert (tmp_path / "before" / "events.parquet").read_bytes() == (tmp_path / "after" / "events.parquet").read_bytes()
+    whole = training_set.build(lake, store, tmp_path / "whole", 12, terms)
+    assert pd.read_parquet(tmp_path / "whole" / "events.parquet")["event_id"].tolist() == ["f0", "f1", "f2", "f3"]
+    assert whole.window["left_out"][BURST] == 8, "those that were logged first count, whatever the late ones are dated"
+
+
+def test_imported_history_is_kept_to_the_last_row_however_much_of_it_shares_a_minute(
+    store: FeatureStore, log: EventLog, lake: Lake, clock: Clock, tmp_path: Path
+) -> None:
+    """MovieLens: people rate dozens of films within a minute, some more than sixty. On slates it would be a burst."""
+    rows = 20_000
+    report = import_source(log, movielens.read(), clock, "movielens", upto=rows)
+    lake.ingest(log)
+    built = training_set.build(lake, store, tmp_path, lake.watermark())
+    imported = lake.behaviour().to_pandas()
+    assert report.accepted == built.rows == len(imported) == rows
+    assert sum(built.window["left_out"].values()) == 0
+    kept = pd.read_parquet(tmp_path / "events.parquet", columns=["position", "event_id"])
+    assert sorted(kept.itertuples(index=False, name=None)) == list(
+        imported[["position", "event_id"]].itertuples(index=False, name=None)
+    )
+    on_slates, left_out = that_counts(imported.assign(type="feedback"), Terms())
+    assert left_out[BURST] == rows - len(on_slates) > 0
