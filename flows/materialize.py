@@ -10,13 +10,17 @@ from flows.showing import show_figures
 
 @step
 def compute_stats() -> dict[str, int]:
-    """Write the offline rows of ``user_stats`` and ``item_stats``, and tell Feast what they are."""
+    """Write the offline rows of ``user_stats`` and ``item_stats``, and tell Feast what they are.
+
+    They count what training sets count, so that a model is asked with what it was taught by.
+    """
     from features import stats
+    from features.reactions import Terms, that_counts
 
     settings = Settings()
     lake, store = rooms.lake(settings), rooms.feature_store(settings)
     upto = lake.watermark()
-    events = lake.behaviour(upto=upto).to_pandas()
+    events, _ = that_counts(lake.behaviour(upto=upto).to_pandas(), Terms())
     store.apply()
     users, items = stats.user_stats(events), stats.item_stats(events)
     store.write_stats(users, items)
