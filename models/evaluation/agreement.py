@@ -13,15 +13,12 @@ from attune.columns import ITEM_STATS, USER_STATS
 from attune.kinds import KINDS, REWARD_TABLE_VERSION
 from models.bundle import Bundle
 from models.catalogue import Catalogue
-from models.evaluation.gates import GateLimits
+from models.evaluation.limits import GateLimits
 from models.evaluation.metrics import Evaluation
 from models.evaluation.slices import rows_of
 from models.learning.dataset import TrainingSet
 
 ATTRIBUTES = ("titles", "genres", "years")
-
-LEAST_ITEMS = 50
-"""Of fewer items with counts on both sides, how alike the counts are says nothing."""
 
 
 def faults(
@@ -82,17 +79,18 @@ def _of_catalogue(its: Catalogue, ours: Catalogue, limits: GateLimits) -> list[s
         share = sum(left[mine] != right[place] for mine, place in pairs) / max(len(pairs), 1)
         if share > limits.attributes_changed:
             found.append(f"{share:.0%} of the items that both know have other {name}")
-    likeness = _likeness(its.stats_NF[place_N >= 0, 0], ours.stats_NF[place_N[place_N >= 0], 0])
+    counts = its.stats_NF[place_N >= 0, 0], ours.stats_NF[place_N[place_N >= 0], 0]
+    likeness = _likeness(*counts, limits.counts_items)
     if likeness < limits.counts_likeness:
         found.append(f"the items that it knows as much used are not those that were (correlation {likeness:.2f})")
     return found
 
 
-def _likeness(its_M: np.ndarray, ours_M: np.ndarray) -> float:
+def _likeness(its_M: np.ndarray, ours_M: np.ndarray, least: int) -> float:
     """The correlation of the logarithms of two counts of the same items; 1 where they can say nothing."""
     known = np.isfinite(its_M) & np.isfinite(ours_M)
     logs_2M = np.log1p(np.stack([its_M[known], ours_M[known]]).astype(np.float64))
-    if known.sum() < LEAST_ITEMS or not logs_2M.std(axis=1).all():
+    if known.sum() < least or not logs_2M.std(axis=1).all():
         return 1.0
     return float(np.corrcoef(logs_2M)[0, 1])
 

@@ -27,6 +27,8 @@ from models.learning.batches import target_weights
 from models.ranking.retrieval import mask, top_k_rows
 
 BINS = 10
+"""What the error is a mean over, and so part of its definition: no limit."""
+
 FORETOLD = ("challenger", "champion")
 
 TARGETS = 5_000

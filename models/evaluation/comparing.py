@@ -9,8 +9,9 @@ from models.evaluation import gates
 from models.evaluation.beyond import diversity, genre_vectors, novelty, self_information
 from models.evaluation.bootstrap import Interval
 from models.evaluation.calibration import calibration_error, error_change
-from models.evaluation.gates import Gate, GateLimits
+from models.evaluation.gates import Gate
 from models.evaluation.harm import harms
+from models.evaluation.limits import GateLimits
 from models.evaluation.metrics import Evaluation, values
 from models.evaluation.sequence import confidence_sequence
 from models.evaluation.slices import STANDING, slices
@@ -33,8 +34,8 @@ def against_champion(
     if "champion" not in bundles:
         return []
     challenger, champion = replays["challenger"], replays["champion"]
-    masks = slices(challenger, training_set, after)
-    harmed = harms(challenger, champion, limits.metric, masks, limits.slice_change, limits.user_cap)
+    masks = slices(challenger, training_set, after, limits.slices)
+    harmed = harms(challenger, champion, masks, limits)
     return [
         *(gates.no_harm(name, harm, limits) for name, harm in harmed.items()),
         *(_untested(name, challenger, masks[name]) for name in STANDING if name not in harmed),
@@ -57,32 +58,32 @@ def panel_users(training_set: TrainingSet) -> set[str]:
 
 
 def _panel(challenger: Evaluation, champion: Evaluation, users: set[str], limits: GateLimits) -> Gate:
-    found = _by_person(challenger.only(users), champion.only(users), limits.metric)
+    found = _by_person(challenger.only(users), champion.only(users), limits)
     if isinstance(found, str):
         return gates.not_applicable("no_harm_to_panel", found)
     return gates.no_harm_to_panel(*found, limits)
 
 
 def _forgetting(challenger: Evaluation, champion: Evaluation, limits: GateLimits) -> Gate:
-    found = _by_person(challenger, champion, limits.metric)
+    found = _by_person(challenger, champion, limits)
     if isinstance(found, str):
         return gates.not_applicable("no_forgetting", found)
     return gates.no_forgetting(*found, limits)
 
 
-def _by_person(challenger: Evaluation, champion: Evaluation, metric: str) -> tuple[Interval, int] | str:
+def _by_person(challenger: Evaluation, champion: Evaluation, limits: GateLimits) -> tuple[Interval, int] | str:
     """The mean of each user's mean change, relative to the champion's mean, and how many users; no user counts twice.
 
     Where nothing can be said the reason, in words.
     """
-    names_E, ours_E = values(challenger, metric)
-    theirs_E = values(champion, metric)[1]
+    names_E, ours_E = values(challenger, limits.metric)
+    theirs_E = values(champion, limits.metric)[1]
     names, place_E = np.unique(names_E.astype(str), return_inverse=True)
     changes_U = np.bincount(place_E, ours_E - theirs_E) / np.maximum(np.bincount(place_E), 1)
     scale = float(theirs_E.mean()) if len(theirs_E) else 0.0
     if not scale:
         return "the champion hits nothing of the panel's"
-    found = confidence_sequence(changes_U)
+    found = confidence_sequence(changes_U, limits.panel)
     if not np.isfinite(found.low):
         return f"{len(names)} users of the panel say nothing yet"
     return Interval(found.value / scale, found.low / scale, found.high / scale), len(names)

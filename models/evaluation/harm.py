@@ -12,13 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.evaluation.bootstrap import REPLICATES, Interval, by_user, percentiles, replicated
+from models.evaluation.limits import GateLimits
 from models.evaluation.metrics import Evaluation, values
-
-LEVEL = 0.025
-"""One-sided: the side on which a 95 % interval may err."""
-
-LEAST_USERS = 50
-"""A slice of fewer is not tested: so far out in the tail, a bootstrap over a handful of users raises false alarms."""
 
 
 @dataclass(frozen=True)
@@ -34,28 +29,29 @@ class Harm:
 def harms(
     challenger: Evaluation,
     champion: Evaluation,
-    metric: str,
     slices_E: Mapping[str, np.ndarray],
-    floor: float,
-    cap: float = np.inf,
+    limits: GateLimits,
     seed: int = 0,
 ) -> dict[str, Harm]:
-    """Each slice's ``Harm``; slices of fewer than ``LEAST_USERS``, or with nothing to compare with, are left out.
+    """Each slice's ``Harm``; slices of too few users, or with nothing to compare with, are left out.
 
-    ``slices_E`` are masks over the events of both evaluations, which judged the same ones; ``cap`` is the most events
-    that one user counts for. Raises ValueError where the two did not judge the same events.
+    ``slices_E`` are masks over the events of both evaluations, which judged the same ones. Raises ValueError where the
+    two did not judge the same events.
     """
     if not np.array_equal(challenger.events["position"].to_numpy(), champion.events["position"].to_numpy()):
         raise ValueError(f"{challenger.name} and {champion.name} were not judged on the same events")
-    users_E, ours_E = values(challenger, metric)
-    found_SE = np.stack([ours_E, values(champion, metric)[1]])
+    users_E, ours_E = values(challenger, limits.metric)
+    found_SE = np.stack([ours_E, values(champion, limits.metric)[1]])
     tested = {}
     for name, mask_E in slices_E.items():
-        one = _changes(users_E[mask_E], found_SE[:, mask_E], cap, seed)
+        one = _changes(users_E[mask_E], found_SE[:, mask_E], limits, seed)
         if one is not None:
             tested[name] = one
-    chances = {name: (1 + (drawn_R >= floor).sum()) / (1 + len(drawn_R)) for name, (_, drawn_R, _) in tested.items()}
-    levels, rejected = holm(chances, LEVEL)
+    chances = {
+        name: (1 + (drawn_R >= limits.slice_change).sum()) / (1 + len(drawn_R))
+        for name, (_, drawn_R, _) in tested.items()
+    }
+    levels, rejected = holm(chances, limits.slices.level)
     return {
         name: Harm(
             change=percentiles(value, drawn_R, users, 1 - 2 * levels[name]),
@@ -78,11 +74,13 @@ def holm(chances: Mapping[str, float], level: float) -> tuple[dict[str, float], 
     return levels, rejected
 
 
-def _changes(users_E: np.ndarray, found_SE: np.ndarray, cap: float, seed: int) -> tuple[float, np.ndarray, int] | None:
+def _changes(
+    users_E: np.ndarray, found_SE: np.ndarray, limits: GateLimits, seed: int
+) -> tuple[float, np.ndarray, int] | None:
     """The relative change, its replicates (R,), the number of users; None where nothing can be compared."""
     defined_E = ~np.isnan(found_SE).any(axis=0)
-    sums_SU, counts_U = by_user(users_E[defined_E], found_SE[:, defined_E], cap)
-    if len(counts_U) < LEAST_USERS or not sums_SU[1].any():
+    sums_SU, counts_U = by_user(users_E[defined_E], found_SE[:, defined_E], limits.user_cap)
+    if len(counts_U) < limits.slices.least_users or not sums_SU[1].any():
         return None
     sums_RS, _ = replicated(sums_SU, counts_U, REPLICATES, seed)
     with np.errstate(divide="ignore", invalid="ignore"):

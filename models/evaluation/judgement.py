@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from models.evaluation.bootstrap import Interval
-from models.evaluation.gates import Gate, GateLimits, accepts, refused_by
+from models.evaluation.gates import Gate, accepts, refused_by
+from models.evaluation.limits import GateLimits
 from models.evaluation.metrics import EVENT_METRICS, GROUP_METRICS
 from models.evaluation.offpolicy.change import ValueChange
 from models.evaluation.rolling import Rolling

@@ -12,9 +12,10 @@ from models.evaluation.bootstrap import Interval, interval, paired
 from models.evaluation.calibration import curves
 from models.evaluation.comparing import against_champion, calibrated, panel_users
 from models.evaluation.drawn import worth_kept
-from models.evaluation.gates import Evidence, Gate, GateLimits, Lineage
+from models.evaluation.gates import Evidence, Gate, Lineage
 from models.evaluation.judgement import Judgement
 from models.evaluation.latency import answer_ms, states_of
+from models.evaluation.limits import GateLimits
 from models.evaluation.metrics import CUT, SLICES, Evaluation, coverage, summary
 from models.evaluation.offpolicy.change import ValueChange, change_of
 from models.evaluation.replays import Replayed, earlier, replays
@@ -91,8 +92,8 @@ def judge(
     after = max(bundle.holdout_after for bundle in bundles.values()) if after is None else after
     upto = int(training_set.positions.max()) if upto is None else upto
     began = perf_counter()
-    compared = replays(bundles, training_set, after, upto, replayed)
-    older = earlier(bundles, training_set, after, replayed)
+    compared = replays(bundles, training_set, after, upto, limits, replayed)
+    older = earlier(bundles, training_set, after, limits.panel, replayed)
     seconds = perf_counter() - began
     challenger, found = bundles["challenger"], compared["challenger"]
     valued = None if slates_folder is None else change_of(bundles, slates_folder, training_set, after)

@@ -5,7 +5,7 @@ a bundle says of a hold-out does not change.
 """
 
 import os
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -17,6 +17,7 @@ from models.catalogue import Catalogue
 from models.contract import Recommender
 from models.evaluation.calibration import Foretelling
 from models.evaluation.latency import one_thread
+from models.evaluation.limits import GateLimits, PanelLimits
 from models.evaluation.metrics import Evaluation, values
 from models.evaluation.remembered import RememberedHybrid, remembering
 from models.evaluation.replay import replay_together
@@ -24,19 +25,10 @@ from models.learning.dataset import TrainingSet
 from models.learning.panel import is_panel
 from models.network.config import Recipe
 
-EARLIER = 5_000
-"""About so many moments of the panel before the hold-out say whether something was forgotten: as many of each user, the
-latest ones. A user's mean counts once, so that more users tell more than more moments."""
-
-HALF_LIVES = (7.0, 30.0, 90.0, 365.0, 1e5)
-"""Days. What a model has to beat is the popularity that forgets at the pace that serves it best on this very hold-out:
-neither the challenger nor its recipe chooses the yardstick."""
-
-STRONGEST_BY = "ndcg@10"
-
 Exam = tuple[str, str, int, int]
 """Who was asked (a bundle's digest, or popularity), on whose events (the window's digest, and whether
-the panel's alone), and which: positions in (after, upto]. Training sets of one digest are taken to be equal."""
+the panel's alone), and which: positions in (after, upto]. Training sets of one digest are taken to be equal, and so are
+the limits of all judgements that share replays."""
 
 
 Replayed = MutableMapping[Exam, Evaluation]
@@ -48,14 +40,14 @@ class Asked:
     """Recommenders over one catalogue, asked together.
 
     ``whole`` is the one among them whose chances are wanted, ``floor`` the ``reward_floor`` that it learned with.
-    Of some only the ``strongest`` is told.
+    Of some only the strongest is told, by the metric ``strongest_by``.
     """
 
     recommenders: tuple[Recommender, ...]
     catalogue: Catalogue
     whole: RememberedHybrid | None = None
     floor: float = Recipe.reward_floor
-    strongest: bool = False
+    strongest_by: str | None = None
 
     @staticmethod
     def of(bundle: Bundle, *others: Recommender, whole: RememberedHybrid) -> "Asked":
@@ -83,11 +75,11 @@ class Stretch:
 
     def replay(self, asked: Asked) -> list[Evaluation]:
         """What became of each recommender; the chances stand with the first."""
-        if asked.strongest:
+        if asked.strongest_by is not None:
             found = replay_together(
                 asked.recommenders, self.training_set, self.after, self.upto, catalogue=asked.catalogue
             )
-            return [max(found, key=lambda one: float(np.nansum(values(one, STRONGEST_BY)[1])))]
+            return [strongest(found, asked.strongest_by)]
         positions = self.training_set.positions
         events = int(((positions > self.after) & (positions <= self.upto)).sum())
         onlooker = None if asked.whole is None else Foretelling(asked.whole, asked.floor, events)
@@ -104,7 +96,12 @@ class Stretch:
 
 
 def replays(
-    bundles: Mapping[str, Bundle], training_set: TrainingSet, after: int, upto: int, replayed: Replayed | None = None
+    bundles: Mapping[str, Bundle],
+    training_set: TrainingSet,
+    after: int,
+    upto: int,
+    limits: GateLimits,
+    replayed: Replayed | None = None,
 ) -> dict[str, Evaluation]:
     """Everybody on the same events: the bundles, fresh popularity, and each part of the challenger alone.
 
@@ -115,7 +112,11 @@ def replays(
     hybrid, parts = remembering(challenger.hybrid)
     asked = {
         challenger.digest: Asked.of(challenger, *parts, whole=hybrid),  # the longest first
-        counted: Asked(_fresh_popularity(training_set, after), training_set.catalogue, strongest=True),
+        counted: Asked(
+            fresh_popularity(training_set, after, limits.half_lives),
+            training_set.catalogue,
+            strongest_by=limits.metric,
+        ),
     }
     for bundle in bundles.values():
         asked.setdefault(bundle.digest, Asked.of(bundle, whole=RememberedHybrid(bundle.hybrid)))
@@ -127,7 +128,11 @@ def replays(
 
 
 def earlier(
-    bundles: Mapping[str, Bundle], training_set: TrainingSet, after: int, replayed: Replayed | None = None
+    bundles: Mapping[str, Bundle],
+    training_set: TrainingSet,
+    after: int,
+    limits: PanelLimits,
+    replayed: Replayed | None = None,
 ) -> dict[str, Evaluation]:
     """Challenger and champion on what the panel did before the champion had learned; empty without a champion.
 
@@ -141,7 +146,7 @@ def earlier(
     upto = min(after, two["champion"].trained_upto)
     users = len(np.unique(panel.users[panel.positions <= upto]))
     whose = f"{training_set.window['digest']}, the panel"
-    stretch = Stretch(panel, 0, upto, whose, each=max(EARLIER // max(users, 1), 1))
+    stretch = Stretch(panel, 0, upto, whose, each=max(limits.earlier // max(users, 1), 1))
     asked = {one.digest: Asked((RememberedHybrid(one.hybrid),), one.catalogue) for one in two.values()}
     found = _side_by_side(asked, stretch, two["challenger"].digest, replayed)
     return {name: found[one.digest][0] for name, one in two.items()}
@@ -166,12 +171,17 @@ def _side_by_side(
     return {who: found[who] if who in found else [kept[stretch.exam(who)]] for who in asked}
 
 
-def _fresh_popularity(training_set: TrainingSet, after: int) -> tuple[Popularity, ...]:
-    """Popularity counted here from what lies before the hold-out, for every half-life.
+def strongest(found: Sequence[Evaluation], metric: str) -> Evaluation:
+    """Of replays over the same events the one with the largest sum of a metric."""
+    return max(found, key=lambda one: float(np.nansum(values(one, metric)[1])))
+
+
+def fresh_popularity(training_set: TrainingSet, after: int, half_lives: Sequence[float]) -> tuple[Popularity, ...]:
+    """Popularity counted here from what lies before the hold-out, for every half-life (days).
 
     The panel's events are left out as in training.
     """
     known = training_set.select(
         (training_set.positions <= after) & ~is_panel(training_set.user_ids)[training_set.users]
     )
-    return tuple(Popularity.fit(known, days) for days in HALF_LIVES)
+    return tuple(Popularity.fit(known, days) for days in half_lives)

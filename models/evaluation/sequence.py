@@ -16,28 +16,23 @@ import math
 import numpy as np
 
 from models.evaluation.bootstrap import Interval
-
-NARROWEST = 500
-"""Users at which the sequence is tuned to be narrow; it holds at every number."""
-
-LEAST = 50
-"""Fewer users give no interval: the theorem speaks of many."""
+from models.evaluation.limits import PanelLimits
 
 
-def confidence_sequence(given_U: np.ndarray, level: float = 0.95, narrowest: int = NARROWEST) -> Interval:
+def confidence_sequence(given_U: np.ndarray, limits: PanelLimits) -> Interval:
     """The mean of one value a user (U,) with an interval that holds at every number of users at once.
 
-    Infinite with fewer than ``LEAST`` users. Raises ValueError for a level outside (0, 1) and for what is not finite.
+    Infinite with too few users. Raises ValueError for a level outside (0, 1) and for what is not finite.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, not {level}")
+    if not 0 < limits.level < 1:
+        raise ValueError(f"level must lie between 0 and 1, not {limits.level}")
     if not np.isfinite(given_U).all():
         raise ValueError("a user's value is not finite")
     count = len(given_U)
-    if count < LEAST:
+    if count < limits.least_users:
         return Interval(float(given_U.mean()) if count else 0.0, -math.inf, math.inf)
-    alpha = 1 - level
-    rho_squared = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / narrowest
+    alpha = 1 - limits.level
+    rho_squared = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / limits.narrowest
     grown = count * rho_squared + 1
     half = math.sqrt(2 * grown / (count**2 * rho_squared) * math.log(math.sqrt(grown) / alpha))
     mean, spread = float(given_U.mean()), float(given_U.std(ddof=1))

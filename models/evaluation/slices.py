@@ -5,27 +5,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from models.evaluation.limits import SliceLimits
 from models.evaluation.metrics import Evaluation
 from models.figures import metric_name
 from models.learning.dataset import TrainingSet
 
-HISTORIES = (("new_users", 0, 4.0), ("light_users", 5, 19.0), ("heavy_users", 20, np.inf))
-"""Users by the number of their events before the hold-out."""
-
-HEAD_SHARE = 0.8
-"""The most used items that hold so much of the use before the hold-out are the head; all others are the long tail."""
-
-STANDING = (*(name for name, _, _ in HISTORIES), "long_tail_items")
-"""The slices that a report always tells of, tested or not."""
-
-LARGEST = 20
-"""Of so many genres, the most frequent among the targets, each is a slice; the others are one together."""
-
-LEAST_SHARE = 0.01
-"""Decades are joined, from the oldest on, until a slice holds so much of the targets: rare ones say nothing alone."""
+STANDING = ("new_users", "light_users", "heavy_users", "long_tail_items")
+"""The slices that a report always tells of, tested or not: names, no limit."""
 
 
-def slices(evaluation: Evaluation, training_set: TrainingSet, after: int) -> dict[str, np.ndarray]:
+def slices(evaluation: Evaluation, training_set: TrainingSet, after: int, limits: SliceLimits) -> dict[str, np.ndarray]:
     """A mask over ``evaluation.events`` (E,) by name; slices may overlap, and some may be empty.
 
     What is new, light, heavy and long-tail goes by what lies at or before position ``after``.
@@ -34,11 +23,14 @@ def slices(evaluation: Evaluation, training_set: TrainingSet, after: int) -> dic
     before = training_set.positions <= after
     history_U = np.bincount(training_set.users[before], minlength=len(training_set.user_ids))
     earlier_E = history_U[training_set.users[rows_E]]
-    found = {name: (earlier_E >= least) & (earlier_E <= most) for name, least, most in HISTORIES}
-    item_E = training_set.items[rows_E]
-    found["long_tail_items"] = ~_head(training_set, before)[item_E]
-    catalogue = training_set.catalogue
-    return {**found, **_of_genres(catalogue.genres, item_E), **_of_decades(catalogue.years, item_E)}
+    is_new_E, is_heavy_E = earlier_E < limits.light_from, earlier_E >= limits.heavy_from
+    item_E, catalogue = training_set.items[rows_E], training_set.catalogue
+    is_rare_E = ~_head(training_set, before, limits.head_share)[item_E]
+    return {
+        **dict(zip(STANDING, (is_new_E, ~is_new_E & ~is_heavy_E, is_heavy_E, is_rare_E), strict=True)),
+        **_of_genres(catalogue.genres, item_E, limits.genres),
+        **_of_decades(catalogue.years, item_E, limits.decade_share),
+    }
 
 
 def rows_of(evaluation: Evaluation, training_set: TrainingSet) -> np.ndarray:
@@ -49,48 +41,48 @@ def rows_of(evaluation: Evaluation, training_set: TrainingSet) -> np.ndarray:
     return rows_E
 
 
-def _head(training_set: TrainingSet, before: np.ndarray) -> np.ndarray:
-    """Whether each item (N,) belongs to the head."""
+def _head(training_set: TrainingSet, before: np.ndarray, share: float) -> np.ndarray:
+    """Whether each item (N,) belongs to the most used ones, which hold so much of the use."""
     used_N = np.bincount(training_set.items[before], minlength=len(training_set.catalogue))
     order = np.argsort(-used_N, kind="stable")
     above = np.cumsum(used_N[order]) - used_N[order]
     is_head_N = np.zeros(len(used_N), bool)
-    is_head_N[order[above < HEAD_SHARE * used_N.sum()]] = True
+    is_head_N[order[above < share * used_N.sum()]] = True
     return is_head_N
 
 
-def _of_genres(genres: Sequence[tuple[str, ...]], item_E: np.ndarray) -> dict[str, np.ndarray]:
+def _of_genres(genres: Sequence[tuple[str, ...]], item_E: np.ndarray, largest: int) -> dict[str, np.ndarray]:
     """The targets of each frequent genre, and of all others together."""
     counts: Counter[str] = Counter()
     for item, number in zip(*np.unique(item_E, return_counts=True), strict=True):
         counts.update(dict.fromkeys(genres[item], int(number)))
     by_use = sorted(counts, key=lambda name: (-counts[name], name))
-    parts = {metric_name(name): {name} for name in by_use[:LARGEST]}
-    if by_use[LARGEST:]:
-        parts["others"] = set(by_use[LARGEST:])
+    parts = {metric_name(name): {name} for name in by_use[:largest]}
+    if by_use[largest:]:
+        parts["others"] = set(by_use[largest:])
     return {
         f"genre_{name}": np.fromiter((not names.isdisjoint(one) for one in genres), bool, len(genres))[item_E]
         for name, names in parts.items()
     }
 
 
-def _of_decades(years: Sequence[float | None], item_E: np.ndarray) -> dict[str, np.ndarray]:
+def _of_decades(years: Sequence[float | None], item_E: np.ndarray, share: float) -> dict[str, np.ndarray]:
     """The targets of each decade; rare ones together with the next."""
     decade_E = np.array([np.nan if year is None else year // 10 * 10 for year in years])[item_E]
     decades, counts = np.unique(decade_E[~np.isnan(decade_E)], return_counts=True)
     return {
         _named(int(first), int(last)): (decade_E >= first) & (decade_E <= last)
-        for first, last in _joined(decades, counts)
+        for first, last in _joined(decades, counts, share)
     }
 
 
-def _joined(decades: np.ndarray, counts: np.ndarray) -> list[tuple[float, float]]:
+def _joined(decades: np.ndarray, counts: np.ndarray, share: float) -> list[tuple[float, float]]:
     """The first and the last decade of each slice, oldest first; what remains too small belongs to the one before."""
     found: list[tuple[float, float]] = []
     start, held = 0, 0
     for place, count in enumerate(counts):
         held += count
-        if held >= LEAST_SHARE * counts.sum():
+        if held >= share * counts.sum():
             found.append((decades[start], decades[place]))
             start, held = place + 1, 0
     if held:

@@ -12,8 +12,9 @@ from attune.columns import ITEM_STATS
 from models import bundle as bundles
 from models.bundle import Provenance, golden_batch, save_bundle
 from models.catalogue import Catalogue
-from models.evaluation.gates import Gate, GateLimits
+from models.evaluation.gates import Gate
 from models.evaluation.judging import judge
+from models.evaluation.limits import GateLimits
 from models.evaluation.spoil import spoil
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet

@@ -11,10 +11,10 @@ from models.bundle import Provenance, golden_batch, save_bundle
 from models.evaluation import calibration
 from models.evaluation.bootstrap import Interval
 from models.evaluation.calibration import Foretelling, calibration_error, error_change, reliability
-from models.evaluation.gates import GateLimits
 from models.evaluation.gates import calibration as gate
 from models.evaluation.judgement import Judgement
 from models.evaluation.judging import judge
+from models.evaluation.limits import GateLimits
 from models.evaluation.metrics import Chances
 from models.evaluation.remembered import remembering
 from models.evaluation.replay import replay_together

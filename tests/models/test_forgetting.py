@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from models.bundle import Bundle, Provenance, golden_batch, save_bundle
-from models.evaluation import replays
-from models.evaluation.gates import GateLimits
 from models.evaluation.judgement import Judgement
 from models.evaluation.judging import judge
+from models.evaluation.limits import GateLimits, PanelLimits
 from models.evaluation.replays import earlier
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
@@ -105,21 +104,19 @@ def test_who_forgot_the_taste_of_those_who_did_not_come_lately_is_caught_there_a
 def test_older_times_are_the_panels_and_end_where_the_champion_had_learned(eras, champion: Path) -> None:
     stream, known, learned = eras
     bundle = Bundle.load(champion)
-    found = earlier({"challenger": bundle, "champion": bundle}, stream, learned)
+    found = earlier({"challenger": bundle, "champion": bundle}, stream, learned, LIMITS.panel)
     events = found["champion"].events
     assert events["position"].max() <= known
     assert is_panel(events["user_id"].unique()).all()
     assert len(events) == 120 * EACH
-    assert earlier({"challenger": bundle}, stream, learned) == {}
+    assert earlier({"challenger": bundle}, stream, learned, LIMITS.panel) == {}
 
 
-def test_of_many_older_events_as_many_are_asked_of_each_the_latest(
-    eras, champion: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_many_older_events_as_many_are_asked_of_each_the_latest(eras, champion: Path) -> None:
     stream, known, learned = eras
     bundle = Bundle.load(champion)
-    monkeypatch.setattr(replays, "EARLIER", 120 * 3 + 5)
-    events = earlier({"challenger": bundle, "champion": bundle}, stream, learned)["champion"].events
+    few = PanelLimits(earlier=120 * 3 + 5)
+    events = earlier({"challenger": bundle, "champion": bundle}, stream, learned, few)["champion"].events
     assert set(events.groupby("user_id").size()) == {3}
     assert events["user_id"].nunique() == 120
     all_of = stream.positions[(stream.user_ids[stream.users] == events["user_id"][0]) & (stream.positions <= known)]

@@ -1,5 +1,7 @@
 """Harm to a slice is found though the mean hides it, and many slices without harm raise no alarm."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.evaluation.harm import harms, holm
+from models.evaluation.limits import GateLimits
 from models.evaluation.metrics import CUT, Evaluation
 
 USERS, EACH = 500, 10
+LIMITS = GateLimits()
 
 
 def evaluation(rank_E: np.ndarray, name: str = "one") -> Evaluation:
@@ -33,7 +37,7 @@ def test_a_slice_that_is_harmed_is_found_though_the_mean_gained() -> None:
     challenger = evaluation(ranks(np.where(is_small_E, 0.2, 0.5), random))
     slices = {"small": is_small_E, "large": ~is_small_E, "nobody": np.zeros(USERS * EACH, bool)}
     slices["few"] = np.arange(USERS * EACH) < 49 * EACH
-    found = harms(challenger, champion, "ndcg@10", slices, floor=-0.05)
+    found = harms(challenger, champion, slices, LIMITS)
     assert {name: one.is_harmed for name, one in found.items()} == {"small": True, "large": False}
     assert found["small"].change.high < -0.05 < found["large"].change.low
     assert (found["small"].users, found["small"].events) == (100, 1_000)
@@ -46,7 +50,7 @@ def test_ten_slices_without_harm_raise_few_alarms() -> None:
         share_E = np.full(USERS * EACH, 0.4)
         pair = evaluation(ranks(share_E, random)), evaluation(ranks(share_E, random))
         slices = {str(place): np.arange(USERS * EACH) // EACH % 10 == place for place in range(10)}
-        alarms += any(one.is_harmed for one in harms(*pair, "ndcg@10", slices, floor=0.0).values())
+        alarms += any(one.is_harmed for one in harms(*pair, slices, replace(LIMITS, slice_change=0.0)).values())
     assert alarms <= 4, "at most one in forty is meant"
 
 
@@ -59,8 +63,8 @@ def test_one_user_counts_for_no_more_than_the_cap() -> None:
         pair.append(Evaluation("x", one.events.assign(user_id=users), *list(vars(one).values())[2:]))
     champion, challenger = pair
     everybody = {"all": np.ones(2_500, bool)}
-    (freely,) = harms(challenger, champion, "ndcg@10", everybody, -0.05).values()
-    (capped,) = harms(challenger, champion, "ndcg@10", everybody, -0.05, cap=5).values()
+    (freely,) = harms(challenger, champion, everybody, replace(LIMITS, user_cap=np.inf)).values()
+    (capped,) = harms(challenger, champion, everybody, replace(LIMITS, user_cap=5)).values()
     assert freely.change.value < -0.5
     assert abs(capped.change.value) < 0.2
     assert not capped.is_harmed
@@ -80,4 +84,4 @@ def test_holm_rejects_the_least_likely_first(chances: dict[str, float], level: f
 def test_other_events_are_no_comparison() -> None:
     one, other = evaluation(np.ones(20)), evaluation(np.ones(30))
     with pytest.raises(ValueError, match="same events"):
-        harms(one, other, "ndcg@10", {}, 0.0)
+        harms(one, other, {}, LIMITS)

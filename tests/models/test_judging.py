@@ -9,13 +9,13 @@ import pytest
 
 from models.baselines import Popularity
 from models.bundle import Bundle, Provenance, golden_batch, save_bundle
-from models.evaluation.gates import GateLimits
 from models.evaluation.judgement import Judgement
 from models.evaluation.judging import judge, judge_folders
+from models.evaluation.limits import GateLimits
 from models.evaluation.metrics import values
 from models.evaluation.remembered import RememberedHybrid, remembering
 from models.evaluation.replay import replay
-from models.evaluation.replays import HALF_LIVES, Replayed
+from models.evaluation.replays import Replayed
 from models.evaluation.spoil import spoil
 from models.hybrid import normalised
 from models.learning.dataset import groups, histories
@@ -251,6 +251,6 @@ def test_the_challenger_does_not_choose_the_popularity_that_it_has_to_beat(
     assert found[0] == found[1]
     best = max(
         float(np.nanmean(values(replay(one, planted, cut, int(planted.positions.max())), "ndcg@10")[1]))
-        for one in (Popularity.fit(learnable(planted, cut), days) for days in HALF_LIVES)
+        for one in (Popularity.fit(learnable(planted, cut), days) for days in DECISIVE.half_lives)
     )
     assert found[0]["all"]["ndcg@10"] == pytest.approx(best)

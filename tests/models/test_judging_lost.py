@@ -2,8 +2,8 @@
 
 import pytest
 
-from models.evaluation.gates import GateLimits
 from models.evaluation.judging import judge
+from models.evaluation.limits import GateLimits
 
 DECISIVE = GateLimits(min_users=30, min_events=300)
 GONE = "the first champion, version 1, cannot be fetched any more: its artifacts are gone"

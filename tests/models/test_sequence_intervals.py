@@ -1,11 +1,15 @@
 """An interval that may be looked at after every user errs in few worlds at any look; the usual one in many."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from models.evaluation.sequence import LEAST, confidence_sequence
+from models.evaluation.limits import PanelLimits
+from models.evaluation.sequence import confidence_sequence
 
 WORLDS, USERS = 400, 1_000
+LIMITS = PanelLimits()
 
 
 def ever_missed(bounds, looks: range, random: np.random.Generator) -> float:
@@ -18,33 +22,33 @@ def ever_missed(bounds, looks: range, random: np.random.Generator) -> float:
 
 def test_it_covers_the_truth_at_every_look_while_the_usual_interval_does_not() -> None:
     def sequence(given_U: np.ndarray) -> tuple[float, float]:
-        found = confidence_sequence(given_U)
+        found = confidence_sequence(given_U, LIMITS)
         return found.low, found.high
 
     def usual(given_U: np.ndarray) -> tuple[float, float]:
         half = 1.96 * given_U.std(ddof=1) / np.sqrt(len(given_U))
         return given_U.mean() - half, given_U.mean() + half
 
-    looks = range(LEAST, USERS, 25)
+    looks = range(LIMITS.least_users, USERS, 25)
     assert ever_missed(sequence, looks, np.random.default_rng(1)) <= 0.05
     assert ever_missed(usual, looks, np.random.default_rng(1)) > 0.15
 
 
 def test_it_gets_narrower_and_finds_what_is_there() -> None:
     given_U = np.random.default_rng(2).normal(0.5, 1.0, 4_000)
-    found = [confidence_sequence(given_U[:count]) for count in (100, 1_000, 4_000)]
+    found = [confidence_sequence(given_U[:count], LIMITS) for count in (100, 1_000, 4_000)]
     widths = [one.high - one.low for one in found]
     assert widths == sorted(widths, reverse=True)
     assert found[-1].low > 0.3
 
 
 def test_a_handful_of_users_has_no_interval() -> None:
-    found = confidence_sequence(np.ones(LEAST - 1))
+    found = confidence_sequence(np.ones(LIMITS.least_users - 1), LIMITS)
     assert (found.value, found.low, found.high) == (1.0, -np.inf, np.inf)
-    assert confidence_sequence(np.zeros(0)).value == 0.0
+    assert confidence_sequence(np.zeros(0), LIMITS).value == 0.0
 
 
 @pytest.mark.parametrize(("given_U", "level"), [(np.array([1.0, np.nan]), 0.95), (np.ones(3), 1.0), (np.ones(3), 0.0)])
 def test_what_cannot_be_is_refused(given_U: np.ndarray, level: float) -> None:
     with pytest.raises(ValueError, match=r"finite|level"):
-        confidence_sequence(given_U, level)
+        confidence_sequence(given_U, replace(LIMITS, level=level))

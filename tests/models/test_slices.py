@@ -4,8 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from models.evaluation.limits import SliceLimits
 from models.evaluation.replay import replay
-from models.evaluation.slices import LARGEST, slices
+from models.evaluation.slices import slices
+
+LIMITS = SliceLimits()
 
 
 def test_users_and_items_are_told_apart_by_what_lies_before(make_training_set, fixed_scores) -> None:
@@ -20,7 +23,7 @@ def test_users_and_items_are_told_apart_by_what_lies_before(make_training_set, f
     training_set = make_training_set(rows)
     cut = len(before)
     found = replay(fixed_scores(np.arange(len(training_set.catalogue)) / 10.0), training_set, cut, cut + len(after))
-    masks = slices(found, training_set, cut)
+    masks = slices(found, training_set, cut, LIMITS)
     users = found.events["user_id"].to_numpy()
     assert users[masks["heavy_users"]].tolist() == ["old"]
     assert users[masks["light_users"]].tolist() == ["some"]
@@ -35,7 +38,7 @@ def test_each_genre_and_decade_is_a_slice(make_training_set, fixed_scores) -> No
     genres = (("War",), (), ("War", "Film-Noir"), (), (), ("War",))
     training_set = replace(plain, catalogue=replace(plain.catalogue, years=years, genres=genres))
     found = replay(fixed_scores(np.arange(6) / 10.0), training_set, 0, 6)
-    masks = slices(found, training_set, 0)
+    masks = slices(found, training_set, 0, LIMITS)
     told = {name: found.events["position"].to_numpy()[mask].tolist() for name, mask in masks.items()}
     assert told["decade_1950"] == [1]
     assert told["decade_1960"] == [2, 3, 5]
@@ -50,13 +53,13 @@ def test_rare_genres_are_one_slice_and_rare_decades_belong_to_the_next(make_trai
     plain = make_training_set(rows)
     years = [1990.0] * events
     years[:7] = [1921.0, 1938.0, 1939.0, 1955.0, 1958.0, 2005.0, 2011.0]  # a hundredth of them is 4
-    genres = [(f"g{place % LARGEST}",) for place in range(events)]
+    genres = [(f"g{place % LIMITS.genres}",) for place in range(events)]
     genres[:2] = [("rare",), ("rarer",)]
     catalogue = replace(plain.catalogue, years=tuple(years), genres=tuple(genres))
     training_set = replace(plain, catalogue=catalogue)
     found = replay(fixed_scores(np.arange(events) / 10.0), training_set, 0, events)
-    masks = slices(found, training_set, 0)
+    masks = slices(found, training_set, 0, LIMITS)
     sizes = {name: int(mask.sum()) for name, mask in masks.items() if name.startswith(("decade", "years"))}
     assert sizes == {"years_1920_to_1959": 5, "years_1990_to_2019": 395}
     assert found.events["position"].to_numpy()[masks["genre_others"]].tolist() == [1, 2]
-    assert len([name for name in masks if name.startswith("genre")]) == LARGEST + 1
+    assert len([name for name in masks if name.startswith("genre")]) == LIMITS.genres + 1
