@@ -13,6 +13,7 @@ from attune.columns import ITEM_STATS, USER_STATS
 from attune.kinds import KINDS, REWARD_TABLE_VERSION
 from models.bundle import Bundle
 from models.catalogue import Catalogue
+from models.evaluation.capped import capped_mean
 from models.evaluation.limits import GateLimits
 from models.evaluation.metrics import Evaluation
 from models.evaluation.slices import rows_of
@@ -22,17 +23,23 @@ ATTRIBUTES = ("titles", "genres", "years")
 
 
 def faults(
-    challenger: Bundle, replays: Mapping[str, Evaluation], training_set: TrainingSet, after: int, limits: GateLimits
+    bundles: Mapping[str, Bundle],
+    replays: Mapping[str, Evaluation],
+    training_set: TrainingSet,
+    after: int,
+    limits: GateLimits,
 ) -> list[str]:
-    """What is wrong, a sentence each; empty where both agree.
+    """What is wrong with the challenger, a sentence each; empty where it agrees.
 
-    ``replays`` are the challenger's and, where there is one, the champion's, over events after position ``after``.
+    ``bundles`` and ``replays`` are the challenger's and, where there is one, the champion's; the latter over events
+    after position ``after``.
     """
+    challenger = bundles["challenger"]
     return [
         *_of_words(challenger.config, training_set.window),
         *_of_numbers(challenger),
         *_of_catalogue(challenger.catalogue, training_set.catalogue, limits),
-        *_of_targets(replays, training_set, after, limits),
+        *_of_targets(bundles, replays["challenger"], training_set, after, limits),
     ]
 
 
@@ -96,22 +103,34 @@ def _likeness(its_M: np.ndarray, ours_M: np.ndarray, least: int) -> float:
 
 
 def _of_targets(
-    replays: Mapping[str, Evaluation], training_set: TrainingSet, after: int, limits: GateLimits
+    bundles: Mapping[str, Bundle], asked: Evaluation, training_set: TrainingSet, after: int, limits: GateLimits
 ) -> list[str]:
-    """Whether it knows what people choose: as much of it as the champion, or as could be known before the hold-out."""
-    events = len(replays["challenger"].events)
-    if not events:
+    """Whether it knows what people choose: as much of it as the champion, or as could be known before the hold-out.
+
+    Of the shares one user makes up no more than the cap.
+    """
+    if not len(asked.events):
         return []
-    share = replays["challenger"].unknown / events
-    if "champion" in replays:
-        of_others, whom = replays["champion"].unknown / events, "the champion"
+    if "champion" in bundles:
+        known_N, whom = _known(bundles["champion"], training_set), "the champion"
     else:
-        used_N = np.bincount(training_set.items[training_set.positions <= after], minlength=len(training_set.catalogue))
-        is_new_E = used_N[training_set.items[rows_of(replays["challenger"], training_set)]] == 0
-        of_others, whom = float(is_new_E.mean()), "whoever saw what lies before the hold-out"
+        earlier = training_set.items[training_set.positions <= after]
+        known_N = np.isin(np.arange(len(training_set.catalogue)), earlier)
+        whom = "whoever saw what lies before the hold-out"
+    item_E, users_E = training_set.items[rows_of(asked, training_set)], asked.events["user_id"].to_numpy()
+    share, of_others = (
+        capped_mean(~one_N[item_E], users_E, limits.user_cap)
+        for one_N in (_known(bundles["challenger"], training_set), known_N)
+    )
     if share <= of_others + limits.unknown_more:
         return []
     return [f"it does not know the items of {share:.1%} of the targets, {whom} of {of_others:.1%}"]
+
+
+def _known(bundle: Bundle, training_set: TrainingSet) -> np.ndarray:
+    """Whether the bundle's catalogue holds each item (N,) of the training set's."""
+    known_N: np.ndarray = bundle.catalogue.places(training_set.catalogue.item_ids) >= 0
+    return known_N
 
 
 def _said(value: Any) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from models.evaluation.bootstrap import REPLICATES, Interval, by_user, percentiles, replicated
+from models.evaluation.capped import counted
 from models.evaluation.metrics import CUT, Chances, Evaluation
 from models.evaluation.remembered import RememberedHybrid
 from models.evaluation.replay import Questions
@@ -122,13 +123,14 @@ def error_change(challenger: Chances, champion: Chances, cap: float = np.inf, se
     """How much larger the challenger's error of the ten best is than the champion's, by the bootstrap over users.
 
     The bins stay while users are drawn. Noise makes an error larger than it is, of both by about as much, so that it
-    falls out of the difference. ``cap`` as in ``bootstrap.by_user``. Raises ValueError when the two did not foretell
-    the same targets.
+    falls out of the difference. ``cap`` is the most targets that one user counts for, in the edges of the bins too.
+    Raises ValueError when the two did not foretell the same targets.
     """
     if not np.array_equal(challenger.positions_E, champion.positions_E):
         raise ValueError("the two did not foretell the same targets")
-    both_SE = np.concatenate([_gaps(one.ten_E, one.in_ten_E, one.weights_E) for one in (challenger, champion)])
-    sums_SU, counts_U = by_user(challenger.users_E, both_SE, cap)
+    counted_E = counted(challenger.users_E, cap)
+    both = (_gaps(one.ten_E, one.in_ten_E, one.weights_E * counted_E) for one in (challenger, champion))
+    sums_SU, counts_U = by_user(challenger.users_E, np.concatenate(list(both)))
     drawn_RS, _ = replicated(sums_SU, counts_U, REPLICATES, seed)
     value, drawn_R = (
         np.subtract(*map(_errors, np.split(sums_RS, 2, axis=1))) for sums_RS in (sums_SU.sum(axis=1)[None], drawn_RS)

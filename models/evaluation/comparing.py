@@ -9,6 +9,7 @@ from models.evaluation import gates
 from models.evaluation.beyond import diversity, genre_vectors, novelty, self_information
 from models.evaluation.bootstrap import Interval
 from models.evaluation.calibration import calibration_error, error_change
+from models.evaluation.capped import capped_mean, counted
 from models.evaluation.gates import Gate
 from models.evaluation.harm import harms
 from models.evaluation.limits import GateLimits
@@ -58,32 +59,32 @@ def panel_users(training_set: TrainingSet) -> set[str]:
 
 
 def _panel(challenger: Evaluation, champion: Evaluation, users: set[str], limits: GateLimits) -> Gate:
-    found = _by_person(challenger.only(users), champion.only(users), limits)
+    found = by_person(challenger.only(users), champion.only(users), limits)
     if isinstance(found, str):
         return gates.not_applicable("no_harm_to_panel", found)
     return gates.no_harm_to_panel(*found, limits)
 
 
 def _forgetting(challenger: Evaluation, champion: Evaluation, limits: GateLimits) -> Gate:
-    found = _by_person(challenger, champion, limits)
+    found = by_person(challenger, champion, limits)
     if isinstance(found, str):
         return gates.not_applicable("no_forgetting", found)
     return gates.no_forgetting(*found, limits)
 
 
-def _by_person(challenger: Evaluation, champion: Evaluation, limits: GateLimits) -> tuple[Interval, int] | str:
-    """The mean of each user's mean change, relative to the champion's mean, and how many users; no user counts twice.
+def by_person(challenger: Evaluation, champion: Evaluation, limits: GateLimits) -> tuple[Interval, int] | str:
+    """The mean over users of each one's mean change, relative to that of the champion's means, and how many users.
 
-    Where nothing can be said the reason, in words.
+    Both are means over the same users, of whom none counts twice: were the unit a mean over events, one busy account
+    would set it. It is taken as known. Where nothing can be said the reason, in words.
     """
     names_E, ours_E = values(challenger, limits.metric)
     theirs_E = values(champion, limits.metric)[1]
     names, place_E = np.unique(names_E.astype(str), return_inverse=True)
-    changes_U = np.bincount(place_E, ours_E - theirs_E) / np.maximum(np.bincount(place_E), 1)
-    scale = float(theirs_E.mean()) if len(theirs_E) else 0.0
-    if not scale:
+    ours_U, theirs_U = (np.bincount(place_E, one_E) / np.bincount(place_E) for one_E in (ours_E, theirs_E))
+    if not theirs_U.any():
         return "the champion hits nothing of the panel's"
-    found = confidence_sequence(changes_U, limits.panel)
+    scale, found = float(theirs_U.mean()), confidence_sequence(ours_U - theirs_U, limits.panel)
     if not np.isfinite(found.low):
         return f"{len(names)} users of the panel say nothing yet"
     return Interval(found.value / scale, found.low / scale, found.high / scale), len(names)
@@ -95,7 +96,8 @@ def calibrated(replays: Mapping[str, Evaluation], limits: GateLimits) -> Gate:
     if ours is None:
         return gates.not_applicable("calibration", "no part that has a weight in its mix gives probabilities")
     change = None if theirs is None else error_change(ours, theirs, limits.user_cap)
-    return gates.calibration(calibration_error(ours.ten_E, ours.in_ten_E, ours.weights_E), change, limits)
+    weights_E = ours.weights_E * counted(ours.users_E, limits.user_cap)
+    return gates.calibration(calibration_error(ours.ten_E, ours.in_ten_E, weights_E), change, limits)
 
 
 def _variety(
@@ -108,16 +110,19 @@ def _variety(
     """Novelty by use before the hold-out, diversity by genres: by no model, so that none is judged by its own taste."""
     bits_N = self_information(training_set.select(training_set.positions <= after))
     vectors_NG = genre_vectors(training_set.catalogue)
-    lists = {name: _in_catalogue(replays[name], bundles[name], training_set) for name in ("challenger", "champion")}
+    ours_GK, theirs_GK = (
+        _in_catalogue(replays[name], bundles[name], training_set) for name in ("challenger", "champion")
+    )
+    if not len(ours_GK):
+        return [gates.not_applicable(name, "there are no lists") for name in ("diversity", "novelty")]
+    users_G, cap = replays["challenger"].groups["user_id"].to_numpy(), limits.user_cap  # both had the same groups
     found = {
-        "diversity": {name: float(diversity(one, vectors_NG).mean()) for name, one in lists.items() if len(one)},
-        "novelty": {name: float(novelty(one, bits_N).mean()) for name, one in lists.items() if len(one)},
+        "diversity": (diversity(ours_GK, vectors_NG), diversity(theirs_GK, vectors_NG)),
+        "novelty": (novelty(ours_GK, bits_N), novelty(theirs_GK, bits_N)),
     }
     return [
-        gates.variety(name, of["challenger"], of["champion"], limits)
-        if of
-        else gates.not_applicable(name, "there are no lists")
-        for name, of in found.items()
+        gates.variety(name, capped_mean(ours_G, users_G, cap), capped_mean(theirs_G, users_G, cap), limits)
+        for name, (ours_G, theirs_G) in found.items()
     ]
 
 

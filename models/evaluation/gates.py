@@ -154,7 +154,7 @@ def off_policy_value(found: "ValueChange", limits: GateLimits) -> Gate:
 
 
 def variety(name: str, measured: float, of_champion: float, limits: GateLimits) -> Gate:
-    """The lists keep enough of the champion's diversity, or novelty."""
+    """The lists keep enough of the champion's diversity, or novelty; of one user's lists no more than the cap count."""
     limit = limits.variety_share * of_champion
     verdict: Verdict = "pass" if measured >= limit else "fail"
     return Gate(
@@ -173,7 +173,9 @@ def memory(size: int, of_champion: int, limits: GateLimits) -> Gate:
 def coverage(measured: float, of_champion: float | None, attainable: float, limits: GateLimits) -> Gate:
     """The top-10 lists show enough of the catalogue: an absolute floor, and a share of what the champion shows.
 
-    ``attainable`` is what that many lists could show at most; below the limit they decide nothing.
+    ``attainable`` is what that many lists could show at most; below the limit they decide nothing. The one figure
+    without ``user_cap``: an item is shown or is not, so no list can count for less, and of a small catalogue the lists
+    that one account may have show more than the floor.
     """
     kept = 0.0 if of_champion is None else limits.coverage_share * of_champion
     limit = max(limits.coverage_floor, kept)
@@ -263,7 +265,7 @@ def accepts(gates: Iterable[Gate], accept_undecided: bool) -> bool:
 def _of_panel(name: str, whom: str, limit: float, change: Interval, users: int, limits: GateLimits) -> Gate:
     """Fails when the whole confidence sequence is below the limit; wide as it is over few users, it seldom does."""
     note = (
-        f"mean change a user in {limits.metric} against the champion's mean, over {users} {whom}; "
+        f"mean change a user in {limits.metric} against the champion's mean a user, over {users} {whom}; "
         f"confidence sequence [{change.low:.4f}, {change.high:.4f}]"
     )
     verdict: Verdict = "fail" if change.high < limit else "pass"

@@ -109,7 +109,7 @@ def judge(
             *_latency(answers, limits),
             gates.exploration(_worth_kept(challenger, training_set, after), limits),
             gates.live_weight(challenger.hybrid.live, limits),
-            gates.data_contract(faults(challenger, compared, training_set, after, limits)),
+            gates.data_contract(faults(bundles, compared, training_set, after, limits)),
             gates.parity(challenger.golden_difference(), limits),
             gates.lineage(_lineage(challenger, training_set, after)),
         ),

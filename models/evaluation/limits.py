@@ -70,8 +70,9 @@ class GateLimits:
     """Relative: the same on what the panel did before the champion had learned. Wider, because a model that follows the
     times is a little worse at those that are over: an honest fine-tune of the demo's by 7 %."""
     user_cap: float = 100.0
-    """Events that one user counts for at most in the quality gates, their evidence and the slices; of the panel each
-    user's mean counts once. So nobody decides alone."""
+    """Events, or lists, that one user counts for at most in the quality gates, their evidence, the slices, diversity,
+    novelty, calibration and the share of unknown targets; of the panel each user's mean counts once. So nobody decides
+    alone. Coverage is none of these means: see ``models.evaluation.gates.coverage``."""
     attributes_changed: float = 0.05
     """The share of the items that a bundle and the training set both know that may have another title (genres, year):
     some are put right now and then, an id table in disorder changes nearly all."""

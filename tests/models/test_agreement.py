@@ -6,20 +6,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from attune.columns import ITEM_STATS
 from models import bundle as bundles
-from models.bundle import Provenance, golden_batch, save_bundle
+from models.bundle import Bundle, Provenance, golden_batch, save_bundle
 from models.catalogue import Catalogue
 from models.evaluation.gates import Gate
 from models.evaluation.judging import judge
 from models.evaluation.limits import GateLimits
+from models.evaluation.replay import replay
+from models.evaluation.slices import rows_of
 from models.evaluation.spoil import spoil
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
 
 LIMITS = GateLimits(min_users=30, min_events=300)
+CONTRACT = "data_contract"
 
 
 @pytest.fixture
@@ -36,7 +40,7 @@ def write(planted, trained, policy, provenance, cut, tmp_path: Path) -> Callable
 
 def contract(folder: Path, training_set: TrainingSet, champion: Path | None = None) -> Gate:
     judgement = judge(folder, champion, None, training_set, limits=LIMITS)
-    return next(gate for gate in judgement.gates if gate.name == "data_contract")
+    return next(gate for gate in judgement.gates if gate.name == CONTRACT)
 
 
 def renamed(catalogue: Catalogue, count: int) -> Catalogue:
@@ -82,6 +86,21 @@ def test_another_catalogue_is_told_by_the_targets_it_does_not_know(
     found = contract(write("foreign", catalogue=foreign), planted, bundle_folder if with_champion else None)
     assert found.verdict == "fail"
     assert found.note.startswith("it does not know the items of 100.0% of the targets")
+
+
+def test_of_the_targets_that_it_does_not_know_one_user_makes_up_no_more_than_the_cap(write, planted, cut: int) -> None:
+    ids = planted.catalogue.item_ids
+    lacking = replace(planted.catalogue, item_ids=(*(f"x-{item_id}" for item_id in ids[:20]), *ids[20:]))
+    folder, limits = write("lacking", catalogue=lacking), replace(LIMITS, user_cap=1)
+    came_often = (planted.users % 2 == 0) | (planted.positions % 5 == 0)
+    uneven = planted.select((planted.positions <= cut) | came_often)
+    asked = replay(Bundle.load(folder).hybrid, uneven, cut, int(uneven.positions.max()), catalogue=lacking)
+    is_unknown_E = uneven.items[rows_of(asked, uneven)] < 20
+    assert asked.unknown == is_unknown_E.sum(), "what a replay counts is what is weighed"
+    expected = pd.Series(is_unknown_E).groupby(asked.events["user_id"]).mean().mean()
+    assert f"{expected:.1%}" != f"{is_unknown_E.mean():.1%}"
+    note = next(gate.note for gate in judge(folder, None, None, uneven, limits=limits).gates if gate.name == CONTRACT)
+    assert note.startswith(f"it does not know the items of {expected:.1%} of the targets")
 
 
 def test_what_it_learned_from_is_compared_by_name(
