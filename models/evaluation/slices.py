@@ -13,6 +13,9 @@ from models.learning.dataset import TrainingSet
 STANDING = ("new_users", "light_users", "heavy_users", "long_tail_items")
 """The slices that a report always tells of, tested or not: names, no limit."""
 
+LONGEST = 200
+"""Letters of a genre's name: what it is recorded under may have 250 with all that stands before. No limit either."""
+
 
 def slices(evaluation: Evaluation, training_set: TrainingSet, after: int, limits: SliceLimits) -> dict[str, np.ndarray]:
     """A mask over ``evaluation.events`` (E,) by name; slices may overlap, and some may be empty.
@@ -52,16 +55,20 @@ def _head(training_set: TrainingSet, before: np.ndarray, share: float) -> np.nda
 
 
 def _of_genres(genres: Sequence[tuple[str, ...]], item_E: np.ndarray, largest: int) -> dict[str, np.ndarray]:
-    """The targets of each frequent genre, and of all others together."""
+    """The targets of each frequent genre, and of all others together (``other_genres``, which no genre is called).
+
+    Genres that are written alike where a gate is recorded are one.
+    """
+    written = [{f"genre_{metric_name(name)[:LONGEST]}" for name in names} for names in genres]
     counts: Counter[str] = Counter()
     for item, number in zip(*np.unique(item_E, return_counts=True), strict=True):
-        counts.update(dict.fromkeys(genres[item], int(number)))
+        counts.update(dict.fromkeys(written[item], int(number)))
     by_use = sorted(counts, key=lambda name: (-counts[name], name))
-    parts = {metric_name(name): {name} for name in by_use[:largest]}
+    parts = {name: {name} for name in by_use[:largest]}
     if by_use[largest:]:
-        parts["others"] = set(by_use[largest:])
+        parts["other_genres"] = set(by_use[largest:])
     return {
-        f"genre_{name}": np.fromiter((not names.isdisjoint(one) for one in genres), bool, len(genres))[item_E]
+        name: np.fromiter((not names.isdisjoint(one) for one in written), bool, len(written))[item_E]
         for name, names in parts.items()
     }
 

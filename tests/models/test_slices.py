@@ -61,5 +61,16 @@ def test_rare_genres_are_one_slice_and_rare_decades_belong_to_the_next(make_trai
     masks = slices(found, training_set, 0, LIMITS)
     sizes = {name: int(mask.sum()) for name, mask in masks.items() if name.startswith(("decade", "years"))}
     assert sizes == {"years_1920_to_1959": 5, "years_1990_to_2019": 395}
-    assert found.events["position"].to_numpy()[masks["genre_others"]].tolist() == [1, 2]
-    assert len([name for name in masks if name.startswith("genre")]) == LIMITS.genres + 1
+    assert found.events["position"].to_numpy()[masks["other_genres"]].tolist() == [1, 2]
+    assert len([name for name in masks if name.startswith("genre")]) == LIMITS.genres
+
+
+def test_genres_that_are_written_alike_are_one_slice_and_none_is_the_rest(make_training_set, fixed_scores) -> None:
+    tagged = [("Action & X",), ("Action + X",), ("Action & X", "Action + X"), ("others",), ("x" * 300,), ("rare",)]
+    rows = [(place + 1, f"u{place}", f"i{place}", "click", None, place * 1_000_000) for place in range(len(tagged))]
+    plain = make_training_set(rows)
+    training_set = replace(plain, catalogue=replace(plain.catalogue, genres=tuple(tagged)))
+    found = replay(fixed_scores(np.arange(len(tagged)) / 10.0), training_set, 0, len(tagged))
+    masks = slices(found, training_set, 0, replace(LIMITS, genres=2))
+    told = {name: found.events["position"].to_numpy()[mask].tolist() for name, mask in masks.items() if "genre" in name}
+    assert told == {"genre_Action _ X": [1, 2, 3], "genre_others": [4], "other_genres": [5, 6]}
