@@ -11,9 +11,10 @@ from itertools import pairwise
 import numpy as np
 
 from attune.errors import DataContractError
-from models.baselines import Popularity
+from models.evaluation.limits import GateLimits
 from models.evaluation.metrics import summary
-from models.evaluation.replay import replay
+from models.evaluation.replay import replay, replay_together
+from models.evaluation.replays import fresh_popularity, strongest
 from models.learning.dataset import TrainingSet
 from models.learning.training import train
 from models.learning.windows import share_out
@@ -27,7 +28,10 @@ SHOWN = ("ndcg@10", "hr@10", "mrr", "coverage@10")
 
 @dataclass(frozen=True)
 class Origin:
-    """Learned from positions up to ``after``, judged on those up to ``upto``: ``SHOWN`` of the model and popularity."""
+    """Learned from positions up to ``after``, judged on those up to ``upto``: ``SHOWN`` of the model and popularity.
+
+    The popularity is the one that gates ask a model to beat (``models.evaluation.replays.fresh_popularity``).
+    """
 
     after: int
     upto: int
@@ -76,8 +80,9 @@ def _origin(training_set: TrainingSet, recipe: Recipe, after: int, upto: int, se
     known = training_set.positions[training_set.positions <= after]
     windows = share_out(known, holdout=0.0)
     trained = train(training_set, recipe, windows.train_upto, after, seed)
-    popularity = Popularity.fit(training_set.upto(after), trained.hybrid.popularity.half_life_days)
+    limits = GateLimits()
     judged = replay(trained.hybrid, training_set, after, upto, catalogue=trained.catalogue)
-    plain = replay(popularity, training_set, after, upto)
+    counted = fresh_popularity(training_set, after, limits.half_lives)
+    plain = strongest(replay_together(counted, training_set, after, upto), limits.metric)
     figures = [{name: summary(one)["all"][name] for name in SHOWN} for one in (judged, plain)]
     return Origin(after, upto, len(judged.events), *figures)

@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 
 from attune.errors import DataContractError
+from models.baselines import Popularity
 from models.evaluation import origins
+from models.evaluation.limits import GateLimits
+from models.evaluation.metrics import summary
 from models.evaluation.origins import rolling_origins, spread
+from models.evaluation.replay import replay
+from models.learning.training import learnable
 
 
 def test_origins_move_on_and_the_model_beats_popularity_at_each(planted, quick) -> None:
@@ -41,3 +46,13 @@ def test_one_origin_has_no_spread_and_few_events_no_origins(tastes, quick) -> No
         rolling_origins(tastes, quick, folds=1, seed=1)
     with pytest.raises(DataContractError, match="too few"):
         rolling_origins(tastes.select(np.arange(20)), quick, folds=15, seed=1)
+
+
+def test_popularity_is_the_strongest_that_the_panel_taught_nothing(planted, quick) -> None:
+    (first, _) = rolling_origins(planted, replace(quick, epochs=1), folds=2, seed=1)
+    found = {
+        days: summary(replay(Popularity.fit(learnable(planted, first.after), days), planted, first.after, first.upto))
+        for days in GateLimits().half_lives
+    }
+    best = max(found, key=lambda days: found[days]["all"]["ndcg@10"])
+    assert first.popularity == {name: found[best]["all"][name] for name in origins.SHOWN}
