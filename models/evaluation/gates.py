@@ -109,7 +109,7 @@ def no_harm(slice_name: str, found: Harm, limits: GateLimits) -> Gate:
 
 
 def no_harm_to_panel(change: Interval, users: int, limits: GateLimits) -> Gate:
-    """The users whose events teach no model have not been shown to lose, at whatever look at them this is."""
+    """The users whose events teach no model have not been shown to lose, at however many of them one looks."""
     return _of_panel("no_harm_to_panel", "users of the panel", limits.panel_change, change, users, limits)
 
 

@@ -65,7 +65,7 @@ class GateLimits:
     slice_change: float = -0.05
     """Relative: a slice whose whole interval, at Holm's level, lies below it is harmed."""
     panel_change: float = -0.02
-    """Relative: below it the panel's confidence sequence may not lie, however often versions are judged."""
+    """Relative: below it the panel's confidence sequence may not lie, at however many users a version is judged."""
     forgetting_change: float = -0.1
     """Relative: the same on what the panel did before the champion had learned. Wider, because a model that follows the
     times is a little worse at those that are over: an honest fine-tune of the demo's by 7 %."""

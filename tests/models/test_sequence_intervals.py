@@ -1,5 +1,6 @@
 """An interval that may be looked at after every user errs in few worlds at any look; the usual one in many."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -32,6 +33,19 @@ def test_it_covers_the_truth_at_every_look_while_the_usual_interval_does_not() -
     looks = range(LIMITS.least_users, USERS, 25)
     assert ever_missed(sequence, looks, np.random.default_rng(1)) <= 0.05
     assert ever_missed(usual, looks, np.random.default_rng(1)) > 0.15
+
+
+def test_versions_have_a_level_each_and_spending_it_over_them_would_widen_the_interval() -> None:
+    """The figures that the decision on gates rests on: 500 users, and the hundredth version."""
+    users, versions = 500, 100
+    given_U = np.tile([1.0, -1.0], users // 2)
+    half = confidence_sequence(given_U, LIMITS).high
+    missed = math.erfc(half * math.sqrt(users) / given_U.std(ddof=1) / math.sqrt(2))
+    assert missed == pytest.approx(0.0024, abs=1e-4)
+    assert 1 - (1 - missed) ** versions == pytest.approx(0.21, abs=0.005)
+    alpha = 6 * (1 - LIMITS.level) / (math.pi * versions) ** 2
+    spent = confidence_sequence(given_U, replace(LIMITS, level=1 - alpha)).high
+    assert spent / half == pytest.approx(1.8, abs=0.01)
 
 
 def test_it_gets_narrower_and_finds_what_is_there() -> None:
