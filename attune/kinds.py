@@ -9,6 +9,8 @@ is worth raises it.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 REWARD_TABLE_VERSION = 1
 
 SILENCE = 0.5
@@ -81,3 +83,9 @@ def reward(kind: str, value: float | None = None) -> float:
     Raises KeyError for an unknown kind: the door lets none in.
     """
     return KINDS[kind].reward(value)
+
+
+def centred(rewards: np.ndarray) -> np.ndarray:
+    """Rewards in [0, 1] of any shape as centred ones in [-1, 1], float64: 0 says nothing, so silence adds nothing."""
+    found: np.ndarray = 2.0 * np.asarray(rewards, np.float64) - 1.0
+    return found

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from attune.columns import Columns
-from attune.kinds import KINDS, RETRACT, SILENCE
+from attune.kinds import KINDS, RETRACT, SILENCE, centred
 from features.lake import BEHAVIOUR, Lake
 from features.reactions import (
     ANOTHER_USER,
@@ -149,13 +149,13 @@ def labels(lake: Lake, after: int = 0, upto: int | None = None, terms: Terms | N
 
 
 def slate_returns(frame: pd.DataFrame) -> pd.Series:
-    """What each slate brought, by slate_id: the sum of the centred rewards ``2 * reward - 1`` of its items.
+    """What each slate brought, by slate_id: the sum of the centred rewards (``attune.kinds``) of its items.
 
     Centred, because silence must be worth nothing: by the plain reward a slate of twenty that is ignored would be
     worth ten likes, and whoever shows more would win.
     """
-    centred = 2.0 * frame[Columns.REWARD].astype(np.float64) - 1.0
-    return centred.groupby(frame[Columns.SLATE_ID], sort=False).sum()
+    rewards = pd.Series(centred(frame[Columns.REWARD].to_numpy()), frame.index, name=Columns.REWARD)
+    return rewards.groupby(frame[Columns.SLATE_ID], sort=False).sum()
 
 
 def _behaviour(lake: Lake, start: int, after: int, upto: int) -> pd.DataFrame:

@@ -4,9 +4,10 @@ import json
 import math
 from hashlib import sha256
 
+import numpy as np
 import pytest
 
-from attune.kinds import KINDS, RETRACT, REWARD_TABLE_VERSION, SILENCE, reward
+from attune.kinds import KINDS, RETRACT, REWARD_TABLE_VERSION, SILENCE, centred, reward
 
 
 @pytest.mark.parametrize(
@@ -79,8 +80,14 @@ def test_a_table_that_is_worth_something_else_has_another_version() -> None:
 
 
 def test_silence_says_nothing() -> None:
-    assert 2 * SILENCE - 1 == 0
+    assert centred(np.array(SILENCE)) == 0
     assert reward("impression") == SILENCE
+
+
+def test_centred_rewards_lie_around_silence() -> None:
+    found = centred(np.array([[0.0, 0.25], [SILENCE, 1.0]], np.float32))
+    assert found.tolist() == [[-1.0, -0.5], [0.0, 1.0]]
+    assert found.dtype == np.float64
 
 
 def test_what_does_not_mark_seen() -> None:

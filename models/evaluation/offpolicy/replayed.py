@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 
 from attune.columns import Columns
 from attune.errors import DataContractError
+from attune.kinds import centred
 from models.bundle import Bundle
 from models.catalogue import Catalogue
 from models.evaluation.offpolicy.logs import SlateLog
@@ -157,7 +158,7 @@ def _slate(found: Mapping[str, Any]) -> _Slate:
         scores_C=np.array(found["scores"], np.float64),
         shown_K=np.array([places.get(item_id, -1) for item_id in found["items"]], np.int64),
         propensities_K=np.array(found["propensities"], np.float64),
-        rewards_K=2.0 * np.array(found["rewards"], np.float64) - 1.0,
+        rewards_K=centred(np.array(found["rewards"], np.float64)),
         k=found["k"] or len(found["items"]),
         seed=found["policy"]["seed"] or 0,
         explored=found["policy"]["explored_before"] or 0,
