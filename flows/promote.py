@@ -117,15 +117,16 @@ def fetched(version: str, bundle_digest: str | None = None) -> Path:
 
 
 @step
-def gather_slates(champion: Promotion | None, challenger: Path, upto: int | None) -> Path | None:
-    """What the champion showed after the challenger's training, once reactions are in; None without a champion."""
+def gather_slates(champion: Promotion | None, contenders: dict[str, Path | None], upto: int | None) -> Path | None:
+    """What the champion showed after all contenders' trainings, once reactions are in; None without a champion."""
     from features import logged_slates
     from models.bundle import Bundle
+    from models.evaluation.judging import unlearned_after
 
     if champion is None:
         return None
-    settings = Settings()
-    lake, after = rooms.lake(settings), Bundle.load(challenger).holdout_after
+    settings, folders = Settings(), {folder for folder in contenders.values() if folder is not None}
+    lake, after = rooms.lake(settings), unlearned_after(map(Bundle.load, folders))
     last = lake.watermark() if upto is None else upto
     folder = settings.training_folder / f"slates-{champion.version}-{after}-{last}"
     return logged_slates.build(lake, folder, champion.version, after, last).folder
@@ -162,10 +163,11 @@ def measured(
     except (VersionLost, BundleError) as error:
         return str(error)
     rivals, lost = fetch_rivals(table)
-    slates = gather_slates(table.champion(Settings().endpoint), challenger, upto)
+    contenders = {"challenger": challenger, **rivals}
+    slates = gather_slates(table.champion(Settings().endpoint), contenders, upto)
     folder = build_training_set(upto)
     try:
-        return judge({"challenger": challenger, **rivals}, lost, folder, accept_undecided, slates), challenger
+        return judge(contenders, lost, folder, accept_undecided, slates), challenger
     except ValueError as error:
         return f"measuring it ended with {error!r}"
 

@@ -1,7 +1,7 @@
 """Measures a challenger and those it is compared with on one hold-out, and holds it against the gates."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from time import perf_counter
 
@@ -89,7 +89,7 @@ def judge(
     """
     limits = limits or GateLimits()
     bundles = _load(challenger=challenger_folder, champion=champion_folder, anchor=anchor_folder, elder=elder_folder)
-    after = max(bundle.holdout_after for bundle in bundles.values()) if after is None else after
+    after = unlearned_after(bundles.values()) if after is None else after
     upto = int(training_set.positions.max()) if upto is None else upto
     began = perf_counter()
     compared = replays(bundles, training_set, after, upto, limits, replayed)
@@ -132,6 +132,14 @@ def judge(
         off_policy=valued,
         calibration=curves(compared),
     )
+
+
+def unlearned_after(bundles: Iterable[Bundle]) -> int:
+    """The position after which everything was left to the judgement by all of the bundles, of which there is one.
+
+    Whoever gathers anything for a judgement asks here, or it speaks of another window than the judgement does.
+    """
+    return max(bundle.holdout_after for bundle in bundles)
 
 
 def _load(**folders: Path | None) -> dict[str, Bundle]:

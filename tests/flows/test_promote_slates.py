@@ -28,10 +28,10 @@ KNN, POPULAR = (0.0, 0.9, 0.1), (0.0, 0.0, 1.0)
 CHAMPION = Promotion(1, "default", "7", None, "promote", "test", "", NOW)
 
 
-def show(log: EventLog, folder: Path, rounds: int) -> None:
+def show(log: EventLog, folder: Path, rounds: int, first: int = 0) -> None:
     """Two items to each user, a few times; the items of their own cluster please, and some more than others."""
     bundle, rng = Bundle.load(folder), np.random.default_rng(1)
-    for turn in range(rounds):
+    for turn in range(first, first + rounds):
         events = log.read(0, 100_000)
         for user in range(USERS):
             state = fold(empty(f"u{user}"), events)
@@ -64,10 +64,10 @@ def valued(settings: Settings, log: EventLog, training_folder, bundle_of) -> Cal
         challenger = bundle_of(settings.var / "challenger", POPULAR, PlackettLuce(0.8), known)
         show(log, champion, rounds)
         data = training_folder()
-        slates = promote.gather_slates.fn(CHAMPION, challenger, None)
+        contenders = {"challenger": challenger, "champion": champion, "anchor": None, "elder": None}
+        slates = promote.gather_slates.fn(CHAMPION, contenders, None)
         assert slates is not None
         assert slates.parent == settings.training_folder
-        contenders = {"challenger": challenger, "champion": champion, "anchor": None, "elder": None}
         return promote.judge.fn(contenders, {}, data, True, slates)
 
     return judged
@@ -97,4 +97,27 @@ def test_greedy_slates_block_nobody(valued) -> None:
 
 
 def test_without_a_champion_there_are_no_slates(settings: Settings, tmp_path: Path) -> None:
-    assert promote.gather_slates.fn(None, tmp_path, None) is None
+    assert promote.gather_slates.fn(None, {"challenger": tmp_path}, None) is None
+
+
+def test_slates_are_gathered_from_where_the_judgement_begins(
+    settings: Settings, log: EventLog, training_folder, bundle_of
+) -> None:
+    """The champion learned of the first round, the challenger of less: every later slate is told of, and no other."""
+    known = TrainingSet.load(training_folder())
+    learned = int(known.positions.max())
+    shown_by = bundle_of(settings.var / "before", KNN, PlackettLuce(0.8), known)
+    show(log, shown_by, 1)
+    known = TrainingSet.load(training_folder())
+    champion = bundle_of(settings.var / "champion", KNN, PlackettLuce(0.8), known)
+    challenger = bundle_of(settings.var / "challenger", POPULAR, PlackettLuce(0.8), known, last=learned)
+    show(log, champion, 3, first=1)
+    folder = training_folder()
+    contenders = {"challenger": challenger, "champion": champion, "anchor": champion, "elder": None}
+    slates = promote.gather_slates.fn(CHAMPION, contenders, None)
+    judgement = promote.judge.fn(contenders, {}, folder, True, slates)
+    change, stated = judgement.off_policy, json.loads((slates / "slates.json").read_text())
+    after = Bundle.load(champion).holdout_after
+    later = [one for one in log.read(after, 100_000) if isinstance(one.event, Slate)]
+    assert stated["after"] == judgement.hold_out["after"] == after > learned
+    assert change.slates + sum(change.left_out.values()) == change.feedback["slates"] == len(later) >= 3 * USERS
