@@ -18,6 +18,7 @@ from models.evaluation.latency import answer_ms, states_of
 from models.evaluation.limits import GateLimits
 from models.evaluation.metrics import CUT, SLICES, Evaluation, coverage, summary
 from models.evaluation.offpolicy.change import ValueChange, change_of
+from models.evaluation.offpolicy.verdict import OffPolicyLimits
 from models.evaluation.replays import Replayed, earlier, replays
 from models.evaluation.rolling import rolling_hits
 from models.learning.dataset import TrainingSet
@@ -96,7 +97,8 @@ def judge(
     older = earlier(bundles, training_set, after, limits.panel, replayed)
     seconds = perf_counter() - began
     challenger, found = bundles["challenger"], compared["challenger"]
-    valued = None if slates_folder is None else change_of(bundles, slates_folder, training_set, after)
+    counted = OffPolicyLimits(user_cap=limits.user_cap)
+    valued = None if slates_folder is None else change_of(bundles, slates_folder, training_set, after, counted)
     answers = _answers_ms(bundles, training_set, after)
     panel = found.only(panel_users(training_set))
     return Judgement(

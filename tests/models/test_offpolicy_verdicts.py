@@ -75,6 +75,20 @@ def test_rounds_without_a_choice_are_not_evaluable() -> None:
     assert any(reason.startswith("70 of 2,000 rows are not evaluable") for reason in many.reasons)
 
 
+def test_a_user_without_a_choice_counts_for_the_cap_at_most() -> None:
+    """Of 1,000 rows of one user, 40 leave no choice: two in a hundred of all rows, less than one as rows count."""
+    log, users_N = good_log(), np.arange(2000) // 4
+    certain_N = log.propensities_N.copy()
+    users_N[:1000] = 0
+    certain_N[:40] = 1.0
+    heavy = replace(log, users_N=users_N, propensities_N=certain_N)
+    told = {cap: judge(heavy, OffPolicyLimits(user_cap=cap)) for cap in (100.0, math.inf)}
+    found = {cap: (one.diagnosis.certain, one.diagnosis.certain_share) for cap, one in told.items()}
+    assert found == {100.0: (40, pytest.approx(4 / 1100)), math.inf: (40, 0.02)}
+    is_refused = {cap: any("deterministic" in r for r in one.verdicts["dr"].reasons) for cap, one in told.items()}
+    assert is_refused == {100.0: False, math.inf: True}
+
+
 def test_a_handful_of_rewards_decides_nothing() -> None:
     log = good_log()
     rare_N = np.zeros(len(log))

@@ -11,7 +11,7 @@ import numpy as np
 from models.bundle import Bundle
 from models.evaluation.bootstrap import REPLICATES, Interval
 from models.evaluation.offpolicy.diagnosis import distant
-from models.evaluation.offpolicy.logs import SlateLog
+from models.evaluation.offpolicy.logs import SlateLog, counts_of
 from models.evaluation.offpolicy.replayed import Replayed, replayed
 from models.evaluation.offpolicy.replicates import bootstrap
 from models.evaluation.offpolicy.slates import rips
@@ -72,11 +72,17 @@ class ValueChange:
         ]
 
 
-def change_of(bundles: Mapping[str, Bundle], folder: Path, training_set: TrainingSet, after: int) -> ValueChange | None:
+def change_of(
+    bundles: Mapping[str, Bundle],
+    folder: Path,
+    training_set: TrainingSet,
+    after: int,
+    limits: OffPolicyLimits | None = None,
+) -> ValueChange | None:
     """The challenger's change on the champion's slates of a folder, after a position; None without a champion."""
     if "champion" not in bundles:
         return None
-    return value_change(replayed(folder, training_set, bundles["challenger"], bundles["champion"], after))
+    return value_change(replayed(folder, training_set, bundles["challenger"], bundles["champion"], after), limits)
 
 
 def value_change(
@@ -95,7 +101,8 @@ def value_change(
     is_restated = found.restated >= RESTATED_SHARE * len(log)
     unlike = f"the champion's policy gives the propensities of {found.restated} of {len(log)} slates again"
     shown = mean(np.nan_to_num(log.rewards_SK).sum(axis=1))
-    drawn = bootstrap({"challenger": rips(log), "shown": shown}, log.users_S, replicates, seed)
+    counts_S = counts_of(log, limits.user_cap)
+    drawn = bootstrap({"challenger": rips(log), "shown": shown}, log.users_S, replicates, seed, counts_N=counts_S)
     return ValueChange(
         slates=len(log),
         users=diagnosis.users,
@@ -122,7 +129,8 @@ def _nothing(found: Replayed) -> ValueChange:
 
 def _reliable(log: SlateLog, limits: OffPolicyLimits) -> int:
     """Down to which position the slates are worth enough, and the champion takes enough of what the challenger does."""
+    counts_S = counts_of(log, limits.user_cap)
     for k, weights_S in enumerate(log.prefixes_SK.T):
-        if effective(weights_S) < limits.effective or distant(weights_S) > limits.distant:
+        if effective(counts_S * weights_S) < limits.effective or distant(weights_S, counts_S) > limits.distant:
             return k
     return log.rewards_SK.shape[1]

@@ -19,14 +19,15 @@ DISTANT_WEIGHT = 20.0
 class Diagnosis:
     """What speaks for and against an estimate.
 
+    Rows count for what ``counts_of`` gives them, in everything but ``rows`` and ``certain``, which are numbers of rows.
     ``effective_K`` is Kong's effective sample size down to each position (one for a bandit), in rows.
     ``carrying`` is the same of the weighted rewards: how many rows the sum really rests on.
     ``mean_weights_K`` should be 1: below where the logging policy never takes what the evaluation policy does, off
     either way where the propensities are wrong. Its intervals are as wide as is asked for.
     ``largest_share`` is that of one row in the sum of the weights. ``distant`` is the share of the evaluation
     policy's probability on what the logging policy takes a twentieth as often, as far as the log shows it.
-    ``certain`` counts rows of a policy that left no choice. ``switched`` is the share of the weight above the
-    switch, ``clipped`` what clipping takes away from the mean weight.
+    ``certain`` is how many rows come of a policy that left no choice, ``certain_share`` their share.
+    ``switched`` is the share of the weight above the switch, ``clipped`` what clipping takes away from the mean weight.
     With a reward model: ``residual``, reward minus prediction on what was logged, and ``disagreement``, dm minus dr,
     which is the model's error on what the evaluation policy does. Of slates: ``disagreement`` is rips minus
     slate-ips, which is not 0 where reactions depend on the items below.
@@ -40,6 +41,7 @@ class Diagnosis:
     largest_share: float
     distant: float
     certain: int
+    certain_share: float
     switched: float
     clipped: float
     residual: Interval | None
@@ -63,33 +65,39 @@ def check_terms(log: Log) -> dict[str, Terms]:
     return terms
 
 
-def diagnose(log: Log, found: Replicates, weighting: Weighting, level: float) -> Diagnosis:
-    """The diagnosis, from replicates of ``check_terms``; checks have intervals of ``level``, shared by positions."""
+def diagnose(log: Log, found: Replicates, weighting: Weighting, level: float, counts_N: np.ndarray) -> Diagnosis:
+    """The diagnosis, from replicates of ``check_terms`` whose rows counted for ``counts_N``.
+
+    Checks have intervals of ``level``, shared by positions.
+    """
     weights_NK = _weights_NK(log)
     last_N, positions = weights_NK[:, -1], weights_NK.shape[1]
-    total = max(float(last_N.sum()), np.finfo(float).tiny)
+    counted_N = counts_N * last_N
+    total = max(float(counted_N.sum()), np.finfo(float).tiny)
+    certain_N = log.is_certain_N if isinstance(log, BanditLog) else log.is_certain_S
     of_each = 1 - (1 - level) / positions
     pair = ("plain dm", "plain dr") if isinstance(log, BanditLog) else ("plain rips", "plain slate-ips")
     return Diagnosis(
         rows=len(log),
         users=found.users,
-        effective_K=tuple(effective(weights_NK[:, k]) for k in range(positions)),
-        carrying=effective(_carried_N(log)),
+        effective_K=tuple(effective(counts_N * weights_NK[:, k]) for k in range(positions)),
+        carrying=effective(counts_N * _carried_N(log)),
         mean_weights_K=tuple(found.interval(f"weight {k + 1}", of_each) for k in range(positions)),
-        largest_share=float(last_N.max()) / total,
-        distant=distant(last_N),
-        certain=int((log.is_certain_N if isinstance(log, BanditLog) else log.is_certain_S).sum()),
-        switched=float(last_N[last_N > weighting.switch].sum()) / total,
-        clipped=float((last_N - weighting.clipped(last_N)).mean()),
+        largest_share=float(counted_N.max()) / total,
+        distant=distant(last_N, counts_N),
+        certain=int(certain_N.sum()),
+        certain_share=float(counts_N[certain_N].sum() / counts_N.sum()),
+        switched=float(counted_N[last_N > weighting.switch].sum()) / total,
+        clipped=float(np.average(last_N - weighting.clipped(last_N), weights=counts_N)),
         residual=found.interval("residual") if "residual" in found.values else None,
         disagreement=found.difference(*pair, level) if pair[0] in found.values else None,
     )
 
 
-def distant(weights_N: np.ndarray) -> float:
+def distant(weights_N: np.ndarray, counts_N: np.ndarray) -> float:
     """The share of the evaluation policy's probability on what the logging policy takes a twentieth as often."""
-    total = max(float(weights_N.sum()), np.finfo(float).tiny)
-    return float(weights_N[weights_N >= DISTANT_WEIGHT].sum()) / total
+    counted_N = counts_N * weights_N
+    return float(counted_N[weights_N >= DISTANT_WEIGHT].sum()) / max(float(counted_N.sum()), np.finfo(float).tiny)
 
 
 def _weights_NK(log: Log) -> np.ndarray:

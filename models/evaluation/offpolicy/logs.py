@@ -150,6 +150,20 @@ def users_of(log: Log) -> np.ndarray | None:
     return log.users_N if isinstance(log, BanditLog) else log.users_S
 
 
+def counts_of(log: Log, cap: float = np.inf) -> np.ndarray:
+    """For how much each row counts (float64, N, in (0, 1]), so that a user's rows together count for at most ``cap``.
+
+    Whoever asks a thousand times would otherwise decide alone what everybody gets. Of users with fewer rows than the
+    cap each counts in full, and so does every row where the log names no users.
+    """
+    users_N = users_of(log)
+    if users_N is None:
+        return np.ones(len(log))
+    _, place_N, rows_U = np.unique(users_N.astype(str), return_inverse=True, return_counts=True)
+    counts_N: np.ndarray = np.minimum(1.0, cap / rows_U)[place_N]
+    return counts_N
+
+
 def _alike(log: Log, first: str, dimensions: int) -> None:
     """Every array has the shape of the first one, which is not empty; users have its rows."""
     shape = np.shape(getattr(log, first))

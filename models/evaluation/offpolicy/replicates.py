@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.evaluation.bootstrap import REPLICATES, Draw, Interval, by_user, percentiles, replicated
-from models.evaluation.offpolicy.terms import Terms
+from models.evaluation.offpolicy.terms import Terms, value_of
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,22 @@ def bootstrap(
     replicates: int = REPLICATES,
     seed: int = 0,
     draw: Draw | None = None,
+    counts_N: np.ndarray | None = None,
 ) -> Replicates:
     """Replicates of every one of the terms, all of the same N rows, by user where there are users.
 
+    Rows count for ``counts_N`` (see ``counts_of``; by default each for one), in every sum and in the number of rows.
     Time and memory grow with replicates times users, not with the rows behind them.
     """
     sums_TN = np.stack([part for one in terms.values() for part in (one.plain_N, one.weighted_N, one.norms_N)])
-    sums_TU, counts_U = (sums_TN, np.ones(sums_TN.shape[1])) if users_N is None else by_user(users_N, sums_TN)
-    sums_RT, counts_R = replicated(sums_TU, counts_U, replicates, seed, draw)
-    drawn = {}
+    counts_N = np.ones(sums_TN.shape[1]) if counts_N is None else counts_N
+    counted_TN = np.concatenate([sums_TN * counts_N, counts_N[None, :]])
+    counted_TU = counted_TN if users_N is None else by_user(users_N, counted_TN)[0]
+    sums_RT, counts_R = replicated(counted_TU[:-1], counted_TU[-1], replicates, seed, draw)
+    totals_T, values, drawn = counted_TN.sum(axis=1), {}, {}
     for place, name in enumerate(terms):
-        plain_R, weighted_R, norms_R = sums_RT[:, 3 * place : 3 * place + 3].T
-        drawn[name] = plain_R / counts_R + np.divide(weighted_R, norms_R, out=np.zeros_like(norms_R), where=norms_R > 0)
-    return Replicates({name: one.value for name, one in terms.items()}, drawn, len(counts_U))
+        own = slice(3 * place, 3 * place + 3)
+        (plain, weighted, norms), (plain_R, weighted_R, norms_R) = totals_T[own], sums_RT[:, own].T
+        values[name] = float(value_of(plain, weighted, norms, totals_T[-1]))
+        drawn[name] = value_of(plain_R, weighted_R, norms_R, counts_R)
+    return Replicates(values, drawn, counted_TU.shape[1])

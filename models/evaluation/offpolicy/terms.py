@@ -20,8 +20,13 @@ class Terms:
     @property
     def value(self) -> float:
         """The estimate; the weighted part is 0 where every norm is."""
-        norm = self.norms_N.sum()
-        return float(self.plain_N.mean() + (self.weighted_N.sum() / norm if norm > 0 else 0.0))
+        return float(value_of(self.plain_N.sum(), self.weighted_N.sum(), self.norms_N.sum(), len(self.plain_N)))
+
+
+def value_of(plain: np.ndarray, weighted: np.ndarray, norms: np.ndarray, counts: np.ndarray | float) -> np.ndarray:
+    """Estimates from the sums of their terms and the counts of the rows, of any shape."""
+    found: np.ndarray = plain / counts + np.divide(weighted, norms, out=np.zeros_like(norms), where=norms > 0)
+    return found
 
 
 def mean(plain_N: np.ndarray) -> Terms:

@@ -12,7 +12,7 @@ from typing import Literal
 from models.evaluation.bootstrap import REPLICATES, Interval
 from models.evaluation.offpolicy.bandits import BANDIT_ESTIMATORS, NEEDS_MODEL
 from models.evaluation.offpolicy.diagnosis import DISTANT_WEIGHT, Diagnosis, check_terms, diagnose
-from models.evaluation.offpolicy.logs import BanditLog, Log, users_of
+from models.evaluation.offpolicy.logs import BanditLog, Log, counts_of, users_of
 from models.evaluation.offpolicy.replicates import bootstrap
 from models.evaluation.offpolicy.slates import SLATE_ESTIMATORS
 from models.evaluation.offpolicy.terms import AS_THEY_ARE, Terms, Weighting
@@ -35,6 +35,8 @@ class OffPolicyLimits:
     """The largest share of the evaluation policy's probability on what the logging policy hardly takes."""
     certain: float = 0.01
     """The largest share of rows whose policy left no choice."""
+    user_cap: float = 100.0
+    """The most rows that one user counts for."""
     half_width: float = 0.02
     """In the unit of the value: half of an interval's width for which ``rows_needed`` is stated."""
     check_level: float = 0.99
@@ -77,8 +79,9 @@ def judge(
     """Every estimator on a log, with a verdict each; estimators that need a reward model only where there is one."""
     limits = limits or OffPolicyLimits()
     terms = estimates(log, weighting)
-    found = bootstrap({**terms, **check_terms(log)}, users_of(log), replicates, seed)
-    diagnosis = diagnose(log, found, weighting, limits.check_level)
+    counts_N = counts_of(log, limits.user_cap)
+    found = bootstrap({**terms, **check_terms(log)}, users_of(log), replicates, seed, counts_N=counts_N)
+    diagnosis = diagnose(log, found, weighting, limits.check_level, counts_N)
     verdicts = {name: _verdict(name, found.interval(name), diagnosis, limits) for name in terms}
     return Answer(diagnosis, verdicts)
 
@@ -128,7 +131,7 @@ def _scarce(diagnosis: Diagnosis, limits: OffPolicyLimits) -> list[str]:
 def _faults(diagnosis: Diagnosis, limits: OffPolicyLimits) -> list[str]:
     """What no more of the same would mend."""
     found = []
-    if diagnosis.certain > limits.certain * diagnosis.rows:
+    if diagnosis.certain_share > limits.certain:
         found.append(f"{_not_evaluable(diagnosis)}; log with exploration")
     off = [one for one in diagnosis.mean_weights_K if not _holds(one, 1.0)]
     if off:
