@@ -92,7 +92,7 @@ class Served:
         self.rows.append({
             "position": 10_000 + len(self.rows), "user_id": user, "event_timestamp": moment,
             "state_position": state_position, "k": k,
-            "policy": {"seed": slate.policy["seed"], "explored_before": slate.policy.get("explored_before")},
+            "policy": {name: slate.policy.get(name) for name in ("seed", "explored_before", "budget")},
             "items": [one.item_id for one in slate.shown],
             "propensities": [one.propensity for one in slate.shown], "rewards": likes.tolist(),
             "candidates": [one.item_id for one in slate.candidates],
@@ -164,6 +164,18 @@ def test_the_champions_own_chances_are_the_logged_propensities(
     np.testing.assert_allclose(found.log.chances_SK, found.log.propensities_SK, rtol=2e-3)
     change = value_change(found).change
     assert max(abs(change.value), abs(change.low), abs(change.high)) < 1e-3
+
+
+def test_a_slate_counts_down_to_what_was_left_of_its_users_budget(
+    made, serve, planted: TrainingSet, tmp_path: Path
+) -> None:
+    """Three positions may explore; none, one or two have before. Propensities are compared on whole slates."""
+    champion = made(KNN, Bounded(PlackettLuce(0.3), budget=3))
+    found = replayed(serve(champion).write(tmp_path / "slates"), planted, made(POPULAR, PlackettLuce(0.3)), champion)
+    assert found.log is not None
+    assert found.log.shown_SK.sum(axis=1).tolist() == [3, 2, 1] * 20
+    assert (found.shortened, found.restated) == (40, 60)
+    assert ["slates that count down to what was left of a budget", "40", "", ""] in value_change(found).rows()
 
 
 def test_a_challengers_chances_are_those_of_its_own_draw_from_these_candidates(

@@ -16,7 +16,7 @@ from models.evaluation.offpolicy.replayed import Replayed, replayed
 from models.evaluation.offpolicy.replicates import bootstrap
 from models.evaluation.offpolicy.slates import rips
 from models.evaluation.offpolicy.terms import effective, mean
-from models.evaluation.offpolicy.verdict import OffPolicyLimits, judge
+from models.evaluation.offpolicy.verdict import OffPolicyLimits, holds, judge
 from models.figures import short
 from models.learning.dataset import TrainingSet
 
@@ -31,7 +31,7 @@ class ValueChange:
     ``challenger`` is its value by RIPS, ``shown`` that of what was shown, ``change`` their difference on the same
     slates. ``reasons`` say why it is not believed; without any it is decided. ``needed`` is how many slates like these
     would do, None where more of them mend nothing. ``effective`` is what the ``slates`` of ``users`` are worth.
-    ``left_out``, ``alike``, ``restated`` and ``feedback`` are those of ``Replayed``.
+    ``left_out``, ``alike``, ``restated``, ``shortened`` and ``feedback`` are those of ``Replayed``.
     """
 
     slates: int
@@ -46,6 +46,7 @@ class ValueChange:
     left_out: Mapping[str, int]
     alike: int
     restated: int
+    shortened: int
     feedback: Mapping[str, int]
 
     def as_dict(self) -> dict[str, Any]:
@@ -62,6 +63,7 @@ class ValueChange:
             "slates that these are worth": round(self.effective),
             "slates with the champion's scores alone": self.alike,
             "slates whose propensities its policy gives again": self.restated,
+            "slates that count down to what was left of a budget": self.shortened,
             **{f"left out: {reason}": count for reason, count in self.left_out.items()},
             **{f"feedback in that time: {what}": count for what, count in self.feedback.items() if count},
         }
@@ -95,7 +97,7 @@ def value_change(
     log, limits = found.log, limits or OffPolicyLimits()
     if log is None:
         return _nothing(found)
-    log = log.top(max(_reliable(log, limits), 1))
+    log = log.top(max(_reliable(log, limits, replicates, seed), 1))
     answer = judge(log, limits, replicates=replicates, seed=seed)
     verdict, diagnosis = answer.verdicts["rips"], answer.diagnosis
     is_restated = found.restated >= RESTATED_SHARE * len(log)
@@ -116,6 +118,7 @@ def value_change(
         left_out=found.left_out,
         alike=found.alike,
         restated=found.restated,
+        shortened=found.shortened,
         feedback=found.feedback,
     )
 
@@ -124,13 +127,21 @@ def _nothing(found: Replayed) -> ValueChange:
     """Of no slate."""
     unknown = Interval(math.nan, -math.inf, math.inf)
     reasons = ("there is no slate to judge by",)
-    return ValueChange(0, 0, 0, 0.0, unknown, unknown, unknown, reasons, None, found.left_out, 0, 0, found.feedback)
+    return ValueChange(0, 0, 0, 0.0, unknown, unknown, unknown, reasons, None, found.left_out, 0, 0, 0, found.feedback)
 
 
-def _reliable(log: SlateLog, limits: OffPolicyLimits) -> int:
-    """Down to which position the slates are worth enough, and the champion takes enough of what the challenger does."""
-    counts_S = counts_of(log, limits.user_cap)
-    for k, weights_S in enumerate(log.prefixes_SK.T):
-        if effective(counts_S * weights_S) < limits.effective or distant(weights_S, counts_S) > limits.distant:
+def _reliable(log: SlateLog, limits: OffPolicyLimits, replicates: int = REPLICATES, seed: int = 0) -> int:
+    """Down to which position the slates are worth enough, and the champion takes enough of what the challenger does.
+
+    Above the first position, too, whose mean weight is not 1, by the interval that ``judge`` has of a last position. Of
+    one further up it has a wider one, of the same draws: so what is left is not refused for its weights.
+    """
+    counts_S, weights_KS = counts_of(log, limits.user_cap), log.prefixes_SK.T
+    means = {str(k): mean(weights_S) for k, weights_S in enumerate(weights_KS)}
+    drawn = bootstrap(means, log.users_S, replicates, seed, counts_N=counts_S)
+    for k, weights_S in enumerate(weights_KS):
+        is_scarce = effective(counts_S * weights_S) < limits.effective
+        is_one = holds(drawn.interval(str(k), 1 - (1 - limits.check_level) / (k + 1)), 1.0)
+        if is_scarce or not is_one or distant(weights_S, counts_S) > limits.distant:
             return k
-    return log.rewards_SK.shape[1]
+    return len(weights_KS)

@@ -141,6 +141,16 @@ class SlateLog:
         cut = {name: getattr(self, name)[:, :k] for name in ("rewards_SK", "propensities_SK", "chances_SK")}
         return replace(self, **cut, predicted_SK=None, expected_SK=None)
 
+    def upto(self, lengths_S: np.ndarray) -> "SlateLog":
+        """Of each slate its first ``lengths_S`` (int, S) positions alone, without the reward model, as ``top``.
+
+        A length must be known before its slate was drawn: one that depends on what was drawn chooses among outcomes.
+        Raises DataContractError for a slate of which nothing would be left.
+        """
+        is_kept_SK = np.arange(self.rewards_SK.shape[1]) < lengths_S[:, None]
+        rewards_SK = np.where(is_kept_SK, self.rewards_SK, np.nan)
+        return replace(self, rewards_SK=rewards_SK, predicted_SK=None, expected_SK=None)
+
 
 Log = BanditLog | SlateLog
 

@@ -8,6 +8,8 @@ The champion is asked the same, for two checks that know nothing of what was dra
 or the state is not what it was: such slates are left out. And its policy over the logged scores must give the logged
 propensities; the slates of which that holds are counted (``restated``).
 
+Of a slate only those positions count that were free to explore whatever was drawn above them (``free``).
+
 What everybody said of items at that moment (``attune.item_profile``) is in no training set. Where the champion listens
 to it, it is what the logged scores have beyond the champion's own, so the challenger hears the same. A wrong state can
 hide there, up to the weight of that source. ``alike`` counts the slates that need no such explanation.
@@ -60,6 +62,7 @@ class Replayed:
     """The log (None without any slate), what was left out by its reason, and on how many slates the champion agrees.
 
     ``alike`` counts slates whose scores the champion gives again, ``restated`` those of whose propensities it does.
+    ``shortened`` counts slates of which the lower positions do not count, see ``free``.
     ``feedback`` is what the folder says became of reactions, by its words.
     """
 
@@ -67,6 +70,7 @@ class Replayed:
     left_out: Mapping[str, int]
     alike: int = 0
     restated: int = 0
+    shortened: int = 0
     feedback: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -85,6 +89,7 @@ class _Slate:
     k: int
     seed: int
     explored: int
+    free: int
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,7 @@ class _Row:
     rewards_K: np.ndarray
     propensities_K: np.ndarray
     chances_K: np.ndarray
+    free: int
     is_alike: bool
     is_restated: bool
 
@@ -129,6 +135,7 @@ def replayed(folder: Path, training_set: TrainingSet, challenger: Bundle, champi
         {reason: count for reason, count in left_out.items() if count},
         sum(row.is_alike for row in found),
         sum(row.is_restated for row in found),
+        sum(row.free < len(row.rewards_K) for row in found),
         counted["feedback"],
     )
 
@@ -150,6 +157,7 @@ def _read(folder: Path, after: int) -> Iterator[list[_Slate]]:
 
 def _slate(found: Mapping[str, Any]) -> _Slate:
     places = {item_id: place for place, item_id in enumerate(found["candidates"])}
+    explored = found["policy"]["explored_before"] or 0
     return _Slate(
         user_id=found[Columns.USER_ID],
         moment=found[Columns.EVENT_TIMESTAMP],
@@ -161,8 +169,21 @@ def _slate(found: Mapping[str, Any]) -> _Slate:
         rewards_K=centred(np.array(found["rewards"], np.float64)),
         k=found["k"] or len(found["items"]),
         seed=found["policy"]["seed"] or 0,
-        explored=found["policy"]["explored_before"] or 0,
+        explored=explored,
+        free=free(len(found["items"]), found["policy"]["budget"], explored),
     )
+
+
+def free(shown: int, budget: int | None, explored: int) -> int:
+    """How many of the positions shown were free to explore whatever was drawn above them, given what was left before.
+
+    A position explores at most once, so a budget of which n are left cannot run out above position n + 1. Further down
+    it may have: then the champion shows its best with certainty, and nothing tells what another item would have been
+    worth. To count down to where the budget did run out would be worse than to count less: how far that is depends on
+    what was drawn, so a challenger that explores more would be paid for fewer positions than the champion was. This end
+    is known before the draw and is the same for both, so their difference over these positions has no bias.
+    """
+    return shown if budget is None else min(max(budget - explored, 0), shown)
 
 
 def _knowing(bundle: Bundle, items: Catalogue) -> Bundle:
@@ -218,6 +239,7 @@ def _row(slate: _Slate, chances_K: np.ndarray, stated_K: np.ndarray, beyond_C: n
         slate.rewards_K,
         slate.propensities_K,
         np.minimum(chances_K, 1.0),  # sums of floats may come out a rounding above
+        slate.free,
         bool((np.abs(beyond_C) <= ALIKE).all()),
         np.allclose(stated_K, slate.propensities_K, rtol=RESTATED, atol=0.0),
     )
@@ -267,7 +289,7 @@ def _unusable(lot: Lot, beyond_C: np.ndarray, live: float) -> str:
 
 
 def _log(rows: Sequence[_Row]) -> SlateLog:
-    """Padded to the longest slate."""
+    """Padded to the longest slate, and each down to where it was free."""
     lengths_S = np.array([len(row.rewards_K) for row in rows])
     shown_SK = np.arange(lengths_S.max()) < lengths_S[:, None]
 
@@ -276,9 +298,10 @@ def _log(rows: Sequence[_Row]) -> SlateLog:
         found_SK[shown_SK] = np.concatenate([getattr(row, name) for row in rows])
         return found_SK
 
-    return SlateLog(
+    whole = SlateLog(
         rewards_SK=padded("rewards_K", np.nan),
         propensities_SK=padded("propensities_K", 1.0),
         chances_SK=padded("chances_K", 1.0),
         users_S=np.array([row.user_id for row in rows], object),
     )
+    return whole.upto(np.array([row.free for row in rows]))

@@ -133,7 +133,7 @@ def _faults(diagnosis: Diagnosis, limits: OffPolicyLimits) -> list[str]:
     found = []
     if diagnosis.certain_share > limits.certain:
         found.append(f"{_not_evaluable(diagnosis)}; log with exploration")
-    off = [one for one in diagnosis.mean_weights_K if not _holds(one, 1.0)]
+    off = [one for one in diagnosis.mean_weights_K if not holds(one, 1.0)]
     if off:
         found.append(
             f"the mean importance weight is {off[-1].value:.3f} [{off[-1].low:.3f}, {off[-1].high:.3f}] and not 1: "
@@ -151,7 +151,7 @@ def _faults(diagnosis: Diagnosis, limits: OffPolicyLimits) -> list[str]:
 def _own_faults(name: str, diagnosis: Diagnosis) -> list[str]:
     """What is at fault with this estimator's own assumption."""
     apart = diagnosis.disagreement
-    if apart is None or _holds(apart, 0.0):
+    if apart is None or holds(apart, 0.0):
         return []
     if name == "dm" or (name == "switch-dr" and diagnosis.switched):
         return [
@@ -174,12 +174,12 @@ def _warnings(name: str, diagnosis: Diagnosis) -> tuple[str, ...]:
     if name != "dm" and diagnosis.clipped > 0:
         found.append(f"clipping leaves {diagnosis.clipped:.1%} of the weight out, with the rewards that stood there")
     residual = diagnosis.residual
-    if name == "dm" and residual is not None and not _holds(residual, 0.0):
+    if name == "dm" and residual is not None and not holds(residual, 0.0):
         found.append(f"on what was logged the reward model is off by {residual.value:+.3f}")
     return tuple(found)
 
 
-def _holds(interval: Interval, value: float) -> bool:
+def holds(interval: Interval, value: float) -> bool:
     """Whether the value lies within; a policy judged by itself has an interval as narrow as rounding."""
     return interval.low - ROUNDING <= value <= interval.high + ROUNDING
 
