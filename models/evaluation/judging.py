@@ -18,7 +18,6 @@ from models.evaluation.latency import answer_ms, states_of
 from models.evaluation.limits import GateLimits
 from models.evaluation.metrics import CUT, SLICES, Evaluation, coverage, summary
 from models.evaluation.offpolicy.change import ValueChange, change_of
-from models.evaluation.offpolicy.verdict import OffPolicyLimits
 from models.evaluation.replays import Replayed, earlier, replays
 from models.evaluation.rolling import rolling_hits
 from models.learning.dataset import TrainingSet
@@ -97,8 +96,9 @@ def judge(
     older = earlier(bundles, training_set, after, limits.panel, replayed)
     seconds = perf_counter() - began
     challenger, found = bundles["challenger"], compared["challenger"]
-    counted = OffPolicyLimits(user_cap=limits.user_cap)
-    valued = None if slates_folder is None else change_of(bundles, slates_folder, training_set, after, counted)
+    valued = None
+    if slates_folder is not None:
+        valued = change_of(bundles, slates_folder, training_set, after, limits.off_policy)
     answers = _answers_ms(bundles, training_set, after)
     panel = found.only(panel_users(training_set))
     return Judgement(

@@ -20,9 +20,6 @@ from models.evaluation.offpolicy.verdict import OffPolicyLimits, holds, judge
 from models.figures import short
 from models.learning.dataset import TrainingSet
 
-RESTATED_SHARE = 0.99
-"""The least share of the slates whose logged propensities the champion's policy gives again."""
-
 
 @dataclass(frozen=True)
 class ValueChange:
@@ -100,7 +97,7 @@ def value_change(
     log = log.top(max(_reliable(log, limits, replicates, seed), 1))
     answer = judge(log, limits, replicates=replicates, seed=seed)
     verdict, diagnosis = answer.verdicts["rips"], answer.diagnosis
-    is_restated = found.restated >= RESTATED_SHARE * len(log)
+    is_restated = found.restated >= limits.restated * len(log)
     unlike = f"the champion's policy gives the propensities of {found.restated} of {len(log)} slates again"
     shown = mean(np.nan_to_num(log.rewards_SK).sum(axis=1))
     counts_S = counts_of(log, limits.user_cap)

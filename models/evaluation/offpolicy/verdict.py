@@ -37,6 +37,8 @@ class OffPolicyLimits:
     """The largest share of rows whose policy left no choice."""
     user_cap: float = 100.0
     """The most rows that one user counts for."""
+    restated: float = 0.99
+    """The least share of slates whose logged propensities the champion's policy must give again."""
     half_width: float = 0.02
     """In the unit of the value: half of an interval's width for which ``rows_needed`` is stated."""
     check_level: float = 0.99
