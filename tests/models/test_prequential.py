@@ -139,18 +139,20 @@ def test_nothing_of_a_moment_reaches_its_own_answers(
     random = np.random.default_rng(seed)
     other = [(t, user, str(random.choice(ITEMS)), kind) if t == last else (t, user, item, kind)
              for t, user, item, kind in ordered]  # fmt: skip
+    streams = [
+        make_training_set(
+            [(place, user, item, kind, None, t) for place, (t, user, item, kind) in enumerate(version, start=1)], ITEMS
+        )
+        for version in (ordered, other)
+    ]
+    neighbours = Neighbours(ItemKnn.fit(streams[0], KnnChoice(5, 1.0, 5, 1.0, 0.5, 5)))  # the same ones for both
     answered = []
-    for version in (ordered, other):
-        rows = [(place, user, item, kind, None, t) for place, (t, user, item, kind) in enumerate(version, start=1)]
-        stream, lists = make_training_set(rows, ITEMS), Lists()
-        run(stream, [RecentPopularity(LivePopularity(len(ITEMS), 1.0)), *_live(stream)], 0, 5, lists)
+    for stream in streams:
+        lists = Lists()
+        run(stream, [RecentPopularity(LivePopularity(len(ITEMS), 1.0)), neighbours], 0, 5, lists)
         answered.append({key: shown for key, shown in lists.kept.items() if key[2] == last})
     shared = answered[0].keys() & answered[1].keys()
     assert all(answered[0][key] == answered[1][key] for key in shared)
-
-
-def _live(stream: TrainingSet) -> list[Arm]:
-    return [Neighbours(ItemKnn.fit(stream.upto(3), KnnChoice(5, 1.0, 5, 1.0, 0.5, 5)))]
 
 
 def test_what_was_seen_never_comes_back(planted: TrainingSet, trained: Hybrid, cut: int) -> None:
