@@ -1,9 +1,11 @@
-"""Runs one command in a group of its own and ends that group when whoever started it is gone.
+"""Runs one command in a group of its own and ends it, with all that it started, when whoever started it is gone.
 
     python -m infra.guardian COMMAND [ARGUMENT ...]      with a pipe as standard input
 
-The pipe's other end is held by the starter: closing it, or dying in any way, ends the group: TERM first, KILL
-after ten seconds. The exit status is the command's own. Standard library only, so that one costs little.
+The pipe's other end is held by the starter: closing it, or dying in any way, ends the command: TERM first, KILL
+after ten seconds. What the command had started in groups of its own (Prefect's runs) is left to the guardian when the
+command is gone, and ends then as well. The exit status is the command's own. Standard library only, so that one costs
+little.
 """
 
 import contextlib
@@ -20,6 +22,7 @@ PATIENCE_SECONDS = 10.0
 
 TICK_SECONDS = 0.1
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def main() -> int:
@@ -28,10 +31,11 @@ def main() -> int:
         signal.signal(ignored, signal.SIG_IGN)
     # TERM means: end the command; the guardian stays to see it gone.
     signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans below become the guardian's children
     child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent)
     while child.poll() is None and not told and not starter_is_gone():
-        pass
-    end_group(child)
+        orphans(child)
+    end(child)
     return child.returncode
 
 
@@ -48,17 +52,33 @@ def starter_is_gone() -> bool:
     return bool(readable) and os.read(0, 1) == b""
 
 
-def end_group(child: subprocess.Popen[bytes]) -> None:
-    """TERM the child's group, wait for all its members, KILL what is left."""
+def end(child: subprocess.Popen[bytes]) -> None:
+    """TERM the child's group, then what it leaves behind; KILL whatever is there after a while."""
     signal_group(child.pid, signal.SIGTERM)
     deadline = time.monotonic() + PATIENCE_SECONDS
+    asked = {child.pid}
     while time.monotonic() < deadline:
         child.poll()
-        if not signal_group(child.pid, 0):
-            break
+        left = orphans(child)
+        if not signal_group(child.pid, 0) and not left:
+            return
+        for group in {os.getpgid(pid) for pid in left} - asked:
+            signal_group(group, signal.SIGTERM)
+            asked.add(group)
         time.sleep(TICK_SECONDS)
     signal_group(child.pid, signal.SIGKILL)
     child.wait()
+    while left := orphans(child):
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(TICK_SECONDS)
+
+
+def orphans(child: subprocess.Popen[bytes]) -> set[int]:
+    """Whose parents below the guardian are gone; those that have ended are buried."""
+    with open(f"/proc/self/task/{os.getpid()}/children") as listed:
+        adopted = {int(pid) for pid in listed.read().split()} - {child.pid}
+    return {pid for pid in adopted if os.waitpid(pid, os.WNOHANG) == (0, 0)}
 
 
 def signal_group(group: int, number: int) -> bool:

@@ -230,7 +230,9 @@ def test_it_survives_the_death_of_every_part(champion: Shell) -> None:
 
 @pytest.mark.long
 def test_a_platform_whose_supervisor_was_killed_starts_again(shell: Shell) -> None:
-    """Nothing outlives it, and neither its socket nor its pid file stands in the way."""
+    """Nothing outlives it, a run neither, and neither its socket nor its pid file stands in the way."""
+    shell.bash('eval "$(attune env)"; prefect deployment run validate/validate')
+    until(lambda: any("prefect.engine" in one for one in members(shell)))
     supervisor = int((shell.settings.platform_folder / "supervisord.pid").read_text())
     os.kill(supervisor, signal.SIGKILL)
     until(lambda: not members(shell), 30.0)

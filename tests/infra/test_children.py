@@ -14,6 +14,9 @@ from infra.children import Children, check_port, wait_until
 from infra.probing import free_port
 
 FAMILY = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); {}"
+APART = FAMILY.replace("600)'])", "600)'], start_new_session=True)")
+"""The grandchild in a group of its own, as Prefect starts runs."""
+
 STARTER = """
 import sys, time
 from pathlib import Path
@@ -58,13 +61,34 @@ def test_nothing_outlives_the_starter(family, tmp_path: Path, number: int, backg
     assert eventually(lambda: not family(marker)), family(marker)
 
 
-def test_a_child_that_ignores_term_is_killed(family, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_what_a_child_started_in_a_group_of_its_own_ends_with_the_starter(family, tmp_path: Path, number: int) -> None:
+    starter = subprocess.Popen(
+        [sys.executable, "-c", STARTER, str(tmp_path), APART.format("time.sleep(600)")],
+        env={**os.environ, "FAMILY_OF_TEST": str(tmp_path)},
+        stderr=subprocess.DEVNULL,
+    )
+    assert eventually(lambda: len(family(str(tmp_path))) == 4)
+    os.kill(starter.pid, number)
+    starter.wait(20)
+    assert eventually(lambda: not family(str(tmp_path))), family(str(tmp_path))
+
+
+def test_what_a_child_started_in_a_group_of_its_own_ends_with_the_child(family, tmp_path: Path) -> None:
+    children = Children(tmp_path)
+    children.start("short", [sys.executable, "-c", APART.format("")], {"FAMILY_OF_TEST": str(tmp_path)})
+    assert eventually(lambda: not family(str(tmp_path)), 8.0), family(str(tmp_path))
+    children.stop()
+
+
+def test_who_ignores_term_is_killed_with_all_that_was_started(family, tmp_path: Path) -> None:
     children = Children(tmp_path)
     deaf = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
     )
-    child = children.start("deaf", [sys.executable, "-c", deaf], {"FAMILY_OF_TEST": str(tmp_path)})
-    assert eventually(lambda: "deaf" in child.log.read_text())
+    parent = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {deaf!r}], start_new_session=True); "
+    child = children.start("deaf", [sys.executable, "-c", parent + deaf], {"FAMILY_OF_TEST": str(tmp_path)})
+    assert eventually(lambda: child.log.read_text().count("deaf") == 2)
     children.stop()
     assert not family(str(tmp_path))
 
