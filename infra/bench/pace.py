@@ -51,7 +51,7 @@ def measure(seed: int, sizes: tuple[int, ...] = SIZES) -> list[Figure]:
 
 
 def _growth(sizes: tuple[int, ...], peaks: list[float]) -> list[Figure]:
-    """The largest stream's peak against each smaller one's: histories fill up first, and nothing grows after that."""
+    """The largest stream's peak against each smaller one's: what is remembered has bounds, and fills up at first."""
     against = f"live arm, peak memory, {sizes[-1]:,} events against"
     return [
         at_most(f"{against} {size:,}, times", peaks[-1] / peak, GROWTH)

@@ -8,7 +8,7 @@ are the same function of the events (a test holds them to each other).
 import numpy as np
 
 from attune.clock import DAY
-from attune.kinds import KINDS
+from attune.kinds import KINDS, centred
 from models.evaluation.stream import SPAN
 from models.history import KIND_INDEX
 from models.learning.dataset import TrainingSet
@@ -89,7 +89,7 @@ class LiveProfile:
 
     def open(self, window: TrainingSet) -> None:
         """Begin a window."""
-        centred_E = 2.0 * window.rewards.astype(np.float64) - 1.0
+        centred_E = centred(window.rewards)
         asked_E = np.where(window.kinds == _IMPRESSION, 1.0, np.abs(centred_E))
         self._sums.open(window.times, window.items, np.stack([centred_E, asked_E]))
 

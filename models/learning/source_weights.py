@@ -24,6 +24,7 @@ import pandas as pd
 
 from attune.clock import DAY
 from attune.columns import Columns
+from attune.kinds import centred
 from models.learning.panel import is_panel
 from models.ranking.bounded import Bounded
 from models.ranking.policy import Policy
@@ -105,7 +106,7 @@ def posterior(prior: LinearPosterior, mix_F: np.ndarray, reactions: SourceReacti
         return None
     weights_R = reactions.weights_R
     features_RF = _within(reactions, reactions.features_RF, weights_R)
-    rewards_R = _within(reactions, 2.0 * reactions.rewards_R[:, None] - 1.0, weights_R)[:, 0]
+    rewards_R = _within(reactions, centred(reactions.rewards_R)[:, None], weights_R)[:, 0]
     scores_R = features_RF @ mix_F
     spread = float(weights_R @ scores_R**2)
     if not spread > 0:

@@ -31,6 +31,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from attune.clock import DAY
+from attune.kinds import centred
 from models.history import HistoryBatch
 
 TINY = 1e-6
@@ -105,7 +106,7 @@ def event_weights(rewards_BL: np.ndarray, step: float) -> np.ndarray:
 
     The weights of a row add up to at most 1 in absolute value.
     """
-    step_BL = step * (2.0 * np.asarray(rewards_BL, np.float64) - 1.0)
+    step_BL = step * centred(rewards_BL)
     left_BL = np.cumprod(1.0 - np.abs(step_BL[:, :0:-1]), axis=1)[:, ::-1]
     step_BL[:, :-1] *= left_BL
     return step_BL

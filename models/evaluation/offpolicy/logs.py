@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from attune.errors import DataContractError
+from models.evaluation.capped import counted
 
 LOWEST_REWARD, HIGHEST_REWARD = -1.0, 1.0
 """A reward lies in [0, 1], or in [-1, 1] once it is centred (``attune/kinds.py``)."""
@@ -167,11 +168,7 @@ def counts_of(log: Log, cap: float = np.inf) -> np.ndarray:
     cap each counts in full, and so does every row where the log names no users.
     """
     users_N = users_of(log)
-    if users_N is None:
-        return np.ones(len(log))
-    _, place_N, rows_U = np.unique(users_N.astype(str), return_inverse=True, return_counts=True)
-    counts_N: np.ndarray = np.minimum(1.0, cap / rows_U)[place_N]
-    return counts_N
+    return np.ones(len(log)) if users_N is None else counted(users_N, cap)
 
 
 def _alike(log: Log, first: str, dimensions: int) -> None:
