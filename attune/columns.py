@@ -30,6 +30,10 @@ class Columns:
     GENRES = "genres"
     TEXT = "text"
     ATTRIBUTES = "attributes"
+    AVAILABLE = "available"
+    RETIRED = "retired"
+    TRAITS = "traits"
+    """What an item or a user is, in words: ``language=German``."""
 
 
 USER_STATS = ("user_events", "user_mean_reward", "user_events_30d", "user_days_known")

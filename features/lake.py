@@ -186,12 +186,23 @@ class Lake:
 
         Columns item_id, title, year (float, NaN unknown), genres (list), text, attributes (JSON of all of them).
         """
-        latest: dict[str, str] = {}
-        for piece in self.pieces(0, upto, ("item",), (Columns.ITEM_ID, Columns.PAYLOAD)):
-            columns = (piece[name].to_pylist() for name in (Columns.ITEM_ID, Columns.PAYLOAD))
-            latest.update(zip(*columns, strict=True))
+        latest = self._latest("item", Columns.ITEM_ID, upto)
         ids = sorted(latest.keys() | self.item_ids(BEHAVIOUR, upto))
         return pd.DataFrame([_item_row(item_id, latest.get(item_id)) for item_id in ids], columns=_ITEM_COLUMNS)
+
+    def users(self, upto: int | None = None) -> pd.DataFrame:
+        """Every user of whom attributes are known at ``upto``, sorted by id: user_id, attributes (JSON of all)."""
+        latest = self._latest("user", Columns.USER_ID, upto)
+        told = [(user_id, _json(_attributes(latest[user_id]))) for user_id in sorted(latest)]
+        return pd.DataFrame(told, columns=[Columns.USER_ID, Columns.ATTRIBUTES])
+
+    def _latest(self, type_name: str, id_column: str, upto: int | None) -> dict[str, str]:
+        """The payload of the latest event of that type for each id."""
+        latest: dict[str, str] = {}
+        for piece in self.pieces(0, upto, (type_name,), (id_column, Columns.PAYLOAD)):
+            columns = (piece[name].to_pylist() for name in (id_column, Columns.PAYLOAD))
+            latest.update(zip(*columns, strict=True))
+        return latest
 
     def item_ids(self, types: Collection[str], upto: int | None = None) -> set[str]:
         """The items that events of those types name, at positions up to ``upto``."""
@@ -333,7 +344,7 @@ def _runs(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
 
 
 def _item_row(item_id: str, payload: str | None) -> tuple[Any, ...]:
-    attributes = json.loads(payload)["attributes"] if payload else {}
+    attributes = _attributes(payload) if payload else {}
     year = attributes.get(Columns.YEAR)
     genres = attributes.get(Columns.GENRES)
     return (
@@ -342,8 +353,17 @@ def _item_row(item_id: str, payload: str | None) -> tuple[Any, ...]:
         float(year) if isinstance(year, int | float) else float("nan"),
         [str(genre) for genre in genres] if isinstance(genres, list) else [],
         _text(attributes.get(Columns.TEXT)),
-        msgspec.json.encode(attributes, order="deterministic").decode(),
+        _json(attributes),
     )
+
+
+def _attributes(payload: str) -> dict[str, Any]:
+    attributes: dict[str, Any] = json.loads(payload)["attributes"]
+    return attributes
+
+
+def _json(attributes: dict[str, Any]) -> str:
+    return msgspec.json.encode(attributes, order="deterministic").decode()
 
 
 def _text(raw: Any) -> str:

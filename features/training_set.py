@@ -29,12 +29,13 @@ from attune.kinds import RETRACT
 from features.lake import Lake
 from features.reactions import Terms, that_counts
 from features.stats import item_stats, rewards, user_stats
+from features.traits import traits_of
 
 if TYPE_CHECKING:  # it imports Feast, which costs seconds that labels and others need not pay
     from features.store import FeatureStore
 
 FEATURE_SERVICE = "training_v1"
-EVENTS, ITEMS, WINDOW = "events.parquet", "items.parquet", "window.json"
+EVENTS, ITEMS, USERS, WINDOW = "events.parquet", "items.parquet", "users.parquet", "window.json"
 
 EVENT_COLUMNS = [
     Columns.POSITION,
@@ -61,10 +62,11 @@ def build(lake: Lake, store: "FeatureStore", folder: Path, upto: int, terms: Ter
     """The events at positions up to ``upto`` with the features that were known strictly before each one's second.
 
     Writes ``events.parquet`` (sorted by event_timestamp, position; take-backs, what they took back, and feedback that
-    does not count by the ``terms`` left out), ``items.parquet`` (with ``ITEM_STATS`` as of the last event) and
-    ``window.json``, which appears last. The store joins; the statistics that it joins are counted here, over the
-    positions up to ``upto``. Building again gives the same digest, whatever was logged since. Raises DataContractError
-    when there is no event.
+    does not count by the ``terms`` left out), ``items.parquet`` (with ``ITEM_STATS`` as of the last event),
+    ``users.parquet`` (the traits of those who did anything: like those of items they teach no model, a judgement looks
+    by them for whom a version harms) and ``window.json``, which appears last. The store joins; the statistics that it
+    joins are counted here, over the positions up to ``upto``. Building again gives the same digest, whatever was logged
+    since. Raises DataContractError when there is no event.
     """
     logged = lake.behaviour(0, upto)
     behaviour, left_out = that_counts(logged.to_pandas(), terms or Terms())
@@ -81,7 +83,9 @@ def build(lake: Lake, store: "FeatureStore", folder: Path, upto: int, terms: Ter
     folder.mkdir(parents=True, exist_ok=True)
     columns = [*EVENT_COLUMNS, *USER_STATS, *ITEM_STATS]
     _write(pa.Table.from_pandas(events[columns], preserve_index=False), folder / EVENTS)
+    items[Columns.TRAITS] = traits_of(items[Columns.ATTRIBUTES])
     _write(pa.Table.from_pandas(items, _item_schema(), preserve_index=False), folder / ITEMS)
+    _write(_users(lake, upto, events), folder / USERS)
     draft = folder / f".{WINDOW}.{os.getpid()}"
     draft.write_text(json.dumps(window, indent=2) + "\n")
     os.replace(draft, folder / WINDOW)
@@ -135,7 +139,16 @@ def _item_schema() -> pa.Schema:
     texts = [(name, pa.string()) for name in (Columns.TEXT, Columns.ATTRIBUTES)]
     head = [(Columns.ITEM_ID, pa.string()), (Columns.TITLE, pa.string()), (Columns.YEAR, pa.float64())]
     stats = [(name, pa.float32()) for name in ITEM_STATS]
-    return pa.schema([*head, (Columns.GENRES, pa.list_(pa.string())), *texts, *stats])
+    lists = [(name, pa.list_(pa.string())) for name in (Columns.GENRES, Columns.TRAITS)]
+    return pa.schema([*head, *lists, *texts, *stats])
+
+
+def _users(lake: Lake, upto: int, events: pd.DataFrame) -> pa.Table:
+    users = lake.users(upto)
+    users = users[users[Columns.USER_ID].isin(events[Columns.USER_ID])]
+    told = {Columns.USER_ID: users[Columns.USER_ID], Columns.TRAITS: traits_of(users[Columns.ATTRIBUTES])}
+    schema = pa.schema([(Columns.USER_ID, pa.string()), (Columns.TRAITS, pa.list_(pa.string()))])
+    return pa.Table.from_pydict(told, schema)
 
 
 def _write(table: pa.Table, path: Path) -> None:

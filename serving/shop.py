@@ -17,7 +17,7 @@ from attune.columns import ITEM_STATS, Columns
 from models.catalogue import Catalogue
 from models.recommender import Served
 
-AVAILABLE, RETIRED = "available", "retired"
+AVAILABLE, RETIRED = Columns.AVAILABLE, Columns.RETIRED
 """Attributes that decide whether an item is shown: one is false while it is out of stock, the other true for good."""
 
 MASKS_BYTES = 32 * 1_048_576

@@ -14,6 +14,7 @@ import numpy as np
 from models.evaluation.bootstrap import REPLICATES, Interval, by_user, percentiles, replicated
 from models.evaluation.limits import GateLimits
 from models.evaluation.metrics import Evaluation, values
+from models.evaluation.slices import STANDING
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class Harm:
     is_harmed: bool
 
 
+_Change = tuple[float, np.ndarray, int]
+"""The relative change, its replicates (R,), the number of users."""
+
+
 def harms(
     challenger: Evaluation,
     champion: Evaluation,
@@ -33,7 +38,8 @@ def harms(
     limits: GateLimits,
     seed: int = 0,
 ) -> dict[str, Harm]:
-    """Each slice's ``Harm``; slices of too few users, or with nothing to compare with, are left out.
+    """Each slice's ``Harm``, in their order. Left out are slices of too few users, or with nothing to compare with, and
+    the smallest where there are too many; never those that a report always tells of.
 
     ``slices_E`` are masks over the events of both evaluations, which judged the same ones. Raises ValueError where the
     two did not judge the same events.
@@ -42,11 +48,13 @@ def harms(
         raise ValueError(f"{challenger.name} and {champion.name} were not judged on the same events")
     users_E, ours_E = values(challenger, limits.metric)
     found_SE = np.stack([ours_E, values(champion, limits.metric)[1]])
-    tested = {}
-    for name, mask_E in slices_E.items():
-        one = _changes(users_E[mask_E], found_SE[:, mask_E], limits, seed)
+    tested: dict[str, _Change] = {}
+    for name in sorted(slices_E, key=lambda one: (one not in STANDING, -slices_E[one].sum())):
+        one = _changes(users_E[slices_E[name]], found_SE[:, slices_E[name]], limits, seed)
         if one is not None:
             tested[name] = one
+        if len(tested) == limits.slices.most:
+            break
     chances = {
         name: (1 + (drawn_R >= limits.slice_change).sum()) / (1 + len(drawn_R))
         for name, (_, drawn_R, _) in tested.items()
@@ -59,7 +67,9 @@ def harms(
             events=int(slices_E[name].sum()),
             is_harmed=name in rejected,
         )
-        for name, (value, drawn_R, users) in tested.items()
+        for name in slices_E
+        if name in tested
+        for value, drawn_R, users in [tested[name]]
     }
 
 
@@ -74,10 +84,8 @@ def holm(chances: Mapping[str, float], level: float) -> tuple[dict[str, float], 
     return levels, rejected
 
 
-def _changes(
-    users_E: np.ndarray, found_SE: np.ndarray, limits: GateLimits, seed: int
-) -> tuple[float, np.ndarray, int] | None:
-    """The relative change, its replicates (R,), the number of users; None where nothing can be compared."""
+def _changes(users_E: np.ndarray, found_SE: np.ndarray, limits: GateLimits, seed: int) -> _Change | None:
+    """None where nothing can be compared."""
     defined_E = ~np.isnan(found_SE).any(axis=0)
     sums_SU, counts_U = by_user(users_E[defined_E], found_SE[:, defined_E], limits.user_cap)
     if len(counts_U) < limits.slices.least_users or not sums_SU[1].any():

@@ -19,14 +19,20 @@ class SliceLimits:
     """Events before the hold-out: users of fewer are light, all others heavy."""
     head_share: float = 0.8
     """The most used items that hold so much of the use before the hold-out are the head; all others the long tail."""
-    genres: int = 20
-    """Of so many genres, the most frequent among the targets, each is a slice; the others are one together."""
+    values: int = 20
+    """Of so many values of an attribute (genres first of all), the most frequent among the targets, each is a slice;
+    the others are one together."""
+    told_share: float = 0.5
+    """The share of the targets with an attribute that these values must hold, or the attribute makes no slices."""
     decade_share: float = 0.01
     """Decades are joined, from the oldest on, until a slice holds so much of the targets: rare ones say nothing."""
     level: float = 0.025
     """Of the test of all slices together; one-sided: the side on which a 95 % interval may err."""
     least_users: int = 50
     """A slice of fewer is not tested: so far out in the tail, a bootstrap over a handful raises false alarms."""
+    most: int = 50
+    """So many slices are tested, those of the most targets: of more the bootstrap could not tell a harm from chance,
+    since the least chance that it can state is one in 2,001."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class PanelLimits:
 class GateLimits:
     """Every limit, in one place; ``version`` is raised with any change, and recorded with each judgement."""
 
-    version: int = 5
+    version: int = 6
     metric: str = "ndcg@10"
     """The figure that the quality gates compare, over all targets of the hold-out."""
     popularity_gain: float = 0.0

@@ -1,10 +1,10 @@
 """The slices of a hold-out in which a challenger may do harm that the mean over everybody hides."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from models.evaluation.by_value import masks_by_value
 from models.evaluation.limits import SliceLimits
 from models.evaluation.metrics import Evaluation
 from models.figures import metric_name
@@ -14,7 +14,7 @@ STANDING = ("new_users", "light_users", "heavy_users", "long_tail_items")
 """The slices that a report always tells of, tested or not: names, no limit."""
 
 LONGEST = 200
-"""Letters of a genre's name: what it is recorded under may have 250 with all that stands before. No limit either."""
+"""Letters of a slice's name: what it is recorded under may have 250 with all that stands before. No limit either."""
 
 
 def slices(evaluation: Evaluation, training_set: TrainingSet, after: int, limits: SliceLimits) -> dict[str, np.ndarray]:
@@ -31,8 +31,10 @@ def slices(evaluation: Evaluation, training_set: TrainingSet, after: int, limits
     is_rare_E = ~_head(training_set, before, limits.head_share)[item_E]
     return {
         **dict(zip(STANDING, (is_new_E, ~is_new_E & ~is_heavy_E, is_heavy_E, is_rare_E), strict=True)),
-        **_of_genres(catalogue.genres, item_E, limits.genres),
+        **_of_genres(catalogue.genres, item_E, limits.values),
         **_of_decades(catalogue.years, item_E, limits.decade_share),
+        **_of_traits("item", training_set.item_traits, catalogue.item_ids, item_E, limits),
+        **_of_traits("user", training_set.user_traits, training_set.user_ids, training_set.users[rows_E], limits),
     }
 
 
@@ -55,22 +57,41 @@ def _head(training_set: TrainingSet, before: np.ndarray, share: float) -> np.nda
 
 
 def _of_genres(genres: Sequence[tuple[str, ...]], item_E: np.ndarray, largest: int) -> dict[str, np.ndarray]:
-    """The targets of each frequent genre, and of all others together (``other_genres``, which no genre is called).
+    """The targets of each frequent genre, and of all others together (``other_genres``, which no genre is called)."""
+    named = {place: [_written("genre", name) for name in genres[place]] for place in np.unique(item_E).tolist()}
+    return masks_by_value(named, item_E, largest, "other_genres")
 
-    Genres that are written alike where a gate is recorded are one.
+
+def _of_traits(
+    whose: str,
+    traits: Mapping[str, Sequence[str]],
+    ids: Sequence[str] | np.ndarray,
+    place_E: np.ndarray,
+    limits: SliceLimits,
+) -> dict[str, np.ndarray]:
+    """The targets by each attribute of their items, or users: as for genres, where frequent values tell most of it.
+
+    A name, a number plate, a price: what hardly two have in common says who one is, and not of what kind.
     """
-    written = [{f"genre_{metric_name(name)[:LONGEST]}" for name in names} for names in genres]
-    counts: Counter[str] = Counter()
-    for item, number in zip(*np.unique(item_E, return_counts=True), strict=True):
-        counts.update(dict.fromkeys(written[item], int(number)))
-    by_use = sorted(counts, key=lambda name: (-counts[name], name))
-    parts = {name: {name} for name in by_use[:largest]}
-    if by_use[largest:]:
-        parts["other_genres"] = set(by_use[largest:])
-    return {
-        name: np.fromiter((not names.isdisjoint(one) for one in written), bool, len(written))[item_E]
-        for name, names in parts.items()
-    }
+    named: dict[str, dict[int, list[str]]] = {}
+    for place in np.unique(place_E).tolist():
+        for trait in traits.get(ids[place], ()):
+            attribute, value = trait.split("=", 1)
+            held = named.setdefault(attribute, {}).setdefault(place, [])
+            held.append(_written(f"{whose}_{attribute}", value))
+    found: dict[str, np.ndarray] = {}
+    for attribute in sorted(named):
+        rest = _written(f"other_{whose}", attribute)
+        masks = masks_by_value(named[attribute], place_E, limits.values, rest)
+        told_E = np.any([mask_E for name, mask_E in masks.items() if name != rest], axis=0)
+        if told_E.sum() >= limits.told_share * np.any(list(masks.values()), axis=0).sum():
+            found |= masks
+    return found
+
+
+def _written(of: str, value: str) -> str:
+    """A slice's name as a gate is recorded under it: values that are written alike there are one."""
+    return f"{metric_name(of)[: LONGEST // 2]}_{metric_name(value)[: LONGEST // 2]}"
 
 
 def _of_decades(years: Sequence[float | None], item_E: np.ndarray, share: float) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ the events strictly before their moment.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,10 @@ class TrainingSet:
     user_ids: np.ndarray
     catalogue: Catalogue
     window: dict[str, Any]
+    item_traits: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What items are, by item id, as ``language=German``; those of whom nothing is known are absent."""
+    user_traits: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The same of users."""
     by_user: np.ndarray = field(init=False, repr=False, compare=False)
     """Rows in the order (user, time, position)."""
     _moments: np.ndarray = field(init=False, repr=False, compare=False)
@@ -87,21 +92,24 @@ class TrainingSet:
 
     @staticmethod
     def load(folder: Path) -> "TrainingSet":
-        """Read ``events.parquet``, ``items.parquet`` and ``window.json``.
+        """Read ``events.parquet``, ``items.parquet``, ``users.parquet`` and ``window.json``.
 
         Raises DataContractError when a file is missing or a column is.
         """
         try:
             events = pd.read_parquet(folder / "events.parquet")
             items = pd.read_parquet(folder / "items.parquet")
+            users = pd.read_parquet(folder / "users.parquet")
             window = json.loads((folder / "window.json").read_text())
         except (OSError, ValueError) as error:
             raise DataContractError(f"{folder} is no training set: {error}; build it again") from error
-        return TrainingSet.from_frames(events, items, window)
+        return TrainingSet.from_frames(events, items, window, users)
 
     @staticmethod
-    def from_frames(events: pd.DataFrame, items: pd.DataFrame, window: dict[str, Any]) -> "TrainingSet":
-        """The same from frames with the columns of ``events.parquet`` and ``items.parquet``.
+    def from_frames(
+        events: pd.DataFrame, items: pd.DataFrame, window: dict[str, Any], users: pd.DataFrame | None = None
+    ) -> "TrainingSet":
+        """The same from frames with the columns of the files; without ``users`` nothing is known of them.
 
         Raises DataContractError when a column is missing, there is no event, or one names an item that ``items`` lacks.
         """
@@ -116,10 +124,10 @@ class TrainingSet:
         if (places < 0).any():
             unknown = events[Columns.ITEM_ID].iloc[int(np.argmin(places))]
             raise DataContractError(f"item {unknown!r} has events but no row in items.parquet", Columns.ITEM_ID)
-        users, user_ids = pd.factorize(events[Columns.USER_ID].astype(str), sort=True)
+        user_places, user_ids = pd.factorize(events[Columns.USER_ID].astype(str), sort=True)
         return TrainingSet(
             positions=events[Columns.POSITION].to_numpy(np.int64),
-            users=users.astype(np.int64),
+            users=user_places.astype(np.int64),
             items=places.astype(np.int64),
             kinds=events[Columns.KIND].map(KIND_INDEX).to_numpy(np.int64),
             rewards=events[Columns.REWARD].to_numpy(np.float32),
@@ -129,6 +137,8 @@ class TrainingSet:
             user_ids=np.asarray(user_ids, dtype=object),
             catalogue=catalogue,
             window=window,
+            item_traits=_traits(items, Columns.ITEM_ID),
+            user_traits={} if users is None else _traits(users, Columns.USER_ID),
         )
 
     def select(self, rows: np.ndarray) -> "TrainingSet":
@@ -183,6 +193,14 @@ def catalogue_of(items: pd.DataFrame) -> Catalogue:
         years=tuple(None if pd.isna(year) else float(year) for year in pd.to_numeric(years, errors="coerce")),
         stats_NF=stats,
     )
+
+
+def _traits(frame: pd.DataFrame, id_column: str) -> dict[str, Sequence[str]]:
+    """What is known of each id of a frame, which need not have the column."""
+    if Columns.TRAITS not in frame:
+        return {}
+    pairs = zip(frame[id_column].astype(str), frame[Columns.TRAITS], strict=True)
+    return {one: tuple(traits) for one, traits in pairs if len(traits)}
 
 
 @dataclass(frozen=True)

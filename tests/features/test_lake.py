@@ -150,6 +150,17 @@ def test_items_are_the_latest_and_those_of_behaviour(log: EventLog, lake: Lake, 
     assert lake.items(upto=3).set_index("item_id").title.to_dict() == {"a": "", "b": "Old", "c": "Only"}
 
 
+def test_users_are_the_latest_word_on_each(log: EventLog, lake: Lake, act: Act) -> None:
+    def user(number: int, user_id: str, **attributes: object) -> User:
+        return User(event_id=f"user{number}", event_timestamp=0, user_id=user_id, attributes=attributes)
+
+    log.append([user(1, "v", age=1), user(2, "u", age=2), act("w", "a"), user(3, "v", age=3, country="FR")])
+    lake.ingest(log)
+    assert lake.users().to_numpy().tolist() == [["u", '{"age":2}'], ["v", '{"age":3,"country":"FR"}']]
+    assert lake.users(upto=2).to_numpy().tolist() == [["u", '{"age":2}'], ["v", '{"age":1}']]
+    assert list(lake.users(upto=0).columns) == ["user_id", "attributes"]
+
+
 def test_files_without_the_types_asked_for_are_not_held(log: EventLog, lake: Lake, act: Act) -> None:
     def item(number: int) -> Item:
         return Item(event_id=f"i{number}", event_timestamp=0, item_id=f"i{number % 3}", attributes={"title": "x" * 999})

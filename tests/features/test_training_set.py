@@ -11,7 +11,7 @@ from attune.clock import DAY, HOUR, MINUTE, SECOND, Clock
 from attune.columns import ITEM_STATS, USER_STATS
 from attune.errors import DataContractError
 from attune.event_log import EventLog
-from attune.events import Feedback, Interaction, Item, Shown, Slate
+from attune.events import Feedback, Interaction, Item, Shown, Slate, User
 from attune.settings import Settings
 from features import stats, training_set
 from features.importing import import_source
@@ -70,6 +70,17 @@ def test_items_carry_their_statistics_at_the_windows_end(world: FeatureStore, la
     assert items["item_days_known"].tolist() == pytest.approx([(DAY - 10 * SECOND) / DAY, 3 - 20 / 86_400, 1.0])
 
 
+def test_what_items_and_users_are_goes_along(world: FeatureStore, log: EventLog, lake: Lake, tmp_path: Path) -> None:
+    told = [("u", {"country": "DE", "zip": None}), ("nobody", {"country": "FR"}), ("u", {"country": "AT"})]
+    log.append([User(event_id=f"p{n}", event_timestamp=0, user_id=u, attributes=a) for n, (u, a) in enumerate(told)])
+    lake.ingest(log)
+    training_set.build(lake, world, tmp_path, lake.watermark())
+    read = TrainingSet.load(tmp_path)
+    assert (dict(read.user_traits), dict(read.item_traits)) == ({"u": ("country=AT",)}, {"i1": ("k=1",)})
+    training_set.build(lake, world, tmp_path, lake.watermark() - 1)
+    assert dict(TrainingSet.load(tmp_path).user_traits) == {"u": ("country=DE",)}, "as it was known then"
+
+
 def test_the_window_is_written_and_building_again_changes_nothing(
     world: FeatureStore, lake: Lake, tmp_path: Path
 ) -> None:
@@ -84,12 +95,13 @@ def test_the_window_is_written_and_building_again_changes_nothing(
         "left_out": {OUT_OF_RANGE: 0, BURST: 0},
     }  # fmt: skip
     assert len(first.window["digest"]) == 64
-    for name in ("events.parquet", "items.parquet"):
+    for name in ("events.parquet", "items.parquet", "users.parquet"):
         digests = [hashlib.sha256((tmp_path / part / name).read_bytes()).digest() for part in "ab"]
         assert digests[0] == digests[1]
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
         "events.parquet",
         "items.parquet",
+        "users.parquet",
         "window.json",
     ]
 

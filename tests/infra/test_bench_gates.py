@@ -8,7 +8,7 @@ import pytest
 from infra.bench import gates, replay_worlds
 from infra.bench.exam import known_faults, power, unseen_faults
 from infra.bench.exam.planted import Planted, good
-from infra.bench.exam.sitting import Result, examined
+from infra.bench.exam.sitting import Audit, Result, examined
 from infra.bench.exam.stretches import Era, Exam, prepared
 from models.bundle import Bundle
 from models.evaluation.bootstrap import Interval
@@ -80,7 +80,7 @@ def test_a_challenger_is_judged_and_audited(exam: Exam) -> None:
     assert "lineage" not in found.by
     honest = examined(exam, Planted("fine-tune", good), 2)
     assert honest.audit is not None
-    assert np.isfinite([one.value for one in honest.audit]).all()
+    assert np.isfinite([honest.audit.every.value, honest.audit.liked.value]).all()
     leaked = examined(exam, Planted("leaked", known_faults.FAULTS[6].make), 3)
     assert "lineage" in leaked.by
 
@@ -96,9 +96,11 @@ def test_champions_are_replayed_once(exam: Exam) -> None:
     ]
 
 
-def _result(name: str, harm: float, by: tuple[str, ...] = (), by_construction: bool = False) -> Result:
+def _result(
+    name: str, harm: float, by: tuple[str, ...] = (), by_construction: bool = False, harmed: tuple[str, ...] = ()
+) -> Result:
     change = Interval(harm, harm - 0.01, harm + 0.01)
-    return Result(name, not by, by, None if by_construction else (change, change))
+    return Result(name, not by, by, None if by_construction else Audit(change, change, harmed))
 
 
 def test_who_counts_and_what_caught_whom() -> None:
@@ -109,7 +111,12 @@ def test_who_counts_and_what_caught_whom() -> None:
         _result("slipped through", -0.1),
         _result("one too many", -0.1, ("champion",)),
     ]
-    tuned = [*(_result(f"good {place}", 0.02) for place in range(19)), _result("harm", -0.3), _result("g", 0.0, ("x",))]
+    tuned = [
+        *(_result(f"good {place}", 0.02) for place in range(19)),
+        _result("harm", -0.3),
+        _result("harm to some", 0.02, ("slice",), harmed=("decade_1940",)),
+        _result("g", 0.0, ("x",)),
+    ]
     told = {one.name: one for one in power.figures("w", planted, tuned, power.ASKED)}
     assert told["w: bad ones refused, of 20"].value == 19
     assert told["w: bad ones refused, of 20"].holds
@@ -120,6 +127,8 @@ def test_who_counts_and_what_caught_whom() -> None:
     assert told["w: not counted, without harm, harmless, let through"].value == 0
     assert told["w: not counted, bad, one too many, let through"].value == 0
     assert told["w: not counted, bad, harm, let through"].value == 1
+    assert told["w: not counted, bad, harm to some, let through"].note.endswith("harm to decade_1940")
+    assert told["w: fine-tunes that do harm let through, of 2"].value == 1
     assert told["w: bad, slipped through, let through"].value == 1
     worse = [*planted[1:-1], _result("slipped through too", -0.1)]
     assert not power.figures("w", worse, tuned, power.ASKED)[0].holds

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.evaluation.bootstrap import REPLICATES
 from models.evaluation.harm import harms, holm
 from models.evaluation.limits import GateLimits
 from models.evaluation.metrics import CUT, Evaluation
@@ -52,6 +53,18 @@ def test_ten_slices_without_harm_raise_few_alarms() -> None:
         slices = {str(place): np.arange(USERS * EACH) // EACH % 10 == place for place in range(10)}
         alarms += any(one.is_harmed for one in harms(*pair, slices, replace(LIMITS, slice_change=0.0)).values())
     assert alarms <= 4, "at most one in forty is meant"
+
+
+def test_the_largest_slices_are_tested_and_those_that_are_always_told() -> None:
+    random = np.random.default_rng(0)
+    pair = [evaluation(ranks(np.full(USERS * EACH, 0.4), random)) for _ in range(2)]
+    everybody = np.arange(USERS * EACH)
+    slices = {f"first {users}": everybody < users * EACH for users in range(400, 480)}
+    slices["new_users"] = everybody < 60 * EACH
+    found = harms(pair[0], pair[1], slices, LIMITS)
+    most = LIMITS.slices.most
+    assert list(found) == [*(f"first {users}" for users in range(480 - most + 1, 480)), "new_users"]
+    assert LIMITS.slices.level / most >= 1 / (1 + REPLICATES), "or no slice could ever be shown to be harmed"
 
 
 def test_one_user_counts_for_no_more_than_the_cap() -> None:

@@ -104,6 +104,16 @@ def test_a_worse_model_is_refused_by_champion_and_anchor(
     assert verdicts(found)["not_worse_than_champion"] == "fail"
     assert verdicts(found)["not_worse_than_elder"] == "not_applicable", "the same as the champion"
     assert {verdict for name, verdict in verdicts(found).items() if name.startswith("no_harm_to_genre")} == {"fail"}
+    told = replace(
+        planted,
+        user_traits={user_id: ("country=AT",) for user_id in planted.user_ids},
+        item_traits={item_id: ("maker=acme", f"sku={item_id}") for item_id in planted.catalogue.item_ids},
+    )
+    of_kinds = verdicts(judge(folder, bundle_folder, None, told, limits=DECISIVE))
+    assert {name: of_kinds[name] for name in of_kinds if "harm_to_user" in name or "harm_to_item" in name} == {
+        "no_harm_to_user_country_AT": "fail",
+        "no_harm_to_item_maker_acme": "fail",
+    }
     better = judge(bundle_folder, folder, folder, planted, limits=DECISIVE)
     assert verdicts(better)["not_worse_than_champion"] == "pass"
     anchored = judge(folder, folder, bundle_folder, planted, limits=DECISIVE)

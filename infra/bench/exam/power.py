@@ -1,8 +1,9 @@
 """Good and bad challengers through the gates, counted: what the parts of `attune bench gates` have in common.
 
 MovieLens-1M, users 1 to 2998, whose timestamps are original, so that an era's hold-out has 500 users and 48,000 events.
-A challenger counts as bad when it harms on the audit set, which no gate sees, or is bad by construction; a fine-tune
-counts as good when it does no harm there. So each set plants a few more than are counted: the first twenty count.
+A challenger counts as bad when it harms everybody or a slice on the audit set, which no gate sees, or is bad by
+construction; a fine-tune counts as good when it does no harm there. So each set plants a few more than are counted: the
+first twenty count.
 """
 
 from collections import Counter
@@ -18,7 +19,7 @@ from infra.bench.record import Figure, at_least, just
 from models.network.config import Recipe, tiny
 
 COUNTED = 20
-PLANTED_GOOD = 24
+PLANTED_GOOD = 28
 HISTORY = 50
 
 
@@ -50,12 +51,14 @@ def figures(name: str, planted: Sequence[Result], tuned: Sequence[Result], asked
     """The counts, which gate caught how many, and each challenger."""
     bad = [one for one in planted if one.is_bad][:COUNTED]
     good = [one for one in tuned if not one.is_bad][:COUNTED]
+    harmful = [one for one in tuned if one.is_bad]
     refused, accepted = [one for one in bad if not one.accepted], [one for one in good if one.accepted]
     caught = Counter(gate for one in bad for gate in one.by)
     alone = Counter(one.by[0] for one in bad if len(one.by) == 1)
     return [
         _counted(f"{name}: bad ones refused, of {len(bad)}", len(refused), asked.refused),
         _counted(f"{name}: good ones let through, of {len(good)}", len(accepted), asked.accepted),
+        just(f"{name}: fine-tunes that do harm let through, of {len(harmful)}", sum(one.accepted for one in harmful)),
         *(
             just(f"{name}: bad ones caught by {gate}", count, f"{alone[gate]} of them by no other")
             for gate, count in caught.most_common()

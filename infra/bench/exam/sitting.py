@@ -13,10 +13,13 @@ from infra.bench.exam.stretches import Era, Exam, opened
 from models.bundle import Bundle
 from models.evaluation.bootstrap import Interval, paired
 from models.evaluation.gates import refused_by
+from models.evaluation.harm import harms
 from models.evaluation.judging import judge
+from models.evaluation.limits import GateLimits
 from models.evaluation.metrics import Evaluation
 from models.evaluation.remembered import RememberedHybrid
 from models.evaluation.replay import replay
+from models.evaluation.slices import slices
 from models.learning.dataset import TrainingSet
 from models.network.config import Recipe
 
@@ -24,17 +27,27 @@ AUDITED = "ndcg@10"
 
 World = Callable[[], TrainingSet]
 
-Audit = tuple[Interval, Interval]
-"""Over all targets, and over the liked ones."""
+
+@dataclass(frozen=True)
+class Audit:
+    """The relative change of NDCG@10 against the champion over all targets and over the liked ones (reward above 0.5).
+
+    ``harmed`` are the slices that lose so much as the gates would call harm: they ask the hold-out, this the audit set.
+    """
+
+    every: Interval
+    liked: Interval
+    harmed: tuple[str, ...] = ()
+
+    @property
+    def shows_harm(self) -> bool:
+        """Whether a whole interval lies below zero, or a slice is harmed."""
+        return min(self.every.high, self.liked.high) < 0 or bool(self.harmed)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a challenger.
-
-    ``by`` are the gates that refused it, ``audit`` its relative change of NDCG@10 against the champion on the audit
-    set: over all targets, and over those with reward above 0.5. Who is bad by construction is not audited.
-    """
+    """What became of a challenger: the gates that refused it, and its audit. Who is bad by construction has none."""
 
     name: str
     accepted: bool
@@ -43,8 +56,8 @@ class Result:
 
     @property
     def is_bad(self) -> bool:
-        """Whether it is by construction, or the audit shows that it does harm: a whole interval lies below zero."""
-        return self.audit is None or min(one.high for one in self.audit) < 0
+        """Whether it is by construction, or the audit shows that it does harm."""
+        return self.audit is None or self.audit.shows_harm
 
 
 @dataclass(frozen=True)
@@ -111,13 +124,14 @@ def examined(exam: Exam, planted: Planted, seed: int) -> Result:
 
 
 def _audit(exam: Exam, folder: Path) -> Audit:
-    """The change against the champion after the hold-out, over all and over liked targets."""
-    found = _audited(exam, folder)
+    """What the challenger changes against the champion after the hold-out."""
+    found, limits = _audited(exam, folder), GateLimits()
     key = ("audit of the champion", str(exam.folder), exam.judged, exam.audited)
     if key not in _replayed:
         _replayed[key] = _audited(exam, exam.champions["champion"])
-    changes = [paired(found, _replayed[key], AUDITED, part).relative for part in ("all", "positive")]
-    return changes[0], changes[1]
+    every, liked = (paired(found, _replayed[key], AUDITED, part).relative for part in ("all", "positive"))
+    lost = harms(found, _replayed[key], slices(found, exam.stream, exam.judged, limits.slices), limits)
+    return Audit(every, liked, tuple(name for name, one in lost.items() if one.is_harmed))
 
 
 def _audited(exam: Exam, folder: Path) -> Evaluation:
@@ -129,5 +143,5 @@ def told(audit: Audit | None) -> str:
     """An audit in per cent, for a note."""
     if audit is None:
         return "bad by construction"
-    every, liked = (f"{one.value:+.1%} ({one.low:+.1%} to {one.high:+.1%})" for one in audit)
-    return f"audit {every}, liked {liked}"
+    every, liked = (f"{one.value:+.1%} ({one.low:+.1%} to {one.high:+.1%})" for one in (audit.every, audit.liked))
+    return f"audit {every}, liked {liked}" + (f", harm to {', '.join(audit.harmed)}" if audit.harmed else "")
