@@ -4,7 +4,7 @@ from infra.bench.exam import power
 from infra.bench.exam.stretches import Era
 from infra.bench.record import Figure
 
-ERA = Era(anchor=0.4, elder=0.5, champion=0.6, learned=0.7, judged=0.8, audited=0.9)
+ERA = Era(anchor=0.6, elder=0.7, champion=0.8, learned=0.9, judged=0.97, audited=1.0)
 
 
 def measure(seed: int) -> list[Figure]:

@@ -106,7 +106,7 @@ def test_a_worse_model_is_refused_by_champion_and_anchor(
     assert {verdict for name, verdict in verdicts(found).items() if name.startswith("no_harm_to_genre")} == {"fail"}
     told = replace(
         planted,
-        user_traits={user_id: ("country=AT",) for user_id in planted.user_ids},
+        user_traits=dict.fromkeys(planted.user_ids, ("country=AT",)),
         item_traits={item_id: ("maker=acme", f"sku={item_id}") for item_id in planted.catalogue.item_ids},
     )
     of_kinds = verdicts(judge(folder, bundle_folder, None, told, limits=DECISIVE))

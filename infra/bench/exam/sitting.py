@@ -33,11 +33,13 @@ class Audit:
     """The relative change of NDCG@10 against the champion over all targets and over the liked ones (reward above 0.5).
 
     ``harmed`` are the slices that lose so much as the gates would call harm: they ask the hold-out, this the audit set.
+    ``refusing`` are the changes of the slices for which a gate refused: one at a time, whatever they are.
     """
 
     every: Interval
     liked: Interval
     harmed: tuple[str, ...] = ()
+    refusing: tuple[tuple[str, Interval], ...] = ()
 
     @property
     def shows_harm(self) -> bool:
@@ -119,19 +121,27 @@ def examined(exam: Exam, planted: Planted, seed: int) -> Result:
         replayed=_replayed,
     )
     refusing = tuple(gate.name for gate in refused_by(judgement.gates, accept_undecided=False))
-    audit = None if planted.by_construction else _audit(exam, folder)
+    audit = None if planted.by_construction else _audit(exam, folder, refusing)
     return Result(planted.name, judgement.accepted, refusing, audit)
 
 
-def _audit(exam: Exam, folder: Path) -> Audit:
-    """What the challenger changes against the champion after the hold-out."""
+def _audit(exam: Exam, folder: Path, by: Sequence[str]) -> Audit:
+    """What the challenger, refused by these gates, changes against the champion after the hold-out."""
     found, limits = _audited(exam, folder), GateLimits()
     key = ("audit of the champion", str(exam.folder), exam.judged, exam.audited)
     if key not in _replayed:
         _replayed[key] = _audited(exam, exam.champions["champion"])
     every, liked = (paired(found, _replayed[key], AUDITED, part).relative for part in ("all", "positive"))
-    lost = harms(found, _replayed[key], slices(found, exam.stream, exam.judged, limits.slices), limits)
-    return Audit(every, liked, tuple(name for name, one in lost.items() if one.is_harmed))
+    masks = slices(found, exam.stream, exam.judged, limits.slices)
+    lost = harms(found, _replayed[key], masks, limits)
+    named = {name: mask for name, mask in masks.items() if f"no_harm_to_{name}" in by}
+    alone = {name: harms(found, _replayed[key], {name: mask}, limits) for name, mask in named.items()}
+    return Audit(
+        every,
+        liked,
+        tuple(name for name, one in lost.items() if one.is_harmed),
+        tuple((name, one[name].change) for name, one in alone.items() if one),
+    )
 
 
 def _audited(exam: Exam, folder: Path) -> Evaluation:
@@ -143,5 +153,11 @@ def told(audit: Audit | None) -> str:
     """An audit in per cent, for a note."""
     if audit is None:
         return "bad by construction"
-    every, liked = (f"{one.value:+.1%} ({one.low:+.1%} to {one.high:+.1%})" for one in (audit.every, audit.liked))
-    return f"audit {every}, liked {liked}" + (f", harm to {', '.join(audit.harmed)}" if audit.harmed else "")
+    said = [f"audit {_in_per_cent(audit.every)}, liked {_in_per_cent(audit.liked)}"]
+    said += [f"harm to {name}" for name in audit.harmed]
+    said += [f"the slice {name} {_in_per_cent(one)}" for name, one in audit.refusing]
+    return ", ".join(said)
+
+
+def _in_per_cent(one: Interval) -> str:
+    return f"{one.value:+.1%} ({one.low:+.1%} to {one.high:+.1%})"
