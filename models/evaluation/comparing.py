@@ -1,6 +1,6 @@
 """What a challenger is asked beside the champion: who loses, what becomes of the lists, how large it is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import numpy as np
 
@@ -40,6 +40,7 @@ def against_champion(
     return [
         *(gates.no_harm(name, harm, limits) for name, harm in harmed.items()),
         *(_untested(name, challenger, masks[name]) for name in STANDING if name not in harmed),
+        *_others(masks.keys() - harmed.keys() - set(STANDING)),
         _panel(challenger, champion, panel_users(training_set), limits),
         _forgetting(older["challenger"], older["champion"], limits),
         *_variety(bundles, replays, training_set, after, limits),
@@ -51,6 +52,14 @@ def _untested(name: str, challenger: Evaluation, mask_E: np.ndarray) -> Gate:
     users = challenger.events["user_id"].to_numpy()[mask_E]
     note = f"{len(np.unique(users.astype(str)))} users are too few to test, or the champion hits nothing of theirs"
     return gates.not_applicable(f"no_harm_to_{name}", note)
+
+
+def _others(untested: Set[str]) -> list[Gate]:
+    """That there are slices which nobody looked at, where there are any."""
+    if not untested:
+        return []
+    note = f"{len(untested)} more are not tested: too few users or targets, or the champion hits nothing of theirs"
+    return [gates.not_applicable("no_harm_to_other_slices", note)]
 
 
 def panel_users(training_set: TrainingSet) -> set[str]:
