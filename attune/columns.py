@@ -32,8 +32,6 @@ class Columns:
     ATTRIBUTES = "attributes"
     AVAILABLE = "available"
     RETIRED = "retired"
-    TRAITS = "traits"
-    """What an item or a user is, in words: ``language=German``."""
 
 
 USER_STATS = ("user_events", "user_mean_reward", "user_events_30d", "user_days_known")
@@ -41,3 +39,6 @@ USER_STATS = ("user_events", "user_mean_reward", "user_events_30d", "user_days_k
 
 ITEM_STATS = ("item_events", "item_mean_reward", "item_events_90d", "item_days_known")
 """Features of the view ``item_stats``: counts up to the last complete day before the event."""
+
+TRAIT_COLUMNS = ("whose", "id", "attribute", "value")
+"""Of the traits beside a training set: an item's or a user's, its id, and one value of one attribute."""

@@ -14,6 +14,8 @@ neither events nor statistics, and ``window.json`` counts it by its reason under
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,16 +28,16 @@ import pyarrow.parquet as pq
 from attune.columns import ITEM_STATS, USER_STATS, Columns
 from attune.errors import DataContractError
 from attune.kinds import RETRACT
+from features import traits
 from features.lake import Lake
 from features.reactions import Terms, that_counts
 from features.stats import item_stats, rewards, user_stats
-from features.traits import traits_of
 
 if TYPE_CHECKING:  # it imports Feast, which costs seconds that labels and others need not pay
     from features.store import FeatureStore
 
 FEATURE_SERVICE = "training_v1"
-EVENTS, ITEMS, USERS, WINDOW = "events.parquet", "items.parquet", "users.parquet", "window.json"
+EVENTS, ITEMS, TRAITS, WINDOW = "events.parquet", "items.parquet", "traits.parquet", "window.json"
 
 EVENT_COLUMNS = [
     Columns.POSITION,
@@ -63,8 +65,8 @@ def build(lake: Lake, store: "FeatureStore", folder: Path, upto: int, terms: Ter
 
     Writes ``events.parquet`` (sorted by event_timestamp, position; take-backs, what they took back, and feedback that
     does not count by the ``terms`` left out), ``items.parquet`` (with ``ITEM_STATS`` as of the last event),
-    ``users.parquet`` (the traits of those who did anything: like those of items they teach no model, a judgement looks
-    by them for whom a version harms) and ``window.json``, which appears last. The store joins; the statistics that it
+    ``traits.parquet`` (of items, and of the users who did anything: no model reads it, a judgement looks by it for whom
+    a version harms) and ``window.json``, which appears last. The store joins; the statistics that it
     joins are counted here, over the positions up to ``upto``. Building again gives the same digest, whatever was logged
     since. Raises DataContractError when there is no event.
     """
@@ -83,12 +85,12 @@ def build(lake: Lake, store: "FeatureStore", folder: Path, upto: int, terms: Ter
     folder.mkdir(parents=True, exist_ok=True)
     columns = [*EVENT_COLUMNS, *USER_STATS, *ITEM_STATS]
     _write(pa.Table.from_pandas(events[columns], preserve_index=False), folder / EVENTS)
-    items[Columns.TRAITS] = traits_of(items[Columns.ATTRIBUTES])
     _write(pa.Table.from_pandas(items, _item_schema(), preserve_index=False), folder / ITEMS)
-    _write(_users(lake, upto, events), folder / USERS)
-    draft = folder / f".{WINDOW}.{os.getpid()}"
-    draft.write_text(json.dumps(window, indent=2) + "\n")
-    os.replace(draft, folder / WINDOW)
+    users = lake.users(upto)
+    with _drafted(folder / TRAITS) as draft:
+        traits.write(draft, items, users[users[Columns.USER_ID].isin(events[Columns.USER_ID])])
+    with _drafted(folder / WINDOW) as draft:
+        draft.write_text(json.dumps(window, indent=2) + "\n")
     return TrainingSet(folder, len(events), window)
 
 
@@ -139,19 +141,17 @@ def _item_schema() -> pa.Schema:
     texts = [(name, pa.string()) for name in (Columns.TEXT, Columns.ATTRIBUTES)]
     head = [(Columns.ITEM_ID, pa.string()), (Columns.TITLE, pa.string()), (Columns.YEAR, pa.float64())]
     stats = [(name, pa.float32()) for name in ITEM_STATS]
-    lists = [(name, pa.list_(pa.string())) for name in (Columns.GENRES, Columns.TRAITS)]
-    return pa.schema([*head, *lists, *texts, *stats])
-
-
-def _users(lake: Lake, upto: int, events: pd.DataFrame) -> pa.Table:
-    users = lake.users(upto)
-    users = users[users[Columns.USER_ID].isin(events[Columns.USER_ID])]
-    told = {Columns.USER_ID: users[Columns.USER_ID], Columns.TRAITS: traits_of(users[Columns.ATTRIBUTES])}
-    schema = pa.schema([(Columns.USER_ID, pa.string()), (Columns.TRAITS, pa.list_(pa.string()))])
-    return pa.Table.from_pydict(told, schema)
+    return pa.schema([*head, (Columns.GENRES, pa.list_(pa.string())), *texts, *stats])
 
 
 def _write(table: pa.Table, path: Path) -> None:
+    with _drafted(path) as draft:
+        pq.write_table(table, draft)
+
+
+@contextmanager
+def _drafted(path: Path) -> Iterator[Path]:
+    """A file to write beside it, which then takes its place."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(table, draft)
+    yield draft
     os.replace(draft, path)

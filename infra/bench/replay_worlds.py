@@ -5,6 +5,7 @@ What the store's join gives each event is joined here the same way, as of the ev
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,10 @@ import pandas as pd
 from attune.clock import SECOND
 from attune.columns import ITEM_STATS, USER_STATS, Columns
 from attune.errors import ConfigError
+from features import traits
 from features.importing import in_order
 from features.sources import frames, movielens
 from features.stats import item_stats, rewards, user_stats
-from features.traits import traits_of
 from models.learning.dataset import TrainingSet
 
 DATA = "ATTUNE_TEST_DATA"
@@ -45,11 +46,8 @@ def movielens_1m() -> TrainingSet:
         Columns.GENRES: frames.split_lists(movies["genres"]),
     })  # fmt: skip
     told = pd.read_csv(folder / "users.csv", dtype=str)[["user_id", "gender", "age", "occupation"]]
-    users = pd.DataFrame({
-        Columns.USER_ID: told.pop("user_id"),
-        Columns.TRAITS: traits_of(json.dumps(one) for one in told.to_dict("records")),
-    })  # fmt: skip
-    return _training_set(events, items, users)
+    users = traits.table(traits.OF_USERS, told.pop("user_id"), (json.dumps(one) for one in told.to_dict("records")))
+    return replace(_training_set(events, items), traits=users.to_pandas())
 
 
 def movielens_demo() -> TrainingSet:
@@ -73,7 +71,7 @@ def cut_at(training_set: TrainingSet, share: float) -> int:
     return int(training_set.positions[np.searchsorted(training_set.times, training_set.times[row], side="right") - 1])
 
 
-def _training_set(events: pd.DataFrame, items: pd.DataFrame, users: pd.DataFrame | None = None) -> TrainingSet:
+def _training_set(events: pd.DataFrame, items: pd.DataFrame) -> TrainingSet:
     """Ratings in the order of time, with what was known of user and item before each."""
     events = events.assign(**{
         Columns.POSITION: np.arange(1, len(events) + 1),
@@ -84,7 +82,7 @@ def _training_set(events: pd.DataFrame, items: pd.DataFrame, users: pd.DataFrame
     events[Columns.REWARD] = rewards(events[Columns.KIND], events[Columns.VALUE])
     events = _joined(events, user_stats(events), Columns.USER_ID, USER_STATS)
     events = _joined(events, item_stats(events), Columns.ITEM_ID, ITEM_STATS)
-    return TrainingSet.from_frames(events, items, {"rows": len(events)}, users)
+    return TrainingSet.from_frames(events, items, window={"rows": len(events)})
 
 
 def _joined(events: pd.DataFrame, stats: pd.DataFrame, entity: str, names: tuple[str, ...]) -> pd.DataFrame:

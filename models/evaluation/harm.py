@@ -14,7 +14,6 @@ import numpy as np
 from models.evaluation.bootstrap import REPLICATES, Interval, by_user, percentiles, replicated
 from models.evaluation.limits import GateLimits
 from models.evaluation.metrics import Evaluation, values
-from models.evaluation.slices import STANDING
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ def harms(
     seed: int = 0,
 ) -> dict[str, Harm]:
     """Each slice's ``Harm``, in their order. Left out are slices of too few users, or with nothing to compare with, and
-    the smallest where there are too many; never those that a report always tells of.
+    the last ones where there are too many.
 
     ``slices_E`` are masks over the events of both evaluations, which judged the same ones. Raises ValueError where the
     two did not judge the same events.
@@ -49,8 +48,8 @@ def harms(
     users_E, ours_E = values(challenger, limits.metric)
     found_SE = np.stack([ours_E, values(champion, limits.metric)[1]])
     tested: dict[str, _Change] = {}
-    for name in sorted(slices_E, key=lambda one: (one not in STANDING, -slices_E[one].sum())):
-        one = _changes(users_E[slices_E[name]], found_SE[:, slices_E[name]], limits, seed)
+    for name, mask_E in slices_E.items():
+        one = _changes(users_E[mask_E], found_SE[:, mask_E], limits, seed)
         if one is not None:
             tested[name] = one
         if len(tested) == limits.slices.most:
@@ -67,9 +66,7 @@ def harms(
             events=int(slices_E[name].sum()),
             is_harmed=name in rejected,
         )
-        for name in slices_E
-        if name in tested
-        for value, drawn_R, users in [tested[name]]
+        for name, (value, drawn_R, users) in tested.items()
     }
 
 

@@ -50,7 +50,7 @@ def judge_folders(
     lost: Mapping[str, str] | None = None,
 ) -> Judgement:
     """``judge`` on the training set of a folder, on everything that all of the models left to the judgement."""
-    training_set = TrainingSet.load(training_set_folder)
+    training_set = TrainingSet.load(training_set_folder, with_traits=True)
     return judge(
         challenger,
         champion,

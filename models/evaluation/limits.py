@@ -24,6 +24,11 @@ class SliceLimits:
     the others are one together."""
     told_share: float = 0.5
     """The share of the targets with an attribute that these values must hold, or the attribute makes no slices."""
+    attributes: int = 20
+    """Of so many attributes of items, and of users, those that most targets have, values make slices; genres and
+    decades apart."""
+    nearly_all: float = 0.95
+    """The share of all targets above which a value makes no slice: what harms it is seen in the mean."""
     decade_share: float = 0.01
     """Decades are joined, from the oldest on, until a slice holds so much of the targets: rare ones say nothing."""
     level: float = 0.025
@@ -31,8 +36,8 @@ class SliceLimits:
     least_users: int = 50
     """A slice of fewer is not tested: so far out in the tail, a bootstrap over a handful raises false alarms."""
     most: int = 50
-    """So many slices are tested, those of the most targets: of more the bootstrap could not tell a harm from chance,
-    since the least chance that it can state is one in 2,001."""
+    """So many slices are tested, the largest of those by other attributes last: of more the bootstrap could not tell a
+    harm from chance, since the least chance that it can state is one in 2,001."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class PanelLimits:
 class GateLimits:
     """Every limit, in one place; ``version`` is raised with any change, and recorded with each judgement."""
 
-    version: int = 6
+    version: int = 7
     metric: str = "ndcg@10"
     """The figure that the quality gates compare, over all targets of the hold-out."""
     popularity_gain: float = 0.0

@@ -6,15 +6,15 @@ the events strictly before their moment.
 """
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
-from attune.columns import ITEM_STATS, USER_STATS, Columns
+from attune.columns import ITEM_STATS, TRAIT_COLUMNS, USER_STATS, Columns
 from attune.errors import DataContractError
 from attune.kinds import KINDS
 from models.catalogue import Catalogue
@@ -71,10 +71,8 @@ class TrainingSet:
     user_ids: np.ndarray
     catalogue: Catalogue
     window: dict[str, Any]
-    item_traits: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """What items are, by item id, as ``language=German``; those of whom nothing is known are absent."""
-    user_traits: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """The same of users."""
+    traits: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(TRAIT_COLUMNS)), repr=False)
+    """What items and users are, in ``TRAIT_COLUMNS``: no row for those of whom nothing is known, or was read."""
     by_user: np.ndarray = field(init=False, repr=False, compare=False)
     """Rows in the order (user, time, position)."""
     _moments: np.ndarray = field(init=False, repr=False, compare=False)
@@ -91,25 +89,24 @@ class TrainingSet:
         return len(self.positions)
 
     @staticmethod
-    def load(folder: Path) -> "TrainingSet":
-        """Read ``events.parquet``, ``items.parquet``, ``users.parquet`` and ``window.json``.
+    def load(folder: Path, with_traits: bool = False) -> "TrainingSet":
+        """Read ``events.parquet``, ``items.parquet`` and ``window.json``; ``traits.parquet`` only where asked to.
 
         Raises DataContractError when a file is missing or a column is.
         """
         try:
             events = pd.read_parquet(folder / "events.parquet")
             items = pd.read_parquet(folder / "items.parquet")
-            users = pd.read_parquet(folder / "users.parquet")
             window = json.loads((folder / "window.json").read_text())
+            traits = _traits(folder / "traits.parquet") if with_traits else None
         except (OSError, ValueError) as error:
             raise DataContractError(f"{folder} is no training set: {error}; build it again") from error
-        return TrainingSet.from_frames(events, items, window, users)
+        training_set = TrainingSet.from_frames(events, items, window)
+        return training_set if traits is None else replace(training_set, traits=traits)
 
     @staticmethod
-    def from_frames(
-        events: pd.DataFrame, items: pd.DataFrame, window: dict[str, Any], users: pd.DataFrame | None = None
-    ) -> "TrainingSet":
-        """The same from frames with the columns of the files; without ``users`` nothing is known of them.
+    def from_frames(events: pd.DataFrame, items: pd.DataFrame, window: dict[str, Any]) -> "TrainingSet":
+        """The same from frames with the columns of ``events.parquet`` and ``items.parquet``.
 
         Raises DataContractError when a column is missing, there is no event, or one names an item that ``items`` lacks.
         """
@@ -124,10 +121,10 @@ class TrainingSet:
         if (places < 0).any():
             unknown = events[Columns.ITEM_ID].iloc[int(np.argmin(places))]
             raise DataContractError(f"item {unknown!r} has events but no row in items.parquet", Columns.ITEM_ID)
-        user_places, user_ids = pd.factorize(events[Columns.USER_ID].astype(str), sort=True)
+        users, user_ids = pd.factorize(events[Columns.USER_ID].astype(str), sort=True)
         return TrainingSet(
             positions=events[Columns.POSITION].to_numpy(np.int64),
-            users=user_places.astype(np.int64),
+            users=users.astype(np.int64),
             items=places.astype(np.int64),
             kinds=events[Columns.KIND].map(KIND_INDEX).to_numpy(np.int64),
             rewards=events[Columns.REWARD].to_numpy(np.float32),
@@ -137,8 +134,6 @@ class TrainingSet:
             user_ids=np.asarray(user_ids, dtype=object),
             catalogue=catalogue,
             window=window,
-            item_traits=_traits(items, Columns.ITEM_ID),
-            user_traits={} if users is None else _traits(users, Columns.USER_ID),
         )
 
     def select(self, rows: np.ndarray) -> "TrainingSet":
@@ -195,12 +190,10 @@ def catalogue_of(items: pd.DataFrame) -> Catalogue:
     )
 
 
-def _traits(frame: pd.DataFrame, id_column: str) -> dict[str, Sequence[str]]:
-    """What is known of each id of a frame, which need not have the column."""
-    if Columns.TRAITS not in frame:
-        return {}
-    pairs = zip(frame[id_column].astype(str), frame[Columns.TRAITS], strict=True)
-    return {one: tuple(traits) for one, traits in pairs if len(traits)}
+def _traits(path: Path) -> pd.DataFrame:
+    """Categories by column: what is said often is held once. Raises OSError or ValueError."""
+    columns = list(TRAIT_COLUMNS)
+    return pq.read_table(path, columns=columns, read_dictionary=columns).to_pandas()
 
 
 @dataclass(frozen=True)

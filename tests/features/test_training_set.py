@@ -75,10 +75,12 @@ def test_what_items_and_users_are_goes_along(world: FeatureStore, log: EventLog,
     log.append([User(event_id=f"p{n}", event_timestamp=0, user_id=u, attributes=a) for n, (u, a) in enumerate(told)])
     lake.ingest(log)
     training_set.build(lake, world, tmp_path, lake.watermark())
-    read = TrainingSet.load(tmp_path)
-    assert (dict(read.user_traits), dict(read.item_traits)) == ({"u": ("country=AT",)}, {"i1": ("k=1",)})
+    read = TrainingSet.load(tmp_path, with_traits=True).traits
+    assert read.astype(object).to_numpy().tolist() == [["item", "i1", "k", "1"], ["user", "u", "country", "AT"]]
+    assert TrainingSet.load(tmp_path).traits.empty
     training_set.build(lake, world, tmp_path, lake.watermark() - 1)
-    assert dict(TrainingSet.load(tmp_path).user_traits) == {"u": ("country=DE",)}, "as it was known then"
+    read = TrainingSet.load(tmp_path, with_traits=True).traits
+    assert read["value"].tolist() == ["1", "DE"], "as it was known then"
 
 
 def test_the_window_is_written_and_building_again_changes_nothing(
@@ -95,13 +97,13 @@ def test_the_window_is_written_and_building_again_changes_nothing(
         "left_out": {OUT_OF_RANGE: 0, BURST: 0},
     }  # fmt: skip
     assert len(first.window["digest"]) == 64
-    for name in ("events.parquet", "items.parquet", "users.parquet"):
+    for name in ("events.parquet", "items.parquet", "traits.parquet"):
         digests = [hashlib.sha256((tmp_path / part / name).read_bytes()).digest() for part in "ab"]
         assert digests[0] == digests[1]
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
         "events.parquet",
         "items.parquet",
-        "users.parquet",
+        "traits.parquet",
         "window.json",
     ]
 

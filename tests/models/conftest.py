@@ -199,8 +199,7 @@ def write_folder(training_set: TrainingSet, folder: Path) -> Path:
     folder.mkdir()
     events.to_parquet(folder / "events.parquet")
     items.to_parquet(folder / "items.parquet")
-    traits = [list(training_set.user_traits.get(user_id, ())) for user_id in training_set.user_ids]
-    pd.DataFrame({"user_id": training_set.user_ids, "traits": traits}).to_parquet(folder / "users.parquet")
+    training_set.traits.astype(str).to_parquet(folder / "traits.parquet")
     (folder / "window.json").write_text(json.dumps(training_set.window))
     return folder
 

@@ -120,12 +120,14 @@ def test_a_folder_is_read_back(tmp_path: Path):
     events, items = frames([(0, 1, "like", 1), (1, 2, "view", 0)])
     events.to_parquet(tmp_path / "events.parquet")
     items.to_parquet(tmp_path / "items.parquet")
-    pd.DataFrame({"user_id": ["u1"], "traits": [["country=AT"]]}).to_parquet(tmp_path / "users.parquet")
+    told = pd.DataFrame({"whose": ["user"], "id": ["u1"], "attribute": ["country"], "value": ["AT"]})
+    told.to_parquet(tmp_path / "traits.parquet")
     (tmp_path / "window.json").write_text('{"last_position": 2}')
     loaded = TrainingSet.load(tmp_path)
     assert loaded.positions.tolist() == [2, 1]
     assert loaded.window == {"last_position": 2}
-    assert (loaded.user_traits, loaded.item_traits) == ({"u1": ("country=AT",)}, {})
+    assert loaded.traits.empty, "only a judgement needs them"
+    assert TrainingSet.load(tmp_path, with_traits=True).traits.astype(object).equals(told)
     assert loaded.catalogue.genres[0] == ()
     assert loaded.catalogue.years[0] is None
 

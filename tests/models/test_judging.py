@@ -5,8 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from attune.columns import TRAIT_COLUMNS
 from models.baselines import Popularity
 from models.bundle import Bundle, Provenance, golden_batch, save_bundle
 from models.evaluation.judgement import Judgement
@@ -104,18 +106,18 @@ def test_a_worse_model_is_refused_by_champion_and_anchor(
     assert verdicts(found)["not_worse_than_champion"] == "fail"
     assert verdicts(found)["not_worse_than_elder"] == "not_applicable", "the same as the champion"
     assert {verdict for name, verdict in verdicts(found).items() if name.startswith("no_harm_to_genre")} == {"fail"}
-    alone = planted.user_ids[planted.users[planted.positions > cut][0]]
-    told = replace(
-        planted,
-        user_traits=dict.fromkeys(planted.user_ids, ("country=AT",)) | {alone: ("country=BE",)},
-        item_traits={item_id: ("maker=acme", f"sku={item_id}") for item_id in planted.catalogue.item_ids},
-    )
+    traits = [
+        *(("user", user_id, "country", "AT" if place % 6 else "BE") for place, user_id in enumerate(planted.user_ids)),
+        *(("item", item_id, "maker", "acme") for item_id in planted.catalogue.item_ids[::2]),
+        *(("item", item_id, "sku", item_id) for item_id in planted.catalogue.item_ids),
+    ]
+    told = replace(planted, traits=pd.DataFrame(traits, columns=list(TRAIT_COLUMNS)))
     of_kinds = verdicts(judge(folder, bundle_folder, None, told, limits=DECISIVE))
     assert {name: of_kinds[name] for name in of_kinds if "harm_to_user" in name or "_item_" in name} == {
         "no_harm_to_user_country_AT": "fail",
         "no_harm_to_item_maker_acme": "fail",
     }
-    assert of_kinds["no_harm_to_other_slices"] == "not_applicable", "the one from BE"
+    assert of_kinds["no_harm_to_other_slices"] == "not_applicable", "there are few from BE"
     better = judge(bundle_folder, folder, folder, planted, limits=DECISIVE)
     assert verdicts(better)["not_worse_than_champion"] == "pass"
     anchored = judge(folder, folder, bundle_folder, planted, limits=DECISIVE)

@@ -1,12 +1,17 @@
 """Slices go by what lies before the hold-out, and by the target's item."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
+from mlflow.utils.validation import _validate_metric_name
 
+from attune.columns import TRAIT_COLUMNS
 from models.evaluation.limits import SliceLimits
 from models.evaluation.replay import replay
 from models.evaluation.slices import slices
+from models.learning.dataset import TrainingSet
 
 LIMITS = SliceLimits()
 
@@ -76,24 +81,59 @@ def test_genres_that_are_written_alike_are_one_slice_and_none_is_the_rest(make_t
     assert told == {"genre_Action _ X": [1, 2, 3], "genre_others": [4], "other_genres": [5, 6]}
 
 
+def one_event_each(make_training_set, count: int, rows: Sequence[tuple[str, str, str, str]]) -> TrainingSet:
+    """Users u0, u1, ... with an event each about i0, i1, ...; ``rows`` are the traits."""
+    events = [(place + 1, f"u{place}", f"i{place}", "click", None, place * 1_000_000) for place in range(count)]
+    return replace(make_training_set(events), traits=pd.DataFrame(rows, columns=list(TRAIT_COLUMNS)))
+
+
+def told(training_set: TrainingSet, fixed_scores, limits: SliceLimits = LIMITS) -> dict[str, list[int]]:
+    """The positions in each slice by an attribute."""
+    count = len(training_set)
+    found = replay(fixed_scores(np.arange(count) / 10.0), training_set, 0, count)
+    positions = found.events["position"].to_numpy()
+    masks = slices(found, training_set, 0, limits)
+    return {name: positions[mask].tolist() for name, mask in masks.items() if "item_" in name or "user_" in name}
+
+
 def test_attributes_of_items_and_users_are_slices_where_their_values_tell_of_a_kind(
     make_training_set, fixed_scores
 ) -> None:
     count = 100
-    rows = [(place + 1, f"u{place}", f"i{place}", "click", None, place * 1_000_000) for place in range(count)]
-    items = {f"i{place}": (f"language={'de' if place < 60 else 'en'}", f"sku={place}") for place in range(count)}
-    items["i0"] = ("language=de", "language=sv", "sku=0")
-    users = {f"u{place}": ("country=AT",) if place % 2 else ("country=a=b",) for place in range(0, count - 1)}
-    training_set = replace(make_training_set(rows), item_traits=items, user_traits=users)
-    found = replay(fixed_scores(np.arange(count) / 10.0), training_set, 0, count)
-    told = {
-        name: found.events["position"].to_numpy()[mask].tolist()
-        for name, mask in slices(found, training_set, 0, replace(LIMITS, values=2)).items()
-        if "item_" in name or "user_" in name
-    }
-    assert list(told) == [
-        "item_language_de", "item_language_en", "other_item_language", "user_country_a_b", "user_country_AT",
+    rows = [("item", f"i{place}", "language", "de" if place < 60 else "en") for place in range(count)]
+    rows += [("item", "i0", "language", "sv"), ("item", "i0", "language", "de"), ("item", "gone", "language", "fr")]
+    rows += [("item", f"i{place}", "sku", str(place)) for place in range(count)]
+    rows += [("user", f"u{place}", "country", "AT" if place % 2 else "a=b") for place in range(count - 1)]
+    found = told(one_event_each(make_training_set, count, rows), fixed_scores, replace(LIMITS, values=2))
+    assert list(found) == [
+        "item_language_de", "user_country_a_b", "user_country_AT", "item_language_en", "other_item_language",
+    ], "the largest first"  # fmt: skip
+    assert found["item_language_de"] == list(range(1, 61))
+    assert found["other_item_language"] == [1], "a target may be of several"
+    assert found["user_country_AT"] == list(range(2, 99, 2))
+
+
+def test_what_is_written_alike_is_one_slice_and_an_address_is_no_path(make_training_set, fixed_scores) -> None:
+    rows = [
+        ("item", "i0", "size", "class_A"), ("item", "i1", "size_class", "A"), ("item", "i2", "col(1)", "x"),
+        ("item", "i3", "col[1]", "x"), ("item", "i4", "site", "https://a.b/../c"), ("item", "i5", "a/b", "c"),
+        ("item", "i6", "long" * 60, "x" * 90), ("item", "i7", "long" * 60 + "er", "x" * 90),
     ]  # fmt: skip
-    assert told["item_language_de"] == list(range(1, 61))
-    assert told["other_item_language"] == [1], "a target may be of several"
-    assert told["user_country_AT"] == list(range(2, 99, 2))
+    found = told(one_event_each(make_training_set, 8, rows), fixed_scores)
+    assert found["item_size_class_A"] == [1, 2]
+    assert found["item_col_1__x"] == [3, 4]
+    assert [7, 8] in found.values()
+    for name in found:
+        _validate_metric_name(f"gate/no_harm_to_{name}/value")
+
+
+def test_many_attributes_crowd_nothing_out(make_training_set, fixed_scores) -> None:
+    """What nearly all targets have makes no slice, and of many attributes those that most targets have do."""
+    count = 40
+    rows = [("item", f"i{place}", f"flag{flag}", "false") for place in range(count) for flag in range(60)]
+    rows += [("item", f"i{place}", f"rare{rare}", "yes") for rare in range(30) for place in range(1 + rare)]
+    training_set = one_event_each(make_training_set, count, rows)
+    found = replay(fixed_scores(np.arange(count) / 10.0), training_set, 0, count)
+    names = list(slices(found, training_set, 0, LIMITS))
+    assert names[-LIMITS.attributes :] == [f"item_rare{rare}_yes" for rare in range(29, 9, -1)], "the largest first"
+    assert not [name for name in names[: -LIMITS.attributes] if name.startswith("item_")], "after genres and decades"

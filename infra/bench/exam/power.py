@@ -1,9 +1,9 @@
 """Good and bad challengers through the gates, counted: what the parts of `attune bench gates` have in common.
 
-MovieLens-1M, users 1 to 2998, whose timestamps are original, so that an era's hold-out has 500 users and 34,000 events.
-A challenger counts as bad when it harms everybody or a slice on the audit set, which no gate sees, or is bad by
-construction; a fine-tune counts as good when it does no harm there. So each set plants a few more than are counted: the
-first twenty count.
+MovieLens-1M, users 1 to 2998, whose timestamps are original, so that an era's hold-out has some 500 users and 34,000
+events or more. A challenger counts as bad when it harms everybody or a slice on the audit set, which no gate sees, or
+is bad by construction; a fine-tune counts as good when it does no harm there. So each set plants a few more than are
+counted: the first twenty count.
 """
 
 from collections import Counter

@@ -25,6 +25,9 @@ from models.network.config import Recipe
 
 AUDITED = "ndcg@10"
 
+HARM = "no_harm_to_"
+"""The gates on slices, and that on the panel, are named so."""
+
 World = Callable[[], TrainingSet]
 
 
@@ -33,13 +36,14 @@ class Audit:
     """The relative change of NDCG@10 against the champion over all targets and over the liked ones (reward above 0.5).
 
     ``harmed`` are the slices that lose so much as the gates would call harm: they ask the hold-out, this the audit set.
-    ``refusing`` are the changes of the slices for which a gate refused: one at a time, whatever they are.
+    ``refusing`` are the changes of the slices for which a gate refused: one at a time, whatever they are; None for one
+    that the audit set lacks, or has too little of.
     """
 
     every: Interval
     liked: Interval
     harmed: tuple[str, ...] = ()
-    refusing: tuple[tuple[str, Interval], ...] = ()
+    refusing: tuple[tuple[str, Interval | None], ...] = ()
 
     @property
     def shows_harm(self) -> bool:
@@ -134,13 +138,13 @@ def _audit(exam: Exam, folder: Path, by: Sequence[str]) -> Audit:
     every, liked = (paired(found, _replayed[key], AUDITED, part).relative for part in ("all", "positive"))
     masks = slices(found, exam.stream, exam.judged, limits.slices)
     lost = harms(found, _replayed[key], masks, limits)
-    named = {name: mask for name, mask in masks.items() if f"no_harm_to_{name}" in by}
-    alone = {name: harms(found, _replayed[key], {name: mask}, limits) for name, mask in named.items()}
+    named = [gate.removeprefix(HARM) for gate in by if gate.startswith(HARM) and gate != f"{HARM}panel"]
+    alone = {name: harms(found, _replayed[key], {name: masks[name]} if name in masks else {}, limits) for name in named}
     return Audit(
         every,
         liked,
         tuple(name for name, one in lost.items() if one.is_harmed),
-        tuple((name, one[name].change) for name, one in alone.items() if one),
+        tuple((name, one[name].change if one else None) for name, one in alone.items()),
     )
 
 
@@ -155,7 +159,7 @@ def told(audit: Audit | None) -> str:
         return "bad by construction"
     said = [f"audit {_in_per_cent(audit.every)}, liked {_in_per_cent(audit.liked)}"]
     said += [f"harm to {name}" for name in audit.harmed]
-    said += [f"the slice {name} {_in_per_cent(one)}" for name, one in audit.refusing]
+    said += [f"the slice {name} {_in_per_cent(one) if one else 'not there'}" for name, one in audit.refusing]
     return ", ".join(said)
 
 
