@@ -5,7 +5,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -162,10 +162,17 @@ def _talkative(part: lifecycle.Condition) -> list[str]:
     found = []
     with suppress(psutil.Error):
         for process in [psutil.Process(part.pid), *psutil.Process(part.pid).children(recursive=True)]:
-            told = process.environ()  # empty while a process is being made or is gone
-            lacking = [name for name in TELEMETRY if told and told.get(name) != QUIET[name]]
+            lacking = lacking_in(process.environ())
             found += [f"{part.name} (pid {process.pid}) lacks {name}" for name in lacking]
     return found
+
+
+def lacking_in(told: Mapping[str, str]) -> list[str]:
+    """The switches that a process was not given; none where nothing is told: it is being made, or is gone.
+
+    A run gets them from Prefect, which writes ``False``.
+    """
+    return [name for name in TELEMETRY if told and told.get(name, "").lower() != QUIET[name]]
 
 
 def _database(settings: Settings) -> Iterator[Finding]:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.settings import Settings as PrefectSettings
 from pydantic import SecretStr
 
 from attune.backup import backup
 from attune.event_log import EventLog, prepare
 from attune.events import Interaction
 from attune.settings import Settings
+from infra.environment import QUIET
 from infra.platform import examinations, ports
 
 
@@ -78,6 +80,17 @@ def test_a_clock_behind_the_log_is_bad(settings: Settings) -> None:
 def test_a_folder_without_permission_is_bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write everywhere
     assert finding(Settings(var=tmp_path / "var"), "folder").verdict == "bad"
+
+
+def test_what_prefect_hands_a_run_is_as_quiet_as_what_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in QUIET.items():
+        monkeypatch.setenv(name, value)
+    handed = PrefectSettings().to_environment_variables(exclude_unset=True)
+    assert handed["PREFECT_SERVER_ANALYTICS_ENABLED"] == "False", "it writes truth values as Python does"
+    assert examinations.lacking_in({**QUIET, **handed}) == []
+    assert examinations.lacking_in({**QUIET, "PREFECT_SERVER_ANALYTICS_ENABLED": "True"}) != []
+    assert examinations.lacking_in({"PATH": "/bin"}) == list(examinations.TELEMETRY)
+    assert examinations.lacking_in({}) == [], "a process that is being made has nothing yet"
 
 
 def test_a_missing_backup_is_said_once_there_is_something_to_lose(settings: Settings) -> None:
