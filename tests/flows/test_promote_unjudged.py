@@ -105,6 +105,7 @@ def test_the_next_run_takes_the_next_version(
         promote.promote(version="99")
 
 
+@pytest.mark.long
 def test_who_was_champion_and_is_lost_is_told_with_the_reason(settings: Settings, registered: Registry) -> None:
     """The first champion's artifacts are gone, the one of ten promotions ago is damaged; the champion is there."""
     with closing(Promotions(settings.log_url)) as table:

@@ -81,8 +81,6 @@ def test_a_challenger_is_judged_and_audited(exam: Exam) -> None:
     honest = examined(exam, Planted("fine-tune", good), 2)
     assert honest.audit is not None
     assert np.isfinite([honest.audit.every.value, honest.audit.liked.value]).all()
-    leaked = examined(exam, Planted("leaked", known_faults.FAULTS[6].make), 3)
-    assert "lineage" in leaked.by
 
 
 def test_champions_are_replayed_once(exam: Exam) -> None:

@@ -68,6 +68,7 @@ def _history(items: list[int], kinds: list[str]) -> HistoryBatch:
     return HistoryBatch(items_BL, kinds_BL, rewards_BL, items_BL, nothing, nothing, np.zeros(1, np.int64))
 
 
+@pytest.mark.long
 def test_a_reaction_is_felt_in_the_planted_scores_of_an_endpoint(
     world: tuple[Settings, list[int]],
 ) -> None:
