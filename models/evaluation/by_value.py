@@ -3,6 +3,11 @@
 import numpy as np
 import pandas as pd
 
+from models.figures import metric_name
+
+LONGEST = 100
+"""Letters of a value in a slice's name: with its attribute, and all that stands before, it is recorded under 250."""
+
 
 def masks_by_value(
     place_R: np.ndarray, name_R: np.ndarray, place_E: np.ndarray, largest: int, rest: str
@@ -28,3 +33,8 @@ def _marked(places: np.ndarray, place_E: np.ndarray) -> np.ndarray:
     is_marked_P[places] = True
     marked_E: np.ndarray = is_marked_P[place_E]
     return marked_E
+
+
+def written(of: str, value: str) -> str:
+    """What something of a value is recorded under: values that are written alike are one."""
+    return f"{of}_{metric_name(value).replace('/', '_')[:LONGEST]}"

@@ -1,23 +1,17 @@
 """The slices of a hold-out in which a challenger may do harm that the mean over everybody hides."""
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
-from models.evaluation.by_value import masks_by_value
+from models.evaluation.by_trait import masks_by_trait
+from models.evaluation.by_value import masks_by_value, written
 from models.evaluation.limits import SliceLimits
 from models.evaluation.metrics import Evaluation
-from models.figures import metric_name
 from models.learning.dataset import TrainingSet
 
 STANDING = ("new_users", "light_users", "heavy_users", "long_tail_items")
 """The slices that a report always tells of, tested or not: names, no limit."""
-
-LONGEST = 100
-"""Letters of an attribute in a slice's name, and of its value: it is recorded under 250 at most with all that stands
-before. No limit either."""
 
 
 def slices(evaluation: Evaluation, training_set: TrainingSet, after: int, limits: SliceLimits) -> dict[str, np.ndarray]:
@@ -34,8 +28,8 @@ def slices(evaluation: Evaluation, training_set: TrainingSet, after: int, limits
     item_E, catalogue = training_set.items[rows_E], training_set.catalogue
     is_rare_E = ~_head(training_set, before, limits.head_share)[item_E]
     others = {
-        **_of_traits(training_set.traits, "item", catalogue.item_ids, item_E, limits),
-        **_of_traits(training_set.traits, "user", training_set.user_ids, training_set.users[rows_E], limits),
+        **masks_by_trait(training_set.traits, "item", catalogue.item_ids, item_E, limits),
+        **masks_by_trait(training_set.traits, "user", training_set.user_ids, training_set.users[rows_E], limits),
     }
     return {
         **dict(zip(STANDING, (is_new_E, ~is_new_E & ~is_heavy_E, is_heavy_E, is_rare_E), strict=True)),
@@ -65,71 +59,9 @@ def _head(training_set: TrainingSet, before: np.ndarray, share: float) -> np.nda
 
 def _of_genres(genres: Sequence[tuple[str, ...]], item_E: np.ndarray, largest: int) -> dict[str, np.ndarray]:
     """The targets of each frequent genre, and of all others together (``other_genres``, which no genre is called)."""
-    pairs = [(place, _written("genre", name)) for place in np.unique(item_E).tolist() for name in genres[place]]
+    pairs = [(place, written("genre", name)) for place in np.unique(item_E).tolist() for name in genres[place]]
     place_R, name_R = np.array([place for place, _ in pairs], np.int64), np.array([name for _, name in pairs], object)
     return masks_by_value(place_R, name_R, item_E, largest, "other_genres")
-
-
-def _of_traits(
-    traits: pd.DataFrame, whose: str, ids: Sequence[str] | np.ndarray, place_E: np.ndarray, limits: SliceLimits
-) -> dict[str, np.ndarray]:
-    """The targets by the attributes of their items, or users, where frequent values tell most of it.
-
-    A name, a number plate, a price: what hardly two have in common says who one is, and not of what kind.
-    """
-    found: dict[str, np.ndarray] = {}
-    sliced = 0
-    for attribute, place_R, value_R in _held(traits, whose, ids, place_E):
-        masks = _telling(attribute, place_R, value_R, place_E, limits)
-        for name, mask_E in masks.items():
-            found[name] = found[name] | mask_E if name in found else mask_E
-        sliced += bool(masks)
-        if sliced == limits.attributes:
-            break
-    return found
-
-
-def _telling(
-    attribute: str, place_R: np.ndarray, value_R: np.ndarray, place_E: np.ndarray, limits: SliceLimits
-) -> dict[str, np.ndarray]:
-    """The slices of one attribute, none where its frequent values say little; without a value that nearly all have."""
-    name_R, rest = _each(value_R, partial(_written, attribute)), f"other_{attribute}"
-    masks = masks_by_value(place_R, name_R, place_E, limits.values, rest)
-    told_E = np.any([mask_E for name, mask_E in masks.items() if name != rest], axis=0)
-    if told_E.sum() < limits.told_share * np.any(list(masks.values()), axis=0).sum():
-        return {}
-    return {name: mask_E for name, mask_E in masks.items() if mask_E.mean() <= limits.nearly_all}
-
-
-def _held(
-    traits: pd.DataFrame, whose: str, ids: Sequence[str] | np.ndarray, place_E: np.ndarray
-) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Each attribute as slices are named by it, with places and values: what most events are about comes first."""
-    rows = traits[traits["whose"] == whose]
-    place_R = pd.Index(ids).get_indexer(rows["id"].astype(object))
-    used_P = np.bincount(place_E, minlength=len(ids))
-    is_used_R = (place_R >= 0) & (used_P[place_R] > 0)
-    place_R, value_R = place_R[is_used_R], rows["value"].to_numpy(object)[is_used_R]
-    name_R = _each(rows["attribute"].to_numpy(object)[is_used_R], lambda one: _plain(f"{whose}_{one}"))
-    held = pd.Series(name_R).groupby(name_R).indices
-    events = {name: used_P[np.unique(place_R[rows_of])].sum() for name, rows_of in held.items()}
-    for name in sorted(held, key=lambda one: (-events[one], one)):
-        yield str(name), place_R[held[name]], value_R[held[name]]
-
-
-def _each(words_R: np.ndarray, change: Callable[[str], str]) -> np.ndarray:
-    """The words changed, each different one once."""
-    codes_R, words = pd.factorize(words_R)
-    return np.array([change(one) for one in words], object)[codes_R]
-
-
-def _written(of: str, value: str) -> str:
-    """A slice's name as a gate is recorded under it: values that are written alike there are one."""
-    return f"{of}_{_plain(value)}"
-
-
-def _plain(words: str) -> str:
-    return metric_name(words).replace("/", "_")[:LONGEST]
 
 
 def _of_decades(years: Sequence[float | None], item_E: np.ndarray, share: float) -> dict[str, np.ndarray]:
