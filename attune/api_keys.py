@@ -20,8 +20,22 @@ from sqlalchemy.exc import IntegrityError
 from attune.clock import Clock, system_clock
 from attune.database import Database
 from attune.errors import ConfigError
-from attune.scopes import ADMIN, SCOPES
 from attune.tables import STANDING, api_keys
+
+# The scopes of API keys: what a key may open. Which route needs which stands in ``serving.authentication``.
+
+
+ADMIN = "admin"
+
+SCOPES = {
+    "recommend": "ask for recommendations, and read what stands behind them",
+    "feedback": "report what people did",
+    "items": "describe items, change them and take them out",
+    "metrics": "read the figures at /metrics",
+    ADMIN: "everything",
+}
+"""Every scope with what it opens."""
+
 
 REVOKED_WITHIN_SECONDS = 5.0
 """After so long at the most no endpoint that can read the table takes a revoked key."""

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,15 +18,121 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from attune import backup_layout as layout
 from attune import copies, event_log
 from attune.clock import SECOND, Clock, from_datetime, system_clock, to_datetime, to_iso
 from attune.copies import LogFacts
-from attune.durable import sync
-from attune.errors import BackupError
-from attune.redis_address import RedisAddress
+from attune.errors import BackupError, ConfigError
+from attune.files import sync
+from attune.redis_connection import RedisAddress
 from attune.settings import Settings
 from attune.tables import SCHEMA_VERSION
+
+# What a backup consists of, and where in an installation each part of it belongs.
+
+
+KEY, VERDICTS, LAKE, FEATURES, REGISTRY = "slate.key", "validation", "lake", "feast", "mlflow"
+LOG_FILE, LOG_DUMP = "log/events.db", "log/events.dump"
+REGISTRY_FILE, REGISTRY_DUMP, ARTIFACTS = "mlflow/mlflow.db", "mlflow/mlflow.dump", "mlflow/artifacts"
+ONLINE = "feast/online/online.db"
+NOTES = ("feast/counted_upto", "feast/online/keeper.position")
+"""How far the features have come: copied before the features, so that they never claim more than there is.
+
+They speak of the SQLite online store. Where Redis is the online store, neither they nor the file are copied or brought
+back: the features then begin again and fill an empty Redis.
+"""
+
+FOR_TOOLS = "feast/feature_store.yaml"
+"""Written again by ``attune env``; it may hold the password of a Redis."""
+ASIDE = "aside"
+"""Features in work for one training set; nobody needs them afterwards."""
+
+
+def belongs(settings: Settings, name: str) -> Path:
+    """Where in the installation a part, or a file of one, comes from and goes back to."""
+    part, _, within = name.partition("/")
+    if name == REGISTRY_FILE and settings.mlflow_database_url:
+        return copies.sqlite_path(settings.mlflow_database_url)
+    if name == LOG_FILE:
+        return copies.sqlite_path(settings.log_url)
+    folders = {
+        KEY: settings.var / KEY,
+        VERDICTS: settings.validation_folder,
+        LAKE: settings.lake_folder,
+        FEATURES: settings.feast_folder,
+        REGISTRY: settings.mlflow_folder,
+    }
+    return folders[part] / within if within else folders[part]
+
+
+def notes(settings: Settings) -> tuple[str, ...]:
+    """Those of the ``NOTES`` that speak of what is copied."""
+    return () if settings.online_address else NOTES
+
+
+def of_no_use(settings: Settings) -> Iterator[Path]:
+    """Files of a backup's folders that must not stay where it was brought back: they speak of another online store."""
+    if settings.online_address:
+        yield from (belongs(settings, name) for name in (ONLINE, *NOTES))
+
+
+def artifacts_folder(settings: Settings) -> Path | None:
+    """The folder of MLflow's artifacts; None where they lie in an object store."""
+    given = settings.mlflow_artifacts
+    if "://" in given and not given.startswith("file://"):
+        return None
+    return Path(given.removeprefix("file://")) if given else settings.mlflow_folder / "artifacts"
+
+
+def registry_on_postgres(settings: Settings) -> bool:
+    """Whether MLflow's database is a PostgreSQL one."""
+    return bool(settings.mlflow_database_url) and copies.is_postgres(settings.mlflow_database_url)
+
+
+def to_be_copied(part: str, place: Path) -> bool:
+    """Whether a file of a folder is copied as it is: no draft, no lock, nothing that is copied in another way."""
+    if part == ARTIFACTS:
+        return True
+    if any(name.startswith(".") for name in place.parts) or place.suffix in (".lock", ".draft"):
+        return False
+    name = f"{part}/{place.as_posix()}"
+    return not (name in (*NOTES, FOR_TOOLS) or name.startswith((ONLINE, f"{FEATURES}/{ASIDE}/")))
+
+
+def moves(settings: Settings, files: Collection[str]) -> Iterator[tuple[str, Path]]:
+    """(part or file of the backup, where it goes) for all that is no database dump; the log comes last."""
+    have = {name.partition("/")[0] for name in files}
+    yield from ((part, belongs(settings, part)) for part in (KEY, VERDICTS, LAKE, FEATURES) if part in have)
+    if _has_artifacts(files) and (folder := artifacts_folder(settings)):
+        yield ARTIFACTS, folder
+    databases = [name for name in files if name.startswith(f"{REGISTRY}/") and name.count("/") == 1]
+    yield from ((name, belongs(settings, name)) for name in databases if name != REGISTRY_DUMP)
+    if LOG_FILE in files:
+        yield LOG_FILE, belongs(settings, LOG_FILE)
+
+
+def dumps(settings: Settings, files: Collection[str]) -> Iterator[tuple[str, str]]:
+    """(dump in the backup, the URL of the database that it goes to); the log comes last."""
+    pairs = ((REGISTRY_DUMP, settings.mlflow_database_url), (LOG_DUMP, settings.log_url))
+    yield from ((name, url) for name, url in pairs if name in files)
+
+
+def check_kinds(settings: Settings, files: Collection[str]) -> None:
+    """Raise ConfigError where the settings name a database or a store of another kind than the backup holds."""
+    if copies.is_postgres(settings.log_url) != (LOG_DUMP in files):
+        kinds = ("PostgreSQL", "SQLite") if LOG_DUMP in files else ("SQLite", "PostgreSQL")
+        raise ConfigError(f"the backup holds a log of {kinds[0]}, ATTUNE_DATABASE_URL names {kinds[1]}")
+    wrong = REGISTRY_FILE if registry_on_postgres(settings) else REGISTRY_DUMP
+    if wrong in files:
+        raise ConfigError(
+            f"the backup holds the registry as {wrong}, ATTUNE_MLFLOW_DATABASE_URL names another database"
+        )
+    if _has_artifacts(files) and artifacts_folder(settings) is None:
+        raise ConfigError("the backup holds the registry's artifacts as files, ATTUNE_MLFLOW_ARTIFACTS names a store")
+
+
+def _has_artifacts(files: Collection[str]) -> bool:
+    return any(name.startswith(f"{ARTIFACTS}/") for name in files)
+
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -87,12 +193,12 @@ def restore(settings: Settings, backup_folder: Path) -> Backup:
             for name, expected in files.items():
                 if copies.copy_file(_present(made.folder, name), aside / name) != expected["sha256"]:
                     raise _altered(made.folder / name)
-            for name, target in layout.moves(settings, files):
+            for name, target in moves(settings, files):
                 placed.append(target)
                 _move(aside / name, target)
-            for name, url in layout.dumps(settings, files):
+            for name, url in dumps(settings, files):
                 copies.load_postgres(aside / name, url)
-            for path in layout.of_no_use(settings):
+            for path in of_no_use(settings):
                 path.unlink(missing_ok=True)
         except BaseException:
             for target in placed:
@@ -136,14 +242,14 @@ def prune(folder: Path, keep: int, log_id: str | None = None) -> list[Path]:
 def _copy_everything(settings: Settings, draft: Path) -> tuple[LogFacts, dict[str, str], list[str]]:
     """All parts in their order; what the log says, the sha256 of every file, and what was not copied."""
     digests: dict[str, str] = {}
-    for name in (layout.KEY, *layout.notes(settings)):
+    for name in (KEY, *notes(settings)):
         with suppress(FileNotFoundError):
-            digests[name] = copies.copy_file(layout.belongs(settings, name), draft / name)
-    digests |= _folder(settings.validation_folder, draft, layout.VERDICTS)
-    digests |= _folder(settings.lake_folder, draft, layout.LAKE)
+            digests[name] = copies.copy_file(belongs(settings, name), draft / name)
+    digests |= _folder(settings.validation_folder, draft, VERDICTS)
+    digests |= _folder(settings.lake_folder, draft, LAKE)
     of_online, left_out = _online(settings, draft)
     digests |= of_online
-    digests |= _folder(settings.feast_folder, draft, layout.FEATURES)
+    digests |= _folder(settings.feast_folder, draft, FEATURES)
     facts, of_log = _log(settings, draft)
     of_registry, not_copied = _registry(settings, draft)
     return facts, digests | of_log | of_registry, left_out + not_copied
@@ -153,38 +259,38 @@ def _online(settings: Settings, draft: Path) -> tuple[dict[str, str], list[str]]
     """The online store where it is a file; what a Redis holds is folded and counted again from the rest."""
     if address := settings.online_address:
         return {}, [f"the online store in {address}: the state keeper and the flow `materialize` fill an empty one"]
-    return _sqlite(layout.belongs(settings, layout.ONLINE), draft, layout.ONLINE), []
+    return _sqlite(belongs(settings, ONLINE), draft, ONLINE), []
 
 
 def _log(settings: Settings, draft: Path) -> tuple[LogFacts, dict[str, str]]:
     if copies.is_postgres(settings.log_url):
-        dump = draft / layout.LOG_DUMP
-        return copies.dump_log(settings.log_url, dump), {layout.LOG_DUMP: copies.digest_of(dump)}
-    copy = draft / layout.LOG_FILE
-    copies.copy_sqlite(layout.belongs(settings, layout.LOG_FILE), copy)
-    return copies.sqlite_log_facts(copy), {layout.LOG_FILE: copies.digest_of(copy)}
+        dump = draft / LOG_DUMP
+        return copies.dump_log(settings.log_url, dump), {LOG_DUMP: copies.digest_of(dump)}
+    copy = draft / LOG_FILE
+    copies.copy_sqlite(belongs(settings, LOG_FILE), copy)
+    return copies.sqlite_log_facts(copy), {LOG_FILE: copies.digest_of(copy)}
 
 
 def _registry(settings: Settings, draft: Path) -> tuple[dict[str, str], list[str]]:
     """MLflow's database, those of its users, then the artifacts; and what lies elsewhere."""
     digests: dict[str, str] = {}
-    if layout.registry_on_postgres(settings):
-        copies.dump_postgres(settings.mlflow_database_url, draft / layout.REGISTRY_DUMP)
-        digests[layout.REGISTRY_DUMP] = copies.digest_of(draft / layout.REGISTRY_DUMP)
+    if registry_on_postgres(settings):
+        copies.dump_postgres(settings.mlflow_database_url, draft / REGISTRY_DUMP)
+        digests[REGISTRY_DUMP] = copies.digest_of(draft / REGISTRY_DUMP)
     else:
-        digests |= _sqlite(layout.belongs(settings, layout.REGISTRY_FILE), draft, layout.REGISTRY_FILE)
+        digests |= _sqlite(belongs(settings, REGISTRY_FILE), draft, REGISTRY_FILE)
     for database in sorted(settings.mlflow_folder.glob("[!.]*.db")):
-        if (name := f"{layout.REGISTRY}/{database.name}") != layout.REGISTRY_FILE:
+        if (name := f"{REGISTRY}/{database.name}") != REGISTRY_FILE:
             digests |= _sqlite(database, draft, name)
     if not digests and settings.mlflow_url:
         return digests, [f"the registry at {settings.mlflow_url}: whoever runs it keeps it"]
-    if (artifacts := layout.artifacts_folder(settings)) is None:
+    if (artifacts := artifacts_folder(settings)) is None:
         return digests, [f"the registry's artifacts in {settings.mlflow_artifacts}: the store's own copies keep them"]
-    return digests | _folder(artifacts, draft, layout.ARTIFACTS), []
+    return digests | _folder(artifacts, draft, ARTIFACTS), []
 
 
 def _folder(source: Path, draft: Path, part: str) -> dict[str, str]:
-    found = copies.copy_folder(source, draft / part, partial(layout.to_be_copied, part))
+    found = copies.copy_folder(source, draft / part, partial(to_be_copied, part))
     return {f"{part}/{place.as_posix()}": digest for place, digest in found.items()}
 
 
@@ -198,17 +304,17 @@ def _sqlite(source: Path, draft: Path, name: str) -> dict[str, str]:
 
 def _check_place(settings: Settings, made: Backup, files: Mapping[str, Any]) -> None:
     """Raise unless everything of the backup has a place to go to, and that place is empty."""
-    layout.check_kinds(settings, files)
+    check_kinds(settings, files)
     var = settings.var.resolve()
     backups = (made.folder, settings.backups.resolve())
     others = {settings.logs_folder.name, ".restoring"}
     others |= {path.relative_to(var).parts[0] for path in backups if path != var and path.is_relative_to(var)}
     if there := sorted(path.name for path in var.glob("*") if path.name not in others):
         raise BackupError(f"{var} is not empty ({', '.join(there)}); restore into an empty folder: set ATTUNE_VAR")
-    for _, target in layout.moves(settings, files):
+    for _, target in moves(settings, files):
         if target.exists():
             raise BackupError(f"{target} exists already; move it aside or name another place in the settings")
-    for _, url in layout.dumps(settings, files):
+    for _, url in dumps(settings, files):
         copies.check_empty_postgres(url)
     if address := settings.online_address:
         _check_online(address)
@@ -219,9 +325,9 @@ def _check_online(address: RedisAddress) -> None:
 
     Some of their events may be lost, and others will get their positions. FeatureStoreError when it cannot be asked.
     """
-    from attune import redis_server
+    from attune import redis_connection
 
-    if redis_server.holds_ours(address):
+    if redis_connection.holds_ours(address):
         raise BackupError(
             f"{address} holds the online states of another log or another day; empty that database (FLUSHDB) or name "
             "another in ATTUNE_ONLINE_STORE_URL"

@@ -9,21 +9,28 @@
 
 Whatever does not end well is an ``EndpointError`` that says what the endpoint said. A call is made again where nobody
 answered, the endpoint is too busy or the key's limit is reached: events carry ids made here, so that a second try
-repeats nothing. What both have in common stands in ``attune.asking``.
+repeats nothing. What both have in common stands in ``attune.client``.
 """
 
 import asyncio
 import inspect
+import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar, get_args
+from urllib.parse import quote
 
 import httpx
+import msgspec
 
-from attune.answers import (
+from attune.errors import ConfigError, EndpointError
+from attune.row_rules import new_event_id
+from attune.schemas import (
     BatchAnswer,
     BatchEntry,
+    ErrorAnswer,
     EventsAnswer,
     Fault,
     FeedbackAnswer,
@@ -40,8 +47,311 @@ from attune.answers import (
     SimilarItem,
     StateAnswer,
 )
-from attune.asking import REQUEST_ID, Asking, Given, Send, Steps, Wait
-from attune.errors import ConfigError
+
+# What a client asks, what it makes of the answers and when it tries again: without any input or output of its own.
+#
+# Each call is a generator. It yields a ``Send`` and is given the reply, or what kept it from coming; it yields a
+# ``Wait``, and is given nothing; it returns the answer, or raises EndpointError. Whoever runs the steps decides how
+# sending and waiting is done (``attune.client`` has the two ways), so that there is one set of rules.
+
+
+PAUSE_SECONDS = 0.2
+"""Before the first further try; doubled for each one after it, unless the endpoint says when to come back."""
+
+LONGEST_PAUSE_SECONDS = 5.0
+BATCH_ROWS = 500
+BATCH_REQUESTS = 100
+BATCH_BYTES = 900_000
+"""The endpoint takes bodies of up to 1 MiB, 1,000 rows and 100 requests."""
+
+REQUEST_ID = "X-Request-Id"
+ROW_REFUSED = (409, 422)
+TRIED_AGAIN = (429, 503)
+ADVICE = {
+    401: "; give the client an api_key (attune's commands: ATTUNE_API_KEY), as `attune keys create` makes it",
+    403: "; `attune keys create` makes a key with other scopes",
+    429: "; send less at once, or ask for a key with a higher limit (`attune keys create --rate`)",
+}
+"""What a person can do about a status, behind what the endpoint said."""
+
+Row = Mapping[str, Any]
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """One request; ``request_id`` is the same for all tries of a call."""
+
+    method: str
+    path: str
+    content: bytes | None
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A pause before the next try."""
+
+    seconds: float
+
+
+Given = httpx.Response | httpx.HTTPError | None
+Steps = Generator[Send | Wait, Given, Answer]
+
+
+class Asking:
+    """The calls of one endpoint; ``retries`` says how many tries may follow the first one."""
+
+    def __init__(self, url: str, retries: int) -> None:
+        self.url, self.retries = url, retries
+
+    def recommend(
+        self,
+        user_id: str,
+        k: int = 10,
+        *,
+        exclude: Sequence[str] = (),
+        where: Mapping[str, Any] | None = None,
+        at_most: Mapping[str, int] | None = None,
+        seed: int | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> Steps[RecommendAnswer]:
+        """A slate of ``k`` items (1 to 100) for the user; one seed on one state gives one slate.
+
+        ``where`` names attributes, each with the value that an item must hold, or a list of which it must hold one.
+        ``at_most`` names attributes, each with how many items of the slate may share one value of it.
+        """
+        body: dict[str, Any] = {"user_id": user_id, "k": k, "exclude": list(exclude), "seed": seed}
+        body |= {"where": dict(where or {}), "at_most": dict(at_most or {}), "context": dict(context or {})}
+        return self._call("POST", "/v1/recommend", body, RecommendAnswer)
+
+    def recommend_many(self, requests: Iterable[Row]) -> Steps[BatchAnswer]:
+        """Slates for many users, any number of requests, sent in batches; the answers are in the order of the requests.
+
+        A request needs ``user_id``, and may have whatever else ``recommend`` takes.
+        One that is wrong is answered by an error in its place.
+        """
+        total: list[Any] = []
+        for batch in _batches(map(_encoded, requests), BATCH_REQUESTS):
+            body = {"requests": [msgspec.Raw(one) for one in batch]}
+            answer = yield from self._call("POST", "/v1/recommend/batch", body, BatchAnswer)
+            total += answer.answers
+        return BatchAnswer(answers=total)
+
+    def feedback(
+        self,
+        slate_id: str,
+        user_id: str,
+        item_id: str,
+        kind: str,
+        value: float | None = None,
+        *,
+        retracts: str | None = None,
+        event_id: str | None = None,
+        event_timestamp: str | None = None,
+    ) -> Steps[FeedbackAnswer]:
+        """A reaction to an item of a slate; durable on return.
+
+        ``event_timestamp`` is ISO 8601 with a zone, the time of arrival if absent. ``event_id`` is made if absent;
+        who calls again after an error gives the same one, and nothing counts twice.
+        """
+        row = {
+            "slate_id": slate_id,
+            "user_id": user_id,
+            "item_id": item_id,
+            "kind": kind,
+            "value": value,
+            "retracts": retracts,
+            "event_id": _named(event_id),
+            "event_timestamp": event_timestamp,
+        }
+        return self._call("POST", "/v1/feedback", row, FeedbackAnswer)
+
+    def events(self, rows: Iterable[Row]) -> Steps[EventsAnswer]:
+        """Behaviour outside slates, any number of rows, sent in batches; what was taken is durable on return.
+
+        A row needs ``user_id``, ``item_id``, ``kind``, and may have ``value``, ``retracts``, ``event_id`` and
+        ``event_timestamp`` (ISO 8601). One that breaks a rule is in ``rejected`` and costs no other. When an error
+        ends it midway, the batches before it were taken: give rows ids of your own to send all of them again.
+        """
+        total = EventsAnswer(accepted=0, repeated=0, rejected=[], position=0, event_ids=[])
+        named = (_encoded({**row, "event_id": _named(row.get("event_id"))}) for row in rows)
+        for batch in _batches(named, BATCH_ROWS):
+            total = _added(total, (yield from self._rows(batch)))
+        return total
+
+    def item(self, item_id: str) -> Steps[ItemKnown]:
+        """What is known of an item."""
+        return self._call("GET", _item(item_id), None, ItemKnown)
+
+    def put_item(
+        self, item_id: str, attributes: Mapping[str, Any], *, event_id: str | None = None
+    ) -> Steps[ItemAnswer]:
+        """All that is known of the item from now on; it may be recommended at the next request."""
+        return self._call("PUT", _item(item_id), _said(attributes, event_id), ItemAnswer)
+
+    def change_item(
+        self, item_id: str, attributes: Mapping[str, Any], *, event_id: str | None = None
+    ) -> Steps[ItemAnswer]:
+        """Other values for some attributes, None for those that are to go; ``{"available": False}``: out of stock."""
+        return self._call("PATCH", _item(item_id), _said(attributes, event_id), ItemAnswer)
+
+    def retire_item(self, item_id: str, *, event_id: str | None = None) -> Steps[ItemAnswer]:
+        """Never to be shown again; what was known of it is kept."""
+        return self._call("DELETE", f"{_item(item_id)}?event_id={_in_path(_named(event_id))}", None, ItemAnswer)
+
+    def similar(self, item_id: str, k: int = 10) -> Steps[SimilarAnswer]:
+        """The ``k`` items (1 to 100) nearest to one, by the champion's vectors."""
+        return self._call("GET", f"{_item(item_id)}/similar?k={k}", None, SimilarAnswer)
+
+    def popular(self, k: int = 10) -> Steps[PopularAnswer]:
+        """The ``k`` most popular items (1 to 100)."""
+        return self._call("GET", f"/v1/popular?k={k}", None, PopularAnswer)
+
+    def state(self, user_id: str, limit: int = 50) -> Steps[StateAnswer]:
+        """What is known of a user as of now, with the ``limit`` latest events (0 to 200)."""
+        return self._call("GET", f"/v1/users/{_in_path(user_id)}/state?limit={limit}", None, StateAnswer)
+
+    def model(self) -> Steps[ModelAnswer]:
+        """Which version answers, since when, and what it is."""
+        return self._call("GET", "/v1/model", None, ModelAnswer)
+
+    def ready(self) -> Steps[bool]:
+        """Whether the endpoint answers and is able to recommend; asks once, and never raises."""
+        reply = yield Send("GET", "/readyz", None, _new_request_id())
+        return isinstance(reply, httpx.Response) and reply.is_success
+
+    def _rows(self, batch: list[bytes]) -> Steps[EventsAnswer]:
+        """One batch; a single row that is refused is answered as an error, and made a rejected row like any other."""
+        try:
+            body = {"events": [msgspec.Raw(row) for row in batch]}
+            return (yield from self._call("POST", "/v1/events", body, EventsAnswer))
+        except EndpointError as error:
+            if len(batch) > 1 or error.status not in ROW_REFUSED:
+                raise
+            refused = RejectedRow(row=0, field=error.field, reason=error.reason)
+            return EventsAnswer(accepted=0, repeated=0, rejected=[refused], position=0, event_ids=[None])
+
+    def _call(self, method: str, path: str, body: object, answer: type[Answer]) -> Steps[Answer]:
+        """The policy of tries; whatever is sent again is the same to the byte, ids of events and request included."""
+        sent = Send(method, path, None if body is None else _encoded(body), _new_request_id())
+        for tried in range(self.retries + 1):
+            pause = min(PAUSE_SECONDS * 2**tried, LONGEST_PAUSE_SECONDS)
+            reply = yield sent
+            if not isinstance(reply, httpx.Response):
+                failed = self._unanswered(sent, reply)
+            else:
+                if reply.is_success:
+                    return _decoded(sent, reply, answer)
+                failed = _refused(sent, reply)
+                if reply.status_code not in TRIED_AGAIN:
+                    break
+                asked = _asked_to_wait(reply, pause)
+                if reply.status_code == httpx.codes.TOO_MANY_REQUESTS and asked > LONGEST_PAUSE_SECONDS:
+                    break  # coming earlier would be refused too
+                pause = min(asked, LONGEST_PAUSE_SECONDS)
+            if tried < self.retries:
+                yield Wait(pause)
+        raise failed
+
+    def _unanswered(self, sent: Send, error: httpx.HTTPError | None) -> EndpointError:
+        why = "did not answer in time" if isinstance(error, httpx.TimeoutException) else f"does not answer ({error})"
+        failed = EndpointError(
+            f"the endpoint at {self.url} {why}: is it running, and is that its address?", request_id=sent.request_id
+        )
+        failed.__cause__ = error
+        return failed
+
+
+def _named(event_id: str | None) -> str:
+    """The id that makes a second try a repeat; made here where none is given."""
+    return event_id or new_event_id()
+
+
+def _said(attributes: Mapping[str, Any], event_id: str | None) -> dict[str, Any]:
+    return {"attributes": dict(attributes), "event_id": _named(event_id)}
+
+
+def _item(item_id: str) -> str:
+    return f"/v1/items/{_in_path(item_id)}"
+
+
+def _new_request_id() -> str:
+    return secrets.token_hex(12)
+
+
+def _in_path(identifier: str) -> str:
+    """An id as one part of a path; dots alone would be taken for folders."""
+    return quote(identifier, safe="") if identifier.strip(".") else "%2E" * len(identifier)
+
+
+def _encoded(body: object) -> bytes:
+    try:
+        return msgspec.json.encode(body)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise EndpointError(f"this cannot be sent as JSON: {error}") from error
+
+
+def _refused(sent: Send, reply: httpx.Response) -> EndpointError:
+    try:
+        fault = msgspec.json.decode(reply.content, type=ErrorAnswer).error
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return _foreign(sent, reply)
+    request_id = fault.request_id or sent.request_id
+    advice = ADVICE.get(reply.status_code, "")
+    if reply.status_code == httpx.codes.INTERNAL_SERVER_ERROR:
+        advice = f" as request {request_id}"
+    return EndpointError(fault.message + advice, fault.field, reply.status_code, request_id)
+
+
+def _decoded(sent: Send, reply: httpx.Response, answer: type[Answer]) -> Answer:
+    try:
+        return msgspec.json.decode(reply.content, type=answer)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _foreign(sent, reply) from error
+
+
+def _foreign(sent: Send, reply: httpx.Response) -> EndpointError:
+    return EndpointError(
+        f"{reply.request.method} {reply.request.url} was answered with {reply.status_code}, and not as an endpoint"
+        " of attune answers: something else listens there, or another version of attune",
+        status=reply.status_code,
+        request_id=sent.request_id,
+    )
+
+
+def _batches(encoded: Iterable[bytes], most: int) -> Iterator[list[bytes]]:
+    """What is to be sent, in batches that the endpoint takes."""
+    batch: list[bytes] = []
+    size = 0
+    for one in encoded:
+        if batch and (len(batch) == most or size + len(one) > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(one)
+        size += len(one) + 1
+    if batch:
+        yield batch
+
+
+def _added(total: EventsAnswer, more: EventsAnswer) -> EventsAnswer:
+    """Both answers as one; the rows of ``more`` come after those of ``total``."""
+    before = len(total.event_ids)
+    shifted = [msgspec.structs.replace(one, row=one.row + before) for one in more.rejected]
+    return EventsAnswer(
+        accepted=total.accepted + more.accepted,
+        repeated=total.repeated + more.repeated,
+        rejected=[*total.rejected, *shifted],
+        position=max(total.position, more.position),
+        event_ids=[*total.event_ids, *more.event_ids],
+    )
+
+
+def _asked_to_wait(reply: httpx.Response, otherwise: float) -> float:
+    """Seconds of the ``Retry-After`` header."""
+    asked = reply.headers.get("retry-after", "")
+    return float(asked) if asked.isdecimal() else otherwise
+
 
 __all__ = [
     "AsyncClient",
@@ -68,7 +378,6 @@ __all__ = [
 TIMEOUT_SECONDS = 15.0
 
 P = ParamSpec("P")
-Answer = TypeVar("Answer")
 
 
 class _Address:

@@ -17,8 +17,8 @@ import psycopg
 import pysqlite3.dbapi2 as sqlite
 
 from attune.database import checked_url
-from attune.durable import sync
 from attune.errors import BackupError, ConfigError
+from attune.files import sync
 
 BLOCK = 1 << 20
 BUSY_SECONDS = 60.0

@@ -13,14 +13,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, desc, func, select
 
-from attune import browsing
-from attune.browsing import ActiveUser, KnownItem
+from attune import log_queries
 from attune.clock import DAY, Clock, system_clock
+from attune.compiled_statements import COLUMNS, HotStatements
 from attune.database import Database, upgrade
-from attune.door import Rejected
 from attune.event_rows import rejected_rows, to_logged, to_row
 from attune.events import AnyEvent, Logged, Slate
-from attune.hot_statements import COLUMNS, HotStatements
+from attune.log_queries import ActiveUser, KnownItem
+from attune.row_rules import Rejected
 from attune.tables import events, log_head, quarantine
 
 LOOK_UP = 1_000
@@ -254,17 +254,17 @@ class EventLog:
         """The ``limit`` users who were active last, the latest first; reads back only as far as these go."""
         with self._database.reading() as connection:
             head = connection.scalar(select(log_head.c.position)) or 0
-            return browsing.active_users(connection, head, limit)
+            return log_queries.active_users(connection, head, limit)
 
     def items(self, limit: int, search: str = "") -> list[KnownItem]:
         """The latest version of items, by title; with ``search`` those whose title holds all of its words."""
         with self._database.reading() as connection:
-            return browsing.known_items(connection, limit, search)
+            return log_queries.known_items(connection, limit, search)
 
     def item(self, item_id: str) -> KnownItem | None:
         """The latest version of that item; None when no event describes it."""
         with self._database.reading() as connection:
-            return browsing.known_item(connection, item_id)
+            return log_queries.known_item(connection, item_id)
 
     def last_item_position(self) -> int:
         """The position of the last event about an item, 0 when there is none; an index look-up."""
@@ -274,17 +274,17 @@ class EventLog:
     def item_versions(self, after: int, limit: int) -> list[KnownItem]:
         """The first ``limit`` versions of items after a position, in the order of positions, through an index."""
         with self._database.reading() as connection:
-            return browsing.item_versions(connection, after, limit)
+            return log_queries.item_versions(connection, after, limit)
 
     def kinds_with(self, item_id: str) -> dict[str, int]:
         """How many events of each kind name that item, the commonest first; reads the whole log."""
         with self._database.reading() as connection:
-            return browsing.kinds_with(connection, item_id)
+            return log_queries.kinds_with(connection, item_id)
 
     def user_attributes(self, user_id: str) -> dict[str, Any]:
         """What the latest event about that user says; empty when there is none."""
         with self._database.reading() as connection:
-            return browsing.user_attributes(connection, user_id)
+            return log_queries.user_attributes(connection, user_id)
 
     def quarantine(self, type_name: str, source: str, rejected: Sequence[Rejected]) -> int:
         """Keep rows that were turned away, each once a (source, type, content, occurrence); how many were new.
@@ -342,7 +342,7 @@ def _first_logged_at(connection: Connection, moment: int) -> int:
 def _versions(connection: Connection, rows: list[dict[str, Any]]) -> dict[str, int]:
     """Where the latest version stands of each item that a row wants to build on, 0 where it has none."""
     wanted = sorted({row["item_id"] for row in rows if BASE in row})
-    return dict.fromkeys(wanted, 0) | browsing.latest_versions(connection, wanted) if wanted else {}
+    return dict.fromkeys(wanted, 0) | log_queries.latest_versions(connection, wanted) if wanted else {}
 
 
 _Placed = tuple[int, bool]

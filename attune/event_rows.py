@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from attune.door import Rejected
 from attune.errors import DataContractError, UnreadableEvent
 from attune.events import CONTENT, AnyEvent, Behaviour, Feedback, Interaction, Item, Logged, Slate, User
+from attune.row_rules import Rejected
 
 TYPES: dict[type, str] = {Interaction: "interaction", Feedback: "feedback", Slate: "slate", Item: "item", User: "user"}
 

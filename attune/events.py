@@ -2,7 +2,7 @@
 
 Each event has an ``event_id`` (exactly once in the log) and an ``event_timestamp`` (microseconds, UTC:
 when it happened). When it was logged, and at which position, is the log's own knowledge: see ``Logged``.
-Objects are built by ``attune.door`` from rows that passed its rules, and trusted from there on.
+Objects are built by ``attune.row_rules`` from rows that passed its rules, and trusted from there on.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from attune.kinds import reward
+from attune.event_types import reward
 
 CANDIDATES_LOGGED = 200
 """So many of a slate's candidates are logged at most, the best first."""

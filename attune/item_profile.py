@@ -29,8 +29,8 @@ from typing import NamedTuple
 import numpy as np
 
 from attune.clock import HOUR
+from attune.event_types import RETRACT
 from attune.events import Behaviour, Feedback, Logged, Slate
-from attune.kinds import RETRACT
 
 HALF_LIFE = 6 * HOUR
 """Microseconds. A hit must last until a model has learned of it, which is hours; what was so yesterday hardly counts.

@@ -3,7 +3,7 @@
 Whoever wants to promote takes the endpoint's lease. Every lease has a larger fencing number than all before it, and a
 promotion is written under its lease's number: a holder that was paused until its lease ran out and somebody else took
 it finds its number overtaken and is refused, whatever its own clock says. One lease promotes once at most.
-Leases are short; who needs one for longer renews it while at work (``attune.holding``).
+Leases are short; who needs one for longer renews it while at work (``attune.lease``).
 Aliases elsewhere (MLflow's) are projections of this table.
 """
 

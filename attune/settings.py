@@ -15,7 +15,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from attune.errors import ConfigError
-from attune.redis_address import RedisAddress, redis_address
+from attune.redis_connection import RedisAddress, redis_address
 
 PREFIX = "ATTUNE_"
 BESIDE = frozenset({"ATTUNE_DIE_WITH_PARENT", "ATTUNE_TEST_DATA"})

@@ -21,8 +21,8 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from attune.clock import DAY
+from attune.event_types import KINDS, RETRACT
 from attune.events import Behaviour, Logged, User
-from attune.kinds import KINDS, RETRACT
 
 RECENT_LIMIT = 200
 SEEN_LIMIT = 20_000

@@ -32,8 +32,8 @@ from great_expectations.expectations.row_conditions import Column
 
 from attune.clock import DAY, to_datetime, to_iso
 from attune.columns import Columns
-from attune.door import EARLIEST, FUTURE_LIMIT, ID_LIMIT
-from attune.kinds import KINDS, RETRACT
+from attune.event_types import KINDS, RETRACT
+from attune.row_rules import EARLIEST, FUTURE_LIMIT, ID_LIMIT
 from features import data_docs
 from features.lake import BEHAVIOUR, SCHEMA
 

@@ -16,7 +16,8 @@ import pandas as pd
 import pyarrow.compute as pc
 
 from attune.columns import Columns
-from attune.kinds import KINDS, RETRACT, SILENCE, centred
+from attune.event_types import KINDS, RETRACT, SILENCE, centred
+from features.impressions import SHOWN_AT, SLATE_POSITION, shown_at
 from features.lake import BEHAVIOUR, Lake
 from features.reactions import (
     ANOTHER_USER,
@@ -31,7 +32,6 @@ from features.reactions import (
     reactions,
     standing,
 )
-from features.shown import SHOWN_AT, SLATE_POSITION, shown_at
 
 LABELS = [
     *KEY,
@@ -149,7 +149,7 @@ def labels(lake: Lake, after: int = 0, upto: int | None = None, terms: Terms | N
 
 
 def slate_returns(frame: pd.DataFrame) -> pd.Series:
-    """What each slate brought, by slate_id: the sum of the centred rewards (``attune.kinds``) of its items.
+    """What each slate brought, by slate_id: the sum of the centred rewards (``attune.event_types``) of its items.
 
     Centred, because silence must be worth nothing: by the plain reward a slate of twenty that is ignored would be
     worth ten likes, and whoever shows more would win.

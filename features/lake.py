@@ -29,9 +29,9 @@ import pyarrow.parquet as pq
 
 from attune.clock import DAY, from_datetime, to_datetime
 from attune.columns import Columns
-from attune.durable import sync
 from attune.errors import DataContractError
 from attune.event_log import EventLog
+from attune.files import sync
 
 SCHEMA = pa.schema(
     [

@@ -1,6 +1,6 @@
 """Writes the slates that another policy can be judged by: what was shown, how probably, among what, and its rewards.
 
-A folder beside the training set of a judgement, and the interface to ``models.evaluation.offpolicy.replayed``. Whether
+A folder beside the training set of a judgement, and the interface to ``evaluation.offpolicy.logged_policy``. Whether
 a slate is in it is decided by what stood before it was drawn, never by what was drawn or came of it: leaving slates out
 then chooses among requests and not among outcomes. Only one that no policy drew (a propensity that is none) is left out
 for what it shows. What is left out is counted, each slate under the first reason that holds.
@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 
 from attune.columns import Columns
 from attune.events import CANDIDATES_LOGGED
+from features.impressions import HEAD, payloads, slates_at
 from features.labels import labels
 from features.lake import Lake
 from features.reactions import Terms
-from features.shown import HEAD, payloads, slates_at
 
 logger = logging.getLogger(__name__)
 

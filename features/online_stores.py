@@ -27,8 +27,8 @@ from feast.utils import make_tzaware, to_naive_utc
 from google.protobuf.timestamp_pb2 import Timestamp
 from redis import Redis
 
-from attune import redis_server
-from attune.redis_address import RedisAddress
+from attune import redis_connection
+from attune.redis_connection import RedisAddress
 
 BUSY_SECONDS = 30.0
 SCHEMA = 1
@@ -133,7 +133,7 @@ class OrderedRedisOnlineStore(RedisOnlineStore):
 
     def _get_client(self, online_store_config: Any) -> Redis:
         if not isinstance(self._client, Redis):
-            self._client = redis_server.connect(online_store_config.address)
+            self._client = redis_connection.connect(online_store_config.address)
         return self._client
 
     def online_write_batch(

@@ -10,7 +10,7 @@ import pandas as pd
 
 from attune.clock import DAY, MINUTE
 from attune.columns import Columns
-from attune.kinds import RETRACT
+from attune.event_types import RETRACT
 from features.stats import rewards
 
 KEY = [Columns.SLATE_ID, Columns.USER_ID, Columns.ITEM_ID]

@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from attune.columns import Columns
+from features.impressions import payloads, slates_at
 from features.labels import labels
 from features.lake import Lake
 from features.reactions import Terms
-from features.shown import payloads, slates_at
 
 REACTIONS = "source_reactions-{upto}.parquet"
 """Trainings that learn up to other positions may share a folder."""

@@ -15,14 +15,14 @@ import logging
 import threading
 from collections.abc import Iterator
 
-from attune import logs, pulse
+from attune import process
 from attune.errors import EventLogError, FeatureStoreError
 from attune.event_log import EventLog
+from attune.log_tail import current
+from attune.process import stopped_by_signals
 from attune.settings import Settings
-from attune.stopping import stopped_by_signals
-from attune.tail import current
 from attune.user_state import empty
-from features.store import FeatureStore
+from features.feature_store import FeatureStore
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class StateKeeper:
         pause = self._settings.keeper_poll_seconds
         with self.alone():
             while not stop.is_set():
-                pulse.beat(self._settings, "keeper")
+                process.beat(self._settings, "keeper")
                 try:
                     moved = self.step()
                     pause = self._settings.keeper_poll_seconds
@@ -110,7 +110,7 @@ class StateKeeper:
 def main() -> None:
     """Follow the log until TERM or INT."""
     stop = stopped_by_signals()
-    logs.set_up()
+    process.set_up()
     settings = Settings()
     store = FeatureStore(settings)
     store.apply()

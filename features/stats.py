@@ -12,7 +12,7 @@ import pandas as pd
 
 from attune.clock import DAY, HOUR
 from attune.columns import ITEM_STATS, USER_STATS, Columns
-from attune.kinds import KINDS, RETRACT, reward
+from attune.event_types import KINDS, RETRACT, reward
 
 USER_WINDOW = 30 * DAY
 ITEM_WINDOW = 90 * DAY

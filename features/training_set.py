@@ -14,27 +14,89 @@ neither events nor statistics, and ``window.json`` counts it by its reason under
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from attune.columns import ITEM_STATS, USER_STATS, Columns
+from attune.columns import ITEM_STATS, TRAIT_COLUMNS, USER_STATS, Columns
 from attune.errors import DataContractError
-from attune.kinds import RETRACT
-from features import traits
+from attune.event_types import RETRACT
 from features.lake import Lake
 from features.reactions import Terms, that_counts
 from features.stats import item_stats, rewards, user_stats
 
-if TYPE_CHECKING:  # it imports Feast, which costs seconds that labels and others need not pay
-    from features.store import FeatureStore
+if TYPE_CHECKING:
+    from features.feature_store import FeatureStore
+
+
+# Traits: what items and users are, a row for each value that one has of an attribute.
+#
+# By them a judgement looks for whom a version harms. They lie beside a training set in a file of their own, since no
+# model reads them. An item's title, text, year and genres and whether it is on sale are no traits: they are known
+# elsewhere, or tell of no kind.
+
+
+SCHEMA = pa.schema([(name, pa.string()) for name in TRAIT_COLUMNS])
+
+OF_ITEMS, OF_USERS = "item", "user"
+
+NO_TRAITS = {
+    OF_ITEMS: {Columns.TITLE, Columns.TEXT, Columns.YEAR, Columns.GENRES, Columns.AVAILABLE, Columns.RETIRED},
+    OF_USERS: set[str](),
+}
+
+LONGEST = 100
+"""Letters of a value: who writes more writes a text."""
+
+MOST = 100
+"""Values that one may have of an attribute; of a longer list the first."""
+
+CHUNK = 20_000
+"""Items, or users, whose traits are held at once."""
+
+
+def write(path: Path, items: pd.DataFrame, users: pd.DataFrame) -> None:
+    """The traits of items and of users, out of frames with their ids and ``attributes`` (JSON objects), as Parquet."""
+    with pq.ParquetWriter(path, SCHEMA) as writer:
+        for whose, frame, id_column in ((OF_ITEMS, items, Columns.ITEM_ID), (OF_USERS, users, Columns.USER_ID)):
+            for start in range(0, len(frame), CHUNK):
+                some = frame.iloc[start : start + CHUNK]
+                writer.write_table(table(whose, some[id_column], some[Columns.ATTRIBUTES]))
+
+
+def table(whose: str, ids: Iterable[str], attributes: Iterable[str]) -> pa.Table:
+    """The traits of some items or users: every value once, in the order of their attributes."""
+    decode = msgspec.json.Decoder(dict[str, Any]).decode
+    rows = [
+        (whose, one, name, word)
+        for one, raw in zip(ids, attributes, strict=True)
+        for name, word in dict.fromkeys(_told(decode(raw), NO_TRAITS[whose]))
+    ]
+    columns = zip(*rows, strict=True) if rows else ([] for _ in SCHEMA)
+    return pa.table([pa.array(column, pa.string()) for column in columns], schema=SCHEMA)
+
+
+def _told(attributes: dict[str, Any], without: Collection[str]) -> Iterator[tuple[str, str]]:
+    for name, value in attributes.items():
+        if name not in without:
+            words = map(_word, value[:MOST] if isinstance(value, list) else [value])
+            yield from ((name, word) for word in words if 0 < len(word) <= LONGEST)
+
+
+def _word(value: Any) -> str:
+    """A text as it is, a number or a truth value as JSON writes it; nothing for nothing."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
 
 FEATURE_SERVICE = "training_v1"
 EVENTS, ITEMS, TRAITS, WINDOW = "events.parquet", "items.parquet", "traits.parquet", "window.json"
@@ -88,7 +150,7 @@ def build(lake: Lake, store: "FeatureStore", folder: Path, upto: int, terms: Ter
     _write(pa.Table.from_pandas(items, _item_schema(), preserve_index=False), folder / ITEMS)
     users = lake.users(upto)
     with _drafted(folder / TRAITS) as draft:
-        traits.write(draft, items, users[users[Columns.USER_ID].isin(events[Columns.USER_ID])])
+        write(draft, items, users[users[Columns.USER_ID].isin(events[Columns.USER_ID])])
     with _drafted(folder / WINDOW) as draft:
         draft.write_text(json.dumps(window, indent=2) + "\n")
     return TrainingSet(folder, len(events), window)

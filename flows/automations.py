@@ -1,8 +1,11 @@
 """What Prefect does by itself when something happens, as code: ``apply`` makes the server's automations say this."""
 
+import logging
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect.automations import (
     AutomationCore,
     ChangeFlowRunState,
@@ -14,13 +17,51 @@ from prefect.automations import (
     ResumeDeployment,
     RunDeployment,
 )
-from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ActionTypes
 from prefect.events.schemas.automations import Automation
+from prefect.events.schemas.events import Event, Resource
+from prefect.exceptions import PrefectException
+from prefect.settings import get_current_settings
 
-from flows.announcing import BATCH, BROKEN, LOG, MODEL, REGISTERED, VALIDATED
-from flows.catching_up import OURS
+from flows.missed_runs import OURS
+
+# Events of attune on Prefect's bus: automations listen to them (``flows.automations``).
+#
+# They say that something happened and no more: whoever is started by one reads the log from its own watermark.
+
+
+BATCH = "attune.events.batch"
+REGISTERED = "attune.version.registered"
+VALIDATED = "attune.validation.passed"
+BROKEN = "attune.validation.failed"
+LOG, MODEL = "attune.event-log", "attune.model"
+
+logger = logging.getLogger(__name__)
+
+
+def announce(name: str, resource: str, payload: dict[str, Any]) -> bool:
+    """Put an event on the bus from within a flow; False when the bus did not answer, which stops nothing here.
+
+    What an event sets off is also on a schedule, or announced again, so that one that was not heard costs time.
+    """
+    if not get_current_settings().api.url:
+        return False
+    try:
+        with get_client(sync_client=True) as client:
+            post(client, name, resource, payload)
+        return True
+    except (httpx.HTTPError, PrefectException) as error:
+        logger.warning("%s was not announced: %s", name, error)
+        return False
+
+
+def post(client: SyncPrefectClient, name: str, resource: str, payload: dict[str, Any]) -> None:
+    """Put an event on the bus; on return Prefect has it. Raises what the client raises."""
+    event = Event(event=name, resource=Resource({"prefect.resource.id": resource}), payload=payload)
+    client.request("POST", "/events", json=[event.model_dump(mode="json")]).raise_for_status()
+
 
 PREFIX = "attune: "
 LEARN = f"{PREFIX}fine-tune when events came"
@@ -30,7 +71,7 @@ PAUSE = f"{PREFIX}pause training while validation fails"
 RESUME = f"{PREFIX}resume training when validation passes"
 TRAINING = ("train", "finetune")
 HEARTBEAT_SECONDS = 30
-"""The shortest that Prefect allows; ``infra.local`` sets it for every run."""
+"""The shortest that Prefect allows; ``infra.local_stack`` sets it for every run."""
 ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
 
 

@@ -4,9 +4,9 @@ from datetime import date
 from typing import Any
 
 from attune.settings import Settings
-from flows import rooms
-from flows.making import HOUR, flow, step
+from flows import resources
 from flows.materialize import materialize
+from flows.steps import HOUR, flow, step
 from flows.validate import validate
 
 
@@ -14,8 +14,8 @@ from flows.validate import validate
 def rebuild(first_day: date, last_day: date) -> tuple[int, int]:
     """Replace the partitions of the days on which events were logged; the positions (after, upto] that they hold."""
     settings = Settings()
-    with rooms.event_log(settings) as log:
-        return rooms.lake(settings).rebuild(log, first_day, last_day)
+    with resources.event_log(settings) as log:
+        return resources.lake(settings).rebuild(log, first_day, last_day)
 
 
 @flow(name="backfill", timeout_seconds=6 * HOUR)

@@ -4,8 +4,7 @@ from typing import Any
 
 from attune.clock import system_clock
 from attune.settings import Settings
-from flows.making import HOUR, flow, step
-from flows.showing import show_figures
+from flows.steps import HOUR, flow, show_figures, step
 
 
 @step

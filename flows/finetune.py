@@ -6,10 +6,9 @@ from typing import Any
 from attune.clock import SECOND, system_clock
 from attune.promotions import Promotion
 from attune.settings import Settings
-from flows import rooms
-from flows.making import flow, step
+from flows import resources
 from flows.refresh import refresh
-from flows.showing import progress
+from flows.steps import flow, progress, step
 from flows.train import build_training_set, reactions_beside, register_challenger
 
 BEHAVIOUR = ("interaction", "feedback")
@@ -19,7 +18,7 @@ BEHAVIOUR = ("interaction", "feedback")
 def find_champion() -> Promotion | None:
     """What to start from; None before the first promotion."""
     settings = Settings()
-    with rooms.promotions(settings) as table:
+    with resources.promotions(settings) as table:
         return table.champion(settings.endpoint)
 
 
@@ -27,10 +26,10 @@ def find_champion() -> Promotion | None:
 def look_for_news(champion: str) -> tuple[int, float]:
     """Events after all that the champion, or any version since, was made from; seconds since the latest fine-tune."""
     settings = Settings()
-    since = [one for one in rooms.registry(settings).versions() if int(one["version"]) >= int(champion)]
+    since = [one for one in resources.registry(settings).versions() if int(one["version"]) >= int(champion)]
     known = max((last_position(one["tags"]) for one in since), default=0)
     made = max((one["created_at"] for one in since if "parent" in one["tags"]), default=0)
-    with rooms.event_log(settings) as log:
+    with resources.event_log(settings) as log:
         return log.number_after(known, BEHAVIOUR), (system_clock() - made) / SECOND
 
 
@@ -43,16 +42,16 @@ def last_position(tags: dict[str, str]) -> int:
 def fetch(champion: Promotion) -> Path:
     """The champion's bundle on disk."""
     settings = Settings()
-    return rooms.registry(settings).download(champion.version, settings.bundles_folder, champion.bundle_digest)
+    return resources.registry(settings).download(champion.version, settings.bundles_folder, champion.bundle_digest)
 
 
 @step
 def learn_on(champion: Path, folder: Path, seed: int, hold_back: float) -> Path:
     """Fine-tune every part of the champion and save the bundle."""
-    from models import workshop
+    from models import build
 
     bundles, told = Settings().bundles_folder, progress("finetune-progress", "Epochs of the network")
-    return workshop.finetune_bundle(champion, folder, bundles, seed, hold_back, told, reactions_beside(folder))
+    return build.finetune_bundle(champion, folder, bundles, seed, hold_back, told, reactions_beside(folder))
 
 
 @flow(name="finetune")

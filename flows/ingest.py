@@ -4,17 +4,16 @@ from dataclasses import asdict
 from typing import Any
 
 from attune.settings import Settings
-from flows import rooms
-from flows.making import flow, step
-from flows.showing import show_figures
+from flows import resources
+from flows.steps import flow, show_figures, step
 
 
 @step
 def move_to_lake() -> dict[str, Any]:
     """Copy what lies after the lake's watermark; copying again adds nothing."""
     settings = Settings()
-    with rooms.event_log(settings) as log:
-        moved = asdict(rooms.lake(settings).ingest(log))
+    with resources.event_log(settings) as log:
+        moved = asdict(resources.lake(settings).ingest(log))
     show_figures("ingest", moved, "What came to the lake")
     return moved
 

@@ -3,9 +3,8 @@
 from typing import Any
 
 from attune.settings import Settings
-from flows import rooms
-from flows.making import flow, step
-from flows.showing import show_figures
+from flows import resources
+from flows.steps import flow, show_figures, step
 
 
 @step
@@ -18,7 +17,7 @@ def compute_stats() -> dict[str, int]:
     from features.reactions import Terms, that_counts
 
     settings = Settings()
-    lake, store = rooms.lake(settings), rooms.feature_store(settings)
+    lake, store = resources.lake(settings), resources.feature_store(settings)
     upto = lake.watermark()
     events, _ = that_counts(lake.behaviour(upto=upto).to_pandas(), Terms())
     store.apply()
@@ -31,7 +30,7 @@ def compute_stats() -> dict[str, int]:
 def bring_online(upto: int) -> dict[str, Any]:
     """Materialise both views from the first event's time (explicitly) to now; remember up to which position."""
     settings = Settings()
-    window = rooms.feature_store(settings).materialize_all()
+    window = resources.feature_store(settings).materialize_all()
     remember(settings, upto)
     show_figures("materialize", {"positions_up_to": upto, **window}, "What the online features count")
     return window
@@ -61,7 +60,7 @@ def materialize(again: bool = False) -> dict[str, Any]:
         again: Compute and materialise also when the lake holds nothing new.
     """
     settings = Settings()
-    if not again and counted_upto(settings) == (upto := rooms.lake(settings).watermark()):
+    if not again and counted_upto(settings) == (upto := resources.lake(settings).watermark()):
         return {"user_rows": 0, "item_rows": 0, "upto": upto}
     computed = compute_stats()
     return {**computed, **bring_online(computed["upto"])}

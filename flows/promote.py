@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 from prefect.artifacts import create_markdown_artifact
 
 from attune.errors import BundleError, VersionLost
-from attune.holding import held
+from attune.lease import held
 from attune.promotions import Lease, Promotion, Promotions
 from attune.settings import Settings
-from flows import rooms
-from flows.making import flow, step
+from flows import resources
 from flows.refresh import refresh
+from flows.steps import flow, step
 from flows.train import build_training_set
 from models.sealed_folder import digest_of
 
 if TYPE_CHECKING:
-    from models.evaluation.judging import Judgement
+    from evaluation.judge import Judgement
 
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def holder() -> str:
 def reconcile(table: Promotions) -> list[str]:
     """Put MLflow's aliases back to what the promotions table says; returns what had to be corrected."""
     settings = Settings()
-    return rooms.registry(settings).project(table.champion(settings.endpoint))
+    return resources.registry(settings).project(table.champion(settings.endpoint))
 
 
 @step
@@ -47,7 +47,7 @@ def find_challenger(table: Promotions, accept_undecided: bool) -> tuple[str | No
     First the oldest of those since the champion that never were judged, then the challenger on newer events.
     """
     settings = Settings()
-    registry = rooms.registry(settings)
+    registry = resources.registry(settings)
     versions = {one["version"]: one["tags"] for one in registry.versions()}
     champion = table.champion(settings.endpoint)
     since = int(champion.version) if champion else 0
@@ -67,7 +67,7 @@ def circumstances(table: Promotions, accept_undecided: bool) -> str:
     """What a judgement depends on besides the version: champion, events, and how undecided gates count."""
     settings = Settings()
     champion = table.champion(settings.endpoint)
-    upto = rooms.lake(settings).watermark()
+    upto = resources.lake(settings).watermark()
     return f"champion {champion.version if champion else 'none'}, events to {upto}, undecided {accept_undecided}"
 
 
@@ -111,7 +111,7 @@ def fetched(version: str, bundle_digest: str | None = None) -> Path:
     from models.bundle import Bundle
 
     settings = Settings()
-    folder = rooms.registry(settings).download(version, settings.bundles_folder, bundle_digest)
+    folder = resources.registry(settings).download(version, settings.bundles_folder, bundle_digest)
     Bundle.load(folder)
     return folder
 
@@ -119,14 +119,14 @@ def fetched(version: str, bundle_digest: str | None = None) -> Path:
 @step
 def gather_slates(champion: Promotion | None, contenders: dict[str, Path | None], upto: int | None) -> Path | None:
     """What the champion showed after all contenders' trainings, once reactions are in; None without a champion."""
+    from evaluation.judge import unlearned_after
     from features import logged_slates
     from models.bundle import Bundle
-    from models.evaluation.judging import unlearned_after
 
     if champion is None:
         return None
     settings, folders = Settings(), {folder for folder in contenders.values() if folder is not None}
-    lake, after = rooms.lake(settings), unlearned_after(map(Bundle.load, folders))
+    lake, after = resources.lake(settings), unlearned_after(map(Bundle.load, folders))
     last = lake.watermark() if upto is None else upto
     folder = settings.training_folder / f"slates-{champion.version}-{after}-{last}"
     return logged_slates.build(lake, folder, champion.version, after, last).folder
@@ -137,7 +137,7 @@ def judge(
     contenders: dict[str, Any], lost: dict[str, str], folder: Path, accept_undecided: bool, slates: Path | None
 ) -> "Judgement":
     """Measure the contenders on what came after the challenger's training, and hold them against the gates."""
-    from models.evaluation import judging
+    from evaluation import judge as judging
 
     return judging.judge_folders(
         contenders["challenger"],
@@ -176,7 +176,7 @@ def measured(
 def refuse(version: str, why: str, judged: str) -> None:
     """Write on the version that it cannot be judged, and why: the next run then takes the next one."""
     logger.error("version %s cannot be judged: %s", version, why)
-    registry = rooms.registry(Settings())
+    registry = resources.registry(Settings())
     registry.refuse(version, why)
     registry.tag(version, "judged", judged)
     markdown = f"# Version {version} cannot be judged\n\n{why}"
@@ -186,7 +186,7 @@ def refuse(version: str, why: str, judged: str) -> None:
 @step
 def record(version: str, judgement: "Judgement", judged: str) -> None:
     """Write every gate on the version in MLflow and into the run's page."""
-    registry = rooms.registry(Settings())
+    registry = resources.registry(Settings())
     registry.record_gates(version, judgement)
     registry.tag(version, "judged", judged)
     create_markdown_artifact(key="gates", markdown=judgement.markdown(), description=f"The gates of version {version}.")
@@ -196,7 +196,7 @@ def record(version: str, judgement: "Judgement", judged: str) -> None:
 def append(table: Promotions, lease: Lease, version: str, bundle: Path, judgement: "Judgement") -> bool:
     """Append the row that makes the version champion; MLflow's aliases follow. False when it was champion already."""
     promotion = table.append(lease, version, "promote", judgement.summary(), holder(), digest_of(bundle))
-    rooms.registry(Settings()).project(promotion)
+    resources.registry(Settings()).project(promotion)
     return promotion.fence == lease.fence
 
 
@@ -213,7 +213,7 @@ def promote(version: str | None = None, upto: int | None = None, accept_undecide
         accept_undecided: Take the risk where a gate has too few users or events to decide.
     """
     settings, promoted = Settings(), False
-    with rooms.promotions(settings) as table, held(table, settings.endpoint, holder()) as lease:
+    with resources.promotions(settings) as table, held(table, settings.endpoint, holder()) as lease:
         corrected = reconcile(table)
         refresh(features=False)
         chosen, why = (version, "") if version else find_challenger(table, accept_undecided)

@@ -3,13 +3,12 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from attune.files import remove_old
 from attune.promotions import Promotion, Promotions
 from attune.settings import Settings
-from attune.tidying import remove_old
-from features.verdicts import Verdicts
-from flows import rooms
-from flows.making import HOUR, flow, step
-from flows.showing import show_figures
+from features.validation_results import Verdicts
+from flows import resources
+from flows.steps import HOUR, flow, show_figures, step
 
 WORK_KEPT, WORK_SECONDS = 3, 12 * HOUR
 """Training sets, logged slates and bundles in work: the latest of each kind stay, and whatever may still be
@@ -24,9 +23,9 @@ CHAMPIONS_KEPT = 20
 def remove_old_versions() -> list[str]:
     """Remove versions that are old, not among the latest, named by no alias, and no endpoint's latest champions."""
     settings = Settings()
-    with rooms.promotions(settings) as table:
+    with resources.promotions(settings) as table:
         keep = {version for row in needed(table) for version in (row.version, row.previous) if version is not None}
-    return rooms.registry(settings).retire(keep, settings.versions_kept_days, settings.versions_kept)
+    return resources.registry(settings).retire(keep, settings.versions_kept_days, settings.versions_kept)
 
 
 def needed(table: Promotions) -> list[Promotion]:
@@ -40,8 +39,8 @@ def join_files() -> dict[str, Any]:
     """Yesterday's many small files of the lake become few, and the verdicts that passed become one."""
     settings = Settings()
     yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
-    with rooms.event_log(settings) as log:
-        after, upto = rooms.lake(settings).rebuild(log, yesterday, yesterday)
+    with resources.event_log(settings) as log:
+        after, upto = resources.lake(settings).rebuild(log, yesterday, yesterday)
     return {"positions_joined": upto - after, "verdicts_joined": Verdicts(settings.validation_folder).join()}
 
 
@@ -49,7 +48,7 @@ def join_files() -> dict[str, Any]:
 def tidy_folders() -> dict[str, int]:
     """Remove training sets, logged slates and bundles that nobody uses; all of them can be made or fetched again."""
     settings = Settings()
-    with rooms.promotions(settings) as table:
+    with resources.promotions(settings) as table:
         spared = {row.bundle_name for row in needed(table)} | {"made"}
     folders = {
         "training_sets": (settings.training_folder, "upto-*", ()),

@@ -4,9 +4,9 @@ from dataclasses import asdict
 from typing import Any
 
 from attune.settings import Settings
-from flows import rooms
-from flows.making import flow, step
+from flows import resources
 from flows.promote import holder
+from flows.steps import flow, step
 
 
 @step
@@ -15,8 +15,8 @@ def go_back(version: str | None) -> dict[str, Any]:
     from models.rollback import rollback as roll_back
 
     settings = Settings()
-    with rooms.promotions(settings) as table:
-        return asdict(roll_back(table, rooms.registry(settings), settings.endpoint, version, holder()))
+    with resources.promotions(settings) as table:
+        return asdict(roll_back(table, resources.registry(settings), settings.endpoint, version, holder()))
 
 
 @flow(name="rollback")

@@ -8,59 +8,58 @@ from typing import Any, Literal
 from prefect.artifacts import create_markdown_artifact
 
 from attune.settings import Settings
-from flows import rooms
-from flows.announcing import MODEL, REGISTERED, announce
-from flows.making import HOUR, flow, step
+from flows import resources
+from flows.automations import MODEL, REGISTERED, announce
 from flows.refresh import refresh
-from flows.showing import progress
+from flows.steps import HOUR, flow, progress, step
 
 
 @step
 def build_training_set(upto: int | None) -> Path:
     """The events up to a position (the lake's watermark by default) with their features, once validated."""
     from features import training_set
-    from features.verdicts import Verdicts
+    from features.validation_results import Verdicts
 
     settings = Settings()
-    lake = rooms.lake(settings)
+    lake = resources.lake(settings)
     last = lake.watermark() if upto is None else upto
     Verdicts(settings.validation_folder).demand(last)
     folder = settings.training_folder / f"upto-{last}"
-    return training_set.build(lake, rooms.feature_store(settings), folder, last).folder
+    return training_set.build(lake, resources.feature_store(settings), folder, last).folder
 
 
 @step
 def fit(folder: Path, recipe: str, seed: int, exploration: dict[str, Any]) -> Path:
     """Train every part and save the bundle; what lies after its ``holdout_after`` is for the gates."""
-    from models import workshop
-    from models.ranking.policies import Exploration
+    from models import build
+    from models.ranking.named_policies import Exploration
 
     told, chosen = progress("training-progress", "Epochs of the network"), Exploration(**exploration)
     bundles = Settings().bundles_folder
-    return workshop.train_bundle(folder, bundles, recipe, seed, told, chosen, reactions_beside(folder))
+    return build.train_bundle(folder, bundles, recipe, seed, told, chosen, reactions_beside(folder))
 
 
 def reactions_beside(folder: Path) -> Callable[[int], Path]:
     """Writes into a training set's folder, up to a position, what policies learn from that learn from reactions."""
     from features import source_reactions
 
-    return partial(source_reactions.build, rooms.lake(Settings()), folder)
+    return partial(source_reactions.build, resources.lake(Settings()), folder)
 
 
 @step
 def cross_validate(folder: Path, bundle: Path, recipe: str, seed: int, origins: int) -> None:
     """Train the same at earlier moments, and put into the bundle's report how far its figures can be trusted."""
-    from models import workshop
+    from evaluation import origins as origins_module
 
-    workshop.cross_validate(folder, bundle, recipe, seed, origins)
+    origins_module.cross_validate(folder, bundle, recipe, seed, origins)
 
 
 @step
 def register_challenger(bundle: Path, parent: str | None = None) -> dict[str, Any]:
     """Register the bundle in MLflow as challenger and show its report in the run's page."""
-    from models import workshop
+    from models import build
 
-    registered = workshop.register(rooms.registry(Settings()), bundle, parent)
+    registered = build.register(resources.registry(Settings()), bundle, parent)
     create_markdown_artifact(key="model-card", markdown=registered.pop("card"), description="What the version is.")
     announce(REGISTERED, MODEL, {"version": registered["version"]})
     return registered

@@ -8,11 +8,10 @@ from prefect.artifacts import create_table_artifact
 
 from attune.clock import system_clock
 from attune.settings import Settings
-from features.verdicts import Verdict, Verdicts
-from flows import rooms
-from flows.announcing import BROKEN, LOG, VALIDATED, announce
-from flows.making import flow, step
-from flows.showing import progress
+from features.validation_results import Verdict, Verdicts
+from flows import resources
+from flows.automations import BROKEN, LOG, VALIDATED, announce
+from flows.steps import flow, progress, step
 
 STRETCH = 250_000
 """Positions judged at once, at most: what is held in memory does not grow with what is to be judged."""
@@ -40,7 +39,7 @@ def open_batch(after: int | None, upto: int | None) -> tuple[int, int]:
     """
     settings = Settings()
     start = Verdicts(settings.validation_folder).passed_upto() if after is None else max(after, 0)
-    watermark = rooms.lake(settings).watermark()
+    watermark = resources.lake(settings).watermark()
     return start, watermark if upto is None else min(upto, watermark)
 
 
@@ -59,7 +58,7 @@ def judge(after: int, upto: int) -> list[Judged]:
     from features import expectations
 
     settings = Settings()
-    lake, verdicts = rooms.lake(settings), Verdicts(settings.validation_folder)
+    lake, verdicts = resources.lake(settings), Verdicts(settings.validation_folder)
     described = lake.item_ids(("item",), upto)
     done = progress("validation-progress", "Judging the lake's new events")
     judged = []
@@ -106,7 +105,7 @@ def tell_training(passed: bool) -> None:
         announce(BROKEN, LOG, payload)
     elif (
         note.exists()
-        and payload["passed_upto"] >= rooms.lake(settings).watermark()
+        and payload["passed_upto"] >= resources.lake(settings).watermark()
         and announce(VALIDATED, LOG, payload)
     ):
         note.unlink(missing_ok=True)

@@ -16,14 +16,13 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import PrefectException
 
-from attune import logs
+from attune import process
 from attune.errors import EventLogError
 from attune.event_log import EventLog
-from attune.pulse import beat
+from attune.process import beat, stopped_by_signals
 from attune.settings import Settings
-from attune.stopping import stopped_by_signals
-from flows.announcing import BATCH, LOG, post
-from flows.catching_up import catch_up
+from flows.automations import BATCH, LOG, post
+from flows.missed_runs import catch_up
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +104,7 @@ class Watcher:
 def main() -> None:
     """Follow the log until TERM or INT."""
     stop = stopped_by_signals()
-    logs.set_up()
+    process.set_up()
     settings = Settings()
     with (
         contextlib.closing(EventLog(settings.log_url, lock_seconds=settings.lock_seconds)) as event_log,

@@ -21,9 +21,9 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.variables import Variable
 from prefect.workers.process import ProcessWorker
 
-from attune import logs
+from attune import process
 from attune.errors import ConfigError
-from flows import automations, catching_up
+from flows import automations, missed_runs
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ PATIENCE_SECONDS = 120.0
 
 def main() -> NoReturn:
     """Prepare, then become the worker; exit status 2 when it cannot."""
-    logs.set_up()
+    process.set_up()
     os.chdir(ROOT)
     try:
         with get_client(sync_client=True) as client:
@@ -66,7 +66,7 @@ def prepare(client: SyncPrefectClient) -> None:
         client.create_work_pool(WorkPoolCreate(name=POOL, type=ProcessWorker.type, base_job_template=template))
     except ObjectAlreadyExists:
         pass
-    catching_up.catch_up(client)
+    missed_runs.catch_up(client)
     wanted = digest()
     if Variable.get(APPLIED) != wanted or not automations.has_deployments(client):
         deploy()

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import typer
 
-from infra.commands import benches, export, imports, keys, models, people, upkeep
+from infra.commands import export, imports, keys, models, people, upkeep
 from infra.commands.options import SERVERS, START
 from infra.platform import cli as platform
 
@@ -50,7 +50,7 @@ def demo() -> None:
 @app.command(rich_help_panel=SERVERS)
 def serve() -> None:
     """Run the endpoint and the state keeper in the foreground until Ctrl-C, without the rest of the platform."""
-    from infra.commands import serving
+    from infra.commands import serve as serving
 
     serving.serve()
 
@@ -62,7 +62,6 @@ export.add_to(app)
 people.add_to(app)
 models.add_to(app)
 upkeep.add_to(app)
-benches.add_to(app)
 
 
 def main() -> NoReturn:

@@ -1,7 +1,7 @@
 """What the tools are told, so that all they write lies under ``var`` and none of them phones home."""
 
 from attune.settings import Settings
-from mlflow_server import command as mlflow_command
+from mlflow_server import server as mlflow_command
 
 QUIET = {
     "DO_NOT_TRACK": "1",

@@ -30,7 +30,7 @@ from attune.clock import SECOND, Clock, system_clock
 from attune.database import checked_url
 from attune.errors import BackupError, ConfigError
 from attune.settings import Settings
-from mlflow_server import command
+from mlflow_server import server
 
 REVISION = "SELECT version_num FROM alembic_version"
 BUSY_SECONDS = 5.0
@@ -55,7 +55,7 @@ def prepare(settings: Settings, clock: Clock = system_clock) -> None:
     SQLite is put into WAL mode; the mode stays with the file. Raises ConfigError for a database that is damaged, in
     use while it needs an upgrade, or of a newer MLflow; BackupError when it cannot be copied before an upgrade.
     """
-    url = command.database_url(settings)
+    url = server.database_url(settings)
     if copies.is_postgres(url):
         _prepare_postgres(url, settings.mlflow_folder, clock)
     else:

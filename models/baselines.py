@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from attune.clock import DAY
-from attune.kinds import KINDS
+from attune.event_types import KINDS
 from models.history import KIND_INDEX, HistoryBatch
 from models.learning.dataset import TrainingSet
 

@@ -24,14 +24,14 @@ from safetensors.numpy import save as write_tensors
 
 from attune.columns import ITEM_STATS, USER_STATS
 from attune.errors import BundleError
-from attune.kinds import KINDS, REWARD_TABLE_VERSION
+from attune.event_types import KINDS, REWARD_TABLE_VERSION
 from models.baselines import Popularity
 from models.catalogue import Catalogue
 from models.contract import Recommender
 from models.history import HistoryBatch
 from models.hybrid import PARTS, Hybrid
 from models.learning.dataset import TrainingSet, groups, histories
-from models.ranking.policies import restore
+from models.ranking.named_policies import restore
 from models.ranking.policy import Policy
 from models.sealed_folder import digest_of, open_sealed, seal
 

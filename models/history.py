@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from attune.kinds import KINDS
+from attune.event_types import KINDS
 
 KIND_INDEX: dict[str, int] = {name: place for place, name in enumerate(KINDS, start=1)}
 """Kinds as small integers, 0 is padding. The order is part of the bundle format: append only."""

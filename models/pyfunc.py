@@ -12,7 +12,7 @@ import pandas as pd
 
 from attune.columns import Columns
 from attune.errors import BundleError, DataContractError
-from attune.kinds import KINDS
+from attune.event_types import KINDS
 from attune.user_state import RECENT_LIMIT, Recent, UserState
 from models.bundle import Bundle
 from models.figures import for_json

@@ -9,8 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from attune.columns import ITEM_STATS, USER_STATS
+from attune.event_types import reward
 from attune.events import Candidate, Shown
-from attune.kinds import reward
 from attune.user_state import UserState
 from models.catalogue import Catalogue
 from models.contract import Recommender
@@ -151,7 +151,7 @@ def recommend_many(
 
     Each is the slate that the question alone would have got. A user without any usable history is served by the
     bundle's popularity, and ``served_by`` says so. As many items come back as are asked for, unless fewer are left or
-    a rule lets none of those that are left follow (``models.ranking.rules`` says when a rule can end a slate early).
+    a rule lets none of those that are left follow (``serving.caps`` says when a rule can end a slate early).
     ``users`` is what ``encode`` gave for these questions. ``live_1N`` (float32, in [-1, 1]) is what everybody says of
     the catalogue's items at this moment, by ``attune.item_profile``; without it that source is absent, as it is where
     models are judged. A bundle with a weight for it adds it to its popularity as well: who is new is shown hits too.

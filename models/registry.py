@@ -7,9 +7,11 @@ the promotions table's to say; the aliases ``champion`` and ``previous`` follow 
 import json
 import logging
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,17 +21,66 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from attune.clock import Clock, system_clock
+from attune.clock import DAY, Clock, system_clock
 from attune.errors import BundleError, ModelError, VersionLost
 from attune.promotions import bundle_name
-from models import model_card, version_page
-from models.bundle import CONFIG
+from models import model_card
+from models.bundle import CONFIG, FILES, FORMAT
 from models.code_version import git_commit
-from models.evaluation.rolling import Rolling
-from models.fetched import holds, settle
-from models.retention import Aged, expired
-from models.sealed_folder import MANIFEST, digest_of
+from models.rolling_hits import Rolling
+from models.sealed_folder import MANIFEST, digest_of, open_sealed
 from models.tracking import ARTIFACT, BENCHES, CARD, EXPERIMENT, NOTE, Runs, verdicts
+
+# Which versions the registry keeps no longer: a pure decision over what is known of them.
+
+
+@dataclass(frozen=True)
+class Aged:
+    """One version: ``run`` holds its artifacts, ``created_at`` is in microseconds."""
+
+    version: str
+    run: str
+    created_at: int
+
+
+def expired(
+    versions: Iterable[Aged], keep: Set[str], aliased: Set[str], now: int, younger_than_days: int, latest: int
+) -> list[str]:
+    """The versions to remove, the oldest first.
+
+    A version stays that is in ``keep``, named by an alias, not older than so many days, or among the ``latest``. So
+    does one that shares its run with a version that stays: the artifacts are the run's.
+    """
+    by_age = sorted(versions, key=lambda one: int(one.version))
+    spared = keep | aliased | {one.version for one in by_age[len(by_age) - min(latest, len(by_age)) :]}
+    since = now - younger_than_days * DAY
+    stay = [one for one in by_age if one.version in spared or one.created_at >= since]
+    runs, names = {one.run for one in stay}, {one.version for one in stay}
+    return [one.version for one in by_age if one.version not in names and one.run not in runs]
+
+
+# Bundles that were fetched from the registry: a folder each, whole or not there.
+
+
+def holds(folder: Path, bundle_digest: str) -> bool:
+    """Whether the folder is the bundle of that digest, every byte of it."""
+    try:
+        open_sealed(folder, FORMAT, FILES)
+        return digest_of(folder) == bundle_digest
+    except BundleError:
+        return False
+
+
+def settle(bundle: Path, target: Path) -> None:
+    """Move a whole folder to its name; if another process was first, its equal copy stays."""
+    if target.exists():  # altered
+        shutil.rmtree(target)
+    try:
+        bundle.rename(target)
+    except OSError:
+        if not target.exists():
+            raise
+
 
 MODEL = "attune-recommender"
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
@@ -65,7 +116,7 @@ class Promoted(Protocol):
 
 
 class Judged(Protocol):
-    """What the registry records of a judgement (``models.evaluation.judging.Judgement`` has it)."""
+    """What the registry records of a judgement (``evaluation.judge.Judgement`` has it)."""
 
     @property
     def rolling(self) -> Rolling | None: ...
@@ -104,7 +155,7 @@ class Registry:
             self.runs.log_training(run.info.run_id, config, training_report)
             self.client.log_text(run.info.run_id, card, CARD)
             self.runs.log_model(run.info.run_id, bundle_folder)
-            page = version_page.render(card, run.info.run_id, self.runs.pictures(run.info.run_id))
+            page = model_card.render_page(card, run.info.run_id, self.runs.pictures(run.info.run_id))
             version = self._create_version(run, page, lineage)
             self.runs.finish(run.info.run_id, f"v{version} {title}", {"version": version, NOTE: page})
         log.info("registered %s version %s from %s", MODEL, version, bundle_folder)
@@ -161,7 +212,7 @@ class Registry:
                 self.client.set_model_version_tag(MODEL, version, name, text)
             self.client.delete_model_version_tag(MODEL, version, UNJUDGED)
             self.runs.log_judgement(run_id, found, judgement.markdown(), judgement.rolling)
-            page = version_page.render(self.runs.card(run_id), run_id, self.runs.pictures(run_id), found)
+            page = model_card.render_page(self.runs.card(run_id), run_id, self.runs.pictures(run_id), found)
             self.client.update_model_version(MODEL, version, page)
             self.runs.tag(run_id, {NOTE: page})
 
@@ -208,7 +259,7 @@ class Registry:
         return found
 
     def retire(self, keep: Set[str], younger_than_days: int, latest: int) -> list[str]:
-        """Remove the versions that the policy keeps no longer (see ``models.retention.expired``); returns them.
+        """Remove the versions that the policy keeps no longer (see ``models.registry.expired``); returns them.
 
         Of each its artifacts go first and the version last, so that a removal that was cut short is done by the next.
         A version that attune did not register stays, and one that an alias has come to name meanwhile.

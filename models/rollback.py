@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from attune.errors import ModelError
-from attune.holding import held
+from attune.lease import held
 from attune.promotions import Promotion, Promotions
 
 ALL = 1_000_000

@@ -11,8 +11,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from attune.durable import sync
 from attune.errors import BundleError
+from attune.files import sync
 
 MANIFEST = "manifest.json"
 

@@ -18,8 +18,8 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from attune.clock import Clock
 from models import plots, pyfunc
 from models.bundle import Bundle
-from models.evaluation.rolling import Rolling
 from models.figures import flat, for_json
+from models.rolling_hits import Rolling
 
 EXPERIMENT, BENCHES = "attune", "attune-bench"
 ARTIFACT, CARD = "model", "model_card.md"
@@ -93,7 +93,7 @@ class Runs:
         self.tag(run_id, verdicts(found))
 
     def log_bench(self, run_id: str, found: Mapping[str, Any], pictures: Sequence[Path]) -> None:
-        """A benchmark's record (``infra.bench.record``) as JSON, its figures as metrics, its pictures as they are."""
+        """A benchmark's record (``benchmarks.record``) as JSON, its figures as metrics, its pictures as they are."""
         self.client.log_text(run_id, json.dumps(found, indent=1), "record.json")
         self.log_metrics(run_id, flat({one["name"]: one["value"] for one in found["figures"]}))
         for picture in pictures:

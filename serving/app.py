@@ -17,40 +17,37 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
-from attune import logs
+from attune import process
 from attune.clock import Clock, system_clock, to_iso
 from attune.errors import AttuneError, ConfigError
 from attune.event_log import EventLog
 from attune.group_commit import GroupCommit
+from attune.log_tail import current
 from attune.promotions import Promotions
 from attune.settings import Settings
-from attune.tail import current
-from features.store import FeatureStore
+from features.feature_store import FeatureStore
 from models.recommender import POPULARITY, Recommendation
 from models.registry import Registry
 from models.threads import use_one_thread
-from serving import documentation, errors, request_ids
-from serving.accepting import Accepting
-from serving.batching import Batcher
-from serving.budgets import Budgets, Since
+from serving import error_responses, openapi, request_ids
+from serving.authentication import Guard, Guarded
+from serving.bounded_executor import Lane, Overloaded
+from serving.catalogue_snapshot import ShopKeeper
 from serving.champion import ChampionWatch, Downloads, NoRegistry
-from serving.item_follower import ItemFollower
-from serving.item_routes import item_routes
+from serving.exploration_budget import Budgets, Since
+from serving.ingestion import Accepting
+from serving.item_profile_follower import ItemFollower
 from serving.items import Items
-from serving.keys import Guard, Guarded
-from serving.lanes import Lane, Overloaded
-from serving.looking import Look, Lookout, Sight
+from serving.lookups import Reading
 from serving.metrics import Measured, Metrics
+from serving.micro_batcher import Batcher
 from serving.ranking import Question, rank
-from serving.reading import Reading
-from serving.reading_routes import reading_routes
-from serving.recommending import Recommending
-from serving.rehearsal import Rehearsal
-from serving.routes import hot_routes, steward_routes
+from serving.recommendation import Recommending
+from serving.routes import hot_routes, item_routes, reading_routes, steward_routes
 from serving.schemas import ModelAnswer
-from serving.shop_keeper import ShopKeeper
 from serving.slates import RecentSlates, Signer
-from serving.state import NOBODY, RecentStates, Snapshot, Snapshots, StateReader
+from serving.state import NOBODY, Look, Lookout, RecentStates, Sight, Snapshot, Snapshots, StateReader
+from serving.warm_up import Rehearsal
 
 log = logging.getLogger(__name__)
 
@@ -144,8 +141,8 @@ def create_app(settings: Settings, parts: Parts) -> FastAPI:
     app.add_middleware(Guarded, guard=rooms.guard)
     app.add_middleware(Measured, metrics=rooms.metrics)
     app.add_middleware(request_ids.Identified)
-    errors.install(app)
-    documentation.install(app)
+    error_responses.install(app)
+    openapi.install(app)
     states = StateReader(
         rooms.snapshots, rooms.states, rooms.metrics, rooms.features, rooms.tails,
         partial(current, parts.event_log), rooms.reads,
@@ -287,7 +284,7 @@ def _end(number: int, frame: Any) -> NoReturn:
 
 def main() -> int:
     """The process: settings from the environment; returns the exit code."""
-    logs.set_up()
+    process.set_up()
     request_ids.name_log_lines()
     use_one_thread()
     for name, value in REGISTRY_PATIENCE.items():

@@ -23,10 +23,9 @@ from attune.event_log import EventLog
 from attune.promotions import Promotion, Promotions
 from attune.settings import Settings
 from models.bundle import Bundle
+from serving.catalogue_snapshot import Shelf, ShopKeeper
+from serving.fallback import Popular
 from serving.metrics import Metrics
-from serving.popular import Popular
-from serving.shop import Shelf
-from serving.shop_keeper import ShopKeeper
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +75,7 @@ class Champion:
 
 
 class Rehearses(Protocol):
-    """The part of ``serving.rehearsal.Rehearsal`` that comes before a swap."""
+    """The part of ``serving.warm_up.Rehearsal`` that comes before a swap."""
 
     def play(self, champion: Champion) -> int:
         """Have it answer what others were asked, which warms it. Raises BundleError where it cannot."""

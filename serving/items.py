@@ -10,21 +10,21 @@ from collections.abc import Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
-from attune.browsing import KnownItem
 from attune.clock import Clock
 from attune.columns import Columns
-from attune.door import Rejected, admit, new_event_id
 from attune.errors import DataContractError
 from attune.event_log import EventLog
 from attune.events import Item
 from attune.group_commit import GroupCommit
-from serving.acknowledging import conflict, durable, keep_rejected, known_position
+from attune.log_queries import KnownItem
+from attune.row_rules import Rejected, admit, new_event_id
+from serving.bounded_executor import Lane
+from serving.catalogue_snapshot import AVAILABLE, RETIRED, is_hidden
 from serving.champion import ChampionWatch
-from serving.errors import Refused
-from serving.lanes import Lane
+from serving.error_responses import Refused
+from serving.ingestion import conflict, durable, keep_rejected, known_position
 from serving.metrics import Metrics
 from serving.schemas import ItemAnswer, ItemBody, ItemKnown
-from serving.shop import AVAILABLE, RETIRED, is_hidden
 
 log = logging.getLogger(__name__)
 

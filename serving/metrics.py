@@ -1,15 +1,47 @@
 """What /metrics tells Prometheus: one registry an app, so that two apps in one process do not mix."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
+from cachetools import TTLCache
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.effect import Effect
+# How long it takes from a reaction to the first slate that reflects it: the promise of the platform, measured.
+#
+# From the acknowledgement of a user's feedback to the first slate for that user whose state includes it. Who comes
+# back
+# later than after a minute is not counted: that would be the user's pause, not the platform's.
+
+
+SECONDS = 60.0
+WAITING = 50_000
+"""Users remembered at a time, some 10 MB; beyond it the one who has waited longest is forgotten."""
+
+
+class Effect:
+    """Used by the event loop alone."""
+
+    def __init__(self, histogram: Histogram, clock: Callable[[], float] = time.monotonic) -> None:
+        self._histogram = histogram
+        self._clock = clock
+        self._waiting: TTLCache[str, tuple[int, float]] = TTLCache(WAITING, SECONDS, clock)
+
+    def acknowledged(self, user_id: str, position: int) -> None:
+        """The user's feedback lies at that position of the log; of several the first that waits is measured."""
+        if user_id not in self._waiting:
+            self._waiting[user_id] = (position, self._clock())
+
+    def shown(self, user_id: str, state_position: int) -> None:
+        """The user got a slate that reflects everything up to that position."""
+        waiting = self._waiting.get(user_id)
+        if waiting is not None and waiting[0] <= state_position:
+            del self._waiting[user_id]
+            self._histogram.observe(self._clock() - waiting[1])
+
 
 BUCKETS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 TAIL_BUCKETS = (0, 1, 5, 20, 100, 500, 2_000, 10_000)

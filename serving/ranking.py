@@ -8,8 +8,8 @@ import numpy as np
 
 from models.recommender import POPULARITY, Asked, PopularityAlone, Recommendation, Request, encode, recommend_many
 from serving.caps import AtMost, Caps
+from serving.catalogue_snapshot import Offer
 from serving.champion import Champion
-from serving.shop_keeper import Offer
 from serving.state import Known
 
 

@@ -1,7 +1,7 @@
 """The HTTP API's requests and answers as types: they decode the bodies, encode the answers and document both.
 
 Decoding is strict: a wrong type, an absent or an unknown field is refused by name. Rows of events are the
-exception: they stay plain mappings until ``serving.rows`` takes each to the door, so that one bad row never
+exception: they stay plain mappings until ``serving.ingestion`` takes each to the door, so that one bad row never
 costs its neighbours; ``FeedbackRow`` and ``EventRow`` list the fields that such a row may have.
 """
 
@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from attune.errors import DataContractError
-from attune.kinds import KINDS
+from attune.event_types import KINDS
 
 CONTEXT_BYTES = 16_384
 ROWS_LIMIT = 1_000

@@ -200,7 +200,7 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
 @pytest.fixture(scope="session")
 def postgres_database() -> Iterator[Callable[[str], str]]:
     """Makes databases by name in a PostgreSQL server of the session's own; gives their URLs."""
-    from infra.bench.postgres import postgres
+    from benchmarks.postgres import postgres
 
     with postgres() as make:
         yield make

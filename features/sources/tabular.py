@@ -11,11 +11,11 @@ import pandas as pd
 from attune.clock import SECOND
 from attune.columns import Columns
 from attune.errors import DataContractError
-from attune.kinds import KINDS
+from attune.event_types import KINDS
 from features.sources import frames
 from features.sources.frames import INTERACTION_COLUMNS, SourceFrames, Unreadable
-from features.sources.moments import moments
-from features.sources.tables import read_table
+from features.sources.table_files import read_table
+from features.sources.timestamps import moments
 
 ITEM_COLUMNS = (Columns.ITEM_ID, Columns.TITLE, Columns.YEAR, Columns.GENRES, Columns.TEXT)
 USER_COLUMNS = (Columns.USER_ID,)

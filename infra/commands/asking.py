@@ -8,11 +8,11 @@ import msgspec
 from attune import event_log
 from attune.client import RecommendAnswer
 from attune.clock import system_clock
-from attune.door import admit
 from attune.errors import EndpointError
 from attune.event_log import EventLog
+from attune.row_rules import admit
 from attune.settings import Settings
-from infra.commands import output, running
+from infra.commands import execution, output
 from infra.commands.output import Progress
 
 LOST = {
@@ -24,7 +24,7 @@ LOST = {
 def recommend(user_id: str, k: int, seed: int | None, as_json: bool) -> None:
     """A slate for the user, and why it is as it is."""
     settings = Settings()
-    with running.endpoint(settings, Progress(quiet=as_json)) as client:
+    with execution.endpoint(settings, Progress(quiet=as_json)) as client:
         slate = client.recommend(user_id, k, seed=seed)
     if as_json:
         output.print_json(msgspec.to_builtins(slate))
@@ -64,7 +64,7 @@ def feedback(user_id: str, item_id: str, kind: str, value: float | None, slate_i
     settings = Settings()
     row = {"user_id": user_id, "item_id": item_id, "kind": kind, "value": value}
     admit("interaction", {**row, "event_timestamp": system_clock()}, system_clock)
-    with running.endpoint(settings, Progress(quiet=as_json)) as client:
+    with execution.endpoint(settings, Progress(quiet=as_json)) as client:
         if slate_id is not None:
             taken = client.feedback(slate_id, user_id, item_id, kind, value)
             position, event_id = taken.position, taken.event_id

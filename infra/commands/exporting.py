@@ -6,7 +6,7 @@ from pathlib import Path
 from attune import event_log
 from attune.event_log import EventLog
 from attune.settings import Settings
-from features import exporting
+from features import export as exporting
 from infra.commands import output
 from infra.commands.output import Progress
 

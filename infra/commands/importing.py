@@ -10,7 +10,7 @@ from attune.clock import system_clock
 from attune.errors import DataContractError
 from attune.event_log import EventLog
 from attune.settings import Settings
-from features.importing import ImportReport, Tally, import_source
+from features.importer import ImportReport, Tally, import_source
 from features.sources.frames import SourceFrames
 from infra.commands import output
 

@@ -7,8 +7,8 @@ from attune import backup as backups
 from attune.clock import system_clock
 from attune.errors import ConfigError
 from attune.settings import Settings
+from infra.commands.execution import runner
 from infra.commands.output import Progress, facts, print_json, say_next
-from infra.commands.running import runner
 from infra.platform import addresses
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from attune.scopes import SCOPES
+from attune.api_keys import SCOPES
 from infra.commands.options import SERVERS, AsJson
 
 keys = typer.Typer(

@@ -10,12 +10,12 @@ from attune.errors import ConfigError, ModelError, NoChampion
 from attune.event_log import EventLog
 from attune.promotions import Promotion, Promotions
 from attune.settings import Settings
-from infra.commands import output, running
+from infra.commands import execution, output
 from infra.commands.output import Progress
 from models.figures import short
 
 if TYPE_CHECKING:  # `attune --help` and most commands do without numpy
-    from models.ranking.policies import Exploration
+    from models.ranking.named_policies import Exploration
 
 BEHAVIOUR = ("interaction", "feedback")
 NDCG = " NDCG@10"
@@ -35,7 +35,7 @@ def train(recipe: str, seed: int, origins: int, exploration: "Exploration", as_j
     if origins == 1 or origins < 0:
         raise ConfigError(f"--origins {origins}: a spread needs at least 2 moments; 0 leaves it out")
     _demand_events(settings)
-    with running.runner(settings, Progress(quiet=as_json)) as runner:
+    with execution.runner(settings, Progress(quiet=as_json)) as runner:
         result = runner.run(
             "train",
             recipe=recipe,
@@ -59,7 +59,7 @@ def finetune(seed: int, as_json: bool) -> None:
     champion = standing(settings)
     if champion is None:
         raise NoChampion("there is no champion to fine-tune yet: `attune train` makes a version, `attune promote` it")
-    with running.runner(settings, Progress(quiet=as_json)) as runner:
+    with execution.runner(settings, Progress(quiet=as_json)) as runner:
         result = runner.run("finetune", seed=seed, at_least=1)
     if as_json:
         output.print_json(result)
@@ -72,9 +72,9 @@ def finetune(seed: int, as_json: bool) -> None:
 def promote(version: str | None, accept_undecided: bool, as_json: bool) -> bool:
     """Gates, then promotion; whether the version was accepted."""
     settings = Settings()
-    if not running.has_versions(settings):
+    if not execution.has_versions(settings):
         raise ModelError(NO_VERSION)
-    with running.runner(settings, Progress(quiet=as_json)) as runner:
+    with execution.runner(settings, Progress(quiet=as_json)) as runner:
         chosen = version or _challenger(runner.settings)
         result = runner.run("promote", version=chosen, accept_undecided=accept_undecided)
     if as_json:
@@ -94,7 +94,7 @@ def standing(settings: Settings) -> Promotion | None:
 
 
 def _demand_events(settings: Settings) -> None:
-    from models.learning.windows import demand_enough
+    from models.learning.splits import demand_enough
 
     event_log.prepare(settings.log_url)
     with closing(EventLog(settings.log_url)) as log:

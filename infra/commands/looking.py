@@ -7,11 +7,11 @@ from shlex import quote
 from typing import Any
 
 from attune import event_log
-from attune.browsing import KnownItem
 from attune.clock import system_clock, to_iso
 from attune.errors import DataContractError
 from attune.event_log import EventLog
 from attune.events import Behaviour
+from attune.log_queries import KnownItem
 from attune.settings import Settings
 from attune.user_state import UserState, empty, fold
 from infra.commands import output

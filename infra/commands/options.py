@@ -19,7 +19,7 @@ ALIASES = ("champion", "previous", "challenger")
 
 def kinds() -> list[tuple[str, str]]:
     """Every kind of behaviour with its meaning, for completion."""
-    from attune.kinds import KINDS
+    from attune.event_types import KINDS
 
     return [(kind.name, kind.meaning) for kind in KINDS.values()]
 
@@ -33,7 +33,7 @@ def recipes() -> list[str]:
 
 def policies() -> list[str]:
     """The names of the policies, for completion."""
-    from models.ranking.policies import BY_NAME
+    from models.ranking.named_policies import BY_NAME
 
     return list(BY_NAME)
 

@@ -12,7 +12,7 @@ from attune.clock import system_clock, to_iso
 from attune.errors import ModelError
 from attune.promotions import Promotions
 from attune.settings import Settings
-from infra.commands import output, running
+from infra.commands import execution, output
 from infra.commands.output import Progress
 from models.figures import short
 
@@ -32,8 +32,8 @@ def versions(limit: int, as_json: bool) -> None:
 
     settings = Settings()
     listed: list[Described] = []
-    if running.has_versions(settings):
-        with running.registry(settings, Progress(quiet=as_json)) as found:
+    if execution.has_versions(settings):
+        with execution.registry(settings, Progress(quiet=as_json)) as found:
             listed = described.latest(Registry(found.mlflow_url), limit)
     champion, back_to = _standing(settings)
     if as_json:
@@ -62,9 +62,9 @@ def compare(a: str, b: str, as_json: bool) -> None:
     from models.registry import Registry
 
     settings = Settings()
-    if not running.has_versions(settings):
+    if not execution.has_versions(settings):
         raise ModelError(f"there is {NOTHING}")
-    with running.registry(settings, Progress(quiet=as_json)) as found:
+    with execution.registry(settings, Progress(quiet=as_json)) as found:
         first, second = described.named(Registry(found.mlflow_url), [a, b])
     differences = described.compare(first, second)
     if as_json:
@@ -93,7 +93,7 @@ def rollback(version: str | None, as_json: bool) -> None:
     event_log.prepare(settings.log_url)
     with closing(Promotions(settings.log_url)) as table:
         target(table, settings.endpoint, version)
-        with running.registry(settings, Progress(quiet=as_json), demanded=False) as found:
+        with execution.registry(settings, Progress(quiet=as_json), demanded=False) as found:
             from models.registry import Registry
 
             before = table.champion(settings.endpoint)

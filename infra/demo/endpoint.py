@@ -11,8 +11,8 @@ import msgspec
 
 from attune.client import Client, RecommendAnswer
 from attune.errors import AttuneError
-from infra.children import Child
-from infra.local import Stack
+from infra.child_processes import Child
+from infra.local_stack import Stack
 
 SEED = 7
 """The policy's seed: two slates drawn with it differ only by what the model thinks."""

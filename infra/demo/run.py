@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from attune import logs
+from attune import process
 from attune.errors import AttuneError, ConfigError
 from attune.settings import Settings
-from infra.children import Interrupted, ending_on_signals, ending_undisturbed
-from infra.demo.report import Report
-from infra.demo.screen import Screen, staged
-from infra.local import Stack, move_aside
+from infra.child_processes import Interrupted, ending_on_signals, ending_undisturbed
+from infra.demo.report import Report, Screen, staged
+from infra.local_stack import Stack, move_aside
 
 
 def run() -> int:
@@ -31,7 +30,7 @@ def run_in(folder: Path) -> int:
     screen, report = Screen(), Report()
     moved = move_aside(folder)
     folder.mkdir(parents=True)
-    logs.set_up(logging.WARNING, folder / "logs" / "demo.log")
+    process.set_up(logging.WARNING, folder / "logs" / "demo.log")
     report.write(folder / "report.json")
     settings = Settings(
         var=folder, database_url="", online_store_url=None, mlflow_url="", prefect_url="", serving_port=0
@@ -44,7 +43,7 @@ def run_in(folder: Path) -> int:
                     "start Prefect, MLflow, the state keeper and the endpoint", report, screen, folder
                 ) as stage:
                     stage.figures |= start(stack)
-                from infra.demo.loop import Loop
+                from infra.demo.stages import Loop
 
                 Loop(stack, report, screen).run()
             report.ok, status = True, 0
@@ -68,7 +67,7 @@ def start(stack: Stack) -> dict[str, str]:
     """
     stack.start_batch_servers()
     stack.start_endpoint()
-    importlib.import_module("infra.demo.loop")
+    importlib.import_module("infra.demo.stages")
     stack.wait()
     settings = stack.settings
     return {"endpoint": stack.endpoint_url, "mlflow": settings.mlflow_url, "prefect": settings.prefect_url}

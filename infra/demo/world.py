@@ -10,7 +10,7 @@ import pandas as pd
 
 from attune.clock import to_iso
 from attune.columns import Columns
-from features.importing import in_order
+from features.importer import in_order
 from features.sources import movielens
 from features.sources.frames import SourceFrames
 

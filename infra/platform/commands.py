@@ -13,13 +13,14 @@ from rich.live import Live
 from rich.text import Text
 
 from attune.errors import AttuneError
-from attune.redis_address import RedisAddress
+from attune.redis_connection import RedisAddress
 from attune.settings import Settings
-from infra.children import Interrupted, ending_on_signals, ending_undisturbed
+from infra.child_processes import Interrupted, ending_on_signals, ending_undisturbed
 from infra.commands import output
 from infra.commands.output import console, print_json, say_next
 from infra.environment import environment
-from infra.platform import addresses, examinations, lifecycle
+from infra.platform import addresses, lifecycle
+from infra.platform import doctor as examinations
 from infra.platform.parts import log_of, part_named, parts, with_addresses
 from infra.platform.screen import table
 
@@ -133,7 +134,7 @@ def tools_environment(settings: Settings) -> dict[str, str]:
 
 
 def feast_file(settings: Settings) -> str:
-    """The repository's description in Feast's own words; the same stores that ``features.store`` opens."""
+    """The repository's description in Feast's own words; the same stores that ``features.feature_store`` opens."""
     folder = settings.feast_folder.resolve()
     config = {
         "project": "attune",

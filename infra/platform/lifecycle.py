@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 
 import psutil
 
-from attune import event_log, pulse
+from attune import event_log, process
 from attune.errors import AttuneError
 from attune.settings import Settings
-from infra.platform import addresses, ports
+from infra.platform import addresses
 from infra.platform.parts import Part, log_of, parts, with_addresses
-from infra.platform.supervision import Supervisor
+from infra.platform.supervisor import Supervisor
 
 READY_SECONDS = 180.0
 TICK_SECONDS = 0.25
@@ -52,8 +52,8 @@ def up(settings: Settings, told: Callable[[list[Condition]], None]) -> tuple[Set
         if found is not None:
             return found, 0.0
         started = time.monotonic()
-        settings = ports.choose(settings)
-        ports.demand_free(settings)
+        settings = addresses.choose(settings)
+        addresses.demand_free(settings)
         settings = with_addresses(settings)
         event_log.prepare(settings.log_url)
         settings.slate_key()
@@ -123,7 +123,7 @@ def _in_a_word(settings: Settings, part: Part, name: str, seconds: float) -> str
     """Supervisor's state and the part's own answer since its start, as one word for people."""
     if name not in LIVING:
         return WORDS.get(name, name.lower())
-    if part.is_ready(settings, min(seconds, pulse.FRESH_SECONDS)):
+    if part.is_ready(settings, min(seconds, process.FRESH_SECONDS)):
         return "ready"
     return "starting" if name == "STARTING" else "unwell"
 

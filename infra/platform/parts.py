@@ -6,10 +6,10 @@ from pathlib import Path
 
 import httpx
 
-from attune import pulse
+from attune import process
 from attune.errors import AttuneError
 from attune.settings import Settings
-from infra.probing import answers
+from infra.network import answers
 
 HOST = "127.0.0.1"
 
@@ -40,11 +40,11 @@ class Part:
 
     def is_well(self, settings: Settings) -> bool:
         """Whether it is alive; a part that only reports a pulse is well while that is fresh."""
-        return answers(self.alive) if self.alive else pulse.age(settings, self.name) < pulse.FRESH_SECONDS
+        return answers(self.alive) if self.alive else process.age(settings, self.name) < process.FRESH_SECONDS
 
     def is_ready(self, settings: Settings, since: float) -> bool:
         """Whether it does its work; a part with a pulse only if that beat in the last ``since`` seconds."""
-        return answers(self.ready) if self.ready else pulse.age(settings, self.name) < since
+        return answers(self.ready) if self.ready else process.age(settings, self.name) < since
 
 
 def parts(settings: Settings) -> list[Part]:
@@ -105,7 +105,7 @@ def _mlflow(settings: Settings) -> Part:
     return Part(
         "mlflow",
         "the registry of models",
-        _python("mlflow_server.main"),
+        _python("mlflow_server.server"),
         Port(port, "ATTUNE_MLFLOW_PORT"),
         url,
         f"{url}/health",

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from attune.columns import ITEM_STATS, TRAIT_COLUMNS, USER_STATS, Columns
 from attune.errors import DataContractError
-from attune.kinds import KINDS
+from attune.event_types import KINDS
 from models.catalogue import Catalogue
 from models.history import HISTORY_LIMIT, KIND_INDEX, HistoryBatch
 

@@ -18,8 +18,8 @@ from models.catalogue import Catalogue
 from models.hybrid import PARTS, Hybrid
 from models.learning.batches import Sequences, new_and_replayed
 from models.learning.dataset import TrainingSet
-from models.learning.fitting import few_threads, fit, seeded
-from models.learning.selection import MixSearch, Weights
+from models.learning.fit import few_threads, fit, seeded
+from models.learning.selection import MixSearch, Validation, Weights
 from models.learning.training import (
     OnEpoch,
     Trained,
@@ -31,7 +31,6 @@ from models.learning.training import (
     tuning_schedule,
     validation_over,
 )
-from models.learning.validation import Validation
 from models.network.config import Recipe
 from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender
 
@@ -64,7 +63,7 @@ def finetune(
     """Learn from positions in (champion.trained_upto, train_upto] and a replay sample of older ones.
 
     No event after ``train_upto`` is learned from or chosen on, and none of the panel's users (see
-    ``models.learning.panel`` for what of theirs is counted all the same). The network keeps the champion's shape,
+    ``models.learning.splits`` for what of theirs is counted all the same). The network keeps the champion's shape,
     whatever ``recipe`` says. Deterministic for a seed on one machine. Raises DataContractError when nothing is left to
     learn from.
     """

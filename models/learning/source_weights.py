@@ -24,9 +24,9 @@ import pandas as pd
 
 from attune.clock import DAY
 from attune.columns import Columns
-from attune.kinds import centred
-from models.learning.panel import is_panel
-from models.ranking.bounded import Bounded
+from attune.event_types import centred
+from models.learning.splits import is_panel
+from models.ranking.exploration import Bounded
 from models.ranking.policy import Policy
 from models.ranking.thompson import PRIOR_DEVIATION, LinearPosterior, Thompson
 

@@ -16,10 +16,9 @@ from models.catalogue import Catalogue
 from models.hybrid import PARTS, Hybrid
 from models.learning.batches import Sequences, new_and_replayed
 from models.learning.dataset import TrainingSet
-from models.learning.fitting import Schedule, few_threads, fit, seeded
-from models.learning.panel import is_panel
-from models.learning.selection import MixSearch, choose_knn, choose_popularity
-from models.learning.validation import Validation
+from models.learning.fit import Schedule, few_threads, fit, seeded
+from models.learning.selection import MixSearch, Validation, choose_knn, choose_popularity
+from models.learning.splits import is_panel
 from models.network.config import Recipe
 from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender
 from models.ranking.preference import Preference
@@ -65,7 +64,7 @@ def train(
     """Learn from positions up to ``train_upto``, choose on those up to ``validate_upto``, then learn from both.
 
     No event after ``validate_upto`` is learned from or chosen on, and none of the panel's users (see
-    ``models.learning.panel`` for what of theirs is counted all the same). Deterministic for a seed on one machine.
+    ``models.learning.splits`` for what of theirs is counted all the same). Deterministic for a seed on one machine.
     Raises DataContractError when nothing is left to learn from.
     """
     known = learnable(training_set, validate_upto)

@@ -2,7 +2,7 @@
 
 A policy explores on purpose, keeps a slate from repeating itself, and says how probable its choice was, so that
 what was shown can be judged later. Here is what every policy keeps to, and the one that recipes use; the others are
-in ``models.ranking.exploring`` and ``models.ranking.thompson``, ``models.ranking.bounded`` limits any of them.
+in ``models.ranking.exploration`` and ``models.ranking.thompson``, ``models.ranking.exploration`` limits any of them.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -31,7 +31,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from attune.clock import DAY
-from attune.kinds import centred
+from attune.event_types import centred
 from models.history import HistoryBatch
 
 TINY = 1e-6

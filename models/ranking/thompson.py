@@ -18,7 +18,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from models.ranking.exploring import check_depth, given, in_order
+from models.ranking.exploration import check_depth, given, in_order
 from models.ranking.policy import Drawn, Lot, Policy
 
 PRIOR_DEVIATION = 0.1

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from attune.api_keys import ApiKeys, digest_of, id_within
+from attune.api_keys import SCOPES, ApiKeys, digest_of, id_within
 from attune.clock import SECOND
 from attune.database import Database
 from attune.errors import ConfigError, EventLogError
-from attune.scopes import SCOPES
 from attune.tables import api_keys
 
 START = 1_700_000_000_000_000

@@ -19,7 +19,7 @@ import pytest
 from pydantic import SecretStr
 
 from attune import backup as backups
-from attune import copies, redis_server
+from attune import copies, redis_connection
 from attune.backup import Backup, backup, latest, prune, restore, verify
 from attune.clock import SECOND
 from attune.errors import BackupError, ConfigError, FeatureStoreError
@@ -363,7 +363,7 @@ def test_a_redis_is_filled_anew_and_must_be_empty(
     assert not names & {"feast/online/online.db", "feast/online/keeper.position", "feast/counted_upto"}
     assert not any("feature_store.yaml" in str(path) for path in (tmp_path / "backups").rglob("*"))
     there = there.model_copy(update={"online_store_url": SecretStr(redis.url)})
-    client = redis_server.connect(there.online_address)
+    client = redis_connection.connect(there.online_address)
     client.set("another's", "key")
     client.set(b"\x01key of an entity" + b"attune", "state")
     with pytest.raises(BackupError, match=rf"^redis://127.0.0.1:{redis.port}/0 holds .* empty that database"):

@@ -16,10 +16,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from attune import answers, asking
+from attune import client as asking
 from attune import client as typed
-from attune.asking import BATCH_ROWS
-from attune.client import Client
+from attune import schemas as answers
+from attune.client import BATCH_ROWS, Client
 from attune.errors import AttuneError, ConfigError, EndpointError
 from serving import schemas
 

@@ -10,12 +10,12 @@ import pysqlite3.dbapi2 as sqlite
 import pytest
 from sqlalchemy import event
 
-from attune.door import Rejected
+from attune.compiled_statements import COLUMNS
 from attune.errors import ConfigError, DataContractError, EventLogError, LogBusy
 from attune.event_log import BASE, EventLog, prepare
 from attune.event_rows import to_row
 from attune.events import Candidate, Feedback, Interaction, Item, Shown, Slate, User
-from attune.hot_statements import COLUMNS
+from attune.row_rules import Rejected
 
 NOW = 1_700_000_000_000_000
 

@@ -11,7 +11,7 @@ import pytest
 from attune.clock import SECOND, system_clock
 from attune.errors import LogBusy, PromotionConflict
 from attune.event_log import prepare
-from attune.holding import held, renew_until
+from attune.lease import held, renew_until
 from attune.promotions import Lease, Promotions
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +19,7 @@ START = 1_700_000_000_000_000
 
 HOLDER = """
 import sys, time
-from attune.holding import held
+from attune.lease import held
 from attune.promotions import Promotions
 with held(Promotions(sys.argv[1]), "default", "doomed", float(sys.argv[2])):
     print("held", flush=True)

@@ -7,7 +7,7 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
-from attune.kinds import KINDS, RETRACT, REWARD_TABLE_VERSION, SILENCE, centred, reward
+from attune.event_types import KINDS, RETRACT, REWARD_TABLE_VERSION, SILENCE, centred, reward
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from attune.event_log import EventLog
 from attune.events import Interaction, User
-from attune.tail import current, currents
+from attune.log_tail import current, currents
 from attune.user_state import empty, fold
 
 EVENTS = st.lists(st.tuples(st.sampled_from("ab"), st.booleans()), max_size=12)

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attune.tidying import remove_old
+from attune.files import remove_old
 
 HOUR = 3_600.0
 

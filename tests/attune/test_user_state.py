@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attune.clock import DAY
+from attune.event_types import KINDS
 from attune.events import AnyEvent, Behaviour, Feedback, Interaction, Item, Logged, Slate, User
-from attune.kinds import KINDS
 from attune.user_state import Limits, Recent, UserState, empty, fold
 
 SMALL = Limits(recent=4, seen=3, days=2)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flows import announcing, automations
+from flows import automations
 
 UNITS = (("d", 86_400), ("h", 3_600), ("min", 60))
 
@@ -49,8 +49,8 @@ def test_every_automation_is_documented(page) -> None:
 
 
 def test_every_event_is_documented(page) -> None:
-    names = {value for value in vars(announcing).values() if isinstance(value, str) and value.startswith("attune.")}
-    resources = {announcing.LOG, announcing.MODEL}
+    names = {value for value in vars(automations).values() if isinstance(value, str) and value.startswith("attune.")}
+    resources = {automations.LOG, automations.MODEL}
     assert set(page("reference/deployments.md").section("Events").rows()) == names - resources
     text = "\n".join(page("reference/deployments.md").section("Events").lines)
     assert all(f"`{one}`" in text for one in resources)

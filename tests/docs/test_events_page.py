@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from attune import events
-from attune.kinds import KINDS, Kind, reward
+from attune.event_types import KINDS, Kind, reward
 
 STRUCTS = [
     one

@@ -14,7 +14,7 @@ from attune.event_log import EventLog, prepare
 from attune.events import AnyEvent, Feedback, Shown, Slate
 from attune.settings import Settings
 from features.lake import Lake
-from models.ranking.bounded import Bounded
+from models.ranking.exploration import Bounded
 from models.ranking.policy import Lot, PlackettLuce
 
 NOW = 20_000 * DAY

@@ -5,11 +5,9 @@ from typing import Any, cast
 import pytest
 from fastapi import FastAPI
 
-from serving import documentation
-from serving.item_routes import item_routes
+from serving import openapi as documentation
 from serving.metrics import Metrics
-from serving.reading_routes import reading_routes
-from serving.routes import hot_routes, steward_routes
+from serving.routes import hot_routes, item_routes, reading_routes, steward_routes
 
 
 def openapi() -> dict[str, Any]:

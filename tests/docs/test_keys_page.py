@@ -2,8 +2,8 @@
 
 import pytest
 
-from attune.scopes import SCOPES
-from serving.keys import NEEDED, OPEN, needed
+from attune.api_keys import SCOPES
+from serving.authentication import NEEDED, OPEN, needed
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def routes(page) -> list[tuple[str, str]]:
 def test_every_route_has_a_scope_or_needs_none(routes) -> None:
     beginnings = {(method, "/".join(path.split("/", 3)[:3])): path for method, path in routes}
     forgotten = [path for beginning, path in beginnings.items() if beginning not in NEEDED and path not in OPEN]
-    assert not forgotten, f"say in serving.keys.NEEDED which scope opens {', '.join(forgotten)}"
+    assert not forgotten, f"say in serving.authentication.NEEDED which scope opens {', '.join(forgotten)}"
 
 
 def test_every_scope_is_documented_with_its_routes(page, routes) -> None:

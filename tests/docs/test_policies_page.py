@@ -4,9 +4,8 @@ import re
 
 import numpy as np
 
-from models.ranking.bounded import Bounded
-from models.ranking.exploring import Epsilon, Greedy
-from models.ranking.policies import BY_NAME
+from models.ranking.exploration import Bounded, Epsilon, Greedy
+from models.ranking.named_policies import BY_NAME
 from models.ranking.policy import Lot, PlackettLuce, Policy
 from models.ranking.thompson import LinearPosterior, Thompson
 

@@ -11,7 +11,7 @@ import pytest
 from attune.client import Client
 from attune.settings import Settings
 from infra.demo.endpoint import Endpoint
-from infra.local import Stack
+from infra.local_stack import Stack
 
 CLUSTERS = 4
 OLD_ITEMS, NEW_ITEMS = 20, 10

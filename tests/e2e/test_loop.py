@@ -23,11 +23,11 @@ from attune.clock import system_clock
 from attune.errors import DataContractError
 from attune.event_log import EventLog
 from attune.promotions import Promotions
-from features.importing import import_source
+from evaluation.spoil import spoil
+from features.importer import import_source
 from features.sources import tabular
 from infra.demo.endpoint import Endpoint, react
-from infra.local import Stack
-from models.evaluation.spoil import spoil
+from infra.local_stack import Stack
 
 ROOT = Path(__file__).parents[2]
 ATTUNE = str(Path(sys.executable).with_name("attune"))
@@ -102,13 +102,13 @@ def test_before_a_champion_popularity_answers(endpoint: Endpoint) -> None:
 
 
 def test_a_spoiled_challenger_is_refused_and_its_twin_passes(story, platform: Stack, endpoint: Endpoint) -> None:
-    from flows import rooms
+    from flows import resources
     from flows.promote import promote
-    from models import workshop
+    from models import build
 
     spoiled = spoil(Path(story["first"]["bundle"]), platform.settings.bundles_folder / "spoiled")
-    registry = rooms.registry(platform.settings)
-    version = workshop.register(registry, spoiled, None)["version"]
+    registry = resources.registry(platform.settings)
+    version = build.register(registry, spoiled, None)["version"]
     refused = promote(version=version, accept_undecided=True)
     assert not refused["accepted"]
     assert "beats_popularity" in refused["refused_by"]
@@ -154,10 +154,10 @@ def test_the_fine_tuned_version_takes_over_without_a_failed_request(
 
 
 def test_an_alias_moved_by_hand_goes_back(story, platform: Stack) -> None:
-    from flows import rooms
+    from flows import resources
     from flows.promote import promote
 
-    registry = rooms.registry(platform.settings)
+    registry = resources.registry(platform.settings)
     first, second = story["first"]["version"], story["second"]["version"]
     registry.client.set_registered_model_alias("attune-recommender", "champion", first)
     judged = promote(version=second)

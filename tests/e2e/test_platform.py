@@ -22,7 +22,7 @@ from attune.client import Client
 from attune.event_log import EventLog
 from attune.settings import Settings
 from infra.platform import addresses
-from infra.platform.supervision import Supervisor
+from infra.platform.supervisor import Supervisor
 
 BIN = Path(sys.executable).parent
 PARTS = {"prefect", "mlflow", "keeper", "endpoint", "worker", "watcher"}

@@ -16,9 +16,9 @@ from attune.events import Interaction
 from attune.settings import Settings
 from attune.user_state import empty, fold
 from features import stats
+from features.feature_store import FeatureStore
 from features.lake import Lake
 from features.state_keeper import StateKeeper
-from features.store import FeatureStore
 
 Act = Callable[..., Interaction]
 USERS = [f"u{number}" for number in range(7)]

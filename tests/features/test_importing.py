@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from attune.clock import DAY, SECOND, Clock
 from attune.event_log import EventLog
 from attune.events import Interaction
-from features.importing import ImportReport, import_source, in_order
+from features.importer import ImportReport, import_source, in_order
 from features.sources import movielens, tabular
 
 ROWS = [

@@ -148,7 +148,7 @@ def test_many_slates_keep_their_own_rewards_over_files_and_stretches(
     written, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Slates of random lengths, read in stretches of seven: each one's rewards are those that its labels say."""
-    monkeypatch.setattr("features.shown._TOGETHER", 7)
+    monkeypatch.setattr("features.impressions._TOGETHER", 7)
     rng, events = np.random.default_rng(5), []
     for number in range(60):
         items = [f"i{n}" for n in rng.permutation(9)[: rng.integers(0, 5)]]

@@ -22,8 +22,8 @@ from attune.errors import FeatureStoreError
 from attune.settings import Settings
 from attune.user_state import UserState
 from features import online_stores
+from features.feature_store import PROJECT, FeatureStore
 from features.online_stores import OrderedRedisOnlineStore, WalSqliteOnlineStore
-from features.store import PROJECT, FeatureStore
 
 in_either_store = pytest.mark.parametrize("settings", ["sqlite", "redis"], indirect=True)
 USERS = [f"u{number}" for number in range(5)]

@@ -19,8 +19,8 @@ from attune.events import Interaction, User
 from attune.settings import Settings
 from attune.user_state import UserState, empty, fold
 from features import state_keeper
+from features.feature_store import FeatureStore
 from features.state_keeper import StateKeeper
-from features.store import FeatureStore
 
 Act = Callable[..., Interaction]
 in_either_store = pytest.mark.parametrize("settings", ["sqlite", "redis"], indirect=True)

@@ -2,7 +2,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attune.user_state import Recent, UserState
-from features.state_rows import from_row, to_row
+from features.feature_store import from_row, to_row
 
 WORDS = st.text(min_size=1, max_size=5)
 WHOLE = st.integers(-(2**62), 2**62)

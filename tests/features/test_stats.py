@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from attune.clock import DAY, HOUR
 from attune.columns import ITEM_STATS, USER_STATS
-from attune.kinds import KINDS, RETRACT, reward
+from attune.event_types import KINDS, RETRACT, reward
 from features import stats
 
 COLUMNS = ["position", "event_id", "user_id", "item_id", "kind", "value", "retracts", "event_timestamp"]

@@ -16,13 +16,13 @@ import pytest
 from attune.clock import DAY, HOUR, SECOND
 from attune.columns import ITEM_STATS, USER_STATS
 from attune.errors import FeatureStoreError
+from attune.event_types import reward
 from attune.events import Interaction
-from attune.kinds import reward
 from attune.settings import Settings
 from attune.user_state import SEEN_LIMIT, Recent, UserState
+from features import feature_store as stores
 from features import stats
-from features import store as stores
-from features.store import FeatureStore
+from features.feature_store import FeatureStore
 
 BOTH = [*USER_STATS, *ITEM_STATS]
 in_either_store = pytest.mark.parametrize("settings", ["sqlite", "redis"], indirect=True)
@@ -282,7 +282,7 @@ def test_applying_again_keeps_everything(settings: Settings, store: FeatureStore
 
 READER = """
 from attune.settings import Settings
-from features.store import FeatureStore
+from features.feature_store import FeatureStore
 
 store, reads, seen = FeatureStore(Settings()), 0, []
 while reads < 200 or len(seen) < 10:

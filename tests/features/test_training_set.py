@@ -14,12 +14,12 @@ from attune.event_log import EventLog
 from attune.events import Feedback, Interaction, Item, Shown, Slate, User
 from attune.settings import Settings
 from features import stats, training_set
-from features.importing import import_source
+from features.feature_store import FeatureStore
+from features.importer import import_source
 from features.labels import labels
 from features.lake import Lake
 from features.reactions import BURST, OUT_OF_RANGE, Terms, that_counts
 from features.sources import movielens
-from features.store import FeatureStore
 from models.baselines import Popularity
 from models.learning.dataset import TrainingSet
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attune.errors import DataContractError
-from features.verdicts import Verdict, Verdicts
+from features.validation_results import Verdict, Verdicts
 
 LAST = 12
 

@@ -13,8 +13,8 @@ from attune.event_log import EventLog, prepare
 from attune.events import Interaction, Item
 from attune.settings import Settings
 from features import training_set
+from features.feature_store import FeatureStore
 from features.lake import Lake
-from features.store import FeatureStore
 from models.baselines import ItemKnn, KnnChoice, Popularity
 from models.bundle import Provenance, golden_batch, save_bundle
 from models.hybrid import Hybrid

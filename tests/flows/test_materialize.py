@@ -5,9 +5,9 @@ from attune.columns import USER_STATS
 from attune.event_log import EventLog
 from attune.events import Feedback
 from attune.settings import Settings
+from features.feature_store import FeatureStore
 from features.lake import Lake
 from features.reactions import Terms
-from features.store import FeatureStore
 from flows.materialize import compute_stats
 
 LONG_AGO = 10_000 * DAY

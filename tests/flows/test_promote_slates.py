@@ -14,11 +14,11 @@ from attune.events import Feedback, Slate
 from attune.promotions import Promotion
 from attune.settings import Settings
 from attune.user_state import empty, fold
+from evaluation.report import Judgement
 from flows import promote
 from models.bundle import Bundle
-from models.evaluation.judgement import Judgement
 from models.learning.dataset import TrainingSet
-from models.ranking.exploring import Greedy
+from models.ranking.exploration import Greedy
 from models.ranking.policy import PlackettLuce, Policy
 from models.recommender import Request, recommend
 

@@ -13,10 +13,10 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from attune.errors import BundleError, EventLogError, VersionLost
 from attune.promotions import Promotions
 from attune.settings import Settings
-from flows import promote, rooms
-from infra.local import Stack
+from evaluation import judge
+from flows import promote, resources
+from infra.local_stack import Stack
 from models import versions
-from models.evaluation import judging
 from models.learning.dataset import TrainingSet
 from models.ranking.policy import PlackettLuce
 from models.registry import Registry
@@ -39,7 +39,7 @@ def servers(settings: Settings) -> Iterator[Stack]:
 @pytest.fixture
 def registered(settings: Settings, servers: Stack, training_folder, bundle_of) -> Registry:
     """Four versions of one bundle, the last the challenger; the artifacts of 1 are gone, those of 2 damaged."""
-    registry = rooms.registry(Settings())
+    registry = resources.registry(Settings())
     known = TrainingSet.load(training_folder())
     bundle = bundle_of(settings.var / "made", (0.0, 0.9, 0.1), PlackettLuce(0.1), known, last=200)
     for _ in range(4):
@@ -70,7 +70,7 @@ def test_the_next_run_takes_the_next_version(
     with pytest.raises(BundleError, match=r"items\.json"):
         promote.fetch_challenger.fn("2")
 
-    judge_folders = judging.judge_folders
+    judge_folders = judge.judge_folders
     answers: list[Exception] = [EventLogError("the log is away"), ValueError("no such statistic")]
 
     def out_of_order(*arguments: Any, **named: Any) -> Any:
@@ -78,7 +78,7 @@ def test_the_next_run_takes_the_next_version(
             raise answers.pop(0)
         return judge_folders(*arguments, **named)
 
-    monkeypatch.setattr(judging, "judge_folders", out_of_order)
+    monkeypatch.setattr(judge, "judge_folders", out_of_order)
     for version, why in (("1", "removed or lost"), ("2", "items.json"), ("3", "no such statistic")):
         if version == "3":
             with pytest.raises(EventLogError):

@@ -9,14 +9,14 @@ import pytest
 
 from attune.event_log import EventLog
 from attune.events import Interaction
-from attune.holding import held
+from attune.lease import held
 from attune.promotions import Promotion, Promotions
 from attune.settings import Settings
 from features.lake import Lake
-from features.verdicts import Verdict, Verdicts
-from flows import promote, rooms, train, validate
+from features.validation_results import Verdict, Verdicts
+from flows import promote, resources, train, validate
 from models.network.config import RECIPES
-from models.ranking.policies import NEW
+from models.ranking.named_policies import NEW
 from models.sealed_folder import MANIFEST
 
 
@@ -61,7 +61,7 @@ def test_promoting_the_champion_again_says_that_nothing_changed(
     promotions: Promotions, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     mirror = Mirror()
-    monkeypatch.setattr(rooms, "registry", lambda _: mirror)
+    monkeypatch.setattr(resources, "registry", lambda _: mirror)
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     (bundle / MANIFEST).write_text("{}")

@@ -12,7 +12,7 @@ from attune.event_log import EventLog, prepare
 from attune.events import Interaction, Item
 from attune.settings import Settings
 from features.lake import Lake
-from features.verdicts import Verdicts
+from features.validation_results import Verdicts
 from flows import validate
 
 EVENTS = 1_000

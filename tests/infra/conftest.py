@@ -18,7 +18,7 @@ from models.baselines import ItemKnn, KnnChoice, Popularity
 from models.bundle import Provenance, golden_batch, save_bundle
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
-from models.network.config import KnnGrid, Recipe, SequenceConfig
+from models.network.config import SequenceConfig
 from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender
 from models.ranking.policy import PlackettLuce
 
@@ -119,17 +119,3 @@ def make_bundle(clicks: list[Interaction], described: list[Item]) -> Callable[[P
         return save_bundle(folder, hybrid, training_set.catalogue, PlackettLuce(0.1), provenance, golden)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def quick() -> Recipe:
-    """A model of one epoch, with nothing to choose: for benchmarks of which only the machinery is tested."""
-    return Recipe(
-        "quick",
-        SequenceConfig(width=16, blocks=1, heads=1, context=16),
-        epochs=1,
-        knn=KnnGrid((20,), (5.0,), (10,), (1.0,), (0.5,)),
-        popularity_days=(30.0,),
-        mix_step=0.5,
-        validation_groups=200,
-    )

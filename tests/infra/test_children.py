@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from attune.errors import AttuneError, ConfigError
-from infra.children import Children, check_port, wait_until
-from infra.probing import free_port
+from infra.child_processes import Children, check_port, wait_until
+from infra.network import free_port
 
 FAMILY = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); {}"
 APART = FAMILY.replace("600)'])", "600)'], start_new_session=True)")
@@ -20,7 +20,7 @@ APART = FAMILY.replace("600)'])", "600)'], start_new_session=True)")
 STARTER = """
 import sys, time
 from pathlib import Path
-from infra.children import Children, ending_on_signals
+from infra.child_processes import Children, ending_on_signals
 with ending_on_signals():
     children = Children(Path(sys.argv[1]))
     try:

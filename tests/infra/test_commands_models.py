@@ -15,13 +15,13 @@ from attune.event_log import EventLog, prepare
 from attune.events import Interaction
 from attune.promotions import Promotions
 from attune.settings import Settings
-from infra.commands import running
-from infra.local import Stack
-from models.evaluation import gates
-from models.evaluation.bootstrap import Interval
-from models.evaluation.gates import Evidence, GateLimits, Lineage
-from models.evaluation.judgement import Judgement
-from models.evaluation.metrics import EVENT_METRICS, GROUP_METRICS
+from evaluation import gate
+from evaluation.gate import Evidence, GateLimits, Lineage
+from evaluation.intervals import Interval
+from evaluation.report import Judgement
+from infra.commands import execution
+from infra.local_stack import Stack
+from models.metrics import EVENT_METRICS, GROUP_METRICS
 from models.registry import MODEL, UNJUDGED, Registry
 
 FIGURES = dict.fromkeys((*EVENT_METRICS, *GROUP_METRICS), 0.05) | {"ndcg@10": 0.06, "hr@10": 0.11, "coverage@10": 0.4}
@@ -39,10 +39,10 @@ def judged(accept_undecided: bool = False, users: int = 10, gain: float = 0.02) 
     interval = Interval(gain, gain - 0.01, gain + 0.01)
     return Judgement(
         gates=(
-            gates.beats_popularity(interval, evidence, limits),
-            gates.not_applicable("not_worse_than_champion", "there is no champion"),
-            gates.coverage(0.4, None, 1.0, limits),
-            gates.lineage(Lineage(300, 301, 0)),
+            gate.beats_popularity(interval, evidence, limits),
+            gate.not_applicable("not_worse_than_champion", "there is no champion"),
+            gate.coverage(0.4, None, 1.0, limits),
+            gate.lineage(Lineage(300, 301, 0)),
         ),
         metrics=SUMMARY,
         baselines={"popularity": SUMMARY, "item-knn alone": SUMMARY},
@@ -216,7 +216,7 @@ def test_rollback_to_a_named_version(attune, promotions, promote) -> None:
 def test_rollback_holds_when_mlflow_is_away(attune, promotions, promote, monkeypatch) -> None:
     promote("1", "2")
     monkeypatch.setenv("ATTUNE_MLFLOW_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr(running, "PATIENCE", {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
+    monkeypatch.setattr(execution, "PATIENCE", {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
     status, out, err = attune("rollback", "--json")
     assert (status, champion(promotions)) == (0, "1")
     assert "aliases do not say so yet" in " ".join(err.split())
@@ -252,7 +252,7 @@ def flows_give(monkeypatch: pytest.MonkeyPatch, promotions) -> Callable[[dict[st
         def runner(*_: object) -> Iterator[Told]:
             yield told
 
-        monkeypatch.setattr(running, "runner", runner)
+        monkeypatch.setattr(execution, "runner", runner)
         return told
 
     return give
@@ -306,7 +306,7 @@ def test_a_version_that_cannot_be_judged_is_status_3_with_the_reason(attune, flo
 
 
 def test_a_lost_first_champion_is_told_beside_the_risk(attune, flows_give) -> None:
-    gone = gates.lost("not_worse_than_anchor", "the first champion cannot be fetched any more")
+    gone = gate.lost("not_worse_than_anchor", "the first champion cannot be fetched any more")
     flows_give(verdict("1", False, replace(judged(users=500), gates=(gone,))))
     out = " ".join(attune("promote", "1")[1].split())
     assert "cannot be fetched any more. To take the risk: attune promote 1 --accept-undecided" in out
@@ -368,6 +368,6 @@ def test_a_flow_that_fails_is_one_line(attune, enough, monkeypatch: pytest.Monke
         raise AttuneError("run brave-crow ended as Failed: training is stopped")
         yield
 
-    monkeypatch.setattr(running, "runner", runner)
+    monkeypatch.setattr(execution, "runner", runner)
     status, out, err = attune("train")
     assert (status, out, err) == (1, "", "attune: run brave-crow ended as Failed: training is stopped\n")

@@ -14,7 +14,7 @@ from attune.event_log import EventLog, prepare
 from attune.events import Interaction, Item, User
 from attune.promotions import Promotions
 from attune.settings import Settings
-from infra.local import Stack
+from infra.local_stack import Stack
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from attune.settings import Settings
-from infra.commands import running
+from infra.commands import execution
 from infra.commands.output import Progress, ago, readable
 from infra.platform import addresses
 
@@ -39,7 +39,7 @@ def test_an_interrupted_command_ends_its_servers_and_says_so_by_its_status(famil
 
 
 def test_a_platform_that_is_up_is_asked_to_run_its_deployment(settings: Settings, monkeypatch) -> None:
-    from flows import deployed
+    from flows import deployment_runs
 
     asked = []
 
@@ -50,9 +50,9 @@ def test_a_platform_that_is_up_is_asked_to_run_its_deployment(settings: Settings
 
     up = settings.model_copy(update={"prefect_url": "http://127.0.0.1:9/api", "mlflow_url": "http://127.0.0.1:9"})
     monkeypatch.setattr(addresses, "running", lambda _: up)
-    monkeypatch.setattr(deployed, "run_deployed", run_deployed)
+    monkeypatch.setattr(deployment_runs, "run_deployed", run_deployed)
     before = dict(os.environ)
-    with running.runner(settings, Progress(quiet=True)) as runner:
+    with execution.runner(settings, Progress(quiet=True)) as runner:
         assert runner.run("train", recipe="tiny") == {"version": "3"}
         assert runner.settings == up
     assert asked == [("train", {"recipe": "tiny"}, "http://127.0.0.1:9/api")]
@@ -61,7 +61,7 @@ def test_a_platform_that_is_up_is_asked_to_run_its_deployment(settings: Settings
 
 def test_an_mlflow_that_was_named_is_used(settings: Settings) -> None:
     named = settings.model_copy(update={"mlflow_url": "http://127.0.0.1:9"})
-    with running.registry(named, Progress(quiet=True)) as found:
+    with execution.registry(named, Progress(quiet=True)) as found:
         assert found.mlflow_url == "http://127.0.0.1:9"
         assert os.environ["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:9"
     assert "MLFLOW_TRACKING_URI" not in os.environ

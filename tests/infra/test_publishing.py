@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from attune.settings import Settings
-from infra.commands.publishing import drawn
+from benchmarks.command import drawn
 
 
 def test_the_pictures_of_this_run_of_the_benchmark_alone(tmp_path: Path) -> None:

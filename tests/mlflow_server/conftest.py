@@ -106,14 +106,14 @@ def old_postgres(postgres: Callable[[str], str]) -> str:
 
 @pytest.fixture(scope="module")
 def serve() -> Iterator[Callable[[Settings], str]]:
-    """Start ``python -m mlflow_server.main`` by settings on a free port; gives its address once it answers."""
+    """Start ``python -m mlflow_server.server`` by settings on a free port; gives its address once it answers."""
     servers: list[subprocess.Popen[bytes]] = []
 
     def start(settings: Settings) -> str:
         settings.var.mkdir(parents=True, exist_ok=True)
         log = settings.var / "server.log"
         with log.open("wb") as output:
-            line = [sys.executable, "-m", "mlflow_server.main"]
+            line = [sys.executable, "-m", "mlflow_server.server"]
             told = {**os.environ, **settings.as_environment()}
             servers.append(subprocess.Popen(line, env=told, stdout=output, stderr=output))
         url, deadline = f"http://127.0.0.1:{settings.mlflow_port}", time.monotonic() + 120

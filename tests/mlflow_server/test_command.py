@@ -7,7 +7,7 @@ import pytest
 
 from attune.errors import ConfigError
 from attune.settings import Settings
-from mlflow_server import command, login
+from mlflow_server import server
 
 HOST, PORT = "127.0.0.1", 5123
 
@@ -18,21 +18,21 @@ def option(line: list[str], name: str) -> str:
 
 def test_one_worker_on_loopback_with_everything_under_var(tmp_path: Path) -> None:
     settings = Settings(var=tmp_path)
-    line = command.command(settings, HOST, PORT)
+    line = server.command(settings, HOST, PORT)
     assert line[1:4] == ["-m", "mlflow", "server"]
     assert (option(line, "--host"), option(line, "--port"), option(line, "--workers")) == (HOST, str(PORT), "1")
     assert option(line, "--backend-store-uri") == f"sqlite:///{tmp_path / 'mlflow' / 'mlflow.db'}"
     assert option(line, "--artifacts-destination") == str(tmp_path / "mlflow" / "artifacts")
     assert option(line, "--allowed-hosts") == "127.0.0.1,127.0.0.1:5123,localhost:5123"
     assert not {"--cors-allowed-origins", "--app-name", "--gunicorn-opts"} & set(line)
-    assert command.environment(settings) == command.ENVIRONMENT
+    assert server.environment(settings) == server.ENVIRONMENT
 
 
 def test_other_hosts_and_an_object_store(tmp_path: Path) -> None:
     settings = Settings(
         var=tmp_path, mlflow_hosts="registry.example.org, box:80", mlflow_artifacts="s3://bucket/models"
     )
-    line = command.command(settings, HOST, PORT)
+    line = server.command(settings, HOST, PORT)
     hosts = option(line, "--allowed-hosts").split(",")
     assert {"registry.example.org", "registry.example.org:5123", "box:80"} <= set(hosts)
     origins = option(line, "--cors-allowed-origins").split(",")
@@ -41,7 +41,7 @@ def test_other_hosts_and_an_object_store(tmp_path: Path) -> None:
 
 
 def test_an_object_store_makes_no_folder(tmp_path: Path) -> None:
-    command.prepare(Settings(var=tmp_path, mlflow_artifacts="s3://bucket/models"))
+    server.prepare(Settings(var=tmp_path, mlflow_artifacts="s3://bucket/models"))
     assert not (tmp_path / "mlflow" / "artifacts").exists()
 
 
@@ -49,30 +49,30 @@ def test_an_object_store_makes_no_folder(tmp_path: Path) -> None:
 def test_a_folder_of_artifacts_is_named_from_the_root(given: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     root = tmp_path if given.startswith("e") else Path("/")
-    assert command.artifacts(Settings(var=tmp_path, mlflow_artifacts=given)) == str(root / "elsewhere" / "files")
+    assert server.artifacts(Settings(var=tmp_path, mlflow_artifacts=given)) == str(root / "elsewhere" / "files")
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg"])
 def test_postgresql_by_our_driver_and_its_password_by_the_environment_alone(tmp_path: Path, scheme: str) -> None:
     settings = Settings(var=tmp_path, mlflow_database_url=f"{scheme}://ann:p%40ss@db:5432/mlflow?sslmode=require")
-    line = command.command(settings, HOST, PORT)
+    line = server.command(settings, HOST, PORT)
     assert option(line, "--backend-store-uri") == "postgresql+psycopg://ann@db:5432/mlflow?sslmode=require"
-    assert command.environment(settings)["PGPASSWORD"] == "p@ss"
+    assert server.environment(settings)["PGPASSWORD"] == "p@ss"
 
 
 def test_log_in_by_a_file_that_others_cannot_read_and_secrets_by_the_environment(tmp_path: Path) -> None:
     settings = Settings(var=tmp_path / "50%", mlflow_auth=True, mlflow_password="a long night's journey")
-    command.prepare(settings)
-    assert option(command.command(settings, HOST, PORT), "--app-name") == "basic-auth"
-    told = command.environment(settings)
+    server.prepare(settings)
+    assert option(server.command(settings, HOST, PORT), "--app-name") == "basic-auth"
+    told = server.environment(settings)
     assert told["MLFLOW_AUTH_ADMIN_PASSWORD"] == "a long night's journey"
     assert len(told["MLFLOW_FLASK_SERVER_SECRET_KEY"]) == 64
     path = Path(told["MLFLOW_AUTH_CONFIG_PATH"])
     assert "journey" not in path.read_text()
-    for file in (path, login.people_file(settings)):
+    for file in (path, server.people_file(settings)):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     keyed = settings.model_copy(update={"mlflow_secret_key": type(settings.mlflow_password)("one of our own")})
-    assert command.environment(keyed)["MLFLOW_FLASK_SERVER_SECRET_KEY"] == "one of our own"
+    assert server.environment(keyed)["MLFLOW_FLASK_SERVER_SECRET_KEY"] == "one of our own"
 
 
 @pytest.mark.parametrize(
@@ -88,10 +88,10 @@ def test_log_in_by_a_file_that_others_cannot_read_and_secrets_by_the_environment
 )
 def test_settings_that_cannot_be_meant_are_refused(tmp_path: Path, wrong: dict[str, str], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        command.prepare(Settings(var=tmp_path, **wrong))
+        server.prepare(Settings(var=tmp_path, **wrong))
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=f"{tmp_path}/file"):
-        command.prepare(Settings(var=tmp_path / "file"))
+        server.prepare(Settings(var=tmp_path / "file"))

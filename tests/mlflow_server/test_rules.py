@@ -9,7 +9,7 @@ import pytest
 
 from attune.errors import ConfigError
 from attune.settings import Settings
-from mlflow_server.rules import check, check_password
+from mlflow_server.server import check, check_password
 
 GOOD = {
     "profile": "production",
@@ -62,7 +62,7 @@ def test_a_known_word_within_a_longer_password_is_no_reason() -> None:
 
 def test_main_ends_with_one_line_and_status_2_before_it_writes(tmp_path: Path) -> None:
     told = Settings(var=tmp_path / "var", profile="production").as_environment()
-    line = [sys.executable, "-m", "mlflow_server.main"]
+    line = [sys.executable, "-m", "mlflow_server.server"]
     ended = subprocess.run(line, env={**os.environ, **told}, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     (said,) = ended.stderr.splitlines()

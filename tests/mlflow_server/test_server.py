@@ -20,9 +20,9 @@ from werkzeug.security import check_password_hash
 
 from attune.errors import ConfigError
 from attune.settings import Settings
-from mlflow_server import login
-from mlflow_server import people as people_module
-from mlflow_server.people import MODEL, People
+from mlflow_server import server
+from mlflow_server import users as people_module
+from mlflow_server.users import MODEL, People
 from models import registry, tracking
 
 PASSWORD = "a long night's journey"
@@ -137,7 +137,7 @@ def test_people_are_added_and_removed_from_the_command_line(
     guarded: Settings, as_person: Callable[[str, str], MlflowClient]
 ) -> None:
     def run(*words: str, said: str = "") -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "mlflow_server.people", *words]
+        line = [sys.executable, "-m", "mlflow_server.users", *words]
         told = {**os.environ, **guarded.as_environment()}
         return subprocess.run(line, env=told, input=said, capture_output=True, text=True, check=False)
 
@@ -161,15 +161,15 @@ def test_the_own_user_stays_and_an_unknown_person_is_named(people: People) -> No
 def test_the_own_user_has_the_password_of_the_settings_also_after_a_change(guarded: Settings, tmp_path: Path) -> None:
     changed = guarded.model_copy(update={"var": tmp_path, "mlflow_password": SecretStr("a longer day's journey")})
     changed.mlflow_folder.mkdir()
-    shutil.copy(login.people_file(guarded), login.people_file(changed))
+    shutil.copy(server.people_file(guarded), server.people_file(changed))
     for _ in range(2):
-        login.prepare(changed)
-        with closing(sqlite3.connect(login.people_file(changed))) as connection:
-            (kept,) = connection.execute(login.HASH, ("the%root",)).fetchone()
+        server.prepare_login(changed)
+        with closing(sqlite3.connect(server.people_file(changed))) as connection:
+            (kept,) = connection.execute(server.HASH, ("the%root",)).fetchone()
         assert check_password_hash(kept, "a longer day's journey")
-    login.people_file(changed).write_text("no database " * 1000)
+    server.people_file(changed).write_text("no database " * 1000)
     with pytest.raises(ConfigError, match="add everybody again"):
-        login.prepare(changed)
+        server.prepare_login(changed)
 
 
 def test_without_a_password_or_under_another_name_nothing_is_answered(guarded: Settings) -> None:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from attune.columns import ITEM_STATS, USER_STATS
 from attune.errors import DataContractError
-from attune.kinds import KINDS, reward
+from attune.event_types import KINDS, reward
 from models.history import KIND_INDEX
 from models.learning.batches import Sequences, lessons, pieces, target_weights
 from models.learning.dataset import TrainingSet, groups, histories, seen
-from models.learning.panel import is_panel
+from models.learning.splits import is_panel
 
 KIND_NAMES = ("like", "dislike", "view", "impression")
 

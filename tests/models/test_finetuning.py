@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 
 from attune.columns import ITEM_STATS, USER_STATS
+from evaluation.replay import replay
 from models.catalogue import Catalogue
-from models.evaluation.metrics import summary
-from models.evaluation.replay import replay
 from models.learning.dataset import TrainingSet
 from models.learning.finetuning import extended, finetune
-from models.learning.panel import is_panel
+from models.learning.splits import is_panel
 from models.learning.training import Trained, train
+from models.metrics import summary
 from models.network.config import Recipe
 
 RING, NEW, PEOPLE, LENGTH = 30, 4, 180, 10

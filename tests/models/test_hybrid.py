@@ -10,9 +10,8 @@ from hypothesis.extra import numpy as hnp
 
 from models.history import KIND_INDEX, HistoryBatch
 from models.hybrid import Hybrid, normalised
-from models.learning.selection import MixSearch
+from models.learning.selection import MixSearch, Validation
 from models.learning.training import Trained
-from models.learning.validation import Validation
 from models.ranking.preference import Preference
 
 MIXES = [(0.5, 0.5, 0.0), (0.3, 0.3, 0.4), (0.01, 0.01, 0.98)]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.evaluation.metrics import Evaluation, coverage, event_values, group_values, summary, values
+from models.metrics import Evaluation, coverage, event_values, group_values, summary, values
 
 RANK = st.one_of(st.integers(1, 30).map(float), st.just(math.inf))
 

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from attune.errors import ConfigError
-from models.ranking.bounded import Bounded
-from models.ranking.exploring import Epsilon, Greedy
-from models.ranking.policies import NEW, Exploration, restore
+from models.ranking.exploration import Bounded, Epsilon, Greedy
+from models.ranking.named_policies import NEW, Exploration, restore
 from models.ranking.policy import Lot, PlackettLuce, Policy
 from models.ranking.thompson import LinearPosterior, Thompson
 

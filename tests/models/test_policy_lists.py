@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.ranking.bounded import Bounded
-from models.ranking.exploring import Epsilon, Greedy
+from models.ranking.exploration import Bounded, Epsilon, Greedy
 from models.ranking.policy import Lot, PlackettLuce, Policy
 from models.ranking.thompson import LinearPosterior, Thompson
 

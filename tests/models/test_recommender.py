@@ -14,8 +14,7 @@ from models.catalogue import Catalogue
 from models.contract import Recommender
 from models.history import HistoryBatch
 from models.learning.dataset import Groups, Ragged, histories, seen
-from models.ranking.bounded import Bounded
-from models.ranking.exploring import Epsilon, Greedy
+from models.ranking.exploration import Bounded, Epsilon, Greedy
 from models.ranking.policy import PlackettLuce, Policy
 from models.ranking.thompson import LinearPosterior, Thompson
 from models.recommender import Asked, Request, encode, histories_from_states, recommend, recommend_many

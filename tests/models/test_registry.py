@@ -15,9 +15,9 @@ from mlflow import MlflowClient
 from attune.clock import DAY, system_clock
 from attune.errors import ModelError, VersionLost
 from attune.promotions import bundle_name
+from evaluation.judge import judge
+from evaluation.spoil import spoil
 from models.bundle import Bundle
-from models.evaluation.judging import judge
-from models.evaluation.spoil import spoil
 from models.registry import MODEL, Registry
 from models.sealed_folder import MANIFEST
 

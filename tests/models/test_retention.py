@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attune.clock import DAY
-from models.retention import Aged, expired
+from models.registry import Aged, expired
 
 NOW = 1_000 * DAY
 NAMES = [str(number) for number in range(1, 15)]

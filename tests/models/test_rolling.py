@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from models.evaluation.metrics import EVENT_COLUMNS, GROUP_COLUMNS, Evaluation
-from models.evaluation.rolling import LEAST_WINDOW, rolling_hits
+from models.metrics import EVENT_COLUMNS, GROUP_COLUMNS, Evaluation
+from models.rolling_hits import LEAST_WINDOW, rolling_hits
 
 
 def evaluation(ranks: list[float]) -> Evaluation:

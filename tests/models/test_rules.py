@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.ranking.policy import PlackettLuce
-from models.ranking.rules import at_most_each
+from serving.caps import at_most_each
 
 GROUPS = st.lists(st.integers(-2, 4), max_size=30)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.history import KIND_INDEX, HistoryBatch
-from models.learning.losses import full_softmax, sampled_softmax
+from models.learning.fit import full_softmax, sampled_softmax
 from models.learning.training import Trained
 from models.network.config import RECIPES, Recipe, SequenceConfig
 from models.network.sequence import (

@@ -8,11 +8,10 @@ import pandas as pd
 import pytest
 
 from attune.clock import DAY
-from models.learning.panel import is_panel
 from models.learning.source_weights import MOST_OF_A_USER, SourceReactions, posterior, taught
-from models.ranking.bounded import Bounded
-from models.ranking.exploring import Epsilon
-from models.ranking.policies import Exploration
+from models.learning.splits import is_panel
+from models.ranking.exploration import Bounded, Epsilon
+from models.ranking.named_policies import Exploration
 from models.ranking.policy import Lot
 from models.ranking.thompson import Thompson
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from attune.errors import DataContractError
-from models.evaluation.metrics import summary
-from models.evaluation.replay import replay
+from evaluation.replay import replay
 from models.learning.dataset import TrainingSet
-from models.learning.panel import is_panel
+from models.learning.splits import is_panel
 from models.learning.training import Trained, preference_of, train, warm_start
+from models.metrics import summary
 from models.network.config import NOTHING_FELT, Recipe
 from models.ranking.preference import Preference
 

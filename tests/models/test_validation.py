@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from models.evaluation.metrics import summary
-from models.evaluation.replay import replay
+from evaluation.replay import replay
 from models.learning.dataset import TrainingSet, groups
-from models.learning.validation import Validation
+from models.learning.selection import Validation
+from models.metrics import summary
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from models.version_page import CUT, LIMIT, render
+from models.model_card import CUT, LIMIT, render_page
 
 CARD = """# attune-recommender: recipe tiny, trained from nothing
 
@@ -55,12 +55,12 @@ def headings(page: str) -> list[str]:
 
 
 def test_a_new_version_shows_its_card_without_the_configuration() -> None:
-    page = render(CARD, RUN, {"learning"})
+    page = render_page(CARD, RUN, {"learning"})
     assert page.startswith("# attune-recommender: recipe tiny, trained from nothing\n\nA hybrid.")
     assert headings(page) == ["Learned from", "On validation: the hybrid and each part alone", "Meant for"]
     assert f"![the learning curve](get-artifact?path=learning.png&run_uuid={RUN})" in page
     assert "```" not in page
-    assert "gates.png" not in render(CARD, RUN, {"learning", "gates"})
+    assert "gates.png" not in render_page(CARD, RUN, {"learning", "gates"})
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_new_version_shows_its_card_without_the_configuration() -> None:
     ],
 )
 def test_a_judged_version_says_so_first(verdict: str, said: str) -> None:
-    page = render(CARD, RUN, {"gates", "rolling_hr_at_10", "learning"}, judgement(verdict))
+    page = render_page(CARD, RUN, {"gates", "rolling_hr_at_10", "learning"}, judgement(verdict))
     assert headings(page)[0] == said
     assert "On positions 11 to 30 of the event log: 19 events of 3 users." in page
     rows = [line.replace("&emsp;", "") for line in page.splitlines() if line.startswith("| ")]
@@ -84,10 +84,10 @@ def test_a_judged_version_says_so_first(verdict: str, said: str) -> None:
 
 
 def test_a_card_that_is_too_long_is_cut_at_a_lines_end() -> None:
-    page = render(CARD + "\n\n## Long\n\n" + "a line of it\n" * 1000, RUN, set(), judgement("pass"))
+    page = render_page(CARD + "\n\n## Long\n\n" + "a line of it\n" * 1000, RUN, set(), judgement("pass"))
     assert len(page) <= LIMIT
     assert page.endswith("a line of it" + CUT)
 
 
 def test_a_card_of_one_paragraph_is_a_page_too() -> None:
-    assert render("# a card\n", RUN, set()) == "# a card"
+    assert render_page("# a card\n", RUN, set()) == "# a card"

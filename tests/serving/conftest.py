@@ -36,7 +36,7 @@ from attune.event_log import EventLog, prepare
 from attune.events import Interaction, Slate
 from attune.promotions import Promotions
 from attune.settings import Settings
-from features.store import FeatureStore
+from features.feature_store import FeatureStore
 from models.baselines import ItemKnn, KnnChoice, Popularity
 from models.bundle import Provenance, golden_batch, save_bundle
 from models.hybrid import Hybrid

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from serving.batching import HANGS_SECONDS, Batcher
-from serving.lanes import Overloaded
+from serving.bounded_executor import Overloaded
+from serving.micro_batcher import HANGS_SECONDS, Batcher
 
 
 class Halves:

@@ -11,7 +11,7 @@ import pytest
 
 from attune.errors import EventLogError
 from attune.settings import Settings
-from models.ranking.bounded import Bounded
+from models.ranking.exploration import Bounded
 from models.ranking.policy import PlackettLuce
 
 BUDGET = 12

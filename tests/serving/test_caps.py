@@ -18,7 +18,7 @@ from models.bundle import Bundle
 from models.ranking.policy import PlackettLuce
 from models.recommender import Asked, Request, recommend_many
 from serving.caps import Caps
-from serving.shop import LiveItem, Shop
+from serving.catalogue_snapshot import LiveItem, Shop
 
 PLANTED = [f"{group}-{number}" for group in "abc" for number in range(8)]
 

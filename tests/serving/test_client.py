@@ -9,7 +9,7 @@ from typing import Any
 import pysqlite3.dbapi2 as sqlite
 import pytest
 
-from attune import asking
+from attune import client as asking
 from attune.client import AsyncClient, Client
 from attune.errors import EndpointError
 

@@ -9,7 +9,7 @@ import pysqlite3.dbapi2 as sqlite
 from attune.errors import EventLogError
 from attune.events import Logged, User
 from attune.user_state import empty, fold
-from features.store import FeatureStore
+from features.feature_store import FeatureStore
 from serving import state
 
 

@@ -3,8 +3,8 @@
 import pytest
 from prometheus_client import CollectorRegistry, Histogram
 
-from serving import effect
-from serving.effect import Effect
+from serving import metrics
+from serving.metrics import Effect
 
 
 @pytest.fixture
@@ -41,13 +41,13 @@ def test_the_first_slate_that_includes_it_ends_the_wait(measured, registry, now)
 
 def test_who_comes_back_after_a_minute_is_not_counted(measured, registry, now) -> None:
     measured.acknowledged("u", 7)
-    now[0] += effect.SECONDS + 1
+    now[0] += metrics.SECONDS + 1
     measured.shown("u", 7)
     assert seen(registry) == (0, 0)
 
 
 def test_memory_is_bounded(monkeypatch, registry) -> None:
-    monkeypatch.setattr(effect, "WAITING", 10)
+    monkeypatch.setattr(metrics, "WAITING", 10)
     measured = Effect(Histogram("effect", "a test", registry=registry))
     for number in range(100):
         measured.acknowledged(f"u{number}", 1)

@@ -18,8 +18,8 @@ import pytest
 from attune.event_log import EventLog
 from attune.events import Interaction
 from attune.settings import Settings
+from features.feature_store import FeatureStore
 from features.state_keeper import StateKeeper
-from features.store import FeatureStore
 
 ITEMS = [f"i{number}" for number in range(100)]
 THREADS = 6

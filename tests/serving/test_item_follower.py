@@ -12,12 +12,12 @@ from attune.errors import EventLogError
 from attune.event_log import EventLog
 from attune.events import AnyEvent, Interaction, Item, Logged, Shown, Slate
 from attune.item_profile import HALF_LIFE, PRIOR, ItemProfile
-from serving import item_follower
-from serving.item_follower import ItemFollower
+from serving import item_profile_follower
+from serving.catalogue_snapshot import LiveItem, Shelf
+from serving.fallback import Popular
+from serving.item_profile_follower import ItemFollower
 from serving.metrics import Metrics
-from serving.popular import Popular
 from serving.ranking import fitting
-from serving.shop import LiveItem, Shelf
 
 ITEMS = [f"i{number}" for number in range(50)]
 NAMES = iter(range(1_000_000))
@@ -141,7 +141,7 @@ def test_what_was_liked_fades_without_any_event(event_log: EventLog) -> None:
 def test_a_start_reads_the_window_and_not_the_log(event_log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     event_log.append([react("i1") for _ in range(500)])
     gate, shelf = Gate(event_log), shelf_of()
-    monkeypatch.setattr(item_follower, "WINDOW_POSITIONS", 40)
+    monkeypatch.setattr(item_profile_follower, "WINDOW_POSITIONS", 40)
     event_log.append([react("i2") for _ in range(20)])
     followed(follower(gate, shelf))
     assert gate.read_events == 40
@@ -154,7 +154,7 @@ def test_a_start_reads_the_window_and_not_the_log(event_log: EventLog, monkeypat
 
 
 def test_after_a_restart_it_says_the_same(event_log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(item_follower, "PAGE", 7)
+    monkeypatch.setattr(item_profile_follower, "PAGE", 7)
     now = system_clock()
     first, second = shelf_of(), shelf_of()
     one = follower(event_log, first, clock=lambda: now)
@@ -172,11 +172,11 @@ def test_after_a_restart_it_says_the_same(event_log: EventLog, monkeypatch: pyte
 def test_a_log_that_fails_leaves_the_scores_and_is_told_of_once(
     event_log: EventLog, caplog: pytest.LogCaptureFixture, eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(item_follower, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(item_profile_follower, "RETRY_SECONDS", 0.01)
     gate, shelf = Gate(event_log), shelf_of()
     one = follower(gate, shelf)
     event_log.append([react("i3") for _ in range(20)])
-    caplog.set_level(logging.INFO, item_follower.__name__)
+    caplog.set_level(logging.INFO, item_profile_follower.__name__)
     one.start()
     try:
         eventually(lambda: shelf.live_1N is not None and scores(shelf).get("i3"))

@@ -18,14 +18,13 @@ from hypothesis import strategies as st
 from attune.errors import EventLogError
 from attune.event_log import EventLog, prepare
 from attune.events import Item, Logged
+from attune.log_tail import current
 from attune.settings import Settings
-from attune.tail import current
 from attune.user_state import UserState, empty
 from models.bundle import Bundle
 from models.recommender import Asked, Request, recommend_many
-from serving.popular import Popular
-from serving.shop import Shelf
-from serving.shop_keeper import Choice, ShopKeeper
+from serving.catalogue_snapshot import Choice, Shelf, ShopKeeper
+from serving.fallback import Popular
 
 PLANTED = [f"{group}-{number}" for group in "abc" for number in range(8)]
 
@@ -456,7 +455,7 @@ def _lets_through(attributes: dict[str, Any], where: dict[str, Any]) -> bool:
 
 def test_what_filters_found_is_kept_and_kept_up(bundle, monkeypatch, tmp_path: Path) -> None:
     walks: list[str] = []
-    monkeypatch.setattr("serving.shop._masks", _counted(walks))
+    monkeypatch.setattr("serving.catalogue_snapshot._masks", _counted(walks))
     url = f"sqlite:///{tmp_path / 'events.db'}"
     prepare(url)
     with closing(EventLog(url)) as log:
@@ -471,7 +470,7 @@ def test_what_filters_found_is_kept_and_kept_up(bundle, monkeypatch, tmp_path: P
 
 
 def _counted(walks: list[str]) -> Callable:
-    from serving.shop import _masks
+    from serving.catalogue_snapshot import _masks
 
     def counted(shop, attribute, missing):
         walks.append(attribute)

@@ -14,16 +14,14 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from attune.api_keys import REVOKED_WITHIN_SECONDS, ApiKey, ApiKeys, digest_of
+from attune.api_keys import REVOKED_WITHIN_SECONDS, SCOPES, ApiKey, ApiKeys, digest_of
 from attune.errors import ConfigError, EventLogError
 from attune.event_log import prepare
-from attune.scopes import SCOPES
 from attune.settings import Settings
-from serving import documentation, keyring
-from serving.keyring import KeyRing, Unreadable
-from serving.keys import NEEDED, Guard, Guarded, needed
+from serving import authentication, openapi
+from serving.authentication import NEEDED, Guard, Guarded, KeyRing, Unreadable, needed
 from serving.metrics import Metrics
-from serving.rates import Limit, TokenBuckets
+from serving.rate_limits import Limit, TokenBuckets
 
 ROUTES = [("POST", "/v1/recommend"), ("POST", "/v1/feedback"), ("PUT", "/v1/items/7"), ("GET", "/metrics")]
 SCOPE_OF = dict(zip(ROUTES, ("recommend", "feedback", "items", "metrics"), strict=True))
@@ -213,7 +211,7 @@ def test_a_new_key_works_at_once_and_a_revoked_one_ends_soon(client: Visitor, ta
     key = table.create("shop", ["recommend"])[0]
     began = time.monotonic()
     assert client.ask(ROUTES[0], key).status_code == 200
-    assert time.monotonic() - began < keyring.PAUSE_SECONDS + 1
+    assert time.monotonic() - began < authentication.PAUSE_SECONDS + 1
     table.revoke("shop")
     began = time.monotonic()
     while client.ask(ROUTES[0], key).status_code == 200:
@@ -321,7 +319,7 @@ def test_known_keys_go_on_while_the_table_cannot_be_read(
         assert await keys.find("known") is None
 
     asyncio.run(story())
-    said = [record.getMessage() for record in caplog.records if record.name == "serving.keyring"]
+    said = [record.getMessage() for record in caplog.records if record.name == "serving.authentication"]
     assert said == [
         "the table of API keys cannot be read; those known before go on: gone",
         "the table of API keys can be read again",
@@ -355,7 +353,7 @@ def test_however_many_unknown_keys_come_the_table_is_read_once_a_second(ring: Ca
     asyncio.run(story())
     gaps = [after - before for before, after in zip(table.readings, table.readings[1:], strict=False)]
     assert gaps
-    assert min(gaps) >= keyring.PAUSE_SECONDS - 0.05
+    assert min(gaps) >= authentication.PAUSE_SECONDS - 0.05
 
 
 def test_who_was_refused_once_is_refused_at_once(ring: Callable[..., KeyRing]) -> None:
@@ -375,7 +373,7 @@ def test_who_was_refused_once_is_refused_at_once(ring: Callable[..., KeyRing]) -
 def test_more_than_can_wait_are_told_to_come_back(
     ring: Callable[..., KeyRing], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keyring, "WAITING", 3)
+    monkeypatch.setattr(authentication, "WAITING", 3)
     table = Fake()
     table.hold = threading.Event()
 
@@ -394,7 +392,7 @@ def test_more_than_can_wait_are_told_to_come_back(
 
 
 def test_a_table_that_hangs_ends_in_a_refusal(ring: Callable[..., KeyRing], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keyring, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(authentication, "WAIT_SECONDS", 0.1)
     table = Fake()
     table.hold = threading.Event()
 
@@ -431,7 +429,7 @@ def test_an_open_endpoint_that_others_can_reach_is_said(caplog: pytest.LogCaptur
 
 def test_the_openapi_page_says_where_a_key_is_taken() -> None:
     app = FastAPI()
-    documentation.install(app)
+    openapi.install(app)
     for path in ("/healthz", "/readyz", "/metrics", "/v1/model"):
         app.get(path)(lambda: None)
     page = app.openapi()

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from serving.lanes import Lane, Overloaded
+from serving.bounded_executor import Lane, Overloaded
 
 
 async def recovered(lane: Lane, gate: threading.Event) -> bool:

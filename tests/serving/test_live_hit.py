@@ -9,7 +9,7 @@ import pytest
 
 from attune.clock import SECOND
 from attune.settings import Settings
-from features.store import FeatureStore
+from features.feature_store import FeatureStore
 from models.bundle import Bundle, Provenance, save_bundle
 from models.history import HistoryBatch
 from models.ranking.policy import PlackettLuce

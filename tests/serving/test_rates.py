@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.rates import Limit, TokenBuckets
+from serving.rate_limits import Limit, TokenBuckets
 
 RATES = st.floats(0.01, 10_000.0)
 BURSTS = st.integers(1, 1_000)

@@ -9,7 +9,7 @@ import pytest
 from attune.events import Interaction, Item, User
 from attune.user_state import empty, fold
 from models.bundle import Bundle
-from serving.looking import Look, Sight
+from serving.state import Look, Sight
 
 ODD = ["plain", "with space", "slash/inside", "東京/café", "50%", "a?b#c&d=e", "x/similar", "x/state", "../up"]
 

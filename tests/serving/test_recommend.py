@@ -9,7 +9,7 @@ import pytest
 from attune.event_log import EventLog
 from attune.user_state import empty, fold
 from models.ranking.policy import PlackettLuce
-from serving.popular import POLICY
+from serving.fallback import POLICY
 
 
 def ids(slate: dict) -> list[str]:

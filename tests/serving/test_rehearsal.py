@@ -15,12 +15,11 @@ from attune.user_state import empty, fold
 from models.bundle import Bundle
 from models.ranking.policy import Drawn, PlackettLuce
 from models.recommender import UNKNOWN_USER_STATS, Request
+from serving.catalogue_snapshot import Choice, Offer, Shelf
 from serving.champion import Champion
 from serving.ranking import Question, rank
-from serving.rehearsal import QUESTIONS, Rehearsal
-from serving.shop import Shelf
-from serving.shop_keeper import Choice, Offer
 from serving.state import Known
+from serving.warm_up import QUESTIONS, Rehearsal
 
 TOGETHER = 16
 NOW = 1_700_000_000_000_000

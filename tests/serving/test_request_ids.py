@@ -9,7 +9,7 @@ import pytest
 
 from attune.errors import EventLogError
 from serving import request_ids
-from serving.lanes import Lane
+from serving.bounded_executor import Lane
 from serving.request_ids import HEADER, Identified
 
 

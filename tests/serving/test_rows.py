@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from attune.clock import MINUTE, SECOND, to_iso
 from attune.errors import DataContractError
-from serving.rows import admit_feedback, admit_interaction, admit_rows, parse_time, same_but_time
+from serving.ingestion import admit_feedback, admit_interaction, admit_rows, parse_time, same_but_time
 
 NOW = 1_700_000_000 * SECOND
 ROW = {"user_id": "u", "item_id": "i", "kind": "like"}

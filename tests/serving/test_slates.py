@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attune.door import ID_LIMIT
 from attune.errors import DataContractError
 from attune.events import Candidate, Shown, Slate
+from attune.row_rules import ID_LIMIT
 from serving.slates import RecentSlates, Signer
 
 SIGNER = Signer(b"key")

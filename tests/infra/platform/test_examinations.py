@@ -14,24 +14,24 @@ from attune.event_log import EventLog, prepare
 from attune.events import Interaction
 from attune.settings import Settings
 from infra.environment import QUIET
-from infra.platform import examinations, ports
+from infra.platform import addresses, doctor
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     here = Settings(var=tmp_path / "var")
-    found = ports.choose(here.model_copy(update=dict.fromkeys(ports.CHOSEN, 0)))
+    found = addresses.choose(here.model_copy(update=dict.fromkeys(addresses.CHOSEN, 0)))
     prepare(found.log_url)
     found.slate_key()
     return found
 
 
 def verdicts(settings: Settings) -> dict[str, str]:
-    return {one.name: one.verdict for one in examinations.examine(settings)}
+    return {one.name: one.verdict for one in doctor.examine(settings)}
 
 
-def finding(settings: Settings, name: str) -> examinations.Finding:
-    return next(one for one in examinations.examine(settings) if one.name == name)
+def finding(settings: Settings, name: str) -> doctor.Finding:
+    return next(one for one in doctor.examine(settings) if one.name == name)
 
 
 def test_a_sound_installation_has_nothing_bad(settings: Settings) -> None:
@@ -87,10 +87,10 @@ def test_what_prefect_hands_a_run_is_as_quiet_as_what_it_was_given(monkeypatch: 
         monkeypatch.setenv(name, value)
     handed = PrefectSettings().to_environment_variables(exclude_unset=True)
     assert handed["PREFECT_SERVER_ANALYTICS_ENABLED"] == "False", "it writes truth values as Python does"
-    assert examinations.lacking_in({**QUIET, **handed}) == []
-    assert examinations.lacking_in({**QUIET, "PREFECT_SERVER_ANALYTICS_ENABLED": "True"}) != []
-    assert examinations.lacking_in({"PATH": "/bin"}) == list(examinations.TELEMETRY)
-    assert examinations.lacking_in({}) == [], "a process that is being made has nothing yet"
+    assert doctor.lacking_in({**QUIET, **handed}) == []
+    assert doctor.lacking_in({**QUIET, "PREFECT_SERVER_ANALYTICS_ENABLED": "True"}) != []
+    assert doctor.lacking_in({"PATH": "/bin"}) == list(doctor.TELEMETRY)
+    assert doctor.lacking_in({}) == [], "a process that is being made has nothing yet"
 
 
 def test_a_missing_backup_is_said_once_there_is_something_to_lose(settings: Settings) -> None:

@@ -9,10 +9,10 @@ from feast.infra.online_stores.redis import RedisOnlineStore
 from feast.repo_config import load_repo_config
 from pydantic import SecretStr
 
-from attune import redis_server
+from attune import redis_connection
 from attune.settings import Settings
 from attune.user_state import UserState
-from features.store import FeatureStore
+from features.feature_store import FeatureStore
 from infra.platform.commands import tools_environment
 
 PASSWORD = """a,$HOME="x' y@1e5:#\\"""
@@ -21,7 +21,7 @@ PASSWORD = """a,$HOME="x' y@1e5:#\\"""
 def test_feast_reads_the_states_in_redis(own_redis: Any, tmp_path: Path) -> None:
     quoted = "".join(f"%{byte:02x}" for byte in PASSWORD.encode())
     plain = Settings(var=tmp_path / "var", online_store_url=own_redis.url)
-    redis_server.connect(plain.online_address).config_set("requirepass", PASSWORD)
+    redis_connection.connect(plain.online_address).config_set("requirepass", PASSWORD)
     url = SecretStr(own_redis.url.replace("//", f"//default:{quoted}@"))
     settings = plain.model_copy(update={"online_store_url": url})
     store = FeatureStore(settings)

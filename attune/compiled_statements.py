@@ -1,0 +1,157 @@
+"""The statements of every request and of every commit: compiled once, and handed to the driver as they are.
+
+Core's own part of such a statement costs more than the database's: for thousands of rows a third, for one row most.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import chain
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    CTE,
+    Compiled,
+    Connection,
+    CursorResult,
+    Dialect,
+    Integer,
+    Select,
+    and_,
+    bindparam,
+    column,
+    select,
+    update,
+    values,
+)
+
+from attune import log_queries
+from attune.tables import EXPLORING, IN_TAIL, WHOLE, WORDS, events, log_head
+
+LOOKED_UP = 512
+"""Ids a statement, at most, when looking for what the log has already."""
+
+INSERTED = 512
+"""Rows a statement, at most, when inserting into SQLite: 13 values each, of the 32,766 that it takes."""
+
+NO_LIMIT = 2**62
+
+COLUMNS = tuple(column.name for column in events.columns)
+
+T = TypeVar("T")
+
+
+class HotStatements:
+    """For one dialect; threads may share them."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        def compiled(statement: Any) -> Compiled:
+            found: Compiled = statement.compile(dialect=dialect)
+            return found
+
+        self._head = compiled(select(log_head.c.position).with_for_update())
+        self._move_head = compiled(update(log_head).values(position=bindparam("head")))
+        self._look_up = cache(lambda ids: compiled(_look_up(ids)))
+        self._tails = cache(lambda users: compiled(_tails(users)))
+        self._explored = cache(lambda users: compiled(_explored(users)))
+        self._last_item = compiled(log_queries.LAST_ITEM)
+        self._insert = events.insert().compile(dialect=dialect, column_keys=COLUMNS)
+
+    def locked_head(self, connection: Connection) -> int:
+        """The head, held until the transaction ends; on SQLite the transaction holds the write lock already."""
+        return int(_directly(connection, self._head, {}).scalar_one())
+
+    def move_head(self, connection: Connection, position: int) -> None:
+        """Make a position the last visible one."""
+        _directly(connection, self._move_head, {"head": position})
+
+    def known(self, connection: Connection, ids: Sequence[str]) -> dict[str, tuple[bytes, int]]:
+        """Digest and position of those ids that the log has."""
+        known: dict[str, tuple[bytes, int]] = {}
+        for part in _parts(ids, LOOKED_UP):
+            given = {f"id_{place}": event_id for place, event_id in enumerate(part)}
+            for event_id, digest, position in _directly(connection, self._look_up(len(part)), given):
+                known[event_id] = (digest, position)
+        return known
+
+    def insert(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
+        """Rows with a value for each column.
+
+        SQLite's driver lets go of Python's lock at each step of a statement, and a busy process gives it back after
+        milliseconds: a step a row made 500 rows take 220 ms beside one busy thread, in place of 12. So many rows a
+        step.
+        """
+        given = _driver_values(self._insert, rows)
+        if connection.dialect.name != "sqlite":
+            connection.exec_driver_sql(str(self._insert), given)
+            return
+        head, _, row = str(self._insert).rpartition("VALUES ")
+        for part in _parts(given, INSERTED):
+            marks = ", ".join([row] * len(part))
+            connection.exec_driver_sql(f"{head}VALUES {marks}", tuple(chain.from_iterable(part)))
+
+    def tails(
+        self, connection: Connection, asked: Sequence[tuple[str, int]], limit: int | None = None
+    ) -> CursorResult[Any]:
+        """The events of each (user, position) after that position, in order; ``asked`` of a row is whose it is."""
+        given: dict[str, Any] = {"most": NO_LIMIT if limit is None else limit}
+        for place, (user_id, after) in enumerate(asked):
+            given |= {f"user_{place}": user_id, f"after_{place}": after}
+        return _directly(connection, self._tails(len(asked)), given)
+
+    def explored(self, connection: Connection, asked: Sequence[tuple[str, int]]) -> CursorResult[Any]:
+        """``event_id`` and ``value`` of the slates of each (user, time) after that time that spent of a budget."""
+        given: dict[str, Any] = {}
+        for place, (user_id, since) in enumerate(asked):
+            given |= {f"user_{place}": user_id, f"after_{place}": since}
+        return _directly(connection, self._explored(len(asked)), given)
+
+    def last_item(self, connection: Connection) -> int:
+        """The position of the last event about an item, 0 when there is none."""
+        return _directly(connection, self._last_item, {}).scalar() or 0
+
+
+def _look_up(count: int) -> Select:
+    ids: list[Any] = [bindparam(f"id_{place}") for place in range(count)]
+    return select(events.c.event_id, events.c.digest, events.c.position).where(events.c.event_id.in_(ids))
+
+
+def _tails(users: int) -> Select:
+    asked = _asked(users)
+    of_user = and_(events.c.user_id == asked.c.user_id, events.c.position > asked.c.after, IN_TAIL)
+    query = select(asked.c.place.label("asked"), events).select_from(asked.join(events, of_user))
+    return query.order_by(asked.c.place, events.c.position).limit(bindparam("most"))
+
+
+def _explored(users: int) -> Select:
+    asked = _asked(users)
+    of_user = and_(events.c.user_id == asked.c.user_id, events.c.event_timestamp > asked.c.after, EXPLORING)
+    columns = asked.c.place.label("asked"), events.c.event_id, events.c.value
+    return select(*columns).select_from(asked.join(events, of_user))
+
+
+def _asked(users: int) -> CTE:
+    """So many users, and the position or time after which each one's events are asked for, as a table."""
+    rows: list[tuple[Any, ...]] = [
+        (place, bindparam(f"user_{place}"), bindparam(f"after_{place}")) for place in range(users)
+    ]
+    return values(column("place", Integer), column("user_id", WORDS), column("after", WHOLE)).data(rows).cte("asked")
+
+
+def _parts(given: Sequence[T], most: int) -> Iterator[Sequence[T]]:
+    """One part after the other, each of a power of two: few different statements, which the driver keeps."""
+    start = 0
+    while left := len(given) - start:
+        size = min(most, 2 ** (left.bit_length() - 1))
+        yield given[start : start + size]
+        start += size
+
+
+def _directly(connection: Connection, statement: Compiled, given: dict[str, Any]) -> CursorResult[Any]:
+    (row,) = _driver_values(statement, [{**statement.params, **given}])
+    return connection.exec_driver_sql(str(statement), row)
+
+
+def _driver_values(statement: Compiled, rows: list[dict[str, Any]]) -> list[Any]:
+    """Rows as the driver wants them: by name, or in the order of the statement's marks."""
+    names = getattr(statement, "positiontup", None)
+    return rows if names is None else [tuple(row[name] for name in names) for row in rows]

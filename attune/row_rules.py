@@ -1,0 +1,233 @@
+"""The row rules at the door: the one place where a row becomes an event, for imports and HTTP alike.
+
+A row is a mapping with the fields of an event; times are microseconds since the epoch already.
+``admit`` turns a row into an event or raises DataContractError naming the field and the cure.
+``admit_all`` does so for many, and gives back what it turned away with the reason: no row is lost.
+"""
+
+import math
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from attune.clock import DAY, MINUTE, Clock, to_iso
+from attune.errors import DataContractError
+from attune.event_types import KINDS, RETRACT
+from attune.events import AnyEvent, Feedback, Interaction, Item, User
+
+Row = Mapping[str, Any]
+
+ID_LIMIT = 256
+FUTURE_LIMIT = 5 * MINUTE
+"""How far ahead of the clock an event may lie before it is turned away."""
+
+EARLIEST = -200 * 365 * DAY
+ATTRIBUTES_LIMIT = 200
+WHOLE_LIMIT = 2**63
+"""Whole numbers below this size (either sign) are understood by every reader of the log."""
+
+SHOWN_LIMIT = 100
+"""How much of a wrong value a reason quotes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row that was turned away; ``row_number`` counts from 0 within the call."""
+
+    row_number: int
+    row: Row
+    field: str | None
+    reason: str
+    rule: str | None = None
+    """The reason without the row's own value: equal for all rows that break the same rule; None: not told apart."""
+
+
+def new_event_id() -> str:
+    """An id for an event that came without one: 32 hex digits, the milliseconds since 1970 and 80 random bits.
+
+    In the order of time, as UUIDs of version 7 are (RFC 9562, section 5.7): the log's index over ids grows at its end,
+    where random ids would touch a page of it each.
+    """
+    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
+
+
+def admit(type_name: str, row: Row, clock: Clock) -> AnyEvent:
+    """The event that ``row`` describes; ``type_name`` is interaction, feedback, item or user.
+
+    Raises DataContractError when a rule is broken: absent or malformed ids, an absent, malformed or future
+    time, an unknown kind, a value outside its kind's range, a take-back that names nothing, a row that is no mapping.
+    Whatever ``row`` holds, nothing else is raised.
+    """
+    if not isinstance(row, Mapping):
+        raise DataContractError(f"row: {_shown(row)} is not a mapping of names to values")
+    common: dict[str, Any] = {
+        "event_id": _identifier(row, "event_id") if row.get("event_id") is not None else new_event_id(),
+        "event_timestamp": _timestamp(row, clock),
+    }
+    if type_name == "interaction":
+        return Interaction(**common, **_behaviour(row))
+    if type_name == "feedback":
+        return Feedback(**common, **_behaviour(row), slate_id=_identifier(row, "slate_id"))
+    if type_name == "item":
+        return Item(**common, item_id=_identifier(row, "item_id"), attributes=_attributes(row))
+    if type_name == "user":
+        return User(**common, user_id=_identifier(row, "user_id"), attributes=_attributes(row))
+    raise DataContractError(f"type: {_shown(type_name)} is not one of interaction, feedback, item, user", "type")
+
+
+def admit_all(type_name: str, rows: Iterable[Row], clock: Clock) -> tuple[list[AnyEvent], list[Rejected]]:
+    """Admit row by row: (the events in the rows' order, the rows that were turned away with their reasons)."""
+    admitted: list[AnyEvent] = []
+    rejected: list[Rejected] = []
+    for number, row in enumerate(rows):
+        try:
+            admitted.append(admit(type_name, row, clock))
+        except DataContractError as error:
+            rejected.append(Rejected(number, row, error.field, str(error), error.rule))
+    return admitted, rejected
+
+
+def _breach(field: str, rule: str, value: str) -> DataContractError:
+    """The error of a row whose ``value`` (as a reason quotes it) stands where ``rule`` has '…'."""
+    return DataContractError(f"{field}: {rule.replace('…', value, 1)}", field, f"{field}: {rule}")
+
+
+def _identifier(row: Row, field: str) -> str:
+    raw = row.get(field)
+    if raw is None or raw == "":
+        raise DataContractError(f"{field}: absent; every row needs one", field)
+    if not isinstance(raw, str):
+        raise _breach(field, "… is not text", _shown(raw))
+    if len(raw) > ID_LIMIT:
+        raise _breach(field, f"… characters; at most {ID_LIMIT} are allowed", str(len(raw)))
+    if not raw.isprintable() or raw != raw.strip():
+        raise _breach(field, "… has unprintable characters or blanks around it", _shown(raw))
+    return str(raw)
+
+
+def _timestamp(row: Row, clock: Clock) -> int:
+    field = "event_timestamp"
+    raw = row.get(field)
+    if raw is None:
+        raise DataContractError(f"{field}: absent; every row needs the time at which it happened", field)
+    if not isinstance(raw, int) or isinstance(raw, bool):
+        raise _breach(field, "… is not a time", _shown(raw))
+    if raw > clock() + FUTURE_LIMIT:
+        raise _breach(field, "… lies in the future; check the clock and the unit", _readable(raw))
+    if raw < EARLIEST:
+        raise _breach(field, "… lies too far in the past; check the unit", _readable(raw))
+    return int(raw)
+
+
+def _readable(micros: int) -> str:
+    try:
+        return to_iso(micros)
+    except (ValueError, OverflowError, OSError):
+        return f"{_shown(micros)} microseconds"
+
+
+def _shown(value: object) -> str:
+    """The value as a reason quotes it: its ``repr``, shortened; where that fails (huge numbers) its type."""
+    try:
+        words = repr(value)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__}"
+    return words if len(words) <= SHOWN_LIMIT else f"{words[:SHOWN_LIMIT]}..."
+
+
+def _behaviour(row: Row) -> dict[str, Any]:
+    kind, value = _kind_and_value(row)
+    retracts = _identifier(row, "retracts") if kind == RETRACT else None
+    if kind != RETRACT and row.get("retracts") is not None:
+        raise DataContractError(f"retracts: only an event of kind {RETRACT!r} takes another back", "retracts")
+    return {
+        "user_id": _identifier(row, "user_id"),
+        "item_id": _identifier(row, "item_id"),
+        "kind": kind,
+        "value": value,
+        "retracts": retracts,
+    }
+
+
+def _kind_and_value(row: Row) -> tuple[str, float | None]:
+    name = row.get("kind")
+    kind = KINDS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise _breach("kind", f"…; known are {', '.join(KINDS)}", f"{_shown(name)} is unknown{_nearest(name)}")
+    raw = row.get("value")
+    if raw is None:
+        if kind.needs_value:
+            raise DataContractError(f"value: absent; {kind.name!r} is {kind.meaning}", "value")
+        return kind.name, None
+    value = _number(raw)
+    if value is None:
+        raise _breach("value", "… is not a finite number", _shown(raw))
+    if not kind.low <= value <= kind.high:
+        rule = f"… is outside {kind.low:g} to {kind.high:g}; {kind.name!r} is {kind.meaning}"
+        raise _breach("value", rule, _shown(raw))
+    return kind.name, value
+
+
+def _number(raw: object) -> float | None:
+    """As a finite float, or None when it is none."""
+    if not isinstance(raw, int | float) or isinstance(raw, bool):
+        return None
+    try:
+        value = float(raw)
+    except OverflowError:
+        return None
+    return value + 0.0 if math.isfinite(value) else None  # -0.0 becomes 0.0: SQLite keeps no negative zero
+
+
+def _nearest(name: object) -> str:
+    close = get_close_matches(name[:ID_LIMIT], KINDS, n=1) if isinstance(name, str) else []
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _attributes(row: Row) -> dict[str, Any]:
+    raw = row.get("attributes")
+    if raw is None:
+        return {}
+    if not isinstance(raw, Mapping):
+        raise DataContractError(f"attributes: {type(raw).__name__} is not a mapping of names to values", "attributes")
+    if len(raw) > ATTRIBUTES_LIMIT:
+        raise _breach("attributes", f"… of them; at most {ATTRIBUTES_LIMIT} are allowed", str(len(raw)))
+    return {_name(name): _attribute(name, value) for name, value in raw.items()}
+
+
+def _name(name: object) -> str:
+    if not isinstance(name, str) or not _is_text(name):
+        raise _breach("attributes", "the name … is not readable text", _shown(name))
+    return str(name)
+
+
+def _attribute(name: str, value: object) -> Any:
+    """Text, number, truth value, nothing, or a list of them, as the plain type that JSON has for it."""
+    if isinstance(value, list):
+        return [_single(name, part) for part in value]
+    return _single(name, value)
+
+
+def _single(name: str, value: object) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str) and _is_text(value):
+        return str(value)
+    if isinstance(value, int) and -WHOLE_LIMIT <= value < WHOLE_LIMIT:
+        return int(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    rule = "…, which is neither readable text, a finite number of 64 bits, a truth value nor a list of them"
+    raise _breach("attributes", rule, f"{_shown(name)} holds {_shown(value)}")
+
+
+def _is_text(words: str) -> bool:
+    """Whether a database can keep it: no NUL, no half of a surrogate pair."""
+    try:
+        words.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\x00" not in words

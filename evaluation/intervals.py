@@ -1,0 +1,210 @@
+"""How sure a figure is: the bootstrap over users (one user's events are not independent of each other).
+
+A replicate draws as many users as there are, with replacement, and takes all events of each draw. A figure is a
+ratio of two sums, so a replicate needs the users' sums alone (Field and Welsh 2007, "Bootstrapping clustered
+data"). Percentile intervals; a fixed seed, so that a judgement can be repeated.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.metrics import Evaluation, values
+
+REPLICATES = 2000
+_BLOCK = 4_000_000
+
+Draw = Callable[[int, int], np.ndarray]
+"""How users are drawn: (replicates, users) to places below ``users``, int64 (replicates, users)."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its 95 % interval; with fewer than two users the interval is infinite."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Paired:
+    """How ``a`` differs from ``b`` on the same events: ``a - b`` and ``a / b - 1``, from the same replicates.
+
+    ``rows`` counts what it rests on, of each user no more than the cap.
+    """
+
+    absolute: Interval
+    relative: Interval
+    users: int
+    rows: int
+
+
+def interval(
+    evaluation: Evaluation, metric: str, part: str = "all", replicates: int = REPLICATES, seed: int = 0
+) -> Interval:
+    """The metric of a slice and its interval, clustered by user."""
+    users, found = values(evaluation, metric, part)
+    sums_SU, counts_U = by_user(users, found[None, :])
+    sums_RS, counts_R = replicated(sums_SU, counts_U, replicates, seed)
+    return percentiles(_ratio(sums_SU.sum(1), counts_U.sum())[0], _ratio(sums_RS[:, 0], counts_R), len(counts_U))
+
+
+def paired(
+    a: Evaluation,
+    b: Evaluation,
+    metric: str,
+    part: str = "all",
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    cap: float = np.inf,
+) -> Paired:
+    """The differences of a metric between two replays of the same events; ``cap`` as in ``by_user``.
+
+    Raises ValueError when the two did not judge the same events.
+    """
+    if not np.array_equal(a.events["position"].to_numpy(), b.events["position"].to_numpy()):
+        raise ValueError(f"{a.name} and {b.name} were not judged on the same events")
+    users, found_a = values(a, metric, part)
+    found_b = values(b, metric, part)[1]
+    defined = ~(np.isnan(found_a) | np.isnan(found_b))
+    sums_SU, counts_U = by_user(users[defined], np.stack([found_a[defined], found_b[defined]]), cap)
+    sums_RS, counts_R = replicated(sums_SU, counts_U, replicates, seed)
+    of_a, of_b = (_ratio(sums_SU[s].sum(), counts_U.sum()) for s in (0, 1))
+    drawn_a, drawn_b = (_ratio(sums_RS[:, s], counts_R) for s in (0, 1))
+    return Paired(
+        absolute=percentiles(float(of_a - of_b), drawn_a - drawn_b, len(counts_U)),
+        relative=percentiles(float(_relative(of_a, of_b)), _relative(drawn_a, drawn_b), len(counts_U)),
+        users=len(counts_U),
+        rows=int(counts_U.sum()),
+    )
+
+
+def by_user(users: np.ndarray, found_SE: np.ndarray, cap: float = np.inf) -> tuple[np.ndarray, np.ndarray]:
+    """The sums of each row of values and the count of defined ones, by user.
+
+    ``cap`` is the most rows that one user counts for, so that nobody decides alone: of a user with more each row
+    counts for less, so that sums and count shrink alike.
+    """
+    names, place_E = np.unique(users.astype(str), return_inverse=True)
+    defined_E = ~np.isnan(found_SE).any(axis=0)
+    sums = [np.bincount(place_E[defined_E], row[defined_E], minlength=len(names)) for row in found_SE]
+    counts_U = np.bincount(place_E[defined_E], minlength=len(names)).astype(np.float64)
+    counted_U = np.minimum(counts_U, cap)
+    return np.stack(sums) * (counted_U / np.maximum(counts_U, 1.0)), counted_U
+
+
+def replicated(
+    sums_SU: np.ndarray, counts_U: np.ndarray, replicates: int, seed: int, draw: Draw | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The sums (R, S) and counts (R) of each replicate; ``draw`` takes the place of the draws of the seed."""
+    rng, users = np.random.default_rng(seed), len(counts_U)
+    draw = draw or (lambda rows, below: rng.integers(0, below, size=(rows, below)))
+    stacked_UX = np.concatenate([sums_SU, counts_U[None, :]]).T
+    totals_RX = np.zeros((replicates, stacked_UX.shape[1]))
+    rows = max(_BLOCK // max(users, 1), 1)
+    for start in range(0, replicates if users else 0, rows):
+        stop = min(start + rows, replicates)
+        drawn = draw(stop - start, users) + np.arange(stop - start)[:, None] * users
+        times_RU = np.bincount(drawn.ravel(), minlength=(stop - start) * users).reshape(-1, users)
+        totals_RX[start:stop] = times_RU @ stacked_UX
+    return totals_RX[:, :-1], totals_RX[:, -1]
+
+
+def _ratio(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return np.divide(sums, counts, out=np.zeros_like(np.asarray(sums, float)), where=np.asarray(counts) > 0)
+
+
+def _relative(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a / b - 1; from nothing to nothing is no change, from nothing to something is infinite."""
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(b != 0, a / b - 1.0, np.where(a == 0, 0.0, np.inf))
+
+
+def percentiles(value: float, drawn: np.ndarray, users: int, level: float = 0.95) -> Interval:
+    """The value with what lies between the replicates' quantiles; infinite with fewer than two users."""
+    if users < 2:
+        return Interval(float(value), -np.inf, np.inf)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    return Interval(float(value), float(low), float(high))
+
+
+# An interval that may be looked at as often as one likes while users come: for a version that is judged again.
+#
+# A 95 % interval errs once in twenty looks; who decides at the first good look errs in the end. A confidence sequence
+# covers the truth at all numbers of users at once. This is the asymptotic one of Waudby-Smith, Arbour, Sinha, Kennedy
+# and
+# Ramdas (2021), "Time-uniform central limit theory and asymptotic confidence sequences", theorem 2.2: after n
+# independent
+# users of mean m and standard deviation s it is
+#
+#     m +- s sqrt(2 (n rho^2 + 1) / (n^2 rho^2) log(sqrt(n rho^2 + 1) / alpha))
+#
+# with probability 1 - alpha for all n together, narrowest at about the n for which rho was chosen. Being asymptotic it
+# says nothing about a handful of users; and it takes a user's value to stay while others come, where a mean of events
+# moves a little with each.
+#
+# What it covers is one mean: that of one version against one champion, as its hold-out grows. Another version is
+# another
+# mean on other events, and has 1 - alpha of its own: nothing is spent over versions. With 500 users a single look
+# misses
+# in 0.24 % of cases, so that of a hundred versions, each looked at once, at least one is missed with a chance of 21 %.
+# Howard, Ramdas, McAuliffe and Sekhon (2021), "Time-uniform, nonparametric, nonasymptotic confidence sequences", spend
+# alpha over countably many times; 6 alpha / (pi^2 i^2) for the i-th version would bound all misses alike, and make the
+# hundredth interval 1.8 times as wide. Why that is not done stands in docs/adr/0005-gates.md.
+
+
+@dataclass(frozen=True)
+class PanelLimits:
+    """How the users whose events teach no model are listened to."""
+
+    level: float = 0.95
+    """Of the confidence sequence."""
+    narrowest: int = 500
+    """Users at which the sequence is tuned to be narrow; it holds at every number."""
+    least_users: int = 50
+    """Fewer give no interval: the theorem speaks of many."""
+    earlier: int = 5_000
+    """About so many moments before the hold-out say whether something was forgotten: as many of each user, the latest
+    ones. A user's mean counts once, so that more users tell more than more moments."""
+
+
+def confidence_sequence(given_U: np.ndarray, limits: PanelLimits) -> Interval:
+    """The mean of one value a user (U,) with an interval that holds at every number of users at once.
+
+    Infinite with too few users. Raises ValueError for a level outside (0, 1) and for what is not finite.
+    """
+    if not 0 < limits.level < 1:
+        raise ValueError(f"level must lie between 0 and 1, not {limits.level}")
+    if not np.isfinite(given_U).all():
+        raise ValueError("a user's value is not finite")
+    count = len(given_U)
+    if count < limits.least_users:
+        return Interval(float(given_U.mean()) if count else 0.0, -math.inf, math.inf)
+    alpha = 1 - limits.level
+    rho_squared = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / limits.narrowest
+    grown = count * rho_squared + 1
+    half = math.sqrt(2 * grown / (count**2 * rho_squared) * math.log(math.sqrt(grown) / alpha))
+    mean, spread = float(given_U.mean()), float(given_U.std(ddof=1))
+    return Interval(mean, mean - half * spread, mean + half * spread)
+
+
+# So that no account decides alone: where one user counts for so many rows at most, what each row counts.
+#
+# Of a user with more rows than the cap each counts for less, as in ``evaluation.intervals.by_user``, which
+# sums.
+
+
+def counted(users_E: np.ndarray, cap: float) -> np.ndarray:
+    """What each row (E,) counts, above 0 and at most 1: those of one user together at most ``cap``."""
+    _, place_E, rows_U = np.unique(users_E.astype(str), return_inverse=True, return_counts=True)
+    counted_E: np.ndarray = np.minimum(1.0, cap / rows_U)[place_E]
+    return counted_E
+
+
+def capped_mean(found_E: np.ndarray, users_E: np.ndarray, cap: float) -> float:
+    """The mean over rows, each counted as ``counted`` says. Raises ZeroDivisionError where there are none."""
+    return float(np.average(found_E, weights=counted(users_E, cap)))

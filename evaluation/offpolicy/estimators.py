@@ -1,0 +1,217 @@
+"""What every estimate is made of, so that one bootstrap serves them all."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.offpolicy.logs import BanditLog, SlateLog
+
+
+@dataclass(frozen=True)
+class Terms:
+    """An estimate as sums over N rows: mean(plain_N) + sum(weighted_N) / sum(norms_N).
+
+    A self-normalised estimator is a ratio, which a bootstrap must form anew in each replicate; all others are plain
+    means. Float64 throughout; the norms are not negative.
+    """
+
+    plain_N: np.ndarray
+    weighted_N: np.ndarray
+    norms_N: np.ndarray
+
+    @property
+    def value(self) -> float:
+        """The estimate; the weighted part is 0 where every norm is."""
+        return float(value_of(self.plain_N.sum(), self.weighted_N.sum(), self.norms_N.sum(), len(self.plain_N)))
+
+
+def value_of(plain: np.ndarray, weighted: np.ndarray, norms: np.ndarray, counts: np.ndarray | float) -> np.ndarray:
+    """Estimates from the sums of their terms and the counts of the rows, of any shape."""
+    found: np.ndarray = plain / counts + np.divide(weighted, norms, out=np.zeros_like(norms), where=norms > 0)
+    return found
+
+
+def mean(plain_N: np.ndarray) -> Terms:
+    """A plain mean."""
+    plain_N = np.asarray(plain_N, np.float64)
+    return Terms(plain_N, np.zeros_like(plain_N), np.ones_like(plain_N))
+
+
+def ratio(weighted_N: np.ndarray, norms_N: np.ndarray, plain_N: np.ndarray | None = None) -> Terms:
+    """A weighted mean, on top of a plain one if there is one."""
+    return Terms(np.zeros_like(weighted_N) if plain_N is None else plain_N, weighted_N, norms_N)
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """What is done about large importance weights; by default nothing.
+
+    ``clip`` is the largest weight that counts in full (Ionides 2008, "Truncated importance sampling"): a larger one
+    counts as ``clip``, which costs a bias that the verdict states. ``switch`` is the weight above which switch-DR
+    trusts the reward model instead. Both are without unit. Raises ValueError for one that is not positive.
+    """
+
+    clip: float = np.inf
+    switch: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("clip", "switch"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}: it is a largest weight")
+
+    def clipped(self, weights: np.ndarray) -> np.ndarray:
+        """The weights as they count."""
+        return np.minimum(weights, self.clip)
+
+
+AS_THEY_ARE = Weighting()
+
+
+def effective(weights_N: np.ndarray) -> float:
+    """How many rows of equal weight tell as much: (sum w)^2 / sum w^2, between 0 and N.
+
+    Kong (1992), "A note on importance sampling using standardized weights", technical report 348, Chicago.
+    """
+    squares = float(np.square(weights_N).sum())
+    return float(np.abs(weights_N).sum()) ** 2 / squares if squares > 0 else 0.0
+
+
+# The value of another policy from logged rounds: what each estimator sums.
+#
+# The value is the mean reward of a round, in the unit of the rewards, had the evaluation policy chosen the actions.
+# w is the importance weight of a round, clipped as ``Weighting`` says, r its reward, q the reward model's prediction
+# for the action shown and v its mean over the evaluation policy's actions.
+#
+# Every estimator takes a log of N rounds and gives ``Terms`` of N rows; those that need a reward model raise
+# ValueError where the log has none.
+
+
+def direct(log: BanditLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
+    """mean(v): right where the reward model is, whatever the propensities.
+
+    Dudik, Langford and Li (2011), "Doubly robust policy evaluation and learning", section 2 (the direct method).
+    """
+    return mean(_model(log)[1])
+
+
+def ips(log: BanditLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
+    """mean(w r): unbiased with right propensities that cover the evaluation policy.
+
+    Horvitz and Thompson (1952); for policies Dudik, Langford and Li (2011), section 2.
+    """
+    return mean(weighting.clipped(log.weights_N) * log.rewards_N)
+
+
+def snips(log: BanditLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
+    """sum(w r) / sum(w): a bias that fades with the rows against a smaller variance; never outside the rewards.
+
+    Swaminathan and Joachims (2015), "The self-normalized estimator for counterfactual learning", the section on
+    control variates and the self-normalised estimator.
+    """
+    weights_N = weighting.clipped(log.weights_N)
+    return ratio(weights_N * log.rewards_N, weights_N)
+
+
+def doubly_robust(log: BanditLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
+    """mean(v + w (r - q)): right where the propensities or the reward model are.
+
+    Dudik, Langford and Li (2011), section 2 (the doubly robust estimator).
+    """
+    predicted_N, expected_N = _model(log)
+    return mean(expected_N + weighting.clipped(log.weights_N) * (log.rewards_N - predicted_N))
+
+
+def self_normalised_dr(log: BanditLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
+    """mean(v) + sum(w (r - q)) / sum(w).
+
+    Thomas and Brunskill (2016), "Data-efficient off-policy policy evaluation for reinforcement learning", the
+    weighted doubly robust estimator, for one step.
+    """
+    predicted_N, expected_N = _model(log)
+    weights_N = weighting.clipped(log.weights_N)
+    return ratio(weights_N * (log.rewards_N - predicted_N), weights_N, expected_N)
+
+
+def switch_dr(log: BanditLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
+    """mean(v + w [w <= switch] (r - q)): above the switch the reward model alone speaks, and must be right there.
+
+    Wang, Agarwal and Dudik (2017), "Optimal and adaptive off-policy evaluation in contextual bandits", the SWITCH
+    estimator with the doubly robust part below the threshold.
+    """
+    predicted_N, expected_N = _model(log)
+    weights_N = np.where(log.weights_N <= weighting.switch, weighting.clipped(log.weights_N), 0.0)
+    return mean(expected_N + weights_N * (log.rewards_N - predicted_N))
+
+
+Estimator = Callable[[BanditLog, Weighting], Terms]
+
+BANDIT_ESTIMATORS: dict[str, Estimator] = {
+    "dm": direct,
+    "ips": ips,
+    "snips": snips,
+    "dr": doubly_robust,
+    "sndr": self_normalised_dr,
+    "switch-dr": switch_dr,
+}
+NEEDS_MODEL = frozenset({"dm", "dr", "sndr", "switch-dr", "cascade-dr"})
+
+
+def _model(log: BanditLog) -> tuple[np.ndarray, np.ndarray]:
+    """The reward model's predictions (q, v), float64 (N)."""
+    if log.predicted_N is None or log.expected_N is None:
+        raise ValueError("this estimator needs a reward model: give the log predicted_N and expected_N")
+    return np.asarray(log.predicted_N, np.float64), np.asarray(log.expected_N, np.float64)
+
+
+# The value of another policy from logged slates: what each estimator sums.
+#
+# The value is the mean of a slate's summed rewards, in the unit of the rewards, had the evaluation policy drawn the
+# slates. w_k is a slate's importance weight down to position k, clipped as ``Weighting`` says; r_k, q_k and v_k are
+# the reward there and the reward model's two predictions (see ``SlateLog``).
+#
+# Every estimator takes a log of S slates and gives ``Terms`` of S rows.
+
+
+def slate_ips(log: SlateLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
+    """mean(w_K sum_k r_k): a slate is one action; unbiased however its items act on one another.
+
+    Its weight is a product over all positions, so its variance grows with the length of a slate as none other does.
+    """
+    return mean(weighting.clipped(log.prefixes_SK[:, -1]) * _rewards(log).sum(axis=1))
+
+
+def rips(log: SlateLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
+    """mean(sum_k w_k r_k): unbiased where a reaction depends on the items above and at its position alone.
+
+    McInerney, Brost, Chandar, Mehrotra and Carterette (2020), "Counterfactual evaluation of slate recommendations
+    with sequential reward interactions": the weights of its estimator, without its normalisation and look-back.
+    """
+    return mean((weighting.clipped(log.prefixes_SK) * _rewards(log)).sum(axis=1))
+
+
+def cascade_dr(log: SlateLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
+    """mean(sum_k w_k (r_k - q_k) + w_(k-1) v_k), w_0 = 1: as RIPS, with a reward model against the variance.
+
+    Unbiased where RIPS is, whatever the model, as long as ``expected_SK`` is the mean of the same model that gave
+    ``predicted_SK``. Kiyohara, Saito, Matsuhiro, Narita, Shimizu and Yamamoto (2022), "Doubly robust off-policy
+    evaluation for ranking policies under the cascade behavior model", the Cascade-DR estimator.
+    Raises ValueError where the log has no reward model.
+    """
+    if log.predicted_SK is None or log.expected_SK is None:
+        raise ValueError("cascade-dr needs a reward model: give the log predicted_SK and expected_SK")
+    shown_SK = log.shown_SK
+    upto_SK = weighting.clipped(log.prefixes_SK)
+    above_SK = np.concatenate([np.ones((len(log), 1)), upto_SK[:, :-1]], axis=1)
+    residuals_SK = np.where(shown_SK, _rewards(log) - log.predicted_SK, 0.0)
+    return mean((upto_SK * residuals_SK + above_SK * np.where(shown_SK, log.expected_SK, 0.0)).sum(axis=1))
+
+
+SlateEstimator = Callable[[SlateLog, Weighting], Terms]
+
+SLATE_ESTIMATORS: dict[str, SlateEstimator] = {"slate-ips": slate_ips, "rips": rips, "cascade-dr": cascade_dr}
+
+
+def _rewards(log: SlateLog) -> np.ndarray:
+    """The rewards, 0 where a slate has no such position."""
+    return np.where(log.shown_SK, log.rewards_SK, 0.0)

@@ -1,0 +1,210 @@
+"""What was shown, how probable it was then, how probable another policy makes it now, and what it was worth.
+
+The logging policy is the one that chose what was shown; the evaluation policy is the one whose value is asked for.
+A log is checked when it is built; whoever holds one may trust it. N rounds, S slates of at most K positions.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from attune.errors import DataContractError
+from evaluation.intervals import counted
+
+LOWEST_REWARD, HIGHEST_REWARD = -1.0, 1.0
+"""A reward lies in [0, 1], or in [-1, 1] once it is centred (``attune/event_types.py``)."""
+
+_OF_REWARDS = "a reward lies in [0, 1], or in [-1, 1] when centred (attune/event_types.py)"
+_OF_PROPENSITIES = (
+    "a propensity is the probability with which the logging policy chose what was shown, above 0 and at most 1: "
+    "leave out the rounds that no policy drew"
+)
+_OF_CHANCES = "the evaluation policy's probability of what was shown lies in [0, 1]"
+_OF_MODELS = "a prediction is a finite number in the unit of the rewards"
+
+
+@dataclass(frozen=True)
+class BanditLog:
+    """N rounds in each of which one action was shown.
+
+    ``rewards_N`` in [-1, 1]; ``propensities_N`` in (0, 1], the logging policy's probability of the action shown;
+    ``chances_N`` in [0, 1], the evaluation policy's probability of the same action. With a reward model also
+    ``predicted_N``, its prediction for the action shown, and ``expected_N``, its mean over the evaluation policy's
+    actions in that round; it must not have learned from the rounds that it predicts. ``users_N`` (any type) says
+    whose rounds belong together; without it every round is taken for independent.
+    Raises DataContractError, whose ``field`` names the array at fault.
+    """
+
+    rewards_N: np.ndarray
+    propensities_N: np.ndarray
+    chances_N: np.ndarray
+    predicted_N: np.ndarray | None = None
+    expected_N: np.ndarray | None = None
+    users_N: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        _alike(self, "rewards_N", 1)
+        in_range_N = (self.rewards_N >= LOWEST_REWARD) & (self.rewards_N <= HIGHEST_REWARD)
+        _within("rewards_N", self.rewards_N, in_range_N, _OF_REWARDS)
+        _probable("propensities_N", self.propensities_N, self.propensities_N > 0, _OF_PROPENSITIES)
+        _probable("chances_N", self.chances_N, self.chances_N >= 0, _OF_CHANCES)
+        _whole_model(self.predicted_N, self.expected_N, ("predicted_N", "expected_N"))
+
+    def __len__(self) -> int:
+        return len(self.rewards_N)
+
+    @property
+    def weights_N(self) -> np.ndarray:
+        """How many times as probable the evaluation policy makes what was shown; 1 on average where both cover."""
+        weights_N: np.ndarray = self.chances_N / self.propensities_N
+        return weights_N
+
+    @property
+    def is_certain_N(self) -> np.ndarray:
+        """Rounds in which nothing but the action shown was possible, though the evaluation policy has others."""
+        is_certain_N: np.ndarray = (self.propensities_N == 1) & (self.chances_N < 1)
+        return is_certain_N
+
+
+@dataclass(frozen=True)
+class SlateLog:
+    """S slates, top first, of at most K positions; shorter ones end in NaN rewards.
+
+    ``rewards_SK`` in [-1, 1], NaN where a slate has no such position. ``propensities_SK`` in (0, 1] and
+    ``chances_SK`` in [0, 1] are the logging and the evaluation policy's probabilities of the item at a position
+    given the items above it, as slates are logged. With a reward model of the cascade also ``predicted_SK``, its
+    prediction of the rewards from this position to the end, under the evaluation policy, given the items down to
+    this one, and ``expected_SK``, the mean of that over the evaluation policy's items for this position.
+    What stands at positions without a reward is not looked at. ``users_S`` as in ``BanditLog``.
+    Raises DataContractError, whose ``field`` names the array at fault.
+    """
+
+    rewards_SK: np.ndarray
+    propensities_SK: np.ndarray
+    chances_SK: np.ndarray
+    predicted_SK: np.ndarray | None = None
+    expected_SK: np.ndarray | None = None
+    users_S: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        _alike(self, "rewards_SK", 2)
+        shown_SK = self.shown_SK
+        if not shown_SK[:, 0].all():
+            raise DataContractError(
+                f"slate {int(np.argmin(shown_SK[:, 0]))} has no position with a reward: leave empty slates out",
+                "rewards_SK",
+            )
+        if (shown_SK[:, 1:] & ~shown_SK[:, :-1]).any():
+            slate = int(np.argwhere(shown_SK[:, 1:] & ~shown_SK[:, :-1])[0, 0])
+            raise DataContractError(
+                f"slate {slate} goes on below a position without a reward: NaN stands at the end of a slate alone, "
+                "and what was shown without a reaction has a reward too",
+                "rewards_SK",
+            )
+        in_range_SK = (self.rewards_SK >= LOWEST_REWARD) & (self.rewards_SK <= HIGHEST_REWARD)
+        _within("rewards_SK", self.rewards_SK, in_range_SK | ~shown_SK, _OF_REWARDS)
+        _probable("propensities_SK", self.propensities_SK, self.propensities_SK > 0, _OF_PROPENSITIES, ~shown_SK)
+        _probable("chances_SK", self.chances_SK, self.chances_SK >= 0, _OF_CHANCES, ~shown_SK)
+        _whole_model(self.predicted_SK, self.expected_SK, ("predicted_SK", "expected_SK"), ~shown_SK)
+
+    def __len__(self) -> int:
+        return len(self.rewards_SK)
+
+    @property
+    def shown_SK(self) -> np.ndarray:
+        """Where a slate has a position."""
+        return ~np.isnan(self.rewards_SK)
+
+    @property
+    def prefixes_SK(self) -> np.ndarray:
+        """The importance weight of a slate down to each position: the product of those above and at it."""
+        with np.errstate(divide="ignore", invalid="ignore"):  # below a slate's end anything may stand
+            weights_SK = np.where(self.shown_SK, self.chances_SK / self.propensities_SK, 1.0)
+        return np.cumprod(weights_SK, axis=1)
+
+    @property
+    def is_certain_S(self) -> np.ndarray:
+        """Slates in which nothing else was possible anywhere, though the evaluation policy has others."""
+        certain_SK = (self.propensities_SK == 1) | ~self.shown_SK
+        other_SK = (self.chances_SK < 1) & self.shown_SK
+        is_certain_S: np.ndarray = certain_SK.all(axis=1) & other_SK.any(axis=1)
+        return is_certain_S
+
+    def top(self, k: int) -> "SlateLog":
+        """The first ``k`` positions alone, without the reward model, whose sums go further down.
+
+        What users do there does not depend on what stands below, if they look from the top.
+        Raises ValueError for a k that is not positive.
+        """
+        if k < 1:
+            raise ValueError(f"the top {k} positions of a slate are none: ask for at least 1")
+        cut = {name: getattr(self, name)[:, :k] for name in ("rewards_SK", "propensities_SK", "chances_SK")}
+        return replace(self, **cut, predicted_SK=None, expected_SK=None)
+
+    def upto(self, lengths_S: np.ndarray) -> "SlateLog":
+        """Of each slate its first ``lengths_S`` (int, S) positions alone, without the reward model, as ``top``.
+
+        A length must be known before its slate was drawn: one that depends on what was drawn chooses among outcomes.
+        Raises DataContractError for a slate of which nothing would be left.
+        """
+        is_kept_SK = np.arange(self.rewards_SK.shape[1]) < lengths_S[:, None]
+        rewards_SK = np.where(is_kept_SK, self.rewards_SK, np.nan)
+        return replace(self, rewards_SK=rewards_SK, predicted_SK=None, expected_SK=None)
+
+
+Log = BanditLog | SlateLog
+
+
+def users_of(log: Log) -> np.ndarray | None:
+    """Whose each row is, where the log says so."""
+    return log.users_N if isinstance(log, BanditLog) else log.users_S
+
+
+def counts_of(log: Log, cap: float = np.inf) -> np.ndarray:
+    """For how much each row counts (float64, N, in (0, 1]), so that a user's rows together count for at most ``cap``.
+
+    Whoever asks a thousand times would otherwise decide alone what everybody gets. Of users with fewer rows than the
+    cap each counts in full, and so does every row where the log names no users.
+    """
+    users_N = users_of(log)
+    return np.ones(len(log)) if users_N is None else counted(users_N, cap)
+
+
+def _alike(log: Log, first: str, dimensions: int) -> None:
+    """Every array has the shape of the first one, which is not empty; users have its rows."""
+    shape = np.shape(getattr(log, first))
+    if len(shape) != dimensions:
+        raise DataContractError(f"{first} has the shape {shape}: it has {dimensions} dimensions", first)
+    if not all(shape):
+        raise DataContractError("the log is empty: there is nothing to judge from, give at least one row", first)
+    for name in log.__dataclass_fields__:
+        found, wanted = getattr(log, name), shape[:1] if name.startswith("users") else shape
+        if found is not None and np.shape(found) != wanted:
+            raise DataContractError(f"{name} has the shape {np.shape(found)}, {first} {shape}: a value for each", name)
+
+
+def _probable(name: str, found: np.ndarray, is_above: np.ndarray, rule: str, absent: np.ndarray | None = None) -> None:
+    is_right = is_above & (found <= 1)
+    _within(name, found, is_right if absent is None else is_right | absent, rule)
+
+
+def _whole_model(
+    predicted: np.ndarray | None, expected: np.ndarray | None, names: Iterable[str], absent: np.ndarray | None = None
+) -> None:
+    """Both predictions or none of them, finite wherever something was shown."""
+    if (predicted is None) != (expected is None):
+        raise DataContractError(f"a reward model needs both of {' and '.join(names)}: give the other one, or neither")
+    for name, found in zip(names, (predicted, expected), strict=True):
+        if found is not None:
+            _within(name, found, np.isfinite(found) if absent is None else np.isfinite(found) | absent, _OF_MODELS)
+
+
+def _within(name: str, found: np.ndarray, is_right: np.ndarray, rule: str) -> None:
+    """Names the first value at fault; NaN is never right."""
+    if not is_right.all():
+        place = tuple(np.argwhere(~is_right)[0].tolist())
+        where = ", ".join(map(str, place))
+        raise DataContractError(
+            f"{name}[{where}] is {found[place]} ({int((~is_right).sum())} such): {rule}", name, f"{name}: {rule}"
+        )

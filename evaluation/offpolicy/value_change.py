@@ -1,0 +1,142 @@
+"""What a challenger would have brought on slates that were shown, against what they did bring."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluation.intervals import REPLICATES, Interval
+from evaluation.offpolicy.estimators import effective, mean, rips
+from evaluation.offpolicy.logged_policy import Replayed, replayed
+from evaluation.offpolicy.logs import SlateLog, counts_of
+from evaluation.offpolicy.replicates import bootstrap
+from evaluation.offpolicy.verdict import OffPolicyLimits, distant, holds, judge
+from models.bundle import Bundle
+from models.figures import short
+from models.learning.dataset import TrainingSet
+
+
+@dataclass(frozen=True)
+class ValueChange:
+    """Values are centred rewards summed over the ``top`` positions, a slate's mean; intervals of 95 %, by user.
+
+    ``challenger`` is its value by RIPS, ``shown`` that of what was shown, ``change`` their difference on the same
+    slates. ``reasons`` say why it is not believed; without any it is decided. ``needed`` is how many slates like these
+    would do, None where more of them mend nothing. ``effective`` is what the ``slates`` of ``users`` are worth.
+    ``left_out``, ``alike``, ``restated``, ``shortened`` and ``feedback`` are those of ``Replayed``.
+    """
+
+    slates: int
+    users: int
+    top: int
+    effective: float
+    challenger: Interval
+    shown: Interval
+    change: Interval
+    reasons: tuple[str, ...]
+    needed: int | None
+    left_out: Mapping[str, int]
+    alike: int
+    restated: int
+    shortened: int
+    feedback: Mapping[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name, with intervals as mappings."""
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: asdict(one) if isinstance(one, Interval) else one for name, one in found.items()}
+
+    def rows(self) -> list[list[str]]:
+        """For a table of a report: name, figure, low, high."""
+        counts = {
+            "slates": self.slates,
+            "users": self.users,
+            "positions from the top": self.top,
+            "slates that these are worth": round(self.effective),
+            "slates with the champion's scores alone": self.alike,
+            "slates whose propensities its policy gives again": self.restated,
+            "slates that count down to what was left of a budget": self.shortened,
+            **{f"left out: {reason}": count for reason, count in self.left_out.items()},
+            **{f"feedback in that time: {what}": count for what, count in self.feedback.items() if count},
+        }
+        values = {"shown": self.shown, "challenger": self.challenger, "change": self.change}
+        return [
+            *([name, short(one.value), short(one.low), short(one.high)] for name, one in values.items()),
+            *([name, short(count), "", ""] for name, count in counts.items()),
+        ]
+
+
+def change_of(
+    bundles: Mapping[str, Bundle],
+    folder: Path,
+    training_set: TrainingSet,
+    after: int,
+    limits: OffPolicyLimits | None = None,
+) -> ValueChange | None:
+    """The challenger's change on the champion's slates of a folder, after a position; None without a champion."""
+    if "champion" not in bundles:
+        return None
+    return value_change(replayed(folder, training_set, bundles["challenger"], bundles["champion"], after), limits)
+
+
+def value_change(
+    found: Replayed, limits: OffPolicyLimits | None = None, replicates: int = REPLICATES, seed: int = 0
+) -> ValueChange:
+    """The change by RIPS, over as many positions from the top as the slates are enough for, at least the first.
+
+    How many that are follows from the weights alone, so no outcome chooses it; people look from the top.
+    """
+    log, limits = found.log, limits or OffPolicyLimits()
+    if log is None:
+        return _nothing(found)
+    log = log.top(max(_reliable(log, limits, replicates, seed), 1))
+    answer = judge(log, limits, replicates=replicates, seed=seed)
+    verdict, diagnosis = answer.verdicts["rips"], answer.diagnosis
+    is_restated = found.restated >= limits.restated * len(log)
+    unlike = f"the champion's policy gives the propensities of {found.restated} of {len(log)} slates again"
+    shown = mean(np.nan_to_num(log.rewards_SK).sum(axis=1))
+    counts_S = counts_of(log, limits.user_cap)
+    drawn = bootstrap({"challenger": rips(log), "shown": shown}, log.users_S, replicates, seed, counts_N=counts_S)
+    return ValueChange(
+        slates=len(log),
+        users=diagnosis.users,
+        top=log.rewards_SK.shape[1],
+        effective=diagnosis.effective,
+        challenger=verdict.interval,
+        shown=drawn.interval("shown"),
+        change=drawn.difference("challenger", "shown"),
+        reasons=(*verdict.reasons, *(() if is_restated else (unlike,))),
+        needed=verdict.rows_needed if is_restated else None,
+        left_out=found.left_out,
+        alike=found.alike,
+        restated=found.restated,
+        shortened=found.shortened,
+        feedback=found.feedback,
+    )
+
+
+def _nothing(found: Replayed) -> ValueChange:
+    """Of no slate."""
+    unknown = Interval(math.nan, -math.inf, math.inf)
+    reasons = ("there is no slate to judge by",)
+    return ValueChange(0, 0, 0, 0.0, unknown, unknown, unknown, reasons, None, found.left_out, 0, 0, 0, found.feedback)
+
+
+def _reliable(log: SlateLog, limits: OffPolicyLimits, replicates: int = REPLICATES, seed: int = 0) -> int:
+    """Down to which position the slates are worth enough, and the champion takes enough of what the challenger does.
+
+    Above the first position, too, whose mean weight is not 1, by the interval that ``judge`` has of a last position. Of
+    one further up it has a wider one, of the same draws: so what is left is not refused for its weights.
+    """
+    counts_S, weights_KS = counts_of(log, limits.user_cap), log.prefixes_SK.T
+    means = {str(k): mean(weights_S) for k, weights_S in enumerate(weights_KS)}
+    drawn = bootstrap(means, log.users_S, replicates, seed, counts_N=counts_S)
+    for k, weights_S in enumerate(weights_KS):
+        is_scarce = effective(counts_S * weights_S) < limits.effective
+        is_one = holds(drawn.interval(str(k), 1 - (1 - limits.check_level) / (k + 1)), 1.0)
+        if is_scarce or not is_one or distant(weights_S, counts_S) > limits.distant:
+            return k
+    return len(weights_KS)

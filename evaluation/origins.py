@@ -1,0 +1,99 @@
+"""Cross-validation in time: the same recipe trained at several moments, each judged on what came next.
+
+A rolling origin (Tashman 2000, "Out-of-sample tests of forecasting accuracy"): the window that is learned from grows,
+the stretch that is judged moves on, and no model ever learns from what came after its origin. One hold-out says how
+good a model was once; the spread over origins says how far that can be trusted.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from attune.errors import DataContractError
+from evaluation.case import fresh_popularity, strongest
+from evaluation.limits import GateLimits
+from evaluation.replay import replay, replay_together
+from models.build import report_file
+from models.learning.dataset import TrainingSet
+from models.learning.splits import share_out
+from models.learning.training import train
+from models.metrics import summary
+from models.network.config import RECIPES, Recipe
+
+FIRST_SHARE = 0.5
+"""So much of the events lies before the first origin."""
+
+SHOWN = ("ndcg@10", "hr@10", "mrr", "coverage@10")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Learned from positions up to ``after``, judged on those up to ``upto``: ``SHOWN`` of the model and popularity.
+
+    The popularity is the one that gates ask a model to beat (``evaluation.case.fresh_popularity``).
+    """
+
+    after: int
+    upto: int
+    events: int
+    model: dict[str, float]
+    popularity: dict[str, float]
+
+
+def rolling_origins(training_set: TrainingSet, recipe: Recipe, folds: int, seed: int) -> list[Origin]:
+    """``folds`` origins (at least 2) at equal numbers of events, the earliest first.
+
+    Each training chooses on the last of its own events, as every training does. Raises ValueError for fewer than two
+    folds, DataContractError where there are too few events.
+    """
+    if folds < 2:
+        raise ValueError(f"a spread needs at least 2 origins, not {folds}")
+    edges = _edges(training_set.positions, folds)
+    return [_origin(training_set, recipe, after, upto, seed) for after, upto in pairwise(edges)]
+
+
+def spread(origins: list[Origin]) -> dict[str, dict[str, float]]:
+    """Of model and popularity the mean of each figure over the origins, and its standard deviation (``... sd``)."""
+    return {
+        who: {
+            column: figure
+            for name in SHOWN
+            for column, figure in _mean_and_deviation(name, [getattr(one, who)[name] for one in origins])
+        }
+        for who in ("model", "popularity")
+    }
+
+
+def _mean_and_deviation(name: str, figures: list[float]) -> list[tuple[str, float]]:
+    return [(name, float(np.mean(figures))), (f"{name} sd", float(np.std(figures, ddof=1)))]
+
+
+def _edges(positions: np.ndarray, folds: int) -> list[int]:
+    ordered = np.sort(positions)
+    places = np.linspace(FIRST_SHARE * len(ordered), len(ordered), folds + 1).astype(np.int64) - 1
+    if places[0] < 0 or (np.diff(places) < 1).any():
+        raise DataContractError(f"{len(ordered)} events are too few for {folds} origins: import some, or ask for fewer")
+    return [int(position) for position in ordered[places]]
+
+
+def _origin(training_set: TrainingSet, recipe: Recipe, after: int, upto: int, seed: int) -> Origin:
+    known = training_set.positions[training_set.positions <= after]
+    windows = share_out(known, holdout=0.0)
+    trained = train(training_set, recipe, windows.train_upto, after, seed)
+    limits = GateLimits()
+    judged = replay(trained.hybrid, training_set, after, upto, catalogue=trained.catalogue)
+    counted = fresh_popularity(training_set, after, limits.half_lives)
+    plain = strongest(replay_together(counted, training_set, after, upto), limits.metric)
+    figures = [{name: summary(one)["all"][name] for name in SHOWN} for one in (judged, plain)]
+    return Origin(after, upto, len(judged.events), *figures)
+
+
+def cross_validate(folder: Path, bundle: Path, recipe: str, seed: int, origins: int) -> None:
+    """Add to a bundle's report what the recipe comes to at so many earlier moments, see ``rolling_origins``."""
+    found = rolling_origins(TrainingSet.load(folder), RECIPES[recipe](), origins, seed)
+    report = json.loads(report_file(bundle).read_text())
+    report |= {"cross_validation": spread(found), "origins": [asdict(one) for one in found]}
+    report_file(bundle).write_text(json.dumps(report, indent=1))

@@ -1,0 +1,128 @@
+"""What came of holding a challenger against the gates: as a value, as JSON, as Markdown."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from evaluation.gate import Gate, accepts, refused_by
+from evaluation.intervals import Interval
+from evaluation.limits import GateLimits
+from evaluation.offpolicy.value_change import ValueChange
+from models.figures import for_json, short, table
+from models.metrics import EVENT_METRICS, GROUP_METRICS
+from models.rolling_hits import Rolling
+
+Summary = dict[str, dict[str, float]]
+"""Slice -> metric -> figure, as ``models.metrics.summary`` gives it."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Gates and everything they rest on.
+
+    ``metrics`` is the challenger's summary, ``baselines`` those of whom it was compared with by name (popularity,
+    champion, anchor, each of its own parts alone), ``panel`` its summary on the users whose events teach no model.
+    ``intervals`` maps a comparison and a metric to its 95 % interval by user; ``cost`` is in the units of its names.
+    ``calibration`` is as ``evaluation.calibration.curves`` gives it, empty where nobody gave chances.
+    ``off_policy`` is the challenger's value by what the champion showed, None where no slates were handed over.
+    ``rolling`` is for a picture, and no part of the JSON.
+    """
+
+    gates: tuple[Gate, ...]
+    metrics: Summary
+    baselines: dict[str, Summary]
+    panel: Summary
+    intervals: dict[str, dict[str, Interval]]
+    hold_out: dict[str, int]
+    cost: dict[str, float]
+    limits: GateLimits
+    accept_undecided: bool = False
+    versions: dict[str, str] = field(default_factory=dict)
+    rolling: Rolling | None = None
+    off_policy: ValueChange | None = None
+    calibration: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the challenger may take over."""
+        return accepts(self.gates, self.accept_undecided)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as JSON values; infinite bounds are None."""
+        found = {
+            name: getattr(self, name)
+            for name in ("metrics", "baselines", "panel", "hold_out", "cost", "versions", "calibration")
+        }
+        return for_json(
+            {
+                "accepted": self.accepted,
+                "accept_undecided": self.accept_undecided,
+                "refused_by": [gate.name for gate in refused_by(self.gates, self.accept_undecided)],
+                "gates": [gate.to_json() for gate in self.gates],
+                "intervals": {
+                    name: {metric: asdict(one) for metric, one in row.items()} for name, row in self.intervals.items()
+                },
+                "limits": asdict(self.limits),
+                "off_policy": self.off_policy.as_dict() if self.off_policy else None,
+                **found,
+            }
+        )
+
+    def summary(self) -> str:
+        """One line for the promotions table: the verdict of each gate, with its figure."""
+        return "; ".join(f"{gate.name} {gate.verdict} ({short(gate.measured)})" for gate in self.gates)
+
+    def markdown(self) -> str:
+        """The report for people."""
+        held = self.hold_out
+        verdict = "accepted" if self.accepted else "refused"
+        risk = ", undecided gates allowed" if self.accept_undecided else ""
+        return "\n\n".join(
+            [
+                f"# The challenger is {verdict}{risk}",
+                f"Judged on positions {held['after'] + 1} to {held['upto']}: {held['events']} events of"
+                f" {held['users']} users in {held['groups']} groups; left out {held['repeated']} repeats and"
+                f" {held['unmarked']} events that are no use; the challenger did not know {held['unknown']} targets.",
+                "## Gates",
+                table([_gate_row(gate) for gate in self.gates], ["gate", "verdict", "measured", "limit", "note"]),
+                *self._figures("all", "All targets"),
+                *self._figures("positive", "Targets with reward above 0.5"),
+                f"## Intervals (95 %, by user; in comparisons one counts for at most {self.limits.user_cap:g} events)",
+                table(self._interval_rows(), ["comparison", "metric", "value", "low", "high"]),
+                *self._calibration(),
+                *self._off_policy(),
+                "## Cost",
+                table([[name, short(value)] for name, value in self.cost.items()], ["", ""]),
+            ]
+        )
+
+    def _figures(self, part: str, title: str) -> list[str]:
+        names = (*EVENT_METRICS, *GROUP_METRICS, "coverage@10")
+        everybody = {"challenger": self.metrics, **self.baselines, "challenger on the panel": self.panel}
+        rows = [[who, *(short(found[part][name]) for name in names)] for who, found in everybody.items()]
+        return [f"## {title}", table(rows, ["recommender", *names])]
+
+    def _calibration(self) -> list[str]:
+        rows = [
+            [who, *(short(row[name]) for name in ("chance", "share", "targets"))]
+            for who, found in self.calibration.items()
+            for row in found["reliability"]
+        ]
+        title = "## Calibration (the ten best: what chance the network gave them, and what share came true)"
+        return [title, table(rows, ["recommender", "chance", "share", "targets"])] if rows else []
+
+    def _off_policy(self) -> list[str]:
+        if self.off_policy is None:
+            return []
+        title = "## What the champion showed (centred reward a slate; intervals of 95 %, by user)"
+        return [title, table(self.off_policy.rows(), ["", "value", "low", "high"])]
+
+    def _interval_rows(self) -> list[list[str]]:
+        return [
+            [comparison, metric, short(one.value), short(one.low), short(one.high)]
+            for comparison, row in self.intervals.items()
+            for metric, one in row.items()
+        ]
+
+
+def _gate_row(gate: Gate) -> list[str]:
+    return [gate.name, gate.verdict, short(gate.measured), short(gate.limit), gate.note]

@@ -1,0 +1,152 @@
+"""The log as files for other tools: Parquet, CSV or JSON lines, a file a type of event, however long the log is.
+
+The columns bear attune's own names and times are moments (ISO 8601 in text), so that `attune import tabular` reads the
+interactions back without a map and gives the same rows.
+"""
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Literal, get_args
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import csv
+
+from attune.columns import Columns
+from attune.errors import ConfigError, DataContractError
+from attune.event_log import EventLog
+from attune.event_rows import TYPES
+from attune.files import sync
+from features.lake import CHUNK, SCHEMA, to_table
+
+Format = Literal["parquet", "csv", "jsonl"]
+FORMATS: tuple[str, ...] = get_args(Format)
+
+MOMENT = pa.timestamp("us", "UTC")
+TIMES = (Columns.EVENT_TIMESTAMP, Columns.LOGGED_AT)
+
+_ABOUT = (Columns.EVENT_TIMESTAMP, Columns.EVENT_ID, Columns.POSITION, Columns.LOGGED_AT)
+_DONE = (Columns.USER_ID, Columns.ITEM_ID, Columns.KIND, Columns.VALUE, Columns.RETRACTS)
+COLUMNS_OF = {
+    "interaction": (*_DONE, *_ABOUT),
+    "feedback": (*_DONE, Columns.SLATE_ID, *_ABOUT),
+    "slate": (Columns.USER_ID, *_ABOUT, Columns.PAYLOAD),
+    "item": (Columns.ITEM_ID, *_ABOUT, Columns.PAYLOAD),
+    "user": (Columns.USER_ID, *_ABOUT, Columns.PAYLOAD),
+}
+"""The columns of each type's file; ``payload`` is the whole event as JSON."""
+
+Write = Callable[[pa.Table], None]
+
+
+def export(
+    log: EventLog,
+    target: Path,
+    format: Format = "parquet",
+    after: int = 0,
+    upto: int | None = None,
+    types: Collection[str] | None = None,
+) -> dict[str, int]:
+    """Write the events at positions (after, upto] as ``target/<type>.<format>``; how many there were of each type.
+
+    ``target`` is a folder that does not exist yet; it appears whole or not at all. Types without events get no file.
+    Raises ConfigError for a format or a type that is not known or a target that exists, DataContractError when it
+    cannot be written.
+    """
+    _check(target, format, types)
+    stop = log.head() if upto is None else min(upto, log.head())
+    draft = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        draft.mkdir(parents=True)
+        counts = _write_all(log, draft, format, after, stop, types)
+        for file in (*draft.iterdir(), draft):
+            sync(file)
+        draft.rename(target)
+        sync(target.parent)
+    except OSError as error:
+        raise DataContractError(f"{target} cannot be written ({error.strerror or error}); nothing was kept") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return counts
+
+
+def _check(target: Path, format: str, types: Collection[str] | None) -> None:
+    if format not in FORMATS:
+        raise ConfigError(f"format: {format!r} is not one of {', '.join(FORMATS)}")
+    if unknown := sorted(set(types or ()) - set(TYPES.values())):
+        raise ConfigError(f"types: {unknown[0]!r} is not one of {', '.join(TYPES.values())}")
+    if target.exists():
+        raise ConfigError(f"{target} exists already; name a folder that does not")
+
+
+def _write_all(
+    log: EventLog, folder: Path, format: str, after: int, upto: int, types: Collection[str] | None
+) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    writers: dict[str, Write] = {}
+    with ExitStack() as files:
+        for table in _tables(log, after, upto, types):
+            for name in table[Columns.TYPE].unique().to_pylist():
+                rows = table.filter(pc.field(Columns.TYPE) == name)
+                if name not in writers:
+                    writers[name] = files.enter_context(OPENERS[format](folder / f"{name}.{format}", name))
+                writers[name](rows)
+                counts[name] = counts.get(name, 0) + len(rows)
+    return dict(sorted(counts.items()))
+
+
+def _tables(log: EventLog, after: int, upto: int, types: Collection[str] | None) -> Iterator[pa.Table]:
+    while len(table := to_table(log.read_columns(after, upto, CHUNK, types))):
+        yield table
+        after = table[Columns.POSITION][-1].as_py()
+
+
+@contextmanager
+def _parquet(path: Path, type_name: str) -> Iterator[Write]:
+    with pq.ParquetWriter(path, _schema(type_name), compression="zstd") as writer:
+        yield lambda rows: writer.write_table(_told(rows, type_name))
+
+
+@contextmanager
+def _csv(path: Path, type_name: str) -> Iterator[Write]:
+    with csv.CSVWriter(path, _schema(type_name)) as writer:
+        yield lambda rows: writer.write_table(_told(rows, type_name))
+
+
+@contextmanager
+def _jsonl(path: Path, type_name: str) -> Iterator[Write]:
+    """One event a line, as the HTTP API names its fields; what a payload holds stands in the line itself."""
+    encode = msgspec.json.Encoder().encode
+    with path.open("wb") as stream:
+
+        def write(rows: pa.Table) -> None:
+            for row in _told(rows, type_name).to_pylist():
+                payload = row.pop(Columns.PAYLOAD, None)
+                known = {name: value for name, value in row.items() if value is not None}
+                event = msgspec.json.decode(payload) if payload else {"type": type_name}
+                stream.write(encode({**event, **known}) + b"\n")
+
+        yield write
+
+
+OPENERS: dict[str, Callable[[Path, str], AbstractContextManager[Write]]] = {
+    "parquet": _parquet,
+    "csv": _csv,
+    "jsonl": _jsonl,
+}
+
+
+def _schema(type_name: str) -> pa.Schema:
+    fields = [SCHEMA.field(name) for name in COLUMNS_OF[type_name]]
+    return pa.schema([field.with_type(MOMENT) if field.name in TIMES else field for field in fields])
+
+
+def _told(rows: pa.Table, type_name: str) -> pa.Table:
+    """The columns of the type, with times as moments."""
+    return rows.select(COLUMNS_OF[type_name]).cast(_schema(type_name))

@@ -1,0 +1,496 @@
+"""The only caller of Feast: apply, write and join statistics, materialise, push and read users' states.
+
+Feast's registry is one file. Whoever writes it (apply, materialise) works on a draft under a lock and renames the
+draft at the end, so that readers in other processes only ever find a whole registry with every definition in it.
+The online store is SQLite in WAL mode or a Redis: many processes read while the state keeper writes.
+"""
+
+import contextlib
+import fcntl
+import io
+import json
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+import feast
+import msgspec
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
+from feast.repo_config import RegistryConfig
+
+from attune import redis_connection
+from attune.clock import DAY, HOUR, SECOND, Clock, system_clock, to_datetime, to_iso
+from attune.columns import ITEM_STATS, USER_STATS, Columns
+from attune.errors import FeatureStoreError
+from attune.redis_connection import RedisAddress
+from attune.settings import Settings
+from attune.user_state import Recent, UserState
+from features import feature_definitions as names
+from features.online_stores import OrderedRedisOnlineStoreConfig, WalSqliteOnlineStoreConfig, prepare_sqlite
+
+# A user's state as one row of typed columns, and back: what the online store keeps of it.
+
+
+NO_VALUE = float("nan")
+
+_ENCODER = msgspec.json.Encoder(order="deterministic")
+
+
+def to_row(state: UserState) -> dict[str, Any]:
+    """The state as plain numbers, texts and lists; an absent value of an event is NaN."""
+    recent = list(zip(*state.recent, strict=True)) or [()] * len(Recent._fields)
+    event_ids, item_ids, kinds, values, times, positions, retracted = map(list, recent)
+    days, count_kinds = zip(*state.counts, strict=True) if state.counts else ((), ())
+    known = state.first_time is not None and state.last_time is not None
+    return {
+        Columns.USER_ID: state.user_id,
+        "position": state.position,
+        "events": state.events,
+        "first_and_last_time": [state.first_time, state.last_time] if known else [],
+        "attributes": _ENCODER.encode(state.attributes).decode(),
+        "seen": list(state.seen),
+        "recent_event_ids": event_ids,
+        "recent_item_ids": item_ids,
+        "recent_kinds": kinds,
+        "recent_values": [NO_VALUE if value is None else value for value in values],
+        "recent_times": times,
+        "recent_positions": positions,
+        "recent_retracted": retracted,
+        "count_days": list(days),
+        "count_kinds": list(count_kinds),
+        "count_numbers": list(state.counts.values()),
+    }
+
+
+def from_row(user_id: str, row: Mapping[str, Any]) -> UserState:
+    """The state that ``to_row`` was given; an empty list may come back as None."""
+    values = [None if value != value else value for value in row["recent_values"] or ()]
+    columns = [row[f"recent_{name}"] or () for name in ("event_ids", "item_ids", "kinds")]
+    tail = [row[f"recent_{name}"] or () for name in ("times", "positions", "retracted")]
+    first, last = row["first_and_last_time"] or (None, None)
+    buckets = zip(row["count_days"] or (), row["count_kinds"] or (), strict=True)
+    return UserState(
+        user_id=user_id,
+        position=row["position"],
+        recent=tuple(map(Recent, *columns, values, *tail)),
+        seen=tuple(row["seen"] or ()),
+        counts=dict(zip(buckets, row["count_numbers"] or (), strict=True)),
+        events=row["events"],
+        first_time=first,
+        last_time=last,
+        attributes=json.loads(row["attributes"]),
+    )
+
+
+# How far the state keeper has come: a note that lies where the states lie, so that it is lost with them alone.
+#
+# A note is a log position and the id of the log that it counts in. In Redis it survives and goes with the states:
+# where
+# the server lost everything, the keeper begins again at 0 and folds every user's state anew.
+
+
+NAME = "keeper.position"
+KEY = "attune:keeper.position"
+
+
+class Watermark(Protocol):
+    """Where the note lies (``str``), and what to do when it speaks of another log (``remedy``)."""
+
+    remedy: str
+
+    def read(self) -> tuple[int, str]:
+        """The position and the log's id; (0, "") where nothing was kept."""
+
+    def write(self, position: int, log_id: str) -> None:
+        """Replace the note, whole or not at all."""
+
+
+class FileWatermark:
+    """Beside the SQLite store."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / NAME
+        self.remedy = f"remove {folder} and apply again"
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def read(self) -> tuple[int, str]:
+        """As the protocol says."""
+        try:
+            return _parsed(self._path.read_text())
+        except FileNotFoundError:
+            return 0, ""
+
+    def write(self, position: int, log_id: str) -> None:
+        """As the protocol says."""
+        draft = self._path.with_suffix(".draft")
+        draft.write_text(f"{position} {log_id}\n")
+        os.replace(draft, self._path)
+
+
+class RedisWatermark:
+    """In the same database of Redis; errors are FeatureStoreErrors."""
+
+    def __init__(self, address: RedisAddress) -> None:
+        self._address = address
+        self._client = redis_connection.connect(address)
+        self.remedy = f"empty {address} (FLUSHDB) or name another in ATTUNE_ONLINE_STORE_URL, and start it again"
+
+    def __str__(self) -> str:
+        return f"{KEY} in {self._address}"
+
+    def read(self) -> tuple[int, str]:
+        """As the protocol says."""
+        with redis_connection.explained(self._address):
+            found = self._client.get(KEY)
+        return _parsed(found.decode(errors="replace")) if isinstance(found, bytes) else (0, "")
+
+    def write(self, position: int, log_id: str) -> None:
+        """As the protocol says."""
+        with redis_connection.explained(self._address):
+            self._client.set(KEY, f"{position} {log_id}")
+
+
+def _parsed(note: str) -> tuple[int, str]:
+    position, _, log_id = note.strip().partition(" ")
+    try:
+        return int(position), log_id
+    except ValueError:
+        return 0, ""
+
+
+logger = logging.getLogger(__name__)
+
+PROJECT = "attune"
+JOIN_ROWS = 1_000_000
+"""Feast's file store merges every row of an entity with every question about it before it filters by time."""
+MATERIALIZE_ROWS = 200_000
+STATS = {names.USER_VIEW: (Columns.USER_ID, HOUR, USER_STATS), names.ITEM_VIEW: (Columns.ITEM_ID, DAY, ITEM_STATS)}
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """Feast's store, and the services by name: looking one up costs a millisecond, more than a read."""
+
+    store: feast.FeatureStore
+    services: dict[str, feast.FeatureService]
+
+
+class FeatureStore:
+    """Feast over files in ``settings.feast_folder``; threads may share one, processes open their own.
+
+    Building one touches nothing. Reading before ``apply`` was called once raises FeatureStoreError.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.folder = settings.feast_folder.resolve()
+        self._definitions = names.definitions(self.folder / "offline")
+        self._opened: _Opened | None = None
+        self._opening = threading.Lock()
+
+    @property
+    def keeper_folder(self) -> Path:
+        """Where the state keeper keeps its lock, and its watermark beside a SQLite store."""
+        return self.folder / "online"
+
+    def watermark(self) -> Watermark:
+        """Where the state keeper notes how far it has come: in or beside the online store."""
+        address = self._settings.online_address
+        return RedisWatermark(address) if address else FileWatermark(self.keeper_folder)
+
+    def apply(self) -> None:
+        """Register the definitions, make the tables and the empty files; may be called again."""
+        for folder in ("offline", "online"):
+            (self.folder / folder).mkdir(parents=True, exist_ok=True)
+        if self._settings.online_address is None:
+            prepare_sqlite(self._online_file, f"{PROJECT}_{names.STATE_VIEW}")
+        for view, path in self._files().items():
+            if not path.exists():
+                _write_parquet(_empty_table(view), path)
+        with self._drafted_registry() as store:
+            store.apply(self._definitions.everything())  # type: ignore[arg-type]
+
+    def write_stats(self, user_frame: pd.DataFrame, item_frame: pd.DataFrame) -> None:
+        """Replace the views' offline rows by these (``features.stats``); a reader finds the old or the new file."""
+        for view, frame in ((names.USER_VIEW, user_frame), (names.ITEM_VIEW, item_frame)):
+            schema = _empty_table(view).schema
+            table = pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False)
+            _write_parquet(table, self._files()[view])
+
+    @contextlib.contextmanager
+    def over(self, user_frame: pd.DataFrame, item_frame: pd.DataFrame) -> Iterator["FeatureStore"]:
+        """A store of the same definitions over these offline rows, for joins; gone at the end of the block.
+
+        It lies in a folder of its own, so what ``write_stats`` and ``materialize`` brought here stays as it is.
+        One at a time; who comes second waits.
+        """
+        folder = self.folder / "aside"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            var = folder / "var"
+            shutil.rmtree(var, ignore_errors=True)  # of a process that was killed
+            aside = FeatureStore(self._settings.model_copy(update={"var": var, "online_store_url": None}))
+            aside.apply()
+            aside.write_stats(user_frame, item_frame)
+            try:
+                yield aside
+            finally:
+                shutil.rmtree(var, ignore_errors=True)
+
+    def materialize_all(self, clock: Clock = system_clock) -> dict[str, Any]:
+        """Materialise from the first stamp of the offline rows up to now; the window, as ISO 8601, for reports."""
+        stamps = np.concatenate([self._stamps(view) for view in STATS])
+        start, end = int(stamps.min(initial=clock())), clock()
+        self.materialize(start, end)
+        return {"online_from": to_iso(start), "online_upto": to_iso(end)}
+
+    def materialize(self, start: int, end: int) -> None:
+        """Bring the latest rows stamped in [start, end] (microseconds) to the online store, both named views.
+
+        A window that ends before what is online already is stretched to that end: an older row never replaces a
+        newer one. Large windows are cut into parts of at most ``MATERIALIZE_ROWS`` rows.
+        """
+        with self._drafted_registry() as store:
+            for view in STATS:
+                latest = store.get_feature_view(view).most_recent_end_time
+                until = max(to_datetime(end), latest) if latest else to_datetime(end)
+                for left, right in _windows(self._stamps(view), start, until):
+                    with _quietly(f"materialise {view}"):
+                        store.materialize(left, right, feature_views=[view])
+
+    def historical(self, entity_frame: pd.DataFrame) -> pd.DataFrame:
+        """The statistics as they stood strictly before each event's second.
+
+        ``entity_frame`` has event_id, user_id, item_id and event_timestamp (int64 microseconds); the answer has
+        event_id, ``USER_STATS`` and ``ITEM_STATS`` (float32, NaN where nothing was known), in the same order.
+        """
+        before = (entity_frame[Columns.EVENT_TIMESTAMP].to_numpy(np.int64) // SECOND - 1) * SECOND
+        joined = entity_frame[[Columns.EVENT_ID]].reset_index(drop=True)
+        for view in self._training_views():
+            key, bucket, features = STATS[view]
+            asked = pd.DataFrame({key: entity_frame[key].to_numpy(object), "moment": before // bucket * bucket})
+            found = self._as_of(view, asked.drop_duplicates())
+            answers = asked.merge(found, how="left", on=[key, "moment"], validate="many_to_one")
+            joined[list(features)] = answers[list(features)].to_numpy(np.float32)
+        return joined
+
+    def item_stats_at(self, item_ids: Sequence[str], moment: int) -> pd.DataFrame:
+        """``ITEM_STATS`` of the items as known at ``moment`` (microseconds), float32, in the order of the ids."""
+        asked = pd.DataFrame({Columns.ITEM_ID: np.asarray(item_ids, object), "moment": moment // DAY * DAY})
+        found = self._as_of(names.ITEM_VIEW, asked.drop_duplicates())
+        answers = asked.merge(found, how="left", on=[Columns.ITEM_ID, "moment"], validate="many_to_one")
+        return answers[[Columns.ITEM_ID, *ITEM_STATS]].astype(dict.fromkeys(ITEM_STATS, np.float32))
+
+    def push_states(self, states: Sequence[UserState]) -> None:
+        """Write the states, but for those whose log position is older than what is online by then, whoever wrote it.
+
+        A state's timestamp in Feast is its log position, in microseconds since 1970. It grows with every event of the
+        user; the time of the user's last event does not (an event may come late), and the online store, which goes by
+        timestamps, would take the newer state for the older one.
+        """
+        if not states:
+            return
+        frame = pd.DataFrame([to_row(state) for state in states])
+        frame[Columns.EVENT_TIMESTAMP] = [to_datetime(state.position) for state in states]
+        with _wrapped("push states"):
+            self._open().store.push(names.STATE_PUSH, frame)
+
+    def forget_states(self, states: Sequence[UserState]) -> None:
+        """Take these very states out: they are of another log, and their positions may be ahead of this one's.
+
+        A user's state that was replaced meanwhile stays.
+        """
+        if not states:
+            return
+        rows = {state.user_id: (_user_key(state.user_id), to_datetime(state.position)) for state in states}
+        with _wrapped("forget states"):
+            store = self._open().store
+            online: Any = store.provider.online_store  # type: ignore[attr-defined]
+            online.forget(store.config, store.get_feature_view(names.STATE_VIEW), rows)
+
+    def state(self, user_id: str) -> UserState | None:
+        """The user's state as last pushed, or None."""
+        return self.online(user_id)[0]
+
+    def states(self, user_ids: Sequence[str]) -> dict[str, UserState]:
+        """The states of those users that have one."""
+        answer = self._online([f"{names.STATE_VIEW}:{name}" for name in names.STATE_FIELDS], user_ids)
+        rows = [dict(zip(answer, row, strict=True)) for row in zip(*answer.values(), strict=True)]
+        return {
+            user_id: from_row(user_id, row)
+            for user_id, row in zip(user_ids, rows, strict=True)
+            if row["position"] is not None
+        }
+
+    def user_stats(self, user_id: str) -> np.ndarray:
+        """``USER_STATS`` as last materialised, float32 of shape (F,), NaN where nothing is known."""
+        return self.online(user_id)[1]
+
+    def online(self, user_id: str) -> tuple[UserState | None, np.ndarray]:
+        """State and ``USER_STATS`` of one user, in one read."""
+        return self.online_many([user_id])[0]
+
+    def online_many(self, user_ids: Sequence[str]) -> list[tuple[UserState | None, np.ndarray]]:
+        """``online`` of each, in one read for all: what serving needs to answer requests."""
+        answer = self._online(names.SERVING_SERVICE, user_ids)
+        rows = [dict(zip(answer, row, strict=True)) for row in zip(*answer.values(), strict=True)]
+        return [_known(user_id, row) for user_id, row in zip(user_ids, rows, strict=True)]
+
+    def _online(self, features: str | list[str], user_ids: Sequence[str]) -> dict[str, list[Any]]:
+        if not user_ids:
+            return {}
+        with _wrapped("read the online store"):
+            opened = self._open()
+            wanted = opened.services[features] if isinstance(features, str) else features
+            answer = opened.store.get_online_features(wanted, {Columns.USER_ID: list(user_ids)})
+            return answer.to_dict()
+
+    def _training_views(self) -> list[str]:
+        with _wrapped("read the training service"):
+            service = self._open().services[names.TRAINING_SERVICE]
+        return [projection.name for projection in service.feature_view_projections]
+
+    def _as_of(self, view: str, asked: pd.DataFrame) -> pd.DataFrame:
+        """The view's row for each distinct (key, moment) asked for, where there is one at or before the moment."""
+        key, _, features = STATS[view]
+        references = [f"{view}:{name}" for name in features]
+        parts = [asked.iloc[:0].assign(**dict.fromkeys(features, np.float32(0)))]
+        for part in _bounded(asked, key, pq.read_table(self._files()[view], columns=[key])[0]):
+            stamps = pd.to_datetime(part["moment"].to_numpy(np.int64), unit="us", utc=True)
+            frame = part.assign(**{Columns.EVENT_TIMESTAMP: stamps})
+            with _wrapped(f"join {view}"):
+                joined = self._open().store.get_historical_features(entity_df=frame, features=references).to_df()
+            parts.append(joined.drop(columns=[Columns.EVENT_TIMESTAMP]))
+        return pd.concat(parts, ignore_index=True)
+
+    def _open(self) -> "_Opened":
+        opened = self._opened
+        if opened is None:
+            with self._opening:
+                registry = self.folder / "registry.db"
+                if not registry.exists():
+                    raise FeatureStoreError(f"{registry}: the feature store was not applied yet; call apply first")
+                store = self._feast(registry)
+                services = {name: store.get_feature_service(name) for name in names.SERVICES}
+                opened = self._opened = _Opened(store, services)
+        return opened
+
+    def _feast(self, registry: Path) -> feast.FeatureStore:
+        config = feast.RepoConfig(
+            project=PROJECT,
+            provider="local",
+            registry=RegistryConfig(path=str(registry), cache_ttl_seconds=0),
+            online_store=self._online_config(),
+            offline_store={"type": "file"},
+            entity_key_serialization_version=3,
+            repo_path=self.folder,
+        )
+        return feast.FeatureStore(config=config)
+
+    @property
+    def _online_file(self) -> Path:
+        return self.folder / "online" / "online.db"
+
+    def _online_config(self) -> OrderedRedisOnlineStoreConfig | WalSqliteOnlineStoreConfig:
+        if address := self._settings.online_address:
+            return OrderedRedisOnlineStoreConfig(address=address)
+        return WalSqliteOnlineStoreConfig(path=str(self._online_file))
+
+    @contextlib.contextmanager
+    def _drafted_registry(self) -> Iterator[feast.FeatureStore]:
+        registry, draft = self.folder / "registry.db", self.folder / ".registry.draft"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("w") as lock, _wrapped("write the registry"):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            draft.unlink(missing_ok=True)
+            if registry.exists():
+                shutil.copyfile(registry, draft)
+            yield self._feast(draft)
+            os.replace(draft, registry)
+        self._opened = None
+
+    def _stamps(self, view: str) -> np.ndarray:
+        stamps = pq.read_table(self._files()[view], columns=[Columns.EVENT_TIMESTAMP])[0].to_numpy()
+        return np.sort(stamps.astype("datetime64[us]").astype(np.int64))
+
+    def _files(self) -> dict[str, Path]:
+        kept = self._definitions
+        return {
+            names.USER_VIEW: kept.user_file,
+            names.ITEM_VIEW: kept.item_file,
+            names.STATE_VIEW: kept.state_file,
+        }
+
+
+def _known(user_id: str, row: dict[str, Any]) -> tuple[UserState | None, np.ndarray]:
+    stats = np.array([np.nan if row[name] is None else row[name] for name in USER_STATS], np.float32)
+    return (None if row["position"] is None else from_row(user_id, row)), stats
+
+
+def _user_key(user_id: str) -> EntityKey:
+    return EntityKey(join_keys=[Columns.USER_ID], entity_values=[Value(string_val=user_id)])
+
+
+def _empty_table(view: str) -> pa.Table:
+    stamp = (Columns.EVENT_TIMESTAMP, pa.timestamp("us", "UTC"))
+    if view == names.STATE_VIEW:
+        return pa.schema([(Columns.USER_ID, pa.string()), stamp, *names.STATE_ARROW.items()]).empty_table()
+    key, _, features = STATS[view]
+    return pa.schema([(key, pa.string()), stamp, *((name, pa.float32()) for name in features)]).empty_table()
+
+
+def _write_parquet(table: pa.Table, path: Path) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    pq.write_table(table, draft, row_group_size=max(len(table), 1))
+    os.replace(draft, path)
+
+
+def _bounded(asked: pd.DataFrame, key: str, rows: pa.ChunkedArray) -> Iterator[pd.DataFrame]:
+    """The questions in parts whose merge with the entities' rows stays below ``JOIN_ROWS``; unknown ones left out."""
+    counts = rows.value_counts()
+    lengths = dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
+    known = asked.assign(cost=asked[key].map(lengths)).dropna(subset=["cost"])
+    parts = (known["cost"].cumsum() // JOIN_ROWS).to_numpy()
+    for _, part in known.drop(columns="cost").groupby(parts, sort=True):
+        yield part
+
+
+def _windows(stamps: np.ndarray, start: int, until: Any) -> Iterator[tuple[Any, Any]]:
+    """[start, until] cut where ``MATERIALIZE_ROWS`` stamps (sorted, microseconds) have gone by."""
+    inside = stamps[stamps > start]
+    cuts = [to_datetime(int(stamp)) for stamp in inside[MATERIALIZE_ROWS::MATERIALIZE_ROWS]]
+    edges = [to_datetime(start), *sorted({cut for cut in cuts if cut < until}), until]
+    yield from pairwise(edges)
+
+
+@contextlib.contextmanager
+def _wrapped(step: str) -> Iterator[None]:
+    try:
+        yield
+    except FeatureStoreError:
+        raise
+    except Exception as error:
+        raise FeatureStoreError(f"could not {step}: {type(error).__name__}: {error}") from error
+
+
+@contextlib.contextmanager
+def _quietly(step: str) -> Iterator[None]:
+    """Feast prints its progress; here it goes to the log."""
+    spoken = io.StringIO()
+    with contextlib.redirect_stdout(spoken), contextlib.redirect_stderr(spoken):
+        yield
+    logger.debug("%s: %s", step, spoken.getvalue())

@@ -1,0 +1,165 @@
+"""Triggers a deployment and waits for its result: how commands ask a platform that is up."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterName,
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    TaskRunFilter,
+    TaskRunFilterState,
+    TaskRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ObjectNotFound, PrefectException
+
+from attune.errors import AttuneError
+
+POLL_SECONDS = 0.5
+SILENCE_SECONDS = 60.0
+PICK_UP_SECONDS = 60.0
+"""A run that waits for longer has no worker that takes it."""
+BY_HAND = "by-hand"
+
+
+def run_deployed(name: str, parameters: dict[str, Any], on_state: Callable[[str], None]) -> dict[str, Any]:
+    """Run the deployment of that name with these parameters; returns what its flow returned.
+
+    ``on_state`` is told in words how far it is, whenever that changes. The run goes on should the caller stop waiting.
+    Raises AttuneError when Prefect does not answer, the run failed, or another run had to be waited for in vain.
+    """
+    try:
+        with get_client(sync_client=True) as client:
+            deployment = client.read_deployment_by_name(f"{name}/{name}")
+            run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters, tags=[BY_HAND])
+            return _result(_awaited(client, run, on_state), client)
+    except ObjectNotFound as error:
+        raise AttuneError(f"Prefect has no deployment {name!r}: the worker makes it; see `attune status`") from error
+    except (httpx.HTTPError, PrefectException) as error:
+        raise AttuneError(f"Prefect did not answer: {error}; see `attune status` and `attune logs prefect`") from error
+
+
+def _awaited(client: SyncPrefectClient, run: FlowRun, on_state: Callable[[str], None]) -> FlowRun:
+    """The run once it has ended."""
+    told, answered = "", time.monotonic()
+    while True:
+        try:
+            run = client.read_flow_run(run.id)
+            now = _stage(client, run)
+            answered = time.monotonic()
+        except httpx.HTTPError:  # a server that is restarted comes back, and the run goes on meanwhile
+            if time.monotonic() - answered > SILENCE_SECONDS:
+                raise
+            time.sleep(POLL_SECONDS)
+            continue
+        if now != told:
+            on_state(now)
+            told = now
+        if run.state is not None and run.state.is_final():
+            return run
+        time.sleep(POLL_SECONDS)
+
+
+def _stage(client: SyncPrefectClient, run: FlowRun) -> str:
+    """What the run is doing, in a few words."""
+    name = (run.state_name or "waiting").lower()
+    waits = (datetime.now(UTC) - (run.expected_start_time or datetime.now(UTC))).total_seconds()
+    if run.state_type == StateType.SCHEDULED and waits > PICK_UP_SECONDS:
+        return f"{run.name}: no worker takes it; `attune status` shows how the worker is"
+    if run.state_type != StateType.RUNNING:
+        return f"{run.name}: {name}"
+    running = TaskRunFilterState(type=TaskRunFilterStateType(any_=[StateType.RUNNING]))
+    steps = client.read_task_runs(
+        flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])),
+        task_run_filter=TaskRunFilter(state=running),
+        limit=1,
+    )
+    doing = steps[0].name.rsplit("-", 1)[0].replace("_", " ") if steps else name
+    return f"{run.name}: {doing}"
+
+
+def _result(run: FlowRun, client: SyncPrefectClient) -> dict[str, Any]:
+    """What the flow returned. Raises AttuneError with the reason when it did not complete."""
+    state = run.state
+    if state is not None and state.is_completed():
+        result: dict[str, Any] = state.result()
+        return result
+    message = (state.message if state else None) or "no reason was given"
+    name = state.name if state else "lost"
+    page = f"{str(client.api_url).rstrip('/').removesuffix('/api')}/runs/flow-run/{run.id}"
+    raise AttuneError(f"run {run.name} ended as {name}: {message} ({page})")
+
+
+# What Prefect knows of the deployments' runs and of our events, as plain values.
+
+
+UNDER_WAY = [StateType.RUNNING, StateType.PENDING]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: its deployment, its state in a word, when it was asked for, began (None: not yet) and ended."""
+
+    id: str
+    name: str
+    deployment: str
+    state: str
+    created: datetime
+    started: datetime | None
+    ended: datetime | None
+
+
+def latest_runs(deployment: str | None = None, limit: int = 50) -> list[Run]:
+    """The runs that were due last, of one deployment or of all; those that are still to come are not among them."""
+    with get_client(sync_client=True) as client:
+        named = {one.id: one.name for one in client.read_deployments()}
+        begun = [one for one in StateType if one != StateType.SCHEDULED]
+        found = client.read_flow_runs(
+            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[deployment])) if deployment else None,
+            flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=begun))),
+            sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+            limit=limit,
+        )
+    return [
+        Run(
+            str(one.id),
+            one.name,
+            named.get(one.deployment_id, "-") if one.deployment_id else "-",
+            one.state_name or "unknown",
+            _moment(one.created),
+            one.start_time,
+            one.end_time,
+        )
+        for one in found
+    ]
+
+
+def is_quiet() -> bool:
+    """Whether nothing runs or is about to."""
+    with get_client(sync_client=True) as client:
+        busy = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=UNDER_WAY)))
+        return not client.read_flow_runs(flow_run_filter=busy, limit=1)
+
+
+def announcements(name: str, limit: int = 50) -> list[datetime]:
+    """When the latest events of that name were put on the bus, the latest first."""
+    with get_client(sync_client=True) as client:
+        body = {"filter": {"event": {"name": [name]}}, "limit": limit}
+        events: list[dict[str, Any]] = client.request("POST", "/events/filter", json=body).json()["events"]
+    return [_moment(datetime.fromisoformat(one["occurred"].replace("Z", "+00:00"))) for one in events]
+
+
+def _moment(given: datetime | None) -> datetime:
+    if given is None:
+        raise ValueError("Prefect gave no time")
+    return given

@@ -1,0 +1,61 @@
+"""How flows and their steps are made: what is tried again, what is kept of a run, how long it may take."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from prefect import Task, task
+from prefect import flow as prefect_flow
+from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+
+from attune.errors import EventLogError, FeatureStoreError, ModelError, VersionLost
+
+HOUR = 3_600.0
+
+
+def may_pass(step: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Whether a failed step is worth another try: a library or a server under attune failed, and may be back.
+
+    Adapters raise such errors ``from`` the library's own; what attune itself has found (a broken batch, no
+    challenger), and a version that its server says is gone, stays as it is however often one asks.
+    """
+    error = state.result(raise_on_failure=False)
+    if isinstance(error, VersionLost):
+        return False
+    ours = isinstance(error, EventLogError | FeatureStoreError | ModelError)
+    return isinstance(error, OSError) or (ours and error.__cause__ is not None)
+
+
+step: Callable[..., Any] = partial(
+    task,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=[2, 10],
+    retry_condition_fn=may_pass,
+)
+"""A task that may be run again for the same window, at once (``may_pass``) or with its whole flow."""
+
+flow: Callable[..., Any] = partial(prefect_flow, persist_result=True, result_serializer="json", timeout_seconds=HOUR)
+"""A flow whose result (plain JSON) whoever triggered it can read; over an hour it is ended as timed out."""
+
+
+# What a run shows on its page in Prefect: figures as a table, progress as a bar.
+
+
+def show_figures(key: str, values: Mapping[str, Any], description: str) -> None:
+    """Names and values, one a row."""
+    rows = [{"figure": name.replace("_", " "), "value": str(value)} for name, value in values.items()]
+    create_table_artifact(key=key, table=rows, description=description)
+
+
+def progress(key: str, description: str) -> Callable[[float], None]:
+    """A bar, to be told the share (0 to 1) that is done."""
+    bar: Any = create_progress_artifact(0.0, key=key, description=description)
+
+    def told(share: float) -> None:
+        update_progress_artifact(bar, 100.0 * share)
+
+    return told

@@ -1,0 +1,178 @@
+"""The supervisor of the platform's processes: its file, its start, and the calls over its socket.
+
+``supervisor`` starts the parts, writes their logs, restarts what ends (at growing intervals while it fails to start)
+and stops them group by group. Each part runs under ``infra.guardian``, so that none outlives a killed supervisor.
+"""
+
+import hashlib
+import http.client
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+import xmlrpc.client
+from collections.abc import Iterator
+from configparser import RawConfigParser
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from supervisor.xmlrpc import SupervisorTransport
+
+from attune.errors import AttuneError, ConfigError
+from attune.settings import Settings
+from infra.environment import environment
+from infra.platform.parts import Part, log_of, parts
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+GUARDIAN = ROOT / "infra" / "guardian.py"
+LONGEST_SOCKET = 90
+"""Bytes of a path that every system takes for a socket."""
+START_SECONDS = 10
+"""A part that ends sooner failed to start: the next try waits a second longer each time."""
+STOP_SECONDS = 20
+WATCHMAN = "watchman"
+
+
+class Supervisor:
+    """The supervisor of one ``var``; asking whether it runs needs no file to be true, only its socket to answer."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.folder = settings.platform_folder.resolve()
+        self.socket = _socket(self.folder)
+
+    @property
+    def server(self) -> Any:
+        """Supervisor's own remote calls."""
+        transport = SupervisorTransport(None, None, f"unix://{self.socket}")
+        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+
+    def runs(self) -> bool:
+        """Whether a supervisor answers."""
+        try:
+            return bool(self.server.getState())
+        except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+            return False
+
+    def states(self) -> dict[str, dict[str, Any]]:
+        """By part: supervisor's own description (``statename``, ``pid``, ``start``, ``now``, ``spawnerr``)."""
+        with _answering():
+            return {one["name"]: one for one in self.server.getAllProcessInfo()}
+
+    def start(self) -> None:
+        """Write the file and start the supervisor in the background. Raises AttuneError when it does not answer."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.settings.logs_folder.mkdir(parents=True, exist_ok=True)
+        self.socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self.folder / "supervisord.conf"
+        with path.open("w") as stream:
+            self._configuration().write(stream)
+        command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(path)]
+        told = environment(self.settings, lasting=True)
+        started = subprocess.run(command, cwd=ROOT, env=_merged(told), capture_output=True, text=True, check=False)
+        deadline = time.monotonic() + START_SECONDS
+        while not self.runs():
+            if started.returncode or time.monotonic() > deadline:
+                said = (started.stderr or started.stdout).strip() or f"see {self.folder / 'supervisord.log'}"
+                raise AttuneError(f"the supervisor did not start: {said}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End every part, last started first, and the supervisor; returns when all are gone."""
+        with _answering():
+            pid = int(self.server.getPID())
+            self.server.shutdown()
+        deadline = time.monotonic() + STOP_SECONDS * len(parts(self.settings))
+        while _exists(pid):
+            if time.monotonic() > deadline:
+                raise AttuneError(
+                    f"the supervisor (pid {pid}) is still stopping; {self.folder}/supervisord.log says why"
+                )
+            time.sleep(0.1)
+
+    def restart(self, name: str) -> None:
+        """Stop one part and start it again."""
+        if self.states()[name]["statename"] in ("RUNNING", "STARTING"):
+            self.server.stopProcess(name)
+        self.server.startProcess(name, False)
+
+    def _configuration(self) -> RawConfigParser:
+        if ";" in str(self.folder):
+            raise ConfigError(f"{self.folder}: supervisor's settings take no path with a semicolon; move ATTUNE_VAR")
+        file = RawConfigParser()
+        file["unix_http_server"] = {"file": str(self.socket), "chmod": "0600"}
+        file["supervisord"] = {
+            "logfile": str(self.folder / "supervisord.log"),
+            "pidfile": str(self.folder / "supervisord.pid"),
+            "childlogdir": str(self.folder),
+            "directory": str(ROOT),
+            "umask": "077",
+            "identifier": "attune",
+        }
+        file["rpcinterface:supervisor"] = {
+            "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
+        }
+        for place, part in enumerate(parts(self.settings)):
+            file[f"program:{part.name}"] = self._program(part, place)
+        file[f"eventlistener:{WATCHMAN}"] = {
+            "command": _escaped((sys.executable, "-m", "infra.platform.health")),
+            "events": "TICK_5",
+            "autorestart": "true",
+            "stdout_logfile": "NONE",
+            "stderr_logfile": str(log_of(self.settings, WATCHMAN)),
+            "priority": "999",
+        }
+        for section in file.sections():
+            for name, value in file.items(section):
+                file.set(section, name, value.replace("%", "%%"))
+        return file
+
+    def _program(self, part: Part, place: int) -> dict[str, str]:
+        return {
+            "command": _escaped((sys.executable, str(GUARDIAN), *part.command)),
+            "priority": str(10 * (place + 1)),
+            "autorestart": "true",
+            "startsecs": str(START_SECONDS),
+            "startretries": "1000000",
+            "stopwaitsecs": str(STOP_SECONDS),
+            "killasgroup": "true",
+            "redirect_stderr": "true",
+            "stdout_logfile": str(log_of(self.settings, part.name)),
+            "stdout_logfile_maxbytes": "10MB",
+            "stdout_logfile_backups": "3",
+        }
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """A supervisor that went away meanwhile is said in words."""
+    try:
+        yield
+    except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
+        raise AttuneError(f"the platform's supervisor no longer answers: {error}; look at `attune status`") from error
+
+
+def _socket(folder: Path) -> Path:
+    """The socket in the platform's folder, or in a short one of its own where the path would be too long."""
+    path = folder / "supervisor.sock"
+    if len(str(path).encode()) <= LONGEST_SOCKET:
+        return path
+    short = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"attune-{short}" / "supervisor.sock"
+
+
+def _merged(told: dict[str, str]) -> dict[str, str]:
+    return {**os.environ, **told}
+
+
+def _escaped(command: tuple[str, ...]) -> str:
+    """A command line as supervisor's file takes it."""
+    return shlex.join(command)
+
+
+def _exists(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE

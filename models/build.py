@@ -1,0 +1,177 @@
+"""From a training set's folder to a sealed bundle, and from a bundle to a registered version.
+
+A bundle's folder is named by everything that decides it (data, recipe, seed, code), so making it again finds it done.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attune.errors import ConfigError, DataContractError
+from models import model_card
+from models.bundle import CONFIG, Bundle, Provenance, golden_batch, save_bundle
+from models.code_version import git_commit
+from models.hybrid import Hybrid
+from models.learning.dataset import TrainingSet
+from models.learning.finetuning import finetune
+from models.learning.source_weights import taught
+from models.learning.splits import share_out
+from models.learning.training import OnEpoch, Trained, train
+from models.network.config import RECIPES, Recipe
+from models.ranking.named_policies import Exploration
+from models.ranking.policy import Policy
+from models.registry import Registry
+
+OnProgress = Callable[[float], None]
+"""Is told how much is done, from 0 to 1."""
+
+Gather = Callable[[int], Path]
+"""Writes what is known of reactions to slates at positions up to the one given (``models.learning.source_weights``)."""
+
+PLAIN = Exploration()
+
+
+def train_bundle(
+    folder: Path,
+    bundles: Path,
+    recipe: str,
+    seed: int,
+    on_progress: OnProgress | None = None,
+    exploration: Exploration = PLAIN,
+    gather: Gather | None = None,
+) -> Path:
+    """Train by a named recipe on a training set's folder; returns the bundle's folder under ``bundles``.
+
+    The last events are left to the gates (see ``models.learning.splits``). ``on_progress`` is told the share of the
+    epochs that is done. A policy that learns from reactions is given what ``gather`` says of them, up to where the
+    hold-out begins. Raises ConfigError for an unknown recipe.
+    """
+    if recipe not in RECIPES:
+        raise ConfigError(f"there is no recipe {recipe!r}: choose one of {', '.join(RECIPES)}")
+    training_set = TrainingSet.load(folder)
+    windows = share_out(training_set.positions)
+
+    def make() -> Trained:
+        chosen = RECIPES[recipe]()
+        told = _by_epoch(on_progress, chosen.epochs)
+        return train(training_set, chosen, windows.train_upto, windows.validate_upto, seed, told)
+
+    named = ("train", recipe, seed, windows, training_set.window["digest"], exploration)
+    reactions = gather(windows.validate_upto) if gather and exploration.learns else None
+    return _made(
+        bundles, named, training_set, make, lambda hybrid: exploration.of(tuple(hybrid.source_weights)), reactions
+    )
+
+
+def finetune_bundle(
+    champion: Path,
+    folder: Path,
+    bundles: Path,
+    seed: int,
+    hold_back: float,
+    on_progress: OnProgress | None = None,
+    gather: Gather | None = None,
+) -> Path:
+    """Fine-tune the champion's bundle on the events that came after it; returns the new bundle's folder.
+
+    It draws by the champion's policy. The last ``hold_back`` share of those events is left to the gates;
+    ``on_progress`` and ``gather`` as in ``train_bundle``. Raises DataContractError when there are none.
+    """
+    training_set, bundle = TrainingSet.load(folder), Bundle.load(champion)
+    later = np.sort(training_set.positions[training_set.positions > bundle.holdout_after])
+    learned = later[: round(len(later) * (1.0 - hold_back))]
+    if not len(learned):
+        raise DataContractError(
+            f"nothing to learn from: the champion knows everything up to position {bundle.holdout_after} already"
+        )
+    upto = int(learned[-1])
+
+    def make() -> Trained:
+        recipe = Recipe.from_dict(bundle.config["recipe"])
+        return finetune(bundle, training_set, recipe, upto, seed, _by_epoch(on_progress, recipe.finetune_epochs))
+
+    named = ("finetune", bundle.digest, seed, upto, training_set.window["digest"])
+    reactions = gather(upto) if gather and bundle.policy.features else None
+    return _made(bundles, named, training_set, make, lambda hybrid: bundle.policy, reactions, bundle.digest)
+
+
+def _by_epoch(on_progress: OnProgress | None, epochs: int) -> OnEpoch | None:
+    """What training tells by epoch, as a share of all."""
+    if on_progress is None:
+        return None
+    return lambda row: on_progress(min(1.0, row["epoch"] / max(epochs, 1)))
+
+
+def _made(
+    bundles: Path,
+    named: tuple[object, ...],
+    training_set: TrainingSet,
+    make: Callable[[], Trained],
+    draw_by: Callable[[Hybrid], Policy],
+    reactions: Path | None,
+    parent: str | None = None,
+) -> Path:
+    """The bundle of that name, with its training report beside it; made unless it is there already.
+
+    Its policy is that of ``draw_by``, having learned from the ``reactions``.
+    """
+    commit = git_commit()
+    learned = reactions and sha256(reactions.read_bytes()).hexdigest()
+    digest = sha256(repr((*named, learned, commit)).encode()).hexdigest()[:16]
+    folder = bundles / "made" / f"{named[0]}-{digest}"
+    report = report_file(folder)
+    if folder.exists() and report.exists():
+        return folder
+    if folder.exists():  # ended between the bundle and its report
+        shutil.rmtree(folder)
+    trained = make()
+    provenance = Provenance(
+        recipe=trained.recipe.as_dict(),
+        window=training_set.window,
+        trained_upto=trained.trained_upto,
+        holdout_after=trained.holdout_after,
+        seed=trained.seed,
+        panel_users_trained=trained.panel_users,
+        parent=parent,
+        git_commit=commit,
+    )
+    golden = golden_batch(training_set, trained.trained_upto, trained.catalogue)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    policy = taught(draw_by(trained.hybrid), trained.hybrid.source_weights, reactions)
+    save_bundle(folder, trained.hybrid, trained.catalogue, policy, provenance, golden)
+    report.write_text(json.dumps(trained.report, indent=1))
+    return folder
+
+
+def report_file(bundle: Path) -> Path:
+    """Where the training report of a bundle lies."""
+    return bundle.with_name(f"{bundle.name}.report.json")
+
+
+def register(registry: Registry, bundle: Path, parent: str | None) -> dict[str, Any]:
+    """Register a bundle as challenger, once: the same bundle again is the same version.
+
+    Returns ``version``, ``bundle``, ``card`` (Markdown) and ``figures`` for a person.
+    """
+    report = json.loads(report_file(bundle).read_text()) if report_file(bundle).exists() else {}
+    version = registry.find(bundle) or registry.register(bundle, report, parent)
+    registry.point_challenger(version)
+    config = json.loads((bundle / CONFIG).read_text())
+    return {
+        "version": version,
+        "bundle": str(bundle),
+        "card": model_card.render(config, report, parent),
+        "figures": {"version": version, **headline(report)},
+    }
+
+
+def headline(report: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a training report that fit on one line."""
+    validation = {f"{name} NDCG@10": row["ndcg@10"] for name, row in report.get("validation", {}).items()}
+    named: dict[str, Any] = {name: report[name] for name in ("events", "items", "parameters") if name in report}
+    return {**named, **validation}

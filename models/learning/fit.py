@@ -1,0 +1,202 @@
+"""One network, taught: the loop over epochs that training and fine-tuning share."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (the name that everybody knows)
+
+from models.learning.batches import Choose, Lesson, Sequences, lessons, pieces
+from models.network.config import Recipe
+from models.network.sequence import SequenceNetwork
+
+# What the network is taught by: a softmax over the items, whole or sampled. Lower is better, one loss a question.
+
+
+def full_softmax(states_QD: Tensor, items_ND: Tensor, bias_N: Tensor, targets_Q: Tensor) -> Tensor:
+    """losses_Q: cross-entropy of each target among all items."""
+    return F.cross_entropy(states_QD @ items_ND.T + bias_N, targets_Q, reduction="none")
+
+
+def sampled_softmax(
+    states_QD: Tensor, items_ND: Tensor, bias_N: Tensor, targets_Q: Tensor, sampled_M: Tensor, log_q_N: Tensor
+) -> Tensor:
+    """losses_Q: cross-entropy of each target among itself and ``sampled_M`` items, shared by all questions.
+
+    ``log_q_N`` is the log of the probability that one draw gives an item; subtracting the log of the expected
+    count makes the sampled sum an unbiased estimate of the whole one (Bengio and Senecal 2008). A sampled item
+    that is the target itself is left out.
+    """
+    own_Q = (states_QD * F.embedding(targets_Q, items_ND)).sum(dim=1) + bias_N.index_select(0, targets_Q)
+    expected_M = log_q_N.index_select(0, sampled_M) + torch.log(torch.tensor(float(len(sampled_M))))
+    others_QM = states_QD @ F.embedding(sampled_M, items_ND).T + bias_N.index_select(0, sampled_M) - expected_M
+    others_QM = others_QM.masked_fill(sampled_M[None, :] == targets_Q[:, None], -1e9)
+    return torch.logsumexp(torch.cat([own_Q[:, None], others_QM], dim=1), dim=1) - own_Q
+
+
+# AdamW, as a few lines over lists of tensors.
+#
+# torch's own imports its compiler at the first step, which costs seconds in a process that trains for half a minute.
+
+
+BETAS = (0.9, 0.98)
+EPSILON = 1e-8
+
+
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019); vectors are not decayed."""
+
+    def __init__(self, weights: Iterable[Tensor], weight_decay: float) -> None:
+        self.weights = list(weights)
+        self.decays = [weight_decay if weight.ndim > 1 else 0.0 for weight in self.weights]
+        self.means = [torch.zeros_like(weight) for weight in self.weights]
+        self.squares = [torch.zeros_like(weight) for weight in self.weights]
+        self.steps = 0
+
+    @torch.no_grad()
+    def step(self, rate: float, longest: float) -> None:
+        """One step at a learning rate, the gradients together shortened to ``longest``; then they are cleared.
+
+        A weight without a gradient stands still.
+        """
+        self.steps += 1
+        moved = [place for place, weight in enumerate(self.weights) if weight.grad is not None]
+        weights = [self.weights[place] for place in moved]
+        grads = [grad for grad in (weight.grad for weight in weights) if grad is not None]
+        means, squares = [self.means[place] for place in moved], [self.squares[place] for place in moved]
+        length = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(grad) for grad in grads]))
+        torch._foreach_mul_(grads, float(min(1.0, longest / (float(length) + 1e-6))))
+        torch._foreach_lerp_(means, grads, 1.0 - BETAS[0])
+        torch._foreach_mul_(squares, BETAS[1])
+        torch._foreach_addcmul_(squares, grads, grads, 1.0 - BETAS[1])
+        spread = torch._foreach_sqrt(squares)
+        torch._foreach_div_(spread, (1.0 - BETAS[1] ** self.steps) ** 0.5)
+        torch._foreach_add_(spread, EPSILON)
+        torch._foreach_mul_(weights, [1.0 - rate * self.decays[place] for place in moved])
+        torch._foreach_addcdiv_(weights, means, spread, -rate / (1.0 - BETAS[0] ** self.steps))
+        for weight in weights:
+            weight.grad = None
+
+
+FREQUENCY_POWER = 0.75
+"""Negatives are drawn by frequency to this power (Mikolov et al. 2013): neither uniform nor all hits."""
+
+LONGEST_GRADIENT = 1.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast to learn. ``pull`` draws every weight back to where it started (L2-SP)."""
+
+    epochs: int
+    rate: float
+    warmup: float
+    weight_decay: float
+    pull: float = 0.0
+
+    def share(self, step: int, steps: int) -> float:
+        """The learning rate's share at a step: up at first, level, then down over the last two thirds."""
+        done = (step + 1) / max(steps, 1)
+        return min(1.0, done / self.warmup if self.warmup else 1.0, max(0.02, (1.0 - done) * 1.5))
+
+
+@contextmanager
+def few_threads(count: int) -> Iterator[None]:
+    """Torch on ``count`` threads inside (0: as it is). On small tensors, more threads mostly wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Torch's generator at ``seed`` inside, and as it was afterwards."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def fit(
+    network: SequenceNetwork,
+    sequences: Sequences,
+    recipe: Recipe,
+    schedule: Schedule,
+    seed: int,
+    after_epoch: Callable[[int, float], None] | None = None,
+    choose: Choose = pieces,
+) -> None:
+    """Teach ``network`` in place; ``after_epoch`` is given the epoch (from 1) and the mean loss.
+
+    ``choose`` gives each epoch's pieces, by default all of them, cut anew. The same seed on the same machine
+    gives the same weights.
+    """
+    context, rng = recipe.network.context, np.random.default_rng(seed)
+    device = network.ids_ND.device
+    teacher = _Teacher(network, sequences, recipe, schedule, rng)
+    start = [one.detach().clone() for one in network.parameters()] if schedule.pull else []
+    per_epoch = -(-len(choose(sequences, context, np.random.default_rng(seed))) // recipe.batch)
+    step = 0
+    with seeded(seed):
+        for epoch in range(1, schedule.epochs + 1):
+            network.train()
+            chosen = choose(sequences, context, rng)
+            chosen = chosen[rng.permutation(len(chosen))]
+            total, count = 0.0, 0
+            for lesson in lessons(sequences, chosen, context, recipe.batch, device):
+                if not len(lesson.targets_Q):
+                    continue
+                total += teacher.step(lesson, schedule.share(step, per_epoch * schedule.epochs), start)
+                count, step = count + 1, step + 1
+            network.eval()
+            if after_epoch is not None:
+                after_epoch(epoch, total / max(count, 1))
+
+
+class _Teacher:
+    """The optimiser and the distribution of negatives of one fit."""
+
+    def __init__(
+        self,
+        network: SequenceNetwork,
+        sequences: Sequences,
+        recipe: Recipe,
+        schedule: Schedule,
+        rng: np.random.Generator,
+    ) -> None:
+        self.network, self.recipe, self.schedule, self.rng = network, recipe, schedule, rng
+        self.optimiser = AdamW(network.parameters(), schedule.weight_decay)
+        often_N = np.bincount(sequences.items_E, minlength=len(network.ids_ND)) + 1.0
+        q_N = often_N**FREQUENCY_POWER
+        self.cumulative_N = np.cumsum(q_N / q_N.sum())
+        self.log_q_N = torch.from_numpy(np.log(q_N / q_N.sum())).float().to(network.ids_ND.device)
+
+    def step(self, lesson: Lesson, share: float, start: list[Tensor]) -> float:
+        """One step of the optimiser; returns the mean loss."""
+        loss = self._loss(lesson)
+        loss.backward()
+        self.optimiser.step(self.schedule.rate * share, LONGEST_GRADIENT)
+        if start:
+            with torch.no_grad():
+                for weight, anchor in zip(self.network.parameters(), start, strict=True):
+                    weight.lerp_(anchor, self.schedule.rate * share * self.schedule.pull)
+        return float(loss.detach())
+
+    def _loss(self, lesson: Lesson) -> Tensor:
+        """The mean loss of the questions; what was liked weighs more than what was not."""
+        network, recipe = self.network, self.recipe
+        items_ND = network.items()
+        places_PD = network.encode(lesson.tokens, items_ND).flatten(0, 1)
+        states_QD = network.dropout(network.states(places_PD, lesson.from_Q, lesson.pauses_Q, lesson.user_stats_QS))
+        if recipe.loss == "full":
+            losses_Q = full_softmax(states_QD, items_ND, network.bias_N, lesson.targets_Q)
+        else:
+            drawn = np.searchsorted(self.cumulative_N, self.rng.random(recipe.negatives))
+            sampled_M = torch.from_numpy(np.minimum(drawn, len(items_ND) - 1)).to(items_ND.device)
+            losses_Q = sampled_softmax(states_QD, items_ND, network.bias_N, lesson.targets_Q, sampled_M, self.log_q_N)
+        return (losses_Q * lesson.weights_Q).sum() / lesson.weights_Q.sum().clamp(min=1e-6)

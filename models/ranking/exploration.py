@@ -1,0 +1,283 @@
+"""Policies that explore not at all, or evenly: the deterministic one and epsilon-greedy."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Self
+
+import numpy as np
+
+from models.ranking.policy import Drawn, Lot, Policy
+
+Chances = Callable[[np.ndarray], np.ndarray]
+"""Given which candidates are open at the next position (bool, C; one at least), their probabilities (float64, C)."""
+
+
+@dataclass(frozen=True)
+class Greedy(Policy):
+    """Shows the best that the rules allow at each position, always; equal scores go by the candidates' order.
+
+    Its propensities are 1, and no other policy can be judged by what it shows: it shows nothing else. Its slates say so
+    (``evaluable`` is False). Raises ValueError for a depth that is not positive.
+    """
+
+    depth: int = 100
+
+    def __post_init__(self) -> None:
+        check_depth(self.depth)
+
+    def describe(self) -> dict[str, Any]:
+        """What a slate records of the policy."""
+        return {"name": "greedy", "candidates": self.depth, "evaluable": False}
+
+    @staticmethod
+    def restore(described: Mapping[str, Any]) -> "Greedy":
+        """What ``describe`` told."""
+        return Greedy(int(described["candidates"]))
+
+    def at_depth(self, depth: int) -> Self:
+        """The same, drawing from so many candidates."""
+        return replace(self, depth=depth)
+
+    def draw_many(self, lots: Sequence[Lot]) -> list[Drawn]:
+        """See ``Policy``. Raises ValueError for a score that is not finite."""
+        return [in_order(lot, partial(best_alone, lot.scores_C)) for lot in lots]
+
+    def propensities_of(self, lots: Sequence[Lot], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """See ``Policy``: 1 as long as the list is the ranking."""
+        return [given(lot, partial(best_alone, lot.scores_C), one) for lot, one in zip(lots, places, strict=True)]
+
+
+@dataclass(frozen=True)
+class Epsilon(Policy):
+    """The best that the rules allow at each position, and with probability ``epsilon`` any of them, all alike.
+
+    So an open candidate has the propensity epsilon / n among n, and the best 1 - epsilon more: a small share of
+    exploration, blind to how good the items are, with weights of at most n / epsilon for whoever evaluates by it.
+    Sutton and Barto (2018), "Reinforcement learning", section 2.2, at every position. Raises ValueError for an
+    epsilon outside (0, 1] and for a depth that is not positive.
+    """
+
+    epsilon: float = 0.1
+    depth: int = 100
+
+    def __post_init__(self) -> None:
+        check_depth(self.depth)
+        if not 0 < self.epsilon <= 1:
+            raise ValueError(f"epsilon must lie above 0 and be 1 at most, not {self.epsilon}; without, use Greedy")
+
+    def describe(self) -> dict[str, Any]:
+        """What a slate records of the policy."""
+        return {"name": "epsilon", "epsilon": self.epsilon, "candidates": self.depth}
+
+    @staticmethod
+    def restore(described: Mapping[str, Any]) -> "Epsilon":
+        """What ``describe`` told."""
+        return Epsilon(float(described["epsilon"]), int(described["candidates"]))
+
+    def at_depth(self, depth: int) -> Self:
+        """The same, drawing from so many candidates."""
+        return replace(self, depth=depth)
+
+    def draw_many(self, lots: Sequence[Lot]) -> list[Drawn]:
+        """See ``Policy``. Raises ValueError for a score that is not finite."""
+        return [in_order(lot, partial(self.chances, lot.scores_C)) for lot in lots]
+
+    def propensities_of(self, lots: Sequence[Lot], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """See ``Policy``."""
+        return [given(lot, partial(self.chances, lot.scores_C), one) for lot, one in zip(lots, places, strict=True)]
+
+    def chances(self, scores_C: np.ndarray, open_C: np.ndarray) -> np.ndarray:
+        """The probabilities of the next position, float64 (C); they sum to 1 over ``open_C``."""
+        evenly_C = open_C / np.count_nonzero(open_C)
+        chances_C: np.ndarray = (1.0 - self.epsilon) * best_alone(scores_C, open_C) + self.epsilon * evenly_C
+        return chances_C
+
+
+def in_order(lot: Lot, chances: Chances) -> Drawn:
+    """One slate, position after position by ``chances`` of what is left and allowed; noise belongs to the items.
+
+    Raises ValueError for a score that is not finite.
+    """
+    noise_KC = lot.noise()
+
+    def picked(position: int, chances_C: np.ndarray) -> int:
+        with np.errstate(divide="ignore"):
+            return int((np.log(chances_C) + noise_KC[position]).argmax())  # the Gumbel-max trick
+
+    places, propensities = _down(lot, chances, len(noise_KC), picked)
+    return Drawn(np.array(places, np.int64), np.array(propensities, np.float64))
+
+
+def given(lot: Lot, chances: Chances, places_K: np.ndarray) -> np.ndarray:
+    """The probability of each place of a list given those above it (float64, K), by ``chances`` as ``in_order`` has it.
+
+    Raises ValueError for a score that is not finite.
+    """
+    found_K = np.zeros(len(places_K))
+    _, propensities = _down(lot, chances, len(places_K), lambda position, _: int(places_K[position]))
+    found_K[: len(propensities)] = propensities
+    return found_K
+
+
+def _down(
+    lot: Lot, chances: Chances, most: int, pick: Callable[[int, np.ndarray], int]
+) -> tuple[list[int], list[float]]:
+    """What ``pick`` takes position after position, given the chances there, and how probable it was."""
+    if not np.isfinite(lot.scores_C).all():
+        raise ValueError("a candidate's score is not finite")
+    left_C = np.ones(len(lot.scores_C), bool)
+    places: list[int] = []
+    propensities: list[float] = []
+    for position in range(most):
+        open_C = left_C if lot.allowed is None else left_C & lot.allowed(places)
+        if not open_C.any():
+            break
+        chances_C = chances(open_C)
+        places.append(pick(position, chances_C))
+        propensities.append(float(chances_C[places[-1]]))
+        left_C[places[-1]] = False
+    return places, propensities
+
+
+def best_alone(scores_C: np.ndarray, open_C: np.ndarray) -> np.ndarray:
+    """Probability 1 for the first of the best that are open, float64."""
+    chances_C = np.zeros(len(scores_C))
+    chances_C[np.where(open_C, scores_C, -np.inf).argmax()] = 1.0
+    return chances_C
+
+
+def check_depth(depth: int) -> None:
+    """Raises ValueError for a depth that is not positive."""
+    if depth < 1:
+        raise ValueError(f"depth must be at least 1, not {depth}")
+
+
+# Limits on exploration that hold for any policy: a budget for each user, and a floor under the slate's quality.
+
+
+@dataclass(frozen=True)
+class Bounded(Policy):
+    """Another policy, kept within limits; both are rules of the draw, so propensities stay exact.
+
+    A position explores when its item is worth less than the best that the rules allow there, as far as the policy
+    within knows (``Policy.worth``: acting on what was learned is no exploration). ``budget`` is how many positions of
+    one user may explore within any ``days``, counted from ``Lot.explored`` on (whoever asks counts back); None: any
+    number. Once it is spent, only the best are left to draw from. The period stands here and not in a setting since the
+    number means nothing without it: a bundle, and each slate, says what its users were promised.
+
+    Scores have no zero of their own, so worth is counted from the worst candidate. At every position only what is
+    worth ``least_quality`` (0 to 1) times the best one there may be drawn. The slate is then worth at least that share
+    of the greedy slate, whenever the rules are none or one cap: whatever stands above, something as good as the greedy
+    slate's item of this position is still allowed (sets under one cap are a matroid). Under several caps it holds at
+    every position, by what is left there.
+
+    Raises ValueError for a negative budget, days that are not positive, and a share outside 0 to 1.
+    """
+
+    inner: Policy
+    budget: int | None = None
+    least_quality: float = 0.0
+    days: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.budget is not None and self.budget < 0:
+            raise ValueError(f"budget must not be negative, not {self.budget}")
+        if not (np.isfinite(self.days) and self.days > 0):
+            raise ValueError(f"days must be positive and finite, not {self.days}")
+        if not 0 <= self.least_quality <= 1:
+            raise ValueError(f"least_quality must lie between 0 and 1, not {self.least_quality}")
+
+    @property
+    def depth(self) -> int:
+        """That of the policy within."""
+        return self.inner.depth
+
+    @property
+    def needs_vectors(self) -> bool:
+        """As the policy within."""
+        return self.inner.needs_vectors
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Those of the policy within."""
+        return self.inner.features
+
+    def at_depth(self, depth: int) -> Self:
+        """The same, drawing from so many candidates."""
+        return replace(self, inner=self.inner.at_depth(depth))
+
+    def worth(self, lot: Lot) -> np.ndarray:
+        """As the policy within."""
+        return self.inner.worth(lot)
+
+    def describe(self) -> dict[str, Any]:
+        """What the policy within says, and the limits."""
+        limits = {"budget": self.budget, "days": self.days, "least_quality": self.least_quality}
+        return {**self.inner.describe(), **limits}
+
+    def draw_many(self, lots: Sequence[Lot]) -> list[Drawn]:
+        """See ``Policy``; ``notes`` tell how many positions explored, how many had before, and the slate's quality."""
+        limits = self._limits(lots)
+        drawn = self.inner.draw_many([replace(lot, allowed=limit) for lot, limit in zip(lots, limits, strict=True)])
+        return [replace(one, notes=limit.notes(one)) for one, limit in zip(drawn, limits, strict=True)]
+
+    def propensities_of(self, lots: Sequence[Lot], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """See ``Policy``."""
+        limited = [replace(lot, allowed=limit) for lot, limit in zip(lots, self._limits(lots), strict=True)]
+        return self.inner.propensities_of(limited, places)
+
+    def _limits(self, lots: Sequence[Lot]) -> list["_Limit"]:
+        return [_Limit(lot, self.inner.worth(lot), self.budget, self.least_quality) for lot in lots]
+
+
+@dataclass(frozen=True)
+class _Open:
+    """What the rules leave below some items: a mask, the best worth in it, and how many of those above explored."""
+
+    open_C: np.ndarray
+    best: float
+    explored: int
+
+
+class _Limit:
+    """The rule of one draw. What it keeps are results alone: it says the same of the same items above, always."""
+
+    def __init__(self, lot: Lot, worth_C: np.ndarray, budget: int | None, least_quality: float) -> None:
+        self._lot = lot
+        self._worth_C = worth_C
+        self._worst = float(np.min(worth_C, initial=np.inf))
+        self._left = np.inf if budget is None else max(budget - lot.explored, 0)
+        self._share = least_quality
+        self._below: dict[tuple[int, ...], _Open] = {}
+
+    def __call__(self, above: Sequence[int]) -> np.ndarray:
+        """Which candidates may come next (bool, C)."""
+        found = self._at(tuple(above))
+        if found.explored >= self._left:
+            return np.asarray(found.open_C & (self._worth_C >= found.best))
+        return np.asarray(found.open_C & (self._worth_C - self._worst >= self._share * (found.best - self._worst)))
+
+    def notes(self, drawn: Drawn) -> dict[str, Any]:
+        """What was used of the limits; the quality is the slate's worth as a share of the greedy one's."""
+        places = tuple(drawn.places_K.tolist())
+        greedy: tuple[int, ...] = ()
+        while len(greedy) < len(places) and (found := self._at(greedy)).open_C.any():
+            greedy = (*greedy, int(np.where(found.open_C, self._worth_C, -np.inf).argmax()))
+        worth, best = ((self._worth_C[list(chosen)] - self._worst).sum() for chosen in (places, greedy))
+        quality = float(worth / best) if best > 0 else 1.0
+        used = {"explored": self._at(places).explored, "explored_before": self._lot.explored, "quality": quality}
+        return {**drawn.notes, **used}
+
+    def _at(self, above: tuple[int, ...]) -> _Open:
+        if above not in self._below:
+            explored = 0
+            if above:
+                before = self._at(above[:-1])
+                explored = before.explored + int(self._worth_C[above[-1]] < before.best)
+            allowed, count = self._lot.allowed, len(self._worth_C)
+            open_C = np.ones(count, bool) if allowed is None else allowed(list(above)).copy()
+            open_C[list(above)] = False
+            best = float(self._worth_C[open_C].max(initial=-np.inf))
+            self._below[above] = _Open(open_C, best, explored)
+        return self._below[above]

@@ -1,0 +1,3 @@
+"""The worlds that these tests share."""
+
+from model_worlds import *  # noqa: F403

@@ -1,0 +1,23 @@
+"""A former champion that cannot be fetched any more: nobody knows whether its quality is kept, and the gate says so."""
+
+import pytest
+
+from evaluation.judge import judge
+from evaluation.limits import GateLimits
+
+DECISIVE = GateLimits(min_users=30, min_events=300)
+GONE = "the first champion, version 1, cannot be fetched any more: its artifacts are gone"
+
+
+@pytest.mark.parametrize("name", ["anchor", "elder"])
+def test_who_is_lost_is_undecided_with_the_reason_and_may_be_risked(bundle_folder, planted, name: str) -> None:
+    found = {
+        risk: judge(
+            bundle_folder, bundle_folder, None, planted, limits=DECISIVE, accept_undecided=risk, lost={name: GONE}
+        )
+        for risk in (False, True)
+    }
+    (gate,) = (gate for gate in found[True].gates if gate.name == f"not_worse_than_{name}")
+    assert (gate.verdict, gate.note, gate.adverse) == ("undecided", GONE, False)
+    assert found[False].as_dict()["refused_by"] == [gate.name]
+    assert found[True].accepted
