@@ -76,8 +76,8 @@ def _memory(settings: Settings) -> list[Figure]:
 
 def _reaction(log: EventLog, place: int) -> dict[str, float]:
     """Append a few events; the seconds until a fine-tune runs, from the append and from the announcement."""
+    from benchmarks.prefect_runs import announcements
     from flows.automations import BATCH
-    from flows.deployment_runs import announcements
 
     since = datetime.now().astimezone()
     log.append([
@@ -95,7 +95,7 @@ def _reaction(log: EventLog, place: int) -> dict[str, float]:
 
 def _await_fine_tune(since: datetime) -> datetime:
     """When the next fine-tune started; returns once it has ended."""
-    from flows.deployment_runs import latest_runs
+    from benchmarks.prefect_runs import latest_runs
 
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
@@ -108,7 +108,7 @@ def _await_fine_tune(since: datetime) -> datetime:
 
 def _await_quiet() -> None:
     """Wait until nothing runs or is about to."""
-    from flows.deployment_runs import is_quiet
+    from benchmarks.prefect_runs import is_quiet
 
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not is_quiet() and time.monotonic() < deadline:

@@ -111,7 +111,7 @@ def _live(settings: Settings, world: Dataset, chance: random.Random, seconds: fl
     finally:
         visitors.stopping.set()
         thread.join()
-    from flows.deployment_runs import latest_runs
+    from benchmarks.prefect_runs import latest_runs
 
     found = [
         at_most("longest from a kill to all parts ready, seconds", longest, READY_AGAIN_SECONDS),

@@ -1,19 +1,18 @@
-"""Some days of the lake are written again from the log, judged again, and counted again."""
+"""Rebuilds some days of the lake from the log, then validates and counts them again."""
 
 from datetime import date
 from typing import Any
 
 from attune.settings import Settings
 from flows import resources
-from flows.materialize import materialize
+from flows.materialize import update_features
 from flows.steps import HOUR, flow, step
-from flows.validate import validate
+from flows.validate import validate_window
 
 
 @step
-def rebuild(first_day: date, last_day: date) -> tuple[int, int]:
+def rebuild(settings: Settings, first_day: date, last_day: date) -> tuple[int, int]:
     """Replace the partitions of the days on which events were logged; the positions (after, upto] that they hold."""
-    settings = Settings()
     with resources.event_log(settings) as log:
         return resources.lake(settings).rebuild(log, first_day, last_day)
 
@@ -26,8 +25,9 @@ def backfill(first_day: date, last_day: date) -> dict[str, Any]:
         first_day: The first day (UTC) on which the events were logged.
         last_day: The last such day, included.
     """
-    after, upto = rebuild(first_day, last_day)
+    settings = Settings()
+    after, upto = rebuild(settings, first_day, last_day)
     if upto <= after:
         return {"after": after, "upto": upto, "ok": True, "materialize": None}
-    verdict = validate.fn(after, upto)
-    return {**verdict, "materialize": materialize.fn(again=True)}
+    verdict = validate_window(settings, after, upto)
+    return {**verdict, "materialize": update_features(settings, again=True)}

@@ -1,4 +1,4 @@
-"""Everything that cannot be computed again is copied while it is in use."""
+"""Copies everything that cannot be computed again, while it is in use."""
 
 from typing import Any
 
@@ -8,19 +8,23 @@ from flows.steps import HOUR, flow, show_figures, step
 
 
 @step
-def copy_everything() -> dict[str, Any]:
+def copy_everything(settings: Settings) -> dict[str, Any]:
     """Write a backup that is whole or not there, and remove those beyond the number to keep."""
     from attune import backup as backups
 
-    settings = Settings()
     made = backups.backup(settings, settings.backups, system_clock)
     removed = backups.prune(settings.backups, settings.backups_kept, made.log_id)
-    found = {"folder": str(made.folder), "bytes": made.bytes, "files": made.files, "removed": [p.name for p in removed]}
-    show_figures("backup", found, "What was copied, and which old copies went")
-    return found
+    figures = {
+        "folder": str(made.folder),
+        "bytes": made.bytes,
+        "files": made.files,
+        "removed": [path.name for path in removed],
+    }
+    show_figures("backup", figures, "What was copied, and which old copies went")
+    return figures
 
 
 @flow(name="backup", timeout_seconds=6 * HOUR)
 def backup() -> dict[str, Any]:
     """Back up the log, the lake, the features and the registry; ``attune restore`` brings them back."""
-    return copy_everything()
+    return copy_everything(Settings())

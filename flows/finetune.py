@@ -1,4 +1,4 @@
-"""The champion learns on: from what came after it was trained, and a replay of what came before."""
+"""Fine-tunes the champion on what came after it was trained, with a replay of what came before."""
 
 from pathlib import Path
 from typing import Any
@@ -7,28 +7,25 @@ from attune.clock import SECOND, system_clock
 from attune.promotions import Promotion
 from attune.settings import Settings
 from flows import resources
-from flows.refresh import refresh
 from flows.steps import flow, progress, step
-from flows.train import build_training_set, reactions_beside, register_challenger
+from flows.train import build_training_set, reactions_writer, refresh, register_challenger
 
 BEHAVIOUR = ("interaction", "feedback")
 
 
 @step
-def find_champion() -> Promotion | None:
+def find_champion(settings: Settings) -> Promotion | None:
     """What to start from; None before the first promotion."""
-    settings = Settings()
     with resources.promotions(settings) as table:
         return table.champion(settings.endpoint)
 
 
 @step
-def look_for_news(champion: str) -> tuple[int, float]:
+def count_new_events(settings: Settings, champion: str) -> tuple[int, float]:
     """Events after all that the champion, or any version since, was made from; seconds since the latest fine-tune."""
-    settings = Settings()
-    since = [one for one in resources.registry(settings).versions() if int(one["version"]) >= int(champion)]
-    known = max((last_position(one["tags"]) for one in since), default=0)
-    made = max((one["created_at"] for one in since if "parent" in one["tags"]), default=0)
+    since = [row for row in resources.registry(settings).versions() if int(row["version"]) >= int(champion)]
+    known = max((last_position(row["tags"]) for row in since), default=0)
+    made = max((row["created_at"] for row in since if "parent" in row["tags"]), default=0)
     with resources.event_log(settings) as log:
         return log.number_after(known, BEHAVIOUR), (system_clock() - made) / SECOND
 
@@ -39,19 +36,19 @@ def last_position(tags: dict[str, str]) -> int:
 
 
 @step
-def fetch(champion: Promotion) -> Path:
+def fetch(settings: Settings, champion: Promotion) -> Path:
     """The champion's bundle on disk."""
-    settings = Settings()
     return resources.registry(settings).download(champion.version, settings.bundles_folder, champion.bundle_digest)
 
 
 @step
-def learn_on(champion: Path, folder: Path, seed: int, hold_back: float) -> Path:
+def fit_further(settings: Settings, champion: Path, folder: Path, seed: int, hold_back: float) -> Path:
     """Fine-tune every part of the champion and save the bundle."""
     from models import build
 
-    bundles, told = Settings().bundles_folder, progress("finetune-progress", "Epochs of the network")
-    return build.finetune_bundle(champion, folder, bundles, seed, hold_back, told, reactions_beside(folder))
+    bar, bundles = progress("finetune-progress", "Epochs of the network"), settings.bundles_folder
+    reactions = reactions_writer(settings, folder)
+    return build.finetune_bundle(champion, folder, bundles, seed, hold_back, bar, reactions)
 
 
 @flow(name="finetune")
@@ -67,14 +64,15 @@ def finetune(
         at_least: Do nothing while fewer new events than this have come.
         rest_seconds: Do nothing while the latest fine-tuned version is younger than this.
     """
-    champion = find_champion()
+    settings = Settings()
+    champion = find_champion(settings)
     if champion is None:
         return {"version": None, "skipped": "there is no champion to start from: train and promote one first"}
-    new_events, age = look_for_news(champion.version)
+    new_events, age = count_new_events(settings, champion.version)
     if age < rest_seconds:
         return {"version": None, "skipped": f"the latest fine-tune is {age:.0f} s old, younger than {rest_seconds:.0f}"}
     if new_events < at_least:
         return {"version": None, "skipped": f"{new_events} new events, fewer than {at_least}"}
-    refresh()
-    bundle = learn_on(fetch(champion), build_training_set(upto), seed, hold_back)
-    return register_challenger(bundle, champion.version) | {"new_events": new_events}
+    refresh(settings)
+    bundle = fit_further(settings, fetch(settings, champion), build_training_set(settings, upto), seed, hold_back)
+    return register_challenger(settings, bundle, champion.version) | {"new_events": new_events}

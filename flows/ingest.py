@@ -1,4 +1,4 @@
-"""The log's new events go to the lake."""
+"""Copies the log's new events into the lake."""
 
 from dataclasses import asdict
 from typing import Any
@@ -9,9 +9,8 @@ from flows.steps import flow, show_figures, step
 
 
 @step
-def move_to_lake() -> dict[str, Any]:
+def move_to_lake(settings: Settings) -> dict[str, Any]:
     """Copy what lies after the lake's watermark; copying again adds nothing."""
-    settings = Settings()
     with resources.event_log(settings) as log:
         moved = asdict(resources.lake(settings).ingest(log))
     show_figures("ingest", moved, "What came to the lake")
@@ -21,4 +20,4 @@ def move_to_lake() -> dict[str, Any]:
 @flow(name="ingest")
 def ingest() -> dict[str, Any]:
     """Bring the lake up to the log's head. Returns the positions and rows that were moved."""
-    return move_to_lake()
+    return move_to_lake(Settings())

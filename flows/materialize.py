@@ -1,4 +1,4 @@
-"""Statistics of users and items are computed from the lake and brought online by Feast."""
+"""Computes the statistics of users and items from the lake; Feast brings them online."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from flows.steps import flow, show_figures, step
 
 
 @step
-def compute_stats() -> dict[str, int]:
+def compute_stats(settings: Settings) -> dict[str, int]:
     """Write the offline rows of ``user_stats`` and ``item_stats``, and tell Feast what they are.
 
     They count what training sets count, so that a model is asked with what it was taught by.
@@ -16,7 +16,6 @@ def compute_stats() -> dict[str, int]:
     from features import stats
     from features.reactions import Terms, that_counts
 
-    settings = Settings()
     lake, store = resources.lake(settings), resources.feature_store(settings)
     upto = lake.watermark()
     events, _ = that_counts(lake.behaviour(upto=upto).to_pandas(), Terms())
@@ -27,9 +26,8 @@ def compute_stats() -> dict[str, int]:
 
 
 @step
-def bring_online(upto: int) -> dict[str, Any]:
+def bring_online(settings: Settings, upto: int) -> dict[str, Any]:
     """Materialise both views from the first event's time (explicitly) to now; remember up to which position."""
-    settings = Settings()
     window = resources.feature_store(settings).materialize_all()
     remember(settings, upto)
     show_figures("materialize", {"positions_up_to": upto, **window}, "What the online features count")
@@ -52,6 +50,14 @@ def counted_upto(settings: Settings) -> int:
         return 0
 
 
+def update_features(settings: Settings, again: bool = False) -> dict[str, Any]:
+    """Compute and materialise what the lake holds beyond the features; with ``again`` in any case."""
+    if not again and counted_upto(settings) == (upto := resources.lake(settings).watermark()):
+        return {"user_rows": 0, "item_rows": 0, "upto": upto}
+    computed = compute_stats(settings)
+    return {**computed, **bring_online(settings, computed["upto"])}
+
+
 @flow(name="materialize")
 def materialize(again: bool = False) -> dict[str, Any]:
     """Bring the feature store up to the lake's watermark.
@@ -59,8 +65,4 @@ def materialize(again: bool = False) -> dict[str, Any]:
     Args:
         again: Compute and materialise also when the lake holds nothing new.
     """
-    settings = Settings()
-    if not again and counted_upto(settings) == (upto := resources.lake(settings).watermark()):
-        return {"user_rows": 0, "item_rows": 0, "upto": upto}
-    computed = compute_stats()
-    return {**computed, **bring_online(computed["upto"])}
+    return update_features(Settings(), again)

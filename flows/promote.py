@@ -1,4 +1,4 @@
-"""A version is held against the gates; if all hold it becomes champion, under the endpoint's lease."""
+"""Holds a version against the gates and, if they accept it, makes it champion under the endpoint's lease."""
 
 import logging
 import os
@@ -13,9 +13,8 @@ from attune.lease import held
 from attune.promotions import Lease, Promotion, Promotions
 from attune.settings import Settings
 from flows import resources
-from flows.refresh import refresh
 from flows.steps import flow, step
-from flows.train import build_training_set
+from flows.train import build_training_set, refresh
 from models.sealed_folder import digest_of
 
 if TYPE_CHECKING:
@@ -34,21 +33,19 @@ def holder() -> str:
 
 
 @step
-def reconcile(table: Promotions) -> list[str]:
+def reconcile(settings: Settings, table: Promotions) -> list[str]:
     """Put MLflow's aliases back to what the promotions table says; returns what had to be corrected."""
-    settings = Settings()
     return resources.registry(settings).project(table.champion(settings.endpoint))
 
 
 @step
-def find_challenger(table: Promotions, accept_undecided: bool) -> tuple[str | None, str]:
+def find_challenger(settings: Settings, table: Promotions, accept_undecided: bool) -> tuple[str | None, str]:
     """The version that waits to be judged; None, and why, when there is none or nothing has changed since it was.
 
     First the oldest of those since the champion that never were judged, then the challenger on newer events.
     """
-    settings = Settings()
     registry = resources.registry(settings)
-    versions = {one["version"]: one["tags"] for one in registry.versions()}
+    versions = {row["version"]: row["tags"] for row in registry.versions()}
     champion = table.champion(settings.endpoint)
     since = int(champion.version) if champion else 0
     ours = {name: tags for name, tags in versions.items() if "bundle_digest" in tags}
@@ -58,66 +55,66 @@ def find_challenger(table: Promotions, accept_undecided: bool) -> tuple[str | No
     challenger = registry.aliases().get("challenger")
     if challenger is None:
         return None, "no version waits to be judged: train or fine-tune one first"
-    if versions[challenger].get("judged") == circumstances(table, accept_undecided):
+    if versions[challenger].get("judged") == circumstances(settings, table, accept_undecided):
         return None, f"version {challenger} was refused on these very events: its gates are on its page in MLflow"
     return challenger, ""
 
 
-def circumstances(table: Promotions, accept_undecided: bool) -> str:
+def circumstances(settings: Settings, table: Promotions, accept_undecided: bool) -> str:
     """What a judgement depends on besides the version: champion, events, and how undecided gates count."""
-    settings = Settings()
     champion = table.champion(settings.endpoint)
     upto = resources.lake(settings).watermark()
     return f"champion {champion.version if champion else 'none'}, events to {upto}, undecided {accept_undecided}"
 
 
-def elder(table: Promotions) -> Promotion | None:
+def elder(table: Promotions, endpoint: str) -> Promotion | None:
     """The champion of ten promotions ago; None while there were not so many."""
-    promotions = table.history(Settings().endpoint, ELDER + 1)
+    promotions = table.history(endpoint, ELDER + 1)
     return promotions[ELDER] if len(promotions) > ELDER else None
 
 
 @step
-def fetch_challenger(version: str) -> Path:
+def fetch_challenger(settings: Settings, version: str) -> Path:
     """Its bundle on disk. Raises VersionLost or BundleError when there is none any more that could be judged."""
-    return fetched(version)
+    return fetched(settings, version)
 
 
 @step
-def fetch_rivals(table: Promotions) -> tuple[dict[str, Path | None], dict[str, str]]:
+def fetch_rivals(settings: Settings, table: Promotions) -> tuple[dict[str, Path | None], dict[str, str]]:
     """Who was champion now, first and ten promotions ago, on disk (None: nobody was); and why one of them is lost."""
-    settings, lost = Settings(), dict[str, str]()
+    lost: dict[str, str] = {}
     champion = table.champion(settings.endpoint)
     found: dict[str, Path | None] = dict.fromkeys(("champion", "anchor", "elder"))
     if champion is not None:
-        found["champion"] = fetched(champion.version, champion.bundle_digest)
+        found["champion"] = fetched(settings, champion.version, champion.bundle_digest)
     before = {
         "anchor": ("the first champion", table.first(settings.endpoint)),
-        "elder": ("the champion of ten promotions ago", elder(table)),
+        "elder": ("the champion of ten promotions ago", elder(table, settings.endpoint)),
     }
     for name, (who, row) in before.items():
         if row is None:
             continue
         try:
-            found[name] = fetched(row.version, row.bundle_digest)
+            found[name] = fetched(settings, row.version, row.bundle_digest)
         except (VersionLost, BundleError) as error:
             lost[name] = f"{who}, version {row.version}, cannot be fetched any more: {error}"
             logger.warning(lost[name])
     return found, lost
 
 
-def fetched(version: str, bundle_digest: str | None = None) -> Path:
+def fetched(settings: Settings, version: str, bundle_digest: str | None = None) -> Path:
     """A version's bundle on disk, seen to be whole. Raises VersionLost or BundleError."""
     from models.bundle import Bundle
 
-    settings = Settings()
     folder = resources.registry(settings).download(version, settings.bundles_folder, bundle_digest)
     Bundle.load(folder)
     return folder
 
 
 @step
-def gather_slates(champion: Promotion | None, contenders: dict[str, Path | None], upto: int | None) -> Path | None:
+def gather_slates(
+    settings: Settings, champion: Promotion | None, contenders: dict[str, Path | None], upto: int | None
+) -> Path | None:
     """What the champion showed after all contenders' trainings, once reactions are in; None without a champion."""
     from evaluation.judge import unlearned_after
     from features import logged_slates
@@ -125,7 +122,7 @@ def gather_slates(champion: Promotion | None, contenders: dict[str, Path | None]
 
     if champion is None:
         return None
-    settings, folders = Settings(), {folder for folder in contenders.values() if folder is not None}
+    folders = {folder for folder in contenders.values() if folder is not None}
     lake, after = resources.lake(settings), unlearned_after(map(Bundle.load, folders))
     last = lake.watermark() if upto is None else upto
     folder = settings.training_folder / f"slates-{champion.version}-{after}-{last}"
@@ -152,20 +149,20 @@ def judge(
 
 
 def measured(
-    table: Promotions, version: str, upto: int | None, accept_undecided: bool
+    settings: Settings, table: Promotions, version: str, upto: int | None, accept_undecided: bool
 ) -> "tuple[Judgement, Path] | str":
     """The judgement and the version's bundle; in words why there is none, where the version itself is at fault.
 
     What is nobody's fault (a database that is away, a full disk, a champion that is lost) is raised: it may pass.
     """
     try:
-        challenger = fetch_challenger(version)
+        challenger = fetch_challenger(settings, version)
     except (VersionLost, BundleError) as error:
         return str(error)
-    rivals, lost = fetch_rivals(table)
+    rivals, lost = fetch_rivals(settings, table)
     contenders = {"challenger": challenger, **rivals}
-    slates = gather_slates(table.champion(Settings().endpoint), contenders, upto)
-    folder = build_training_set(upto)
+    slates = gather_slates(settings, table.champion(settings.endpoint), contenders, upto)
+    folder = build_training_set(settings, upto)
     try:
         return judge(contenders, lost, folder, accept_undecided, slates), challenger
     except ValueError as error:
@@ -173,10 +170,10 @@ def measured(
 
 
 @step
-def refuse(version: str, why: str, judged: str) -> None:
+def refuse(settings: Settings, version: str, why: str, judged: str) -> None:
     """Write on the version that it cannot be judged, and why: the next run then takes the next one."""
     logger.error("version %s cannot be judged: %s", version, why)
-    registry = resources.registry(Settings())
+    registry = resources.registry(settings)
     registry.refuse(version, why)
     registry.tag(version, "judged", judged)
     markdown = f"# Version {version} cannot be judged\n\n{why}"
@@ -184,19 +181,21 @@ def refuse(version: str, why: str, judged: str) -> None:
 
 
 @step
-def record(version: str, judgement: "Judgement", judged: str) -> None:
+def record(settings: Settings, version: str, judgement: "Judgement", judged: str) -> None:
     """Write every gate on the version in MLflow and into the run's page."""
-    registry = resources.registry(Settings())
+    registry = resources.registry(settings)
     registry.record_gates(version, judgement)
     registry.tag(version, "judged", judged)
     create_markdown_artifact(key="gates", markdown=judgement.markdown(), description=f"The gates of version {version}.")
 
 
 @step
-def append(table: Promotions, lease: Lease, version: str, bundle: Path, judgement: "Judgement") -> bool:
+def append(
+    settings: Settings, table: Promotions, lease: Lease, version: str, bundle: Path, judgement: "Judgement"
+) -> bool:
     """Append the row that makes the version champion; MLflow's aliases follow. False when it was champion already."""
     promotion = table.append(lease, version, "promote", judgement.summary(), holder(), digest_of(bundle))
-    resources.registry(Settings()).project(promotion)
+    resources.registry(settings).project(promotion)
     return promotion.fence == lease.fence
 
 
@@ -214,18 +213,18 @@ def promote(version: str | None = None, upto: int | None = None, accept_undecide
     """
     settings, promoted = Settings(), False
     with resources.promotions(settings) as table, held(table, settings.endpoint, holder()) as lease:
-        corrected = reconcile(table)
-        refresh(features=False)
-        chosen, why = (version, "") if version else find_challenger(table, accept_undecided)
+        corrected = reconcile(settings, table)
+        refresh(settings, features=False)
+        chosen, why = (version, "") if version else find_challenger(settings, table, accept_undecided)
         if chosen is None:
             return {"version": None, "promoted": False, "accepted": False, "corrected": corrected, "skipped": why}
-        found = measured(table, chosen, upto, accept_undecided)
+        found = measured(settings, table, chosen, upto, accept_undecided)
         if isinstance(found, str):
-            refuse(chosen, found, circumstances(table, accept_undecided))
+            refuse(settings, chosen, found, circumstances(settings, table, accept_undecided))
             refusal = {"accepted": False, "cannot_be_judged": found}
             return {"version": chosen, "promoted": False, "corrected": corrected, **refusal}
         judgement, bundle = found
-        record(chosen, judgement, circumstances(table, accept_undecided))
+        record(settings, chosen, judgement, circumstances(settings, table, accept_undecided))
         if judgement.accepted:
-            promoted = append(table, lease, chosen, bundle, judgement)
+            promoted = append(settings, table, lease, chosen, bundle, judgement)
     return {"version": chosen, "promoted": promoted, "corrected": corrected, **judgement.as_dict()}

@@ -1,4 +1,4 @@
-"""The previous champion, or a former one, is made champion again."""
+"""Makes the previous champion, or a former one, champion again."""
 
 from dataclasses import asdict
 from typing import Any
@@ -10,11 +10,10 @@ from flows.steps import flow, step
 
 
 @step
-def go_back(version: str | None) -> dict[str, Any]:
+def restore_champion(settings: Settings, version: str | None) -> dict[str, Any]:
     """Append the row under the endpoint's lease; MLflow's aliases follow."""
     from models.rollback import rollback as roll_back
 
-    settings = Settings()
     with resources.promotions(settings) as table:
         return asdict(roll_back(table, resources.registry(settings), settings.endpoint, version, holder()))
 
@@ -26,4 +25,4 @@ def rollback(version: str | None = None) -> dict[str, Any]:
     Args:
         version: The version to go back to; by default the one that the champion replaced.
     """
-    return go_back(version)
+    return restore_champion(Settings(), version)

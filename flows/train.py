@@ -1,4 +1,4 @@
-"""A model from nothing: training set, training, registration as challenger."""
+"""Trains a model from scratch: training set, training, registration as challenger."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,17 +10,30 @@ from prefect.artifacts import create_markdown_artifact
 from attune.settings import Settings
 from flows import resources
 from flows.automations import MODEL, REGISTERED, announce
-from flows.refresh import refresh
+from flows.ingest import move_to_lake
+from flows.materialize import update_features
 from flows.steps import HOUR, flow, progress, step
+from flows.validate import validate_window
+
+
+def refresh(settings: Settings, features: bool = True) -> None:
+    """Run the steps of ingest, validate and (unless told not to) materialize: learning and judging begin with them.
+
+    A batch that breaks its expectations is a verdict, not an error: whoever reads the events then demands that they
+    passed.
+    """
+    move_to_lake(settings)
+    validate_window(settings)
+    if features:
+        update_features(settings)
 
 
 @step
-def build_training_set(upto: int | None) -> Path:
+def build_training_set(settings: Settings, upto: int | None) -> Path:
     """The events up to a position (the lake's watermark by default) with their features, once validated."""
     from features import training_set
     from features.validation_results import Verdicts
 
-    settings = Settings()
     lake = resources.lake(settings)
     last = lake.watermark() if upto is None else upto
     Verdicts(settings.validation_folder).demand(last)
@@ -29,37 +42,37 @@ def build_training_set(upto: int | None) -> Path:
 
 
 @step
-def fit(folder: Path, recipe: str, seed: int, exploration: dict[str, Any]) -> Path:
+def fit(settings: Settings, folder: Path, recipe: str, seed: int, exploration: dict[str, Any]) -> Path:
     """Train every part and save the bundle; what lies after its ``holdout_after`` is for the gates."""
     from models import build
     from models.ranking.named_policies import Exploration
 
-    told, chosen = progress("training-progress", "Epochs of the network"), Exploration(**exploration)
-    bundles = Settings().bundles_folder
-    return build.train_bundle(folder, bundles, recipe, seed, told, chosen, reactions_beside(folder))
+    bar, bundles = progress("training-progress", "Epochs of the network"), settings.bundles_folder
+    reactions = reactions_writer(settings, folder)
+    return build.train_bundle(folder, bundles, recipe, seed, bar, Exploration(**exploration), reactions)
 
 
-def reactions_beside(folder: Path) -> Callable[[int], Path]:
-    """Writes into a training set's folder, up to a position, what policies learn from that learn from reactions."""
+def reactions_writer(settings: Settings, folder: Path) -> Callable[[int], Path]:
+    """Writes, up to a position, the reactions to slates that a policy can learn from into a training set's folder."""
     from features import source_reactions
 
-    return partial(source_reactions.build, resources.lake(Settings()), folder)
+    return partial(source_reactions.build, resources.lake(settings), folder)
 
 
 @step
 def cross_validate(folder: Path, bundle: Path, recipe: str, seed: int, origins: int) -> None:
     """Train the same at earlier moments, and put into the bundle's report how far its figures can be trusted."""
-    from evaluation import origins as origins_module
+    from evaluation import origins as rolling
 
-    origins_module.cross_validate(folder, bundle, recipe, seed, origins)
+    rolling.cross_validate(folder, bundle, recipe, seed, origins)
 
 
 @step
-def register_challenger(bundle: Path, parent: str | None = None) -> dict[str, Any]:
+def register_challenger(settings: Settings, bundle: Path, parent: str | None = None) -> dict[str, Any]:
     """Register the bundle in MLflow as challenger and show its report in the run's page."""
     from models import build
 
-    registered = build.register(resources.registry(Settings()), bundle, parent)
+    registered = build.register(resources.registry(settings), bundle, parent)
     create_markdown_artifact(key="model-card", markdown=registered.pop("card"), description="What the version is.")
     announce(REGISTERED, MODEL, {"version": registered["version"]})
     return registered
@@ -76,7 +89,7 @@ def train(
     explore_days: float = 1.0,
     least_quality: float = 0.0,
 ) -> dict[str, Any]:
-    """Train from nothing on everything in the log and register the version as challenger.
+    """Train from scratch on everything in the log and register the version as challenger.
 
     Args:
         recipe: What to build; larger recipes want more events and time.
@@ -89,9 +102,10 @@ def train(
         least_quality: The least share of the best slate's worth that a slate has, 0 to 1.
     """
     exploration = {"policy": policy, "budget": explore_budget, "days": explore_days, "least_quality": least_quality}
-    refresh()
-    folder = build_training_set(upto)
-    bundle = fit(folder, recipe, seed, exploration)
+    settings = Settings()
+    refresh(settings)
+    folder = build_training_set(settings, upto)
+    bundle = fit(settings, folder, recipe, seed, exploration)
     if origins:
         cross_validate(folder, bundle, recipe, seed, origins)
-    return register_challenger(bundle)
+    return register_challenger(settings, bundle)

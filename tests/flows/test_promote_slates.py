@@ -65,7 +65,7 @@ def valued(settings: Settings, log: EventLog, training_folder, bundle_of) -> Cal
         show(log, champion, rounds)
         data = training_folder()
         contenders = {"challenger": challenger, "champion": champion, "anchor": None, "elder": None}
-        slates = promote.gather_slates.fn(CHAMPION, contenders, None)
+        slates = promote.gather_slates.fn(settings, CHAMPION, contenders, None)
         assert slates is not None
         assert slates.parent == settings.training_folder
         return promote.judge.fn(contenders, {}, data, True, slates)
@@ -97,7 +97,7 @@ def test_greedy_slates_block_nobody(valued) -> None:
 
 
 def test_without_a_champion_there_are_no_slates(settings: Settings, tmp_path: Path) -> None:
-    assert promote.gather_slates.fn(None, {"challenger": tmp_path}, None) is None
+    assert promote.gather_slates.fn(settings, None, {"challenger": tmp_path}, None) is None
 
 
 def test_slates_are_gathered_from_where_the_judgement_begins(
@@ -114,7 +114,7 @@ def test_slates_are_gathered_from_where_the_judgement_begins(
     show(log, champion, 3, first=1)
     folder = training_folder()
     contenders = {"challenger": challenger, "champion": champion, "anchor": champion, "elder": None}
-    slates = promote.gather_slates.fn(CHAMPION, contenders, None)
+    slates = promote.gather_slates.fn(settings, CHAMPION, contenders, None)
     judgement = promote.judge.fn(contenders, {}, folder, True, slates)
     change, stated = judgement.off_policy, json.loads((slates / "slates.json").read_text())
     after = Bundle.load(champion).holdout_after

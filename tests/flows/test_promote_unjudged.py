@@ -68,7 +68,7 @@ def test_the_next_run_takes_the_next_version(
     with pytest.raises(VersionLost, match="artifacts were removed or lost"):
         registered.download("1", tmp_path)
     with pytest.raises(BundleError, match=r"items\.json"):
-        promote.fetch_challenger.fn("2")
+        promote.fetch_challenger.fn(settings, "2")
 
     judge_folders = judge.judge_folders
     answers: list[Exception] = [EventLogError("the log is away"), ValueError("no such statistic")]
@@ -112,7 +112,7 @@ def test_who_was_champion_and_is_lost_is_told_with_the_reason(settings: Settings
         for version in ("1", "2", *["4", "3"] * 5):
             with table.lease(settings.endpoint, "test", 60) as lease:
                 table.append(lease, version, "promote", "", "test")
-        found, lost = promote.fetch_rivals.fn(table)
+        found, lost = promote.fetch_rivals.fn(settings, table)
     assert found["champion"] is not None
     assert (found["anchor"], found["elder"]) == (None, None)
     assert lost["anchor"].startswith("the first champion, version 1, cannot be fetched any more: ")

@@ -50,7 +50,7 @@ def test_logged_slates_cost_no_training_set_its_place(tmp_path: Path, monkeypatc
         folder.mkdir(parents=True)
         moment = time.time() - 10 * retire.WORK_SECONDS + place
         os.utime(folder, (moment, moment))
-    gone = retire.tidy_folders.fn()
+    gone = retire.tidy_folders.fn(settings)
     assert (gone["training_sets"], gone["logged_slates"]) == (2, 2)
     left = {path.name for path in settings.training_folder.iterdir()}
     assert left == {*names[2:5], *names[7:]}

@@ -32,11 +32,11 @@ def test_a_batch_ends_at_the_lakes_watermark(settings: Settings) -> None:
             Interaction(event_id=f"e{n}", event_timestamp=n, user_id="u", item_id="i", kind="view") for n in range(5)
         ])  # fmt: skip
         Lake(settings.lake_folder).ingest(log)
-    assert validate.open_batch.fn(None, None) == (0, 5)
-    assert validate.open_batch.fn(None, 500) == (0, 5)
-    assert validate.open_batch.fn(-3, 2) == (0, 2)
+    assert validate.window.fn(settings, None, None) == (0, 5)
+    assert validate.window.fn(settings, None, 500) == (0, 5)
+    assert validate.window.fn(settings, -3, 2) == (0, 2)
     Verdicts(settings.validation_folder).record(Verdict(0, 3, (), ()))
-    assert validate.open_batch.fn(None, 4) == (3, 4)
+    assert validate.window.fn(settings, None, 4) == (3, 4)
 
 
 class Judged:
@@ -68,7 +68,7 @@ def test_promoting_the_champion_again_says_that_nothing_changed(
     changed = []
     for version in ("1", "2", "2"):
         with held(promotions, settings.endpoint, "test") as lease:
-            changed.append(promote.append.fn(promotions, lease, version, bundle, Judged()))
+            changed.append(promote.append.fn(settings, promotions, lease, version, bundle, Judged()))
     assert changed == [True, True, False]
     standing = promotions.champion(settings.endpoint)
     assert standing is not None

@@ -56,7 +56,7 @@ def rating(number: int, item_id: str) -> Interaction:
 
 
 def judged(after: int, upto: int) -> dict[str, Any]:
-    found: dict[str, Any] = validate.sum_up.fn(validate.judge.fn(after, upto))
+    found: dict[str, Any] = validate.summarize.fn(Settings(), validate.judge.fn(Settings(), after, upto))
     return found
 
 
@@ -64,8 +64,8 @@ def judged(after: int, upto: int) -> dict[str, Any]:
 def test_the_stretches_are_equal_and_leave_nothing_out(
     monkeypatch: pytest.MonkeyPatch, after: int, upto: int, number: int
 ) -> None:
-    monkeypatch.setattr(validate, "STRETCH", 250)
-    found = validate.stretches(after, upto)
+    monkeypatch.setattr(validate, "BATCH", 250)
+    found = validate.batches(after, upto)
     assert len(found) == number
     assert [found[0][0], found[-1][1]] == [after, upto]
     assert all(left[1] == right[0] for left, right in pairwise(found))
@@ -75,7 +75,7 @@ def test_the_stretches_are_equal_and_leave_nothing_out(
 
 
 def test_every_stretch_gets_its_verdict(log: EventLog, shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validate, "STRETCH", 350)
+    monkeypatch.setattr(validate, "BATCH", 350)
     found = judged(0, EVENTS)
     settings = Settings()
     assert (found["after"], found["upto"], found["ok"], found["broken"]) == (0, EVENTS, True, [])
@@ -102,7 +102,7 @@ def test_a_broken_stretch_stops_what_comes_after_it_alone(
         frame.loc[frame["position"] == 500, "value"] = 17.0
         return real(frame, *rest)
 
-    monkeypatch.setattr(validate, "STRETCH", 350)
+    monkeypatch.setattr(validate, "BATCH", 350)
     monkeypatch.setattr(expectations, "validate", spoiled)
     found = judged(0, EVENTS)
     assert not found["ok"]
@@ -112,7 +112,7 @@ def test_a_broken_stretch_stops_what_comes_after_it_alone(
     assert verdicts.passed_upto() == 333
     assert shown.announced == ["attune.validation.failed"]
     monkeypatch.setattr(expectations, "validate", real)
-    assert validate.open_batch.fn(None, None) == (333, EVENTS)
+    assert validate.window.fn(Settings(), None, None) == (333, EVENTS)
     assert judged(0, 333)["ok"]
     assert shown.announced[1:] == [], "a part that passes does not mend the whole"
     shown.heard = False
