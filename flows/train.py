@@ -45,7 +45,7 @@ def build_training_set(settings: Settings, upto: int | None) -> Path:
 def fit(settings: Settings, folder: Path, recipe: str, seed: int, exploration: dict[str, Any]) -> Path:
     """Train every part and save the bundle; what lies after its ``holdout_after`` is for the gates."""
     from models import build
-    from models.ranking.named_policies import Exploration
+    from models.ranking.policy_registry import Exploration
 
     bar, bundles = progress("training-progress", "Epochs of the network"), settings.bundles_folder
     reactions = reactions_writer(settings, folder)

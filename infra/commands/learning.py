@@ -15,7 +15,7 @@ from infra.commands.output import Progress
 from models.figures import short
 
 if TYPE_CHECKING:  # `attune --help` and most commands do without numpy
-    from models.ranking.named_policies import Exploration
+    from models.ranking.policy_registry import Exploration
 
 BEHAVIOUR = ("interaction", "feedback")
 NDCG = " NDCG@10"
@@ -94,7 +94,7 @@ def standing(settings: Settings) -> Promotion | None:
 
 
 def _demand_events(settings: Settings) -> None:
-    from models.learning.splits import demand_enough
+    from models.learning.dataset import demand_enough
 
     event_log.prepare(settings.log_url)
     with closing(EventLog(settings.log_url)) as log:

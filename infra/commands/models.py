@@ -68,7 +68,7 @@ def train(
     from it draws by the same policy.
     """
     from infra.commands import learning
-    from models.ranking.named_policies import Exploration
+    from models.ranking.policy_registry import Exploration
 
     exploration = Exploration(policy, explore_budget, explore_days, least_quality)
     learning.train(recipe, seed, origins, exploration, as_json)

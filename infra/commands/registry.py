@@ -17,7 +17,7 @@ from infra.commands.output import Progress
 from models.figures import short
 
 if TYPE_CHECKING:
-    from models.versions import Described, Differences
+    from infra.commands.versions import Described, Differences
 
 SHOWN_METRICS = ("holdout/all/", "validation/hybrid/")
 """The metrics that a table compares; JSON has them all."""
@@ -27,7 +27,7 @@ NOTHING = "no version yet: `attune train` makes the first"
 
 def versions(limit: int, as_json: bool) -> None:
     """The latest versions with their figures and verdicts."""
-    from models import versions as described
+    from infra.commands import versions as described
     from models.registry import Registry
 
     settings = Settings()
@@ -58,7 +58,7 @@ def versions(limit: int, as_json: bool) -> None:
 
 def compare(a: str, b: str, as_json: bool) -> None:
     """Two versions side by side."""
-    from models import versions as described
+    from infra.commands import versions as described
     from models.registry import Registry
 
     settings = Settings()

@@ -11,10 +11,9 @@ from evaluation.judge import judge_folders
 from models import build, model_card
 from models.bundle import Bundle
 from models.learning import training
-from models.learning.dataset import TrainingSet
-from models.learning.splits import share_out
+from models.learning.dataset import TrainingSet, split_windows
 from models.network.config import Recipe
-from models.ranking.named_policies import Exploration
+from models.ranking.policy_registry import Exploration
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +32,7 @@ def lineage(bundle: Path, data: Path) -> str:
 
 
 def test_a_training_keeps_to_what_it_declares(tastes: TrainingSet, data: Path, tmp_path: Path) -> None:
-    windows = share_out(tastes.positions)
+    windows = split_windows(tastes.positions)
     folder = build.train_bundle(data, tmp_path / "bundles", "quick", seed=1)
     bundle = Bundle.load(folder)
     assert bundle.holdout_after == windows.validate_upto >= bundle.trained_upto > windows.train_upto
