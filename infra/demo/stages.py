@@ -21,7 +21,7 @@ from infra.demo.endpoint import Endpoint, load_result, react, start_load
 from infra.demo.report import Report, Screen, Stage, staged
 from infra.demo.world import World
 from infra.local_stack import Stack
-from models import build
+from models import training_job
 
 SOURCE = "movielens"
 LATENCY_REQUESTS = 1_000
@@ -78,7 +78,7 @@ class Loop:
         with self.stage("gates refuse a spoiled challenger") as stage:
             spoiled = self.folder / "bundles" / "spoiled"
             spoil(Path(first["bundle"]), spoiled)
-            version = build.register(resources.registry(self.stack.settings), spoiled, None)["version"]
+            version = training_job.register(resources.registry(self.stack.settings), spoiled, None)["version"]
             verdict = promote(version=version, accept_undecided=True)
             refused_by = verdict["refused_by"]
             self.report.refused = {"version": version, "accepted": verdict["accepted"], "gates": refused_by}
