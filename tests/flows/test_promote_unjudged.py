@@ -15,8 +15,8 @@ from attune.promotions import Promotions
 from attune.settings import Settings
 from evaluation import judge
 from flows import promote, resources
+from infra.commands import versions
 from infra.local_stack import Stack
-from models import versions
 from models.learning.dataset import TrainingSet
 from models.ranking.policy import PlackettLuce
 from models.registry import Registry

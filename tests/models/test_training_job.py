@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from evaluation import origins
 from evaluation.judge import judge_folders
 from models import model_card, training_job
 from models.bundle import Bundle
@@ -18,7 +19,8 @@ from models.ranking.policy_registry import Exploration
 
 @pytest.fixture(autouse=True)
 def quick_recipe(monkeypatch: pytest.MonkeyPatch, quick: Recipe) -> None:
-    monkeypatch.setattr(build, "RECIPES", {"quick": lambda: quick})
+    monkeypatch.setattr(training_job, "RECIPES", {"quick": lambda: quick})
+    monkeypatch.setattr(origins, "RECIPES", {"quick": lambda: quick})
 
 
 @pytest.fixture
@@ -102,7 +104,7 @@ def test_a_policy_that_learns_is_given_reactions_up_to_the_hold_out(
 
 def test_figures_at_earlier_moments_join_the_report_and_the_card(data: Path, tmp_path: Path) -> None:
     bundle = training_job.train_bundle(data, tmp_path / "bundles", "quick", 0)
-    build.cross_validate(data, bundle, "quick", 0, 2)
+    origins.cross_validate(data, bundle, "quick", 0, 2)
     report = json.loads(training_job.report_file(bundle).read_text())
     assert len(report["origins"]) == 2
     assert {"ndcg@10", "ndcg@10 sd"} <= report["cross_validation"]["model"].keys()
