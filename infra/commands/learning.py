@@ -77,7 +77,7 @@ def train(
     """
     from attune.settings import Settings
     from infra.commands import execution
-    from models.ranking.named_policies import Exploration
+    from models.ranking.policy_registry import Exploration
 
     exploration = Exploration(policy, explore_budget, explore_days, least_quality)
     settings = Settings()
@@ -186,7 +186,7 @@ def _champion(settings: "Settings") -> "Promotion | None":
 def _demand_events(settings: "Settings") -> None:
     """Raises DataContractError when the log holds too few events to learn from, before anything is started."""
     from infra.commands import execution
-    from models.learning.splits import demand_enough
+    from models.learning.dataset import demand_enough
 
     with execution.event_log(settings) as log:
         counts = log.counts()

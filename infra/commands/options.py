@@ -36,7 +36,7 @@ def recipes() -> list[str]:
 
 def policies() -> list[str]:
     """The names of the policies, for completion."""
-    from models.ranking.named_policies import BY_NAME
+    from models.ranking.policy_registry import BY_NAME
 
     return list(BY_NAME)
 

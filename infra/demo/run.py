@@ -257,13 +257,13 @@ class Demo:
     def refuse_spoiled(self, first: dict[str, Any]) -> None:
         """A challenger whose id table comes from another run; only its recommendations give it away."""
         from evaluation.spoil import spoil
-        from models import build
+        from models import training_job
         from models.registry import Registry
 
         with self.report.stage("gates refuse a spoiled challenger") as stage:
             spoiled = self.stack.settings.bundles_folder / "spoiled"
             spoil(Path(first["bundle"]), spoiled)
-            version = build.register(Registry(self.stack.settings.mlflow_url), spoiled, None)["version"]
+            version = training_job.register(Registry(self.stack.settings.mlflow_url), spoiled, None)["version"]
             verdict = self.judge(version)
             refused_by = verdict["refused_by"]
             self.report.refused = {"version": version, "accepted": verdict["accepted"], "gates": refused_by}
