@@ -18,9 +18,9 @@ from benchmarks import endpoint, serving_world
 from benchmarks.endpoint import Load
 from benchmarks.record import Figure, at_least, at_most, just
 from features.feature_store import FeatureStore
-from infra.child_processes import wait_until
 from infra.local_stack import Stack
-from infra.network import answers, free_port
+from infra.platform.addresses import free_port
+from infra.platform.parts import answers
 from models.pyfunc import HISTORY
 from models.registry import Registry
 
@@ -75,7 +75,7 @@ def saved(settings: Settings) -> Path:
     """The champion's bundle as MLflow keeps it, registered with a server of ours as ever; the model's folder."""
     (bundle,) = (one for one in settings.bundles_folder.iterdir() if one.name != "made")
     with Stack(settings) as stack:
-        stack.start_batch_servers(prefect=False)
+        stack.start("mlflow")
         stack.wait()
         Registry(stack.settings.mlflow_url).register(bundle, {})
     (model,) = settings.mlflow_folder.rglob("MLmodel")
@@ -92,8 +92,8 @@ def served_by_mlflow(settings: Settings, model: Path) -> Iterator[tuple[str, psu
         child = children.start(
             "mlflow-models", [*command, "--workers", "1", "--host", "127.0.0.1", "--port", str(port)], told
         )
-        wait_until(partial(answers, f"http://127.0.0.1:{port}/ping"), child)
-        yield f"http://127.0.0.1:{port}/invocations", psutil.Process(child.guardian.pid).children(recursive=True)[-1]
+        child.wait_until(partial(answers, f"http://127.0.0.1:{port}/ping"))
+        yield f"http://127.0.0.1:{port}/invocations", psutil.Process(child.reaper.pid).children(recursive=True)[-1]
 
 
 def invocations(settings: Settings, users: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ LIBRARIES = [
     "features.feature_store",
     "features.expectations",
     "models.registry",
-    "models.build",
+    "models.training_job",
     "flows.promote",
 ]
 

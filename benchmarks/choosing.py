@@ -23,8 +23,8 @@ from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
 from models.learning.selection import figures
 from models.metrics import event_values, ranks
+from models.network.sequence import torch_threads
 from models.ranking.preference import Preference
-from models.threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def choose_felt(
         trial.open(window)
         trial.close()
         memory.remember(window)
-    with one_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with torch_threads(1), ThreadPoolExecutor(os.cpu_count()) as pool:
         for window in windows:
             trial.open(window)
             asking = Asking(memory, window)

@@ -17,9 +17,9 @@ from benchmarks import endpoint, serving_world
 from benchmarks.record import Figure, at_most, just
 from features.feature_store import FeatureStore
 from models.bundle import Bundle
+from models.network.sequence import use_one_thread
 from models.ranking.retrieval import top_k, without
 from models.recommender import Asked, Request, encode
-from models.threads import use_one_thread
 
 CONNECTIONS, SECONDS = 16, 10.0
 TURNS, WARM = 400, 20

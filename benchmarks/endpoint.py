@@ -18,8 +18,8 @@ import psutil
 
 from attune.errors import ConfigError
 from attune.settings import Settings
-from infra.child_processes import Children
-from infra.network import free_port
+from infra.child_processes import ChildProcesses
+from infra.platform.addresses import free_port
 
 READY_SECONDS, CAUGHT_UP_SECONDS = 60.0, 900.0
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
@@ -70,7 +70,7 @@ def endpoint(settings: Settings, champion: bool = True) -> Iterator[psutil.Proce
         _await(f"http://127.0.0.1:{settings.serving_port}/readyz", champion)
         _await_caught_up(f"http://127.0.0.1:{settings.serving_port}/metrics")
         os.sync()  # what the making of the world left to be written would hold up the first commits' fsync
-        yield psutil.Process(child.guardian.pid).children()[0]
+        yield psutil.Process(child.reaper.pid).children()[0]
 
 
 @contextmanager
@@ -82,7 +82,7 @@ def bare_route(body: bytes, logs: Path) -> Iterator[tuple[str, psutil.Process]]:
         file.flush()
         child = children.start("bare-route", [sys.executable, "-c", BARE, file.name, str(port)])
         _await(f"http://127.0.0.1:{port}/openapi.json")
-        yield f"http://127.0.0.1:{port}", psutil.Process(child.guardian.pid).children()[0]
+        yield f"http://127.0.0.1:{port}", psutil.Process(child.reaper.pid).children()[0]
 
 
 def wrk(url: str, bodies: Sequence[str], server: psutil.Process, connections: int, seconds: float,
@@ -147,9 +147,9 @@ def _cpu(process: psutil.Process) -> float:
 
 
 @contextmanager
-def running(logs: Path) -> Iterator[Children]:
+def running(logs: Path) -> Iterator[ChildProcesses]:
     """Commands that end with the block."""
-    children = Children(logs)
+    children = ChildProcesses(logs)
     try:
         yield children
     finally:

@@ -41,7 +41,7 @@ def measure(seed: int, points: int = POINTS) -> list[Figure]:
         arriving = _arriving(settings)
         next(arriving)
         with Stack(settings) as stack:
-            stack.start_batch_servers()
+            stack.start("prefect", "mlflow")
             stack.wait()
             usual = {stage: _timed(stage) for stage in ("train", "promote", *STAGES)}
             killed = Counter(_kill_one(place, usual, arriving, chance) for place in range(points))

@@ -18,8 +18,8 @@ from benchmarks.tally import Answered, Tally, hits
 from evaluation.variety import diversity, novelty
 from models.learning.dataset import TrainingSet
 from models.metrics import CUT
+from models.network.sequence import torch_threads
 from models.ranking.retrieval import top_k_rows
-from models.threads import one_thread
 
 BATCH = 128
 
@@ -57,7 +57,7 @@ def prequential(
     by side, one thread each: numpy and torch compute outside Python's lock. An arm's seconds are of the processor.
     """
     tallies = [Tally(arm.name, memory.events_U.copy(), len(memory.catalogue)) for arm in arms]
-    with one_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with torch_threads(1), ThreadPoolExecutor(os.cpu_count()) as pool:
         for window in windows:
             for arm in arms:
                 arm.open(window)

@@ -12,7 +12,7 @@ from benchmarks import endpoint, serving_world
 from benchmarks.endpoint import Load
 from benchmarks.postgres import postgres
 from benchmarks.record import Figure, just
-from infra.network import free_port
+from infra.platform.addresses import free_port
 
 PROCESSES = (1, 2, 4)
 CONNECTIONS, SECONDS = 16, 20.0

@@ -34,7 +34,7 @@ def measure(seed: int, repeats: int = REPEATS) -> list[Figure]:
     """Start the platform twice on a ``var`` of its own, and watch it react."""
     with tempfile.TemporaryDirectory(prefix="attune-reaction-") as folder:
         here = Settings(var=Path(folder) / "var", batch_events=10, batch_seconds=5.0)
-        settings = here.model_copy(update=dict.fromkeys(addresses.CHOSEN, 0))
+        settings = here.model_copy(update=dict.fromkeys(addresses.PORTS, 0))
         synthetic.fill(settings, EVENTS, seed)
         try:
             _, first = lifecycle.up(settings, lambda _: None)

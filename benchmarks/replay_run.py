@@ -27,8 +27,8 @@ from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
 from models.learning.training import last_position, learnable, panel_users, refit, train
 from models.network.config import Recipe
+from models.network.sequence import torch_threads
 from models.ranking.policy import PlackettLuce
-from models.threads import one_thread
 
 LEARNED, CHOSEN, CUT = 0.6, 0.7, 0.8
 SAMPLED = 1_500
@@ -81,7 +81,7 @@ def replayed(
     witness = replay_singles.Witness(training_set, cut, SAMPLED, seed)
     tallies = _judged(bundle, training_set, cut, felt, witness, more)
     judged = time.perf_counter()
-    with one_thread():  # as in serving
+    with torch_threads(1):  # as in serving
         alone = _alone(bundle, training_set, felt, witness)
     ends = [began, taught, decided, refitted, judged, time.perf_counter()]
     steps = ("training", "choosing what is felt", "learning up to the cut", "replay", "single requests")

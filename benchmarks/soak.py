@@ -23,7 +23,7 @@ from attune.settings import Settings
 from benchmarks.record import Figure, at_most, just
 from features.importer import import_source
 from features.lake import Lake
-from infra.demo.world import World
+from infra.demo.dataset import Dataset
 from infra.environment import environment
 from infra.platform import addresses, lifecycle
 
@@ -71,10 +71,10 @@ class Visitors:
 
 def measure(seed: int, seconds: float = SECONDS) -> list[Figure]:
     """A champion on the first four fifths of the demo's ratings, then visitors with the rest, then kills."""
-    world, chance = World.real(), random.Random(seed)
+    world, chance = Dataset.movielens(), random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="attune-soak-") as folder:
         here = Settings(var=Path(folder) / "var", batch_seconds=20.0)
-        settings = here.model_copy(update=dict.fromkeys(addresses.CHOSEN, 0))
+        settings = here.model_copy(update=dict.fromkeys(addresses.PORTS, 0))
         prepare(settings.log_url)
         with closing(EventLog(settings.log_url)) as log:
             import_source(log, world.frames, system_clock, "soak", upto=world.cut_a)
@@ -95,7 +95,7 @@ def _run(name: str, **parameters: Any) -> None:
     run_deployed(name, parameters, lambda _: None)
 
 
-def _live(settings: Settings, world: World, chance: random.Random, seconds: float) -> list[Figure]:
+def _live(settings: Settings, world: Dataset, chance: random.Random, seconds: float) -> list[Figure]:
     url = f"http://{settings.serving_host}:{settings.serving_port}"
     visitors = Visitors(url, iter(world.events(world.cut_a, len(world.rows))))
     thread = threading.Thread(target=visitors.visit, name="visitors")
@@ -126,7 +126,7 @@ def _live(settings: Settings, world: World, chance: random.Random, seconds: floa
 
 
 def _kill_one(settings: Settings, chance: random.Random) -> tuple[str, int]:
-    """Kill a part's process, as the kernel would when memory runs out; its name, and its guardian's pid."""
+    """Kill a part's process, as the kernel would when memory runs out; its name, and its reaper's pid."""
     part = chance.choice(lifecycle.conditions(settings))
     for process in psutil.Process(part.pid).children():
         process.send_signal(signal.SIGKILL)

@@ -16,8 +16,7 @@ from attune.clock import DAY
 from attune.columns import USER_STATS
 from models.catalogue import Catalogue
 from models.history import HISTORY_LIMIT, HistoryBatch
-from models.learning.dataset import Groups, Ragged, TrainingSet, groups, histories, seen
-from models.learning.targets import targets
+from models.learning.dataset import Groups, Ragged, TrainingSet, groups, histories, seen, targets
 
 WINDOW = 2048
 """So many events are in a window, and a few more where a moment would be parted."""

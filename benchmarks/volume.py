@@ -20,7 +20,7 @@ def measure(seed: int, sizes: tuple[int, ...] = SIZES) -> list[Figure]:
     """The figures of each size, and the growth of memory from the smallest to the largest."""
     figures, peaks = [], []
     with tempfile.TemporaryDirectory(prefix="attune-volume-") as folder, Stack(Settings(var=Path(folder))) as stack:
-        stack.start_batch_servers(mlflow=False)
+        stack.start("prefect")
         stack.wait()
         for size in sizes:
             rows, peak = _one(Path(folder) / str(size), size, seed)

@@ -17,12 +17,11 @@ from evaluation.replay import RememberedHybrid, remembering, replay_together
 from models.baselines import Popularity
 from models.bundle import Bundle
 from models.catalogue import Catalogue
-from models.contract import Recommender
-from models.learning.dataset import TrainingSet
-from models.learning.splits import is_panel
+from models.history import Recommender
+from models.learning.dataset import TrainingSet, is_panel
 from models.metrics import Evaluation, values
 from models.network.config import Recipe
-from models.threads import one_thread
+from models.network.sequence import torch_threads
 
 Exam = tuple[str, str, int, int]
 """Who was asked (a bundle's digest, or popularity), on whose events (the window's digest, and whether
@@ -159,7 +158,7 @@ def _side_by_side(
     A thread each: numpy and torch compute outside Python's lock.
     """
     kept: Replayed = {} if replayed is None else replayed
-    with one_thread(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with torch_threads(1), ThreadPoolExecutor(os.cpu_count()) as pool:
         running = {
             who: pool.submit(stretch.replay, one)
             for who, one in asked.items()

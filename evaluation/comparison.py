@@ -13,8 +13,7 @@ from evaluation.limits import GateLimits
 from evaluation.slices import STANDING, slices
 from evaluation.variety import diversity, genre_vectors, novelty, self_information
 from models.bundle import Bundle
-from models.learning.dataset import TrainingSet
-from models.learning.splits import is_panel
+from models.learning.dataset import TrainingSet, is_panel
 from models.metrics import Evaluation, values
 
 

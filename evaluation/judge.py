@@ -19,9 +19,8 @@ from evaluation.offpolicy.value_change import ValueChange, change_of
 from evaluation.report import Judgement
 from models.bundle import Bundle
 from models.learning.dataset import TrainingSet
-from models.metrics import CUT, SLICES, Evaluation, coverage, summary
+from models.metrics import CUT, SLICES, Evaluation, coverage, rolling_hits, summary
 from models.recommender import PopularityAlone, Served
-from models.rolling_hits import rolling_hits
 
 COMPARED = ("ndcg@10", "hr@10")
 RIVALS = {

@@ -9,8 +9,8 @@ from attune.event_types import KINDS
 from attune.user_state import RECENT_LIMIT, Recent, UserState
 from models.history import KIND_INDEX
 from models.learning.dataset import TrainingSet
+from models.network.sequence import torch_threads
 from models.recommender import Request, Served, recommend
-from models.threads import one_thread
 
 _NAMES = {place: name for name, place in KIND_INDEX.items()}
 
@@ -22,7 +22,7 @@ def answer_ms(bundles: Sequence[Served], states: Sequence[UserState], now: int, 
     all of them alike.
     """
     spent_BSR = np.zeros((len(bundles), len(states), rounds + 1))
-    with one_thread():
+    with torch_threads(1):
         for turn in range(rounds + 1):
             for row, state in enumerate(states):
                 for place, bundle in enumerate(bundles):

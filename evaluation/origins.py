@@ -16,12 +16,11 @@ from attune.errors import DataContractError
 from evaluation.case import fresh_popularity, strongest
 from evaluation.limits import GateLimits
 from evaluation.replay import replay, replay_together
-from models.build import report_file
-from models.learning.dataset import TrainingSet
-from models.learning.splits import share_out
+from models.learning.dataset import TrainingSet, split_windows
 from models.learning.training import train
 from models.metrics import summary
 from models.network.config import RECIPES, Recipe
+from models.training_job import report_file
 
 FIRST_SHARE = 0.5
 """So much of the events lies before the first origin."""
@@ -81,7 +80,7 @@ def _edges(positions: np.ndarray, folds: int) -> list[int]:
 
 def _origin(training_set: TrainingSet, recipe: Recipe, after: int, upto: int, seed: int) -> Origin:
     known = training_set.positions[training_set.positions <= after]
-    windows = share_out(known, holdout=0.0)
+    windows = split_windows(known, holdout=0.0)
     trained = train(training_set, recipe, windows.train_upto, after, seed)
     limits = GateLimits()
     judged = replay(trained.hybrid, training_set, after, upto, catalogue=trained.catalogue)

@@ -13,11 +13,9 @@ import numpy as np
 import pandas as pd
 
 from models.catalogue import Catalogue
-from models.contract import Recommender
-from models.history import HistoryBatch
+from models.history import HistoryBatch, Recommender
 from models.hybrid import SOURCES, Hybrid
-from models.learning.dataset import Groups, TrainingSet, groups, histories
-from models.learning.targets import targets
+from models.learning.dataset import Groups, TrainingSet, groups, histories, targets
 from models.metrics import CUT, EVENT_COLUMNS, GROUP_COLUMNS, Evaluation, ranks
 from models.ranking.retrieval import mask, top_k_rows
 

@@ -8,8 +8,7 @@ from evaluation.intervals import Interval
 from evaluation.limits import GateLimits
 from evaluation.offpolicy.value_change import ValueChange
 from models.figures import for_json, short, table
-from models.metrics import EVENT_METRICS, GROUP_METRICS
-from models.rolling_hits import Rolling
+from models.metrics import EVENT_METRICS, GROUP_METRICS, Rolling
 
 Summary = dict[str, dict[str, float]]
 """Slice -> metric -> figure, as ``models.metrics.summary`` gives it."""

@@ -6,8 +6,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from models.bundle import CONFIG, FILES, FORMAT, ITEMS
-from models.sealed_folder import open_sealed, seal
+from models.bundle import CONFIG, FILES, FORMAT, ITEMS, open_sealed, seal
 
 
 def spoil(bundle_folder: Path, out_folder: Path, seed: int = 0) -> Path:

@@ -1,6 +1,6 @@
 """Writes what the sources said of shown items and what became of it: what Thompson's weights are learned from.
 
-A file beside the training set, and the interface to ``models.learning.source_weights``. It holds settled slates alone:
+A file beside the training set, and the interface to ``models.ranking.thompson``. It holds settled slates alone:
 before the attribution window is over silence says nothing yet, and a slate that somebody has reacted to is no fair
 sample of those that nobody has. Slates that popularity answered are left out, since its scores of users without a
 history are of another scale; so are those of other policies, which log no features.

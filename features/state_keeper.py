@@ -14,10 +14,12 @@ import fcntl
 import logging
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 from attune import process
 from attune.errors import EventLogError, FeatureStoreError
 from attune.event_log import EventLog
+from attune.follower import Follower
 from attune.log_tail import current
 from attune.process import stopped_by_signals
 from attune.settings import Settings
@@ -30,8 +32,6 @@ BATCH = 2_000
 """Events a step; a push costs about as much for a hundred users as for ten."""
 PUSH = 100
 TYPES = ("interaction", "feedback", "user")
-LONGEST_PAUSE = 30.0
-"""Seconds between attempts at most, however often the log or the store has failed."""
 
 
 class StateKeeper:
@@ -71,19 +71,16 @@ class StateKeeper:
         return len(columns["position"])
 
     def run(self, stop: threading.Event) -> None:
-        """Step until ``stop`` is set; a failing log or store is waited out, at growing intervals."""
-        pause = self._settings.keeper_poll_seconds
+        """Step until ``stop`` is set; a log or a store that fails is waited out. Raises what ``alone`` raises."""
         with self.alone():
-            while not stop.is_set():
-                process.beat(self._settings, "keeper")
-                try:
-                    moved = self.step()
-                    pause = self._settings.keeper_poll_seconds
-                except (EventLogError, FeatureStoreError) as error:
-                    moved, pause = 0, min(2 * pause, LONGEST_PAUSE)
-                    logger.warning("the online states were not refreshed, again in %.1f s: %s", pause, error)
-                if not moved:
-                    stop.wait(pause)
+            Follower(
+                "the state keeper",
+                lambda: self.step() > 0,
+                self._settings.keeper_poll_seconds,
+                errors=(EventLogError, FeatureStoreError),
+                heartbeat=partial(process.beat, self._settings, "keeper"),
+                stop=stop,
+            ).run()
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:

@@ -44,11 +44,11 @@ def fetch(settings: Settings, champion: Promotion) -> Path:
 @step
 def fit_further(settings: Settings, champion: Path, folder: Path, seed: int, hold_back: float) -> Path:
     """Fine-tune every part of the champion and save the bundle."""
-    from models import build
+    from models import training_job
 
     bar, bundles = progress("finetune-progress", "Epochs of the network"), settings.bundles_folder
     reactions = reactions_writer(settings, folder)
-    return build.finetune_bundle(champion, folder, bundles, seed, hold_back, bar, reactions)
+    return training_job.finetune_bundle(champion, folder, bundles, seed, hold_back, bar, reactions)
 
 
 @flow(name="finetune")

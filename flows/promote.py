@@ -15,7 +15,7 @@ from attune.settings import Settings
 from flows import resources
 from flows.steps import flow, step
 from flows.train import build_training_set, refresh
-from models.sealed_folder import digest_of
+from models.bundle import digest_of
 
 if TYPE_CHECKING:
     from evaluation.judge import Judgement

@@ -44,12 +44,12 @@ def build_training_set(settings: Settings, upto: int | None) -> Path:
 @step
 def fit(settings: Settings, folder: Path, recipe: str, seed: int, exploration: dict[str, Any]) -> Path:
     """Train every part and save the bundle; what lies after its ``holdout_after`` is for the gates."""
-    from models import build
-    from models.ranking.named_policies import Exploration
+    from models import training_job
+    from models.ranking.policy_registry import Exploration
 
     bar, bundles = progress("training-progress", "Epochs of the network"), settings.bundles_folder
     reactions = reactions_writer(settings, folder)
-    return build.train_bundle(folder, bundles, recipe, seed, bar, Exploration(**exploration), reactions)
+    return training_job.train_bundle(folder, bundles, recipe, seed, bar, Exploration(**exploration), reactions)
 
 
 def reactions_writer(settings: Settings, folder: Path) -> Callable[[int], Path]:
@@ -70,9 +70,9 @@ def cross_validate(folder: Path, bundle: Path, recipe: str, seed: int, origins: 
 @step
 def register_challenger(settings: Settings, bundle: Path, parent: str | None = None) -> dict[str, Any]:
     """Register the bundle in MLflow as challenger and show its report in the run's page."""
-    from models import build
+    from models import training_job
 
-    registered = build.register(resources.registry(settings), bundle, parent)
+    registered = training_job.register(resources.registry(settings), bundle, parent)
     create_markdown_artifact(key="model-card", markdown=registered.pop("card"), description="What the version is.")
     announce(REGISTERED, MODEL, {"version": registered["version"]})
     return registered

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -19,7 +20,8 @@ from prefect.exceptions import PrefectException
 from attune import process
 from attune.errors import EventLogError
 from attune.event_log import EventLog
-from attune.process import beat, stopped_by_signals
+from attune.follower import Follower
+from attune.process import stopped_by_signals
 from attune.settings import Settings
 from flows.automations import BATCH, LOG, post
 from flows.missed_runs import catch_up
@@ -29,7 +31,6 @@ log = logging.getLogger(__name__)
 BEHAVIOUR = ("interaction", "feedback")
 POLL_SECONDS = 1.0
 CATCH_UP_SECONDS = 60.0
-LONGEST_PAUSE = 30.0
 
 
 @dataclass
@@ -84,17 +85,15 @@ class Watcher:
         return announced
 
     def run(self, stop: threading.Event) -> None:
-        """Step until ``stop``; a log or a Prefect that does not answer is waited out, at growing intervals."""
-        pause = POLL_SECONDS
-        while not stop.is_set():
-            beat(self._settings, "watcher")
-            try:
-                self.step()
-                pause = POLL_SECONDS
-            except (EventLogError, httpx.HTTPError, PrefectException) as error:
-                pause = min(2 * pause, LONGEST_PAUSE)
-                log.warning("not announced, again in %.0f s: %s", pause, error)
-            stop.wait(pause)
+        """Step until ``stop`` is set; a log or a Prefect that does not answer is waited out."""
+        Follower(
+            "the watcher",
+            self.step,
+            POLL_SECONDS,
+            errors=(EventLogError, httpx.HTTPError, PrefectException),
+            heartbeat=partial(process.beat, self._settings, "watcher"),
+            stop=stop,
+        ).run()
 
     def _announce(self, new: int, head: int) -> None:
         post(self._client, BATCH, LOG, {"events": new, "position": head})

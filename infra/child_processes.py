@@ -1,4 +1,4 @@
-"""Child processes that never outlive their starter, however it ends (see ``infra.guardian``)."""
+"""Child processes that never outlive their starter (see ``infra.reaper``), and signals that run every clean-up."""
 
 import contextlib
 import ctypes
@@ -11,44 +11,49 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import IO
 
-from attune.errors import AttuneError, ConfigError
-from infra.network import is_free
+from attune.errors import AttuneError
 
-PR_SET_PDEATHSIG = 1
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-RAISE_AGAIN_SECONDS = 3.0
 ROOT = Path(__file__).resolve().parent.parent
+REAPER = ROOT / "infra" / "reaper.py"
+PR_SET_PDEATHSIG = 1
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+RAISE_AGAIN_SECONDS = 3.0
 
 
 @dataclass
-class Child:
-    """One running command: its name, its guardian and the file that holds its output."""
+class ChildProcess:
+    """One running command: its name, the reaper that runs it and the file that holds its output."""
 
     name: str
-    guardian: subprocess.Popen[bytes]
+    reaper: subprocess.Popen[bytes]
     log: Path
 
-    def last_words(self, lines: int = 8) -> str:
-        """The end of its output, for an error message."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+    def wait_until(self, ready: Callable[[], bool], seconds: float = 90.0) -> None:
+        """Wait until ``ready()``; raises AttuneError with the end of the log when it ends or takes longer."""
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if self.reaper.poll() is not None:
+                raise AttuneError(f"{self.name} ended before it was ready; {log_end(self.log)}")
+            if time.monotonic() > deadline:
+                raise AttuneError(f"{self.name} was not ready after {seconds:.0f} s; {log_end(self.log)}")
+            time.sleep(0.1)
 
 
 @dataclass
-class Children:
+class ChildProcesses:
     """The commands that one process started; ``stop`` ends them all, side by side."""
 
     logs: Path
-    running: list[Child] = field(default_factory=list)
+    running: list[ChildProcess] = field(default_factory=list)
 
-    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Child:
+    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> ChildProcess:
         """Start a command whose output goes to ``logs/<name>.log``; ``environment`` is added to this process's."""
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{name}.log"
         with log.open("ab") as output:
-            guardian = subprocess.Popen(
-                [sys.executable, str(Path(__file__).with_name("guardian.py")), *command],
+            reaper = subprocess.Popen(
+                [sys.executable, str(REAPER), *command],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -56,40 +61,24 @@ class Children:
                 env={**os.environ, **(environment or {})},
                 start_new_session=True,
             )
-        child = Child(name, guardian, log)
-        self.running.append(child)
-        return child
+        self.running.append(ChildProcess(name, reaper, log))
+        return self.running[-1]
 
     def stop(self) -> None:
-        """End every child's group: TERM, KILL after ten seconds; returns when all are gone."""
-        for child in self.running:
-            close_quietly(child.guardian.stdin)
-        for child in self.running:
-            child.guardian.wait()
+        """End every command's group: TERM, KILL after ten seconds; returns when all are gone."""
+        for process in self.running:
+            if process.reaper.stdin is not None:
+                with contextlib.suppress(OSError):
+                    process.reaper.stdin.close()
+        for process in self.running:
+            process.reaper.wait()
         self.running.clear()
 
 
-def close_quietly(pipe: IO[bytes] | None) -> None:
-    with contextlib.suppress(OSError):
-        if pipe is not None:
-            pipe.close()
-
-
-def wait_until(ready: Callable[[], bool], child: Child, seconds: float = 90.0) -> None:
-    """Wait until ``ready()``; raises AttuneError with the child's last words when it ended or took too long."""
-    deadline = time.monotonic() + seconds
-    while not ready():
-        if child.guardian.poll() is not None:
-            raise AttuneError(f"{child.name} ended before it was ready; {child.log} ends with:\n{child.last_words()}")
-        if time.monotonic() > deadline:
-            raise AttuneError(f"{child.name} was not ready after {seconds:.0f} s; {child.log} says why")
-        time.sleep(0.1)
-
-
-def check_port(host: str, port: int, what: str, setting: str) -> None:
-    """Raises ConfigError when somebody listens on the port already."""
-    if not is_free(host, port):
-        raise ConfigError(f"port {port} on {host} is taken, {what} cannot listen there: set {setting}")
+def log_end(log: Path, lines: int = 8) -> str:
+    """The last lines of a log under its name, for an error message."""
+    last = log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []
+    return "\n".join([f"{log} ends with:", *last])
 
 
 class Interrupted(BaseException):
@@ -101,11 +90,11 @@ class Interrupted(BaseException):
 
 
 @contextlib.contextmanager
-def ending_on_signals() -> Iterator[None]:
+def interrupted_by_signals() -> Iterator[None]:
     """Turn INT, TERM and HUP into ``Interrupted``, also where the shell had INT ignored (a background job).
 
     Python swallows an exception that is raised inside a callback of C code or a destructor, so it is raised
-    again every few seconds until cleaning up has begun (see ``ending_undisturbed``).
+    again every few seconds until clean-up has begun (see ``uninterrupted_cleanup``).
     With ``ATTUNE_DIE_WITH_PARENT`` set to the parent's process id, the parent's death counts as TERM.
     """
     received: list[int] = []
@@ -115,35 +104,29 @@ def ending_on_signals() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, RAISE_AGAIN_SECONDS)
         raise Interrupted(received[0])
 
-    before = {number: signal.signal(number, interrupt) for number in (*ENDING, signal.SIGALRM)}
+    before = {number: signal.signal(number, interrupt) for number in (*ENDING_SIGNALS, signal.SIGALRM)}
     try:
-        die_with_parent(os.environ.pop("ATTUNE_DIE_WITH_PARENT", ""))
+        if parent := os.environ.pop("ATTUNE_DIE_WITH_PARENT", ""):
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != int(parent):  # it died before this process asked to be told
+                os.kill(os.getpid(), signal.SIGTERM)
         yield
     finally:
-        nothing_interrupts()
+        _ignore_ending_signals()
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 @contextlib.contextmanager
-def ending_undisturbed() -> Iterator[None]:
+def uninterrupted_cleanup() -> Iterator[None]:
     """The innermost context of what must be cleaned up: once it is left, no signal interrupts the clean-up."""
     try:
         yield
     finally:
-        nothing_interrupts()
+        _ignore_ending_signals()
 
 
-def nothing_interrupts() -> None:
-    """From here on signals that end a process are ignored: it is ending already."""
-    for number in ENDING:
+def _ignore_ending_signals() -> None:
+    for number in ENDING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.setitimer(signal.ITIMER_REAL, 0.0)
-
-
-def die_with_parent(parent: str) -> None:
-    """Ask for TERM when the parent dies; send it at once should it be dead already."""
-    if parent:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != int(parent):
-            os.kill(os.getpid(), signal.SIGTERM)

@@ -1,6 +1,6 @@
-"""The `attune` command. Each command's work is imported only when it runs, so `attune --help` is quick.
+"""The `attune` command. Each command imports its libraries only when it runs, so `attune --help` is quick.
 
-The commands are declared in the files of `infra.commands` (their arguments and help) and in `infra.platform.cli`.
+The commands are declared in ``infra.commands`` and ``infra.platform.commands``: a new one needs no line here.
 """
 
 import os
@@ -9,9 +9,10 @@ from typing import NoReturn
 
 import typer
 
-from infra.commands import export, imports, keys, models, people, upkeep
-from infra.commands.options import SERVERS, START
-from infra.platform import cli as platform
+from attune.errors import AttuneError
+from infra.commands import data, keys, learning, recommend, upkeep, versions
+from infra.commands.options import START
+from infra.platform import commands as platform
 
 EXIT = (
     "Exit status: [bold]0[/bold] done, [bold]1[/bold] something attune can explain, [bold]2[/bold] a wrong call, "
@@ -47,27 +48,12 @@ def demo() -> None:
     sys.exit(run())
 
 
-@app.command(rich_help_panel=SERVERS)
-def serve() -> None:
-    """Run the endpoint and the state keeper in the foreground until Ctrl-C, without the rest of the platform."""
-    from infra.commands import serve as serving
-
-    serving.serve()
-
-
-platform.add_to(app)
-keys.add_to(app)
-imports.add_to(app)
-export.add_to(app)
-people.add_to(app)
-models.add_to(app)
-upkeep.add_to(app)
+for module in (platform, keys, data, recommend, learning, versions, upkeep):
+    app.add_typer(module.app)
 
 
 def main() -> NoReturn:
     """The entry point: what attune can explain ends in one line and exit status 1, never in a traceback."""
-    from attune.errors import AttuneError
-
     os.umask(0o077)  # what people did is nobody else's to read
     try:
         app(prog_name="attune")
@@ -83,8 +69,8 @@ def main() -> NoReturn:
 
         if not isinstance(error, ValidationError):
             raise
-        for one in error.errors():
-            _say("setting ATTUNE_" + "_".join(str(part) for part in one["loc"]).upper() + f": {one['msg']}")
+        for fault in error.errors():
+            _say("setting ATTUNE_" + "_".join(str(part) for part in fault["loc"]).upper() + f": {fault['msg']}")
     sys.exit(1)
 
 

@@ -1,6 +1,6 @@
 """The bundle: everything that a model needs to answer, as one folder of tensors and JSON; nothing is pickled.
 
-    manifest.json        the format, and length and sha256 of each other file (see ``models.sealed_folder``)
+    manifest.json        the format, and length and sha256 of each other file
     config.json          what decided the model: recipe, mix, choices, policy, window, lineage
     weights.safetensors  the network
     tables.safetensors   item-kNN, popularity, the items' statistics
@@ -10,7 +10,12 @@
 Whoever loads a bundle checks the manifest; ``golden_difference`` says whether it still scores as it was trained.
 """
 
+import hashlib
 import json
+import os
+import secrets
+import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,18 +30,17 @@ from safetensors.numpy import save as write_tensors
 from attune.columns import ITEM_STATS, USER_STATS
 from attune.errors import BundleError
 from attune.event_types import KINDS, REWARD_TABLE_VERSION
+from attune.files import sync
 from models.baselines import Popularity
 from models.catalogue import Catalogue
-from models.contract import Recommender
-from models.history import HistoryBatch
+from models.history import HistoryBatch, Recommender
 from models.hybrid import PARTS, Hybrid
 from models.learning.dataset import TrainingSet, groups, histories
-from models.ranking.named_policies import restore
 from models.ranking.policy import Policy
-from models.sealed_folder import digest_of, open_sealed, seal
+from models.ranking.policy_registry import restore
 
 FORMAT = "attune-bundle/1"
-CONFIG, ITEMS = "config.json", "items.json"
+MANIFEST, CONFIG, ITEMS = "manifest.json", "config.json", "items.json"
 WEIGHTS, TABLES, GOLDEN = "weights.safetensors", "tables.safetensors", "golden.safetensors"
 FILES = (CONFIG, ITEMS, WEIGHTS, TABLES, GOLDEN)
 
@@ -45,6 +49,7 @@ TOLERANCE = 1e-4
 
 GOLDEN_HISTORIES = 8
 _STATS = "catalogue/stats_NF"
+_NO_BUNDLE = "{folder} is no bundle: its " + MANIFEST + " cannot be read ({error}); fetch it again"
 
 
 @dataclass(frozen=True)
@@ -229,3 +234,89 @@ def _catalogue(columns: Mapping[str, Any], stats_NF: np.ndarray) -> Catalogue:
         years=tuple(columns["years"]),
         stats_NF=stats_NF,
     )
+
+
+def seal(folder: Path, format_name: str, files: Mapping[str, bytes]) -> Path:
+    """Write the files and their manifest as ``folder``; returns it. Raises BundleError when it exists already.
+
+    The folder appears whole or not at all: it is written under a temporary name beside it, synced, and renamed.
+    """
+    if folder.exists():
+        raise BundleError(f"{folder} exists already; a bundle is never written over: choose another folder")
+    listed = {name: {"sha256": _sha256(content), "bytes": len(content)} for name, content in sorted(files.items())}
+    manifest = json.dumps({"format": format_name, "files": listed}, indent=1).encode()
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    draft.mkdir(parents=True)
+    try:
+        for name, content in {**files, MANIFEST: manifest}.items():
+            with (draft / name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        sync(draft)
+        draft.rename(folder)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise BundleError(f"{folder} could not be written: {error}") from error
+    return folder
+
+
+def open_sealed(folder: Path, format_name: str, names: tuple[str, ...]) -> dict[str, bytes]:
+    """The content of exactly these files; what is parsed later is what was verified here.
+
+    Raises BundleError for a missing or altered file, a manifest of another format or one that lists other files.
+    """
+    try:
+        manifest = json.loads(_manifest(folder))
+        stated, listed = manifest["format"], manifest["files"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(_NO_BUNDLE.format(folder=folder, error=error)) from error
+    if stated != format_name:
+        raise BundleError(f"{folder} has the format {stated!r}; this version of attune reads {format_name!r}")
+    if set(listed) != set(names):
+        odd = sorted(set(listed) ^ set(names))
+        raise BundleError(f"{folder}/{MANIFEST} lists other files than a {format_name} has: {odd}")
+    files = {}
+    for name in names:
+        path, entry = folder / name, listed[name]
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise BundleError(f"{path} is missing from its bundle: {error}; fetch the bundle again") from error
+        if not isinstance(entry, dict) or (entry.get("sha256"), entry.get("bytes")) != (_sha256(content), len(content)):
+            raise BundleError(
+                f"{path} is not what its manifest says; it was altered or cut short: fetch the bundle again"
+            )
+        files[name] = content
+    return files
+
+
+def digest_of(folder: Path) -> str:
+    """The sha256 of the manifest, and so of everything in the folder. Raises BundleError where there is none."""
+    return _sha256(_manifest(folder))
+
+
+def _manifest(folder: Path) -> bytes:
+    try:
+        return (folder / MANIFEST).read_bytes()
+    except OSError as error:
+        raise BundleError(_NO_BUNDLE.format(folder=folder, error=error)) from error
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def git_commit() -> str | None:
+    """The commit of the code that runs, with ``+`` and a digest of what differs from it; None outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        root = Path(__file__).resolve().parents[1]
+        run = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=True)
+        return run.stdout.strip()
+
+    try:
+        commit, changes = git("rev-parse", "HEAD"), git("diff", "HEAD")
+        return f"{commit}+{_sha256(changes.encode())[:8]}" if changes else commit
+    except (OSError, subprocess.SubprocessError):
+        return None

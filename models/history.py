@@ -1,10 +1,11 @@
-"""What a recommender sees of its users: a batch of histories as arrays.
+"""What a recommender is: a batch of histories as arrays in, scores of the whole catalogue out.
 
-Serving builds it from the folded state, training and evaluation from the training set's frame; a test holds
-both to the same arrays for the same events.
+Serving builds the batch from the folded state, training and evaluation from the training set's frame; a test holds
+both to the same arrays for the same events. One suite of checks runs over every recommender (tests/models).
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -59,3 +60,21 @@ class HistoryBatch:
             self.user_stats_BF[part],
             self.now_B[part],
         )
+
+
+class Recommender(Protocol):
+    """Scores the whole catalogue for a batch of histories.
+
+    ``scores`` returns float32 of shape (B, N), N the catalogue's size, finite, higher is better. It depends on
+    the batch alone (no hidden state, no randomness), row by row: a row's scores do not depend on the others.
+    Removing seen items, drawing and explaining are the pipeline's business, not the recommender's.
+    """
+
+    @property
+    def name(self) -> str:
+        """The word that reports use for it."""
+        ...
+
+    def scores(self, batch: HistoryBatch) -> np.ndarray:
+        """scores_BN for every item of the catalogue."""
+        ...

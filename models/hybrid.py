@@ -12,8 +12,7 @@ import numpy as np
 
 from models.baselines import ItemKnn, Popularity
 from models.catalogue import Catalogue
-from models.contract import Recommender
-from models.history import HistoryBatch
+from models.history import HistoryBatch, Recommender
 from models.network.sequence import SequenceRecommender
 from models.ranking.preference import Preference
 from models.ranking.retrieval import LIVE, PREFERENCE

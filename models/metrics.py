@@ -21,6 +21,7 @@ A figure is the mean over events or groups. The slice ``all`` takes every target
 lacks has rank infinity: 0 in every figure.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,8 @@ EVENT_METRICS = ("hr@10", "ndcg@10", "mrr", "auc")
 GROUP_METRICS = ("precision@10", "recall@10", "f1@10")
 SLICES = ("all", "positive")
 EVENT_COLUMNS = ("group", "user_id", "position", "reward", "rank", "candidates")
+ROLLING_NAMES = ("challenger", "champion", "popularity")
+ROLLING_POINTS, LEAST_WINDOW, ROLLING_WINDOWS = 60, 50, 15
 GROUP_COLUMNS = ("group", "user_id", "moment", "relevant", "hits", "relevant_positive", "hits_positive")
 
 
@@ -169,3 +172,31 @@ def ranks(masked_BN: np.ndarray, row_T: np.ndarray, item_T: np.ndarray, batch: i
         rank = 1 + ((rows_TN > score) | before).sum(axis=1)
         found[part] = np.where(np.isnan(score[:, 0]), np.inf, rank)
     return found
+
+
+@dataclass(frozen=True)
+class Rolling:
+    """HR@10 of the last ``window`` targets at some of them.
+
+    ``lines`` holds ``position`` (the log position of the last target of each window) and a line for each recommender.
+    """
+
+    window: int
+    lines: dict[str, list[float]]
+
+
+def rolling_hits(replays: Mapping[str, Evaluation]) -> Rolling | None:
+    """Of a judgement's replays, all over the same targets; None where these are too few for a line."""
+    events = {name: replays[name].events for name in ROLLING_NAMES if name in replays}
+    first = next(iter(events.values()), pd.DataFrame())
+    count = len(first)
+    window = max(LEAST_WINDOW, count // ROLLING_WINDOWS)
+    if count < 2 * window:
+        return None
+    ends = np.unique(np.linspace(window, count, ROLLING_POINTS).astype(np.int64))
+    lines = {"position": first["position"].to_numpy(np.float64)[ends - 1].tolist()}
+    for name, rows in events.items():
+        hits = event_values("hr@10", rows["rank"].to_numpy(np.float64), rows["candidates"].to_numpy(np.float64))
+        total = np.concatenate([[0.0], np.cumsum(hits)])
+        lines[name] = ((total[ends] - total[ends - window]) / window).tolist()
+    return Rolling(window, lines)

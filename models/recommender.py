@@ -13,8 +13,7 @@ from attune.event_types import reward
 from attune.events import Candidate, Shown
 from attune.user_state import UserState
 from models.catalogue import Catalogue
-from models.contract import Recommender
-from models.history import HISTORY_LIMIT, KIND_INDEX, HistoryBatch
+from models.history import HISTORY_LIMIT, KIND_INDEX, HistoryBatch, Recommender
 from models.network.sequence import gap_buckets
 from models.ranking.policy import Allowed, Drawn, Lot, Policy, Rule
 from models.ranking.retrieval import LIVE, Candidates, gather

@@ -25,10 +25,8 @@ from attune.clock import DAY, Clock, system_clock
 from attune.errors import BundleError, ModelError, VersionLost
 from attune.promotions import bundle_name
 from models import model_card
-from models.bundle import CONFIG, FILES, FORMAT
-from models.code_version import git_commit
-from models.rolling_hits import Rolling
-from models.sealed_folder import MANIFEST, digest_of, open_sealed
+from models.bundle import CONFIG, FILES, FORMAT, MANIFEST, digest_of, git_commit, open_sealed
+from models.metrics import Rolling
 from models.tracking import ARTIFACT, BENCHES, CARD, EXPERIMENT, NOTE, Runs, verdicts
 
 # Which versions the registry keeps no longer: a pure decision over what is known of them.

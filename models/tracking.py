@@ -19,7 +19,7 @@ from attune.clock import Clock
 from models import plots, pyfunc
 from models.bundle import Bundle
 from models.figures import flat, for_json
-from models.rolling_hits import Rolling
+from models.metrics import Rolling
 
 EXPERIMENT, BENCHES = "attune", "attune-bench"
 ARTIFACT, CARD = "model", "model_card.md"

@@ -26,9 +26,9 @@ from attune.log_tail import current
 from attune.promotions import Promotions
 from attune.settings import Settings
 from features.feature_store import FeatureStore
+from models.network.sequence import use_one_thread
 from models.recommender import POPULARITY, Recommendation
 from models.registry import Registry
-from models.threads import use_one_thread
 from serving import error_responses, openapi, request_ids
 from serving.authentication import Guard, Guarded
 from serving.bounded_executor import Lane, Overloaded

@@ -8,25 +8,22 @@ cannot be read leaves the scores as they are.
 Only what changed is scored. That everything else fades meanwhile is made good every hundredth of a half-life.
 """
 
-import logging
-import threading
-import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from attune.clock import DAY, Clock
-from attune.errors import AttuneError
 from attune.event_log import EventLog
+from attune.follower import Follower
 from attune.item_profile import HALF_LIFE, ItemProfile
 from serving.catalogue_snapshot import Shelf
 from serving.metrics import Metrics
 
-log = logging.getLogger(__name__)
-
 TYPES = ("slate", "interaction", "feedback")
 POLL_SECONDS = 0.1
 RETRY_SECONDS = 1.0
+BUSY_SHARE = 0.25
+"""Who catches up leaves others three quarters of the time."""
 
 PAGE = 500
 """Events read at a time."""
@@ -59,9 +56,9 @@ class ItemFollower:
         self._profile: ItemProfile | None = None
         self._whole: dict[Shelf, int] = {}
         """When everything on a shelf was scored last."""
-        self._fails = False
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="attune-item-profile", daemon=True)
+        self._follower = Follower(
+            "the item profile", self._step, POLL_SECONDS, (Exception,), RETRY_SECONDS, busy_share=BUSY_SHARE
+        )
 
     @property
     def position(self) -> int:
@@ -70,13 +67,11 @@ class ItemFollower:
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        self._follower.start()
 
     def close(self) -> None:
         """Stop it."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(10.0)
+        self._follower.close()
 
     def look(self) -> bool:
         """Take in one page of the log and put down what follows from it; whether more waits. Raises EventLogError."""
@@ -111,26 +106,12 @@ class ItemFollower:
             else:
                 _score(shelf, profile, changed, now)
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._stopping.wait(self._step())
-
-    def _step(self) -> float:
-        """One look; the seconds to wait for the next one. Who catches up leaves others three quarters of the time."""
-        started = time.monotonic()
+    def _step(self) -> bool:
         try:
-            more = self.look()
-        except Exception as error:
-            if not self._fails:
-                unforeseen = None if isinstance(error, AttuneError) else error
-                log.warning("items keep their live scores until the log can be read: %s", error, exc_info=unforeseen)
-            self._fails = True
+            return self.look()
+        except Exception:
             self._whole = {}  # what was folded and not put down is in the next scores all the same
-            return RETRY_SECONDS
-        if self._fails:
-            log.info("the log can be read again; live scores go on from position %d", self.position)
-        self._fails = False
-        return 3.0 * (time.monotonic() - started) if more else POLL_SECONDS
+            raise
 
 
 def _score(shelf: Shelf, profile: ItemProfile, changed: set[str] | None, now: int) -> None:

@@ -11,12 +11,11 @@ import scipy.sparse as sp
 from benchmarks.exam.planted import Planted, Random, Tensors, hidden, mistaught, spoiled, with_network
 from benchmarks.exam.stretches import Exam, joined
 from models.baselines import ItemKnn
-from models.bundle import FILES, FORMAT, WEIGHTS, Bundle
+from models.bundle import FILES, FORMAT, WEIGHTS, Bundle, open_sealed, seal
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
 from models.network.sequence import SequenceRecommender
 from models.ranking.preference import Preference
-from models.sealed_folder import open_sealed, seal
 
 
 def by_bots(later: TrainingSet, random: Random) -> TrainingSet:

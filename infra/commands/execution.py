@@ -12,19 +12,21 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from attune import event_log, process
+from attune import event_log as event_logs
+from attune import process
+from attune.api_keys import ApiKeys
 from attune.client import Client
 from attune.errors import AttuneError
 from attune.event_log import EventLog
 from attune.promotions import Promotions
 from attune.settings import Settings
-from infra.child_processes import Interrupted, ending_on_signals, ending_undisturbed
+from infra.child_processes import Interrupted, interrupted_by_signals, uninterrupted_cleanup
 from infra.commands.output import Progress, note
 from infra.environment import environment
 from infra.local_stack import Stack
 from infra.platform import addresses
 
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+MLFLOW_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 """MLflow's client would try for minutes before it says that nobody answers."""
 
 
@@ -37,7 +39,7 @@ class Runner(Protocol):
 
 
 @dataclass(frozen=True)
-class Platform:
+class PlatformRunner:
     """Has the platform run its deployments, and waits for them."""
 
     settings: Settings
@@ -56,7 +58,7 @@ class Platform:
 
 
 @dataclass(frozen=True)
-class Here:
+class LocalRunner:
     """Runs the flows in this process."""
 
     settings: Settings
@@ -73,16 +75,16 @@ class Here:
 @contextmanager
 def runner(settings: Settings, progress: Progress) -> Iterator[Runner]:
     """The platform of these settings if it is up; else this process, with Prefect and MLflow started for it."""
-    found = addresses.running(settings)
-    if found is not None:
-        with _told(found):
-            yield Platform(found, progress)
+    running = addresses.running(settings)
+    if running is not None:
+        with _environment(running):
+            yield PlatformRunner(running, progress)
         return
-    with _servers(settings) as stack:
+    with _stack(settings) as stack:
         with progress.stage("start Prefect and MLflow"):
-            stack.start_batch_servers()
+            stack.start("prefect", "mlflow")
             stack.wait()
-        yield Here(stack.settings, progress)
+        yield LocalRunner(stack.settings, progress)
 
 
 def has_versions(settings: Settings) -> bool:
@@ -96,17 +98,17 @@ def has_versions(settings: Settings) -> bool:
 def registry(settings: Settings, progress: Progress, demanded: bool = True) -> Iterator[Settings]:
     """The settings with the address of an MLflow: the platform's, the one named, or one started here.
 
-    Where none can be started that is an error, or (not ``demanded``) said, and its address answers nobody.
+    Where none can be started that raises AttuneError or, not ``demanded``, is noted; nobody answers the address then.
     """
-    found = addresses.running(settings) or settings
-    if found.mlflow_url:
-        with _told(found):
-            yield found
+    reached = addresses.running(settings) or settings
+    if reached.mlflow_url:
+        with _environment(reached):
+            yield reached
         return
-    with _servers(settings) as stack:
+    with _stack(settings) as stack:
         try:
             with progress.stage("start MLflow"):
-                stack.start_batch_servers(prefect=False)
+                stack.start("mlflow")
                 stack.wait()
         except AttuneError as error:
             if demanded:
@@ -118,54 +120,65 @@ def registry(settings: Settings, progress: Progress, demanded: bool = True) -> I
 @contextmanager
 def endpoint(settings: Settings, progress: Progress) -> Iterator[Client]:
     """A client of the endpoint that runs, of the platform or at the address set; else of one started here."""
-    platform = addresses.running(settings)
-    found = platform or settings
-    with Client(f"http://{found.serving_host}:{found.serving_port}", api_key=_key(found)) as client:
-        if platform is not None or (found.serving_port and _is_ours(client, settings)):
-            with _told(found):
+    running = addresses.running(settings)
+    reached = running or settings
+    api_key = None if reached.api_key is None else reached.api_key.get_secret_value()
+    with Client(f"http://{reached.serving_host}:{reached.serving_port}", api_key=api_key) as client:
+        if running is not None or (reached.serving_port and _serves_this_log(client, settings)):
+            with _environment(reached):
                 yield client
             return
-    with _servers(settings.model_copy(update={"serving_port": 0})) as stack:
+    with _stack(settings.model_copy(update={"serving_port": 0})) as stack:
         with progress.stage("start an endpoint for this command (`attune up` keeps one running)"):
-            if not _bundle_is_here(stack.settings):
-                stack.start_batch_servers(prefect=False)
-            stack.start_endpoint()
+            with promotions(stack.settings) as table:
+                champion = table.champion(settings.endpoint)
+            if champion is not None and not (settings.bundles_folder / champion.bundle_name).is_dir():
+                stack.start("mlflow")  # to fetch the bundle from
+            stack.start("keeper", "endpoint")
             stack.wait()
-        with Client(stack.endpoint_url, api_key=_key(settings)) as client:
+        with Client(stack.endpoint_url, api_key=api_key) as client:
             yield client
 
 
-def _key(settings: Settings) -> str | None:
-    return None if settings.api_key is None else settings.api_key.get_secret_value()
-
-
-def _is_ours(client: Client, settings: Settings) -> bool:
+def _serves_this_log(client: Client, settings: Settings) -> bool:
     """Whether an endpoint answers that reads and writes the event log of these settings."""
     if not client.ready():
         return False
-    event_log.prepare(settings.log_url)
-    with closing(EventLog(settings.log_url)) as log:
-        ours = client.model().log_id == log.log_id()
-    if not ours:
+    with event_log(settings) as log:
+        same = client.model().log_id == log.log_id()
+    if not same:
         note(f"the endpoint at {client.url} serves another event log than this one, and is not asked")
-    return ours
+    return same
 
 
-def _bundle_is_here(settings: Settings) -> bool:
-    """Whether an endpoint finds what it serves on disk: then it needs no registry."""
-    with closing(Promotions(settings.log_url)) as table:
-        promotion = table.champion(settings.endpoint)
-    return promotion is None or (settings.bundles_folder / promotion.bundle_name).is_dir()
+def event_log(settings: Settings | None = None) -> "closing[EventLog]":
+    """The event log, made where there is none; a context manager."""
+    settings = settings or Settings()
+    event_logs.prepare(settings.log_url)
+    return closing(EventLog(settings.log_url, lock_seconds=settings.lock_seconds))
+
+
+def promotions(settings: Settings) -> "closing[Promotions]":
+    """The table of promotions, made where there is none; a context manager."""
+    event_logs.prepare(settings.log_url)
+    return closing(Promotions(settings.log_url))
+
+
+def api_keys() -> "closing[ApiKeys]":
+    """The table of API keys, made where there is none; a context manager."""
+    settings = Settings()
+    event_logs.prepare(settings.log_url)
+    return closing(ApiKeys(settings.log_url))
 
 
 @contextmanager
-def _told(settings: Settings) -> Iterator[None]:
-    """Libraries of this process are told where the servers are; a signal ends the block."""
+def _environment(settings: Settings) -> Iterator[None]:
+    """The environment of this process names the servers of these settings; a signal ends the block."""
     before = dict(os.environ)
     with ending():
         process.set_up(logging.WARNING, settings.logs_folder / "commands.log")
-        event_log.prepare(settings.log_url)
-        os.environ.update({**PATIENCE, **environment(settings)})
+        event_logs.prepare(settings.log_url)
+        os.environ.update({**MLFLOW_TIMEOUTS, **environment(settings)})
         try:
             yield
         finally:
@@ -174,10 +187,10 @@ def _told(settings: Settings) -> Iterator[None]:
 
 
 @contextmanager
-def _servers(settings: Settings) -> Iterator[Stack]:
+def _stack(settings: Settings) -> Iterator[Stack]:
     """A stack in which nothing runs yet."""
     process.set_up(logging.WARNING, settings.logs_folder / "commands.log")
-    with ending(), Stack(settings) as stack, ending_undisturbed():
+    with ending(), Stack(settings) as stack, uninterrupted_cleanup():
         yield stack
 
 
@@ -185,7 +198,7 @@ def _servers(settings: Settings) -> Iterator[Stack]:
 def ending() -> Iterator[None]:
     """A signal leaves through every clean-up, then ends the process with its status."""
     try:
-        with ending_on_signals():
+        with interrupted_by_signals():
             yield
     except Interrupted as signal:
         raise SystemExit(128 + signal.number) from None

@@ -1,22 +1,23 @@
 """`attune train`, `finetune` and `promote`: from the log to a version, from a version to the champion."""
 
-from contextlib import closing
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.text import Text
 
-from attune import event_log
 from attune.errors import ConfigError, ModelError, NoChampion
-from attune.event_log import EventLog
-from attune.promotions import Promotion, Promotions
-from attune.settings import Settings
-from infra.commands import execution, output
-from infra.commands.output import Progress
+from infra.commands import output
+from infra.commands.options import MODELS, AsJson, policies, recipes, versions
 from models.figures import short
 
-if TYPE_CHECKING:  # `attune --help` and most commands do without numpy
-    from models.ranking.named_policies import Exploration
+if TYPE_CHECKING:
+    from attune.promotions import Promotion
+    from attune.settings import Settings
 
+app = typer.Typer()
+
+REFUSED = 3
 BEHAVIOUR = ("interaction", "feedback")
 NDCG = " NDCG@10"
 COMPARED = {
@@ -28,14 +29,62 @@ COMPARED = {
 NO_VERSION = "no version waits to be judged: make one with `attune train`"
 SIZES = ("events", "items", "parameters")
 
+Seed = Annotated[int, typer.Option(help="Equal seeds on equal events give equal models.")]
 
-def train(recipe: str, seed: int, origins: int, exploration: "Exploration", as_json: bool) -> None:
-    """A version from nothing; raises DataContractError before anything is started when there is too little."""
+
+@app.command(rich_help_panel=MODELS)
+def train(
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="What to build: tiny (a minute on two cores), small (an hour), base (an accelerator).",
+            autocompletion=recipes,
+        ),
+    ] = "tiny",
+    seed: Seed = 0,
+    origins: Annotated[
+        int, typer.Option(help="Also train at so many earlier moments, and report mean and spread: 0 or at least 2.")
+    ] = 0,
+    policy: Annotated[
+        str,
+        typer.Option(
+            help="What its slates are drawn by: plackett-luce, greedy, epsilon or thompson.", autocompletion=policies
+        ),
+    ] = "plackett-luce",
+    explore_budget: Annotated[
+        int | None,
+        typer.Option(help="Positions of one user that may explore within the days; left out: any number."),
+    ] = None,
+    explore_days: Annotated[float, typer.Option(help="The days that the budget is for.")] = 1.0,
+    least_quality: Annotated[
+        float, typer.Option(help="The least share of the best slate's worth that a slate has, 0 to 1.")
+    ] = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Train a version from nothing on everything in the log, and register it as challenger.
+
+    Brings new events to the lake, validates them and computes features first;
+    events that break a critical expectation stop it. Runs on the platform when it
+    is up, else here with Prefect and MLflow started for it.
+
+    [bold]attune train[/bold]
+    [bold]attune train --recipe small --seed 1[/bold]
+    [bold]attune train --origins 4[/bold]
+    [bold]attune train --policy thompson --explore-budget 20[/bold]
+
+    Nothing changes for users until [bold]attune promote[/bold]. What is fine-tuned
+    from it draws by the same policy.
+    """
+    from attune.settings import Settings
+    from infra.commands import execution
+    from models.ranking.policy_registry import Exploration
+
+    exploration = Exploration(policy, explore_budget, explore_days, least_quality)
     settings = Settings()
     if origins == 1 or origins < 0:
         raise ConfigError(f"--origins {origins}: a spread needs at least 2 moments; 0 leaves it out")
     _demand_events(settings)
-    with execution.runner(settings, Progress(quiet=as_json)) as runner:
+    with execution.runner(settings, output.Progress(quiet=as_json)) as runner:
         result = runner.run(
             "train",
             recipe=recipe,
@@ -52,14 +101,25 @@ def train(recipe: str, seed: int, origins: int, exploration: "Exploration", as_j
         _show_version(result, f"trained from nothing by the recipe {recipe}")
 
 
-def finetune(seed: int, as_json: bool) -> None:
-    """A version from the champion; raises NoChampion before anything is started when there is none."""
+@app.command(rich_help_panel=MODELS)
+def finetune(seed: Seed = 0, as_json: AsJson = False) -> None:
+    """Let the champion learn from what came since, and register the version as challenger.
+
+    It starts from the champion's weights, sees the new events and a replay of old
+    ones, and leaves the last fifth of the new ones to the gates. Quicker than
+    [bold]attune train[/bold], and does nothing when no event is new.
+
+    [bold]attune finetune && attune promote[/bold]
+    """
+    from attune.settings import Settings
+    from infra.commands import execution
+
     settings = Settings()
     _demand_events(settings)
-    champion = standing(settings)
+    champion = _champion(settings)
     if champion is None:
         raise NoChampion("there is no champion to fine-tune yet: `attune train` makes a version, `attune promote` it")
-    with execution.runner(settings, Progress(quiet=as_json)) as runner:
+    with execution.runner(settings, output.Progress(quiet=as_json)) as runner:
         result = runner.run("finetune", seed=seed, at_least=1)
     if as_json:
         output.print_json(result)
@@ -69,47 +129,78 @@ def finetune(seed: int, as_json: bool) -> None:
         _show_version(result, f"fine-tuned from version {champion.version}")
 
 
-def promote(version: str | None, accept_undecided: bool, as_json: bool) -> bool:
-    """Gates, then promotion; whether the version was accepted."""
+@app.command(rich_help_panel=MODELS)
+def promote(
+    version: Annotated[
+        str | None,
+        typer.Argument(help="The version to judge; by default the challenger.", autocompletion=versions),
+    ] = None,
+    accept_undecided: Annotated[
+        bool, typer.Option("--accept-undecided", help="Take the risk of gates with too few users or events to decide.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Hold a version against the gates; make it champion if all hold.
+
+    The gates measure it on events later than it learned from, beside popularity,
+    the champion and the first champion. Endpoints load a new champion within a
+    second, without a failed request.
+
+    [bold]attune promote[/bold]                        the challenger
+    [bold]attune promote 7 --accept-undecided[/bold]   with few users or events
+
+    Exit status 0: accepted (also when it is champion already), 3: refused by the
+    gates.
+    """
+    from attune.settings import Settings
+    from infra.commands import execution
+
     settings = Settings()
     if not execution.has_versions(settings):
         raise ModelError(NO_VERSION)
-    with execution.runner(settings, Progress(quiet=as_json)) as runner:
+    with execution.runner(settings, output.Progress(quiet=as_json)) as runner:
         chosen = version or _challenger(runner.settings)
         result = runner.run("promote", version=chosen, accept_undecided=accept_undecided)
     if as_json:
         output.print_json(result)
     elif "cannot_be_judged" in result:
-        _show_refusal(result)
+        for line in result["corrected"]:
+            output.note(line)
+        words = Text(f"version {result['version']} was refused: it cannot be judged", style="bold red")
+        output.console().print(words.append(f"; {result['cannot_be_judged']}", style="not bold"))
+        output.say_next("`attune train` or `attune finetune` makes another version")
     else:
-        _show_judgement(result, standing(settings))
-    return bool(result["accepted"])
+        _show_judgement(result, _champion(settings))
+    if not result["accepted"]:
+        sys.exit(REFUSED)
 
 
-def standing(settings: Settings) -> Promotion | None:
-    """What is champion by the promotions table; the table is made where there was none."""
-    event_log.prepare(settings.log_url)
-    with closing(Promotions(settings.log_url)) as table:
+def _champion(settings: "Settings") -> "Promotion | None":
+    """The champion by the promotions table."""
+    from infra.commands import execution
+
+    with execution.promotions(settings) as table:
         return table.champion(settings.endpoint)
 
 
-def _demand_events(settings: Settings) -> None:
-    from models.learning.splits import demand_enough
+def _demand_events(settings: "Settings") -> None:
+    """Raises DataContractError when the log holds too few events to learn from, before anything is started."""
+    from infra.commands import execution
+    from models.learning.dataset import demand_enough
 
-    event_log.prepare(settings.log_url)
-    with closing(EventLog(settings.log_url)) as log:
+    with execution.event_log(settings) as log:
         counts = log.counts()
     demand_enough(sum(counts.get(name, 0) for name in BEHAVIOUR))
 
 
-def _challenger(settings: Settings) -> str:
+def _challenger(settings: "Settings") -> str:
     """The version that waits to be judged. Raises ModelError that says what can be done when none does."""
     from models.registry import CHALLENGER, Registry
 
-    waiting = Registry(settings.mlflow_url).aliases().get(CHALLENGER)
-    if waiting is not None:
-        return waiting
-    champion = standing(settings)
+    challenger = Registry(settings.mlflow_url).aliases().get(CHALLENGER)
+    if challenger is not None:
+        return challenger
+    champion = _champion(settings)
     if champion is None:
         raise ModelError(NO_VERSION)
     raise ModelError(
@@ -134,53 +225,37 @@ def _show_version(result: dict[str, Any], how: str) -> None:
     output.say_next("`attune promote` holds it against the gates; all figures: `attune versions`")
 
 
-def _show_refusal(result: dict[str, Any]) -> None:
-    """Why there are no gates to show."""
-    for line in result["corrected"]:
-        output.note(line)
-    words = f"version {result['version']} was refused: it cannot be judged"
-    output.console().print(Text(words, style="bold red").append(f"; {result['cannot_be_judged']}", style="not bold"))
-    output.say_next("`attune train` or `attune finetune` makes another version")
-
-
-def _show_judgement(result: dict[str, Any], champion: Promotion | None) -> None:
-    """The gates and what they decided."""
-    held = result["hold_out"]
+def _show_judgement(result: dict[str, Any], champion: "Promotion | None") -> None:
+    """The gates, the figures of the version and of those whom the gates compare it with, and the decision."""
+    version, hold_out = result["version"], result["hold_out"]
+    gates = [
+        [
+            gate["name"].replace("_", " "),
+            short(gate["measured"]),
+            "" if gate["low"] is None else f"{short(gate['low'])} to {short(gate['high'])}",
+            short(gate["limit"]),
+            output.verdict(gate["verdict"]),
+        ]
+        for gate in result["gates"]
+    ]
+    title = f"version {version} on {hold_out['events']:,} later events of {hold_out['users']:,} users"
+    output.table(["gate", "measured", "95 %", "limit", "verdict"], gates, title=title, numbers=[1, 2, 3])
+    compared = {title: result["baselines"].get(name) for name, title in COMPARED.items()}
+    figures = {f"version {version}": result["metrics"]} | {name: row for name, row in compared.items() if row}
     output.table(
-        ["gate", "measured", "95 %", "limit", "verdict"],
-        [_gate(gate) for gate in result["gates"]],
-        title=f"version {result['version']} on {held['events']:,} later events of {held['users']:,} users",
+        ["recommender", "NDCG@10", "HR@10", "coverage@10"],
+        [[name, *(row["all"][key] for key in ("ndcg@10", "hr@10", "coverage@10"))] for name, row in figures.items()],
         numbers=[1, 2, 3],
     )
-    output.table(["recommender", "NDCG@10", "HR@10", "coverage@10"], _figures(result), numbers=[1, 2, 3])
     for line in result["corrected"]:
         output.note(line)
-    output.console().print(_outcome(result, champion))
-    advice = _advice(result, champion)
-    if advice:
+    output.console().print(_decision(result, champion))
+    if advice := _advice(result, champion):
         output.say_next(advice)
 
 
-def _gate(gate: dict[str, Any]) -> list[Any]:
-    between = "" if gate["low"] is None else f"{short(gate['low'])} to {short(gate['high'])}"
-    return [
-        gate["name"].replace("_", " "),
-        short(gate["measured"]),
-        between,
-        short(gate["limit"]),
-        output.verdict(gate["verdict"]),
-    ]
-
-
-def _figures(result: dict[str, Any]) -> list[list[Any]]:
-    """The version's own figures first, then those whom the gates compare it with."""
-    compared = {title: result["baselines"].get(name) for name, title in COMPARED.items()}
-    rows = {f"version {result['version']}": result["metrics"]} | {name: one for name, one in compared.items() if one}
-    return [[name, *(found["all"][key] for key in ("ndcg@10", "hr@10", "coverage@10"))] for name, found in rows.items()]
-
-
-def _outcome(result: dict[str, Any], champion: Promotion | None) -> Text:
-    version, stays = result["version"], champion is not None and champion.version == result["version"]
+def _decision(result: dict[str, Any], champion: "Promotion | None") -> Text:
+    version = result["version"]
     if result["promoted"]:
         before = f"; version {champion.previous} was it before" if champion and champion.previous else ""
         return Text(f"version {version} is champion now{before}", style="bold green")
@@ -188,13 +263,13 @@ def _outcome(result: dict[str, Any], champion: Promotion | None) -> Text:
         return Text(f"version {version} is champion already and still meets its gates: nothing changed", style="bold")
     names = ", ".join(name.replace("_", " ") for name in result["refused_by"])
     words = Text(f"version {version} was refused by: {names}", style="bold red")
-    if stays:
+    if champion is not None and champion.version == version:
         words.append("; it is champion all the same, and goes on answering", style="not bold")
     return words
 
 
-def _advice(result: dict[str, Any], champion: Promotion | None) -> str:
-    """What to do next, '' when nothing suggests itself."""
+def _advice(result: dict[str, Any], champion: "Promotion | None") -> str:
+    """What to do next."""
     if result["accepted"]:
         return "`attune recommend USER` shows what it recommends; `attune rollback` goes back, without gates"
     refusing = [gate for gate in result["gates"] if gate["name"] in result["refused_by"]]

@@ -1,6 +1,7 @@
 """Options and completions that several commands have; imported for every `--help`, so it loads next to nothing."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on s
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many rows at most.")]
 
 ALIASES = ("champion", "previous", "challenger")
+BUNDLE = re.compile(r"(\d+)(-[0-9a-f]+)?")
+"""The folder of a version's bundle: its number and the start of its digest (``attune.promotions.bundle_name``)."""
 
 
 def kinds() -> list[tuple[str, str]]:
@@ -33,19 +36,34 @@ def recipes() -> list[str]:
 
 def policies() -> list[str]:
     """The names of the policies, for completion."""
-    from models.ranking.named_policies import BY_NAME
+    from models.ranking.policy_registry import BY_NAME
 
     return list(BY_NAME)
 
 
-def versions() -> Iterator[str]:
+def scopes() -> list[tuple[str, str]]:
+    """Every scope of an API key with its meaning, for completion."""
+    from attune.api_keys import SCOPES
+
+    return list(SCOPES.items())
+
+
+def part_names() -> list[str]:
+    """The names of the platform's parts, for completion."""
+    from attune.settings import Settings
+    from infra.platform.parts import parts
+
+    return [part.name for part in parts(Settings())]
+
+
+def versions() -> list[str]:
     """The versions whose bundles lie on this machine (those that were judged or served), latest first.
 
     Asking the registry would take seconds and a running server.
     """
     folder = Path(os.environ.get("ATTUNE_VAR", "var")) / "bundles"
-    found = [path.name for path in folder.glob("*") if path.name.isdecimal()]
-    yield from sorted(found, key=int, reverse=True)
+    numbers = {match[1] for path in folder.glob("*") if (match := BUNDLE.fullmatch(path.name))}
+    return sorted(numbers, key=int, reverse=True)
 
 
 def versions_and_aliases() -> Iterator[str]:

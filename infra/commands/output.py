@@ -53,31 +53,31 @@ def table(
 
     Those of the columns in ``numbers`` align to the right; these and those in ``unbroken`` keep to one line.
     """
-    found = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    built = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for place, name in enumerate(head):
         number = place in numbers
-        found.add_column(
+        built.add_column(
             name, justify="right" if number else "left", overflow="fold", no_wrap=number or place in unbroken
         )
     for row in rows:
-        found.add_row(*(cell if isinstance(cell, Text) else Text(readable(cell)) for cell in row))
-    console().print(found)
+        built.add_row(*(cell if isinstance(cell, Text) else Text(readable(cell)) for cell in row))
+    console().print(built)
 
 
 def facts(title: str, values: Mapping[str, Any]) -> None:
     """Names and values, one a line."""
-    found = Table(title=title, title_justify="left", title_style="bold", show_header=False)
-    found.add_column(style="dim")
-    found.add_column(overflow="fold")
+    built = Table(title=title, title_justify="left", title_style="bold", show_header=False)
+    built.add_column(style="dim")
+    built.add_column(overflow="fold")
     for name, value in values.items():
-        found.add_row(Text(name.replace("_", " ")), Text(readable(value)))
-    console().print(found)
+        built.add_row(Text(name.replace("_", " ")), Text(readable(value)))
+    console().print(built)
 
 
 def readable(value: object) -> str:
     """A value as people read it: whole numbers in groups of three, others with four places, nothing for None."""
     if isinstance(value, Mapping):
-        return "\n".join(f"{name}: {readable(one)}" for name, one in value.items())
+        return "\n".join(f"{name}: {readable(inner)}" for name, inner in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(readable, value))
     if isinstance(value, bool):
@@ -94,11 +94,16 @@ def verdict(word: str) -> Text:
 
 def ago(then: int, now: int) -> str:
     """How long ago something was (both in microseconds), in its largest unit."""
-    seconds = max(now - then, 0) // SECOND
-    for name, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length} {name}"
-    return f"{seconds} s"
+    return duration(max(now - then, 0) // SECOND)
+
+
+def duration(seconds: float) -> str:
+    """A length of time in its largest unit that it holds twice."""
+    whole = int(seconds)
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if whole >= 2 * length:
+            return f"{whole // length} {unit}"
+    return f"{whole} s"
 
 
 class Progress:

@@ -1,4 +1,4 @@
-"""The demo's side of the HTTP conversation with the endpoint."""
+"""The demo's requests to the endpoint: slates, feedback, behaviour, and load."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ import msgspec
 
 from attune.client import Client, RecommendAnswer
 from attune.errors import AttuneError
-from infra.child_processes import Child
+from infra.child_processes import ChildProcess, log_end
 from infra.local_stack import Stack
 
 SEED = 7
@@ -20,7 +20,7 @@ SEED = 7
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The endpoint as the demo's people meet it."""
+    """The endpoint, asked for slates that are all drawn with one seed."""
 
     client: Client
 
@@ -70,7 +70,7 @@ def react(endpoint: Endpoint, user_id: str, control_id: str) -> dict[str, Any]:
         "before": msgspec.to_builtins(before.items),
         "after": msgspec.to_builtins(after.items),
         "effect_ms": round(effect_ms, 2),
-        "acknowledged_position": max(one.position for one in taken),
+        "acknowledged_position": max(answer.position for answer in taken),
         "state_position": after.state_position,
         "control": {"user_id": control_id, "unchanged": _unchanged(control_before, control_after)},
     }
@@ -82,16 +82,16 @@ def _unchanged(before: RecommendAnswer, after: RecommendAnswer) -> bool:
     return before.state_position == after.state_position and bool(moved) and max(moved) < SHARED
 
 
-def start_load(stack: Stack, url: str, users: Sequence[str], requests: int) -> Child:
+def start_load(stack: Stack, users: Sequence[str], requests: int) -> ChildProcess:
     """Ask for slates from a process of its own; ``load_result`` waits for its figures."""
     file = stack.settings.var / "load-users.txt"
     file.write_text("\n".join(users))
-    command = [sys.executable, "-m", "infra.load", "--url", url, "--users", str(file), "--requests", str(requests)]
-    return stack.children.start("load", [*command, "--concurrency", "2"])
+    command = [sys.executable, "-m", "infra.load", "--url", stack.endpoint_url, "--users", str(file)]
+    return stack.processes.start("load", [*command, "--requests", str(requests), "--concurrency", "2"])
 
 
-def load_result(load: Child) -> dict[str, Any]:
+def load_result(load: ChildProcess) -> dict[str, Any]:
     """The figures of a load (requests, errors, p50_ms, p99_ms), which it prints last."""
-    if load.guardian.wait(timeout=300) != 0:
-        raise AttuneError(f"the load generator failed; {load.log} ends with:\n{load.last_words()}")
-    return dict(json.loads(load.last_words(1)))
+    if load.reaper.wait(timeout=300) != 0:
+        raise AttuneError(f"the load generator failed; {log_end(load.log)}")
+    return dict(json.loads(load.log.read_text().splitlines()[-1]))

@@ -1,25 +1,27 @@
-"""Where the platform of this ``var`` answers, for commands that run in another shell than the one that started it."""
+"""Where the platform of this ``var`` answers, for commands of another shell; its ports, and who holds a taken one."""
 
 import contextlib
 import json
 import os
-from pathlib import Path
+import socket
+from collections.abc import Iterable
 
 import psutil
 
 from attune.errors import ConfigError
 from attune.settings import Settings
-from infra.network import free_port, is_free
-from infra.platform.parts import Part, Port, parts
+from infra.platform.parts import HOST, Part
 from infra.platform.supervisor import Supervisor
 
-KEPT = ("prefect_url", "mlflow_url", "serving_host", "serving_port", "prefect_port", "mlflow_port", "worker_port")
-"""What another shell may not have been told."""
+PORTS = ("prefect_port", "mlflow_port", "serving_port", "worker_port")
+KEPT = ("prefect_url", "mlflow_url", "serving_host", *PORTS)
+"""The settings that another shell may not have."""
+FILE = "addresses.json"
 
 
-def remember(settings: Settings) -> None:
+def write(settings: Settings) -> None:
     """Keep the addresses of a platform that starts."""
-    path = _file(settings)
+    path = settings.platform_folder / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}.draft")
     draft.write_text(json.dumps({name: getattr(settings, name) for name in KEPT}, indent=1) + "\n")
@@ -29,7 +31,7 @@ def remember(settings: Settings) -> None:
 def running(settings: Settings) -> Settings | None:
     """The settings with the addresses of the platform that runs on their ``var``; None when none does."""
     try:
-        kept = json.loads(_file(settings).read_text())
+        kept = json.loads((settings.platform_folder / FILE).read_text())
     except (FileNotFoundError, ValueError):
         return None
     if not Supervisor(settings).runs():
@@ -37,26 +39,17 @@ def running(settings: Settings) -> Settings | None:
     return settings.model_copy(update={name: kept[name] for name in KEPT if name in kept})
 
 
-def _file(settings: Settings) -> Path:
-    return settings.platform_folder / "addresses.json"
-
-
-# Fixed ports: free ones for tests, and who holds one that is taken.
-
-
-CHOSEN = ("prefect_port", "mlflow_port", "serving_port", "worker_port")
-
-
-def choose(settings: Settings) -> Settings:
+def choose_ports(settings: Settings) -> Settings:
     """The settings with a free port in place of each 0."""
-    return settings.model_copy(update={name: free_port() for name in CHOSEN if getattr(settings, name) == 0})
+    return settings.model_copy(update={name: free_port() for name in PORTS if getattr(settings, name) == 0})
 
 
-def demand_free(settings: Settings) -> None:
-    """Raises ConfigError that names every port that is taken, by whom, and the setting that moves it."""
+def demand_free(parts: Iterable[Part]) -> None:
+    """Raises ConfigError that names every port of these parts that is taken, by whom, and the setting that moves it."""
     taken = [
-        _complaint(part, part.port)
-        for part in parts(settings)
+        f"port {part.port.number} on {part.port.host}, which {part.name} needs, is taken by {holder(part.port.number)}:"
+        f" stop that or set {part.port.setting}"
+        for part in parts
         if part.port and not is_free(part.port.host, part.port.number)
     ]
     if taken:
@@ -73,8 +66,19 @@ def holder(port: int) -> str:
     return "a process of somebody else"
 
 
-def _complaint(part: Part, port: Port) -> str:
-    return (
-        f"port {port.number} on {port.host}, which {part.name} needs, is taken by {holder(port.number)}: "
-        f"stop that or set {port.setting}"
-    )
+def is_free(host: str, port: int) -> bool:
+    """Whether one could listen on the port now."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on at this moment."""
+    with socket.socket() as listener:
+        listener.bind((HOST, 0))
+        return int(listener.getsockname()[1])

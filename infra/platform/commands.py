@@ -1,174 +1,203 @@
-"""What the platform's commands do and print."""
+"""`attune up`, `status`, `logs`, `doctor`, `down`, `env` and `serve`: the platform from a shell."""
 
-import json
-import os
-import shlex
-import subprocess
 import sys
-from collections import deque
-from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
+import typer
 
-from attune.errors import AttuneError
-from attune.redis_connection import RedisAddress
-from attune.settings import Settings
-from infra.child_processes import Interrupted, ending_on_signals, ending_undisturbed
 from infra.commands import output
-from infra.commands.output import console, print_json, say_next
-from infra.environment import environment
-from infra.platform import addresses, lifecycle
-from infra.platform import doctor as examinations
-from infra.platform.parts import log_of, part_named, parts, with_addresses
-from infra.platform.screen import table
+from infra.commands.options import SERVERS, AsJson, part_names
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from infra.platform.lifecycle import Condition
+
+app = typer.Typer()
 
 NOTHING_RUNS = 4
-FEAST_FILE = "feature_store.yaml"
-ESCAPED = {ord(sign): f"\\u{ord(sign):04x}" for sign in ",$"}
-"""What ends a part of a connection string, or names a variable to Feast's reader of its file, as JSON may write it."""
-TOOLS = ("PREFECT_", "MLFLOW_", "GX_")
-"""Whose variables a person's shell is told; where attune's own platform answers, attune finds by itself."""
-COLOURS = {"good": "green", "warning": "yellow", "bad": "red"}
+STATE_COLOURS = {"ready": "green", "starting": "yellow"}
+VERDICT_COLOURS = {"good": "green", "warning": "yellow", "bad": "red"}
 
 
-def up(as_json: bool) -> None:
-    """Start everything, showing how far it is."""
-    screen = Console(stderr=True, quiet=as_json)
-    with ending_on_signals(), ending_undisturbed():
+@app.command(rich_help_panel=SERVERS)
+def serve() -> None:
+    """Run the endpoint and the state keeper in the foreground until Ctrl-C, without the rest of the platform."""
+    from rich.console import Console
+
+    from attune.settings import Settings
+    from infra.child_processes import Interrupted, interrupted_by_signals, log_end, uninterrupted_cleanup
+    from infra.local_stack import Stack
+
+    console = Console()
+    with interrupted_by_signals(), Stack(Settings()) as stack, uninterrupted_cleanup():
         try:
-            with Live(console=screen, refresh_per_second=4, transient=True) as live:
-                settings, seconds = lifecycle.up(Settings(), lambda now: live.update(table(now)))
-        except Interrupted as signal:
-            raise SystemExit(128 + signal.number) from None
-    found = lifecycle.conditions(settings)
+            stack.start("mlflow", "keeper", "endpoint")
+            stack.wait()
+            url = stack.endpoint_url
+            console.print(f"[bold]{url}[/] answers; its API is described at {url}/docs. Ctrl-C stops it.")
+            process = stack.wait_for_end()
+            sys.exit(f"{process.name} ended; {log_end(process.log)}")
+        except Interrupted:
+            console.print("stopping")
+
+
+@app.command(rich_help_panel=SERVERS)
+def up(as_json: AsJson = False) -> None:
+    """Start the platform in the background: Prefect, MLflow, state keeper, endpoint, worker, watcher.
+
+    Each part is watched and restarted when it ends or no longer answers. Prints where each answers once all are
+    ready. Calling it again changes nothing. The ports are settings: ATTUNE_PREFECT_PORT, ATTUNE_MLFLOW_PORT,
+    ATTUNE_SERVING_PORT, ATTUNE_WORKER_PORT.
+    """
+    from rich.console import Console
+    from rich.live import Live
+
+    from attune.settings import Settings
+    from infra.child_processes import uninterrupted_cleanup
+    from infra.commands.execution import ending
+    from infra.platform import lifecycle
+
+    with (
+        ending(),
+        uninterrupted_cleanup(),
+        Live(console=Console(stderr=True, quiet=as_json), refresh_per_second=4, transient=True) as live,
+    ):
+        settings, seconds = lifecycle.up(Settings(), lambda conditions: live.update(_table(conditions)))
+    conditions = lifecycle.conditions(settings)
     if as_json:
-        print_json({"seconds": round(seconds, 1), "parts": [one.as_dict() for one in found]})
+        output.print_json({"seconds": round(seconds, 1), "parts": [vars(part) for part in conditions]})
         return
-    console().print(table(found))
-    console().print(f"the platform is up after {seconds:.0f} s" if seconds else "the platform was up already")
-    say_next("`attune train` makes a model, `attune status` shows this table, `attune down` stops it")
+    output.console().print(_table(conditions))
+    output.console().print(f"the platform is up after {seconds:.0f} s" if seconds else "the platform was up already")
+    output.say_next("`attune train` makes a model, `attune status` shows this table, `attune down` stops it")
 
 
-def status(as_json: bool) -> int:
-    """Print the conditions; the exit status."""
+@app.command(rich_help_panel=SERVERS)
+def status(as_json: AsJson = False) -> None:
+    """How each part of the platform is. Exit status 1 when one is not ready, 4 when nothing runs."""
+    from attune.settings import Settings
+    from infra.platform import addresses, lifecycle
+
     settings = Settings()
     running = addresses.running(settings)
-    if running is None:
-        if as_json:
-            print_json({"running": False, "parts": []})
-        else:
-            console().print(f"nothing runs on {settings.var}: `attune up` starts the platform")
-        return NOTHING_RUNS
-    found = lifecycle.conditions(running)
+    conditions = lifecycle.conditions(running) if running else []
     if as_json:
-        print_json({"running": True, "parts": [one.as_dict() for one in found]})
+        output.print_json({"running": running is not None, "parts": [vars(part) for part in conditions]})
+    elif running is None:
+        output.console().print(f"nothing runs on {settings.var}: `attune up` starts the platform")
     else:
-        console().print(table(found))
-    return 0 if all(one.state == "ready" for one in found) else 1
+        output.console().print(_table(conditions))
+    if running is None:
+        sys.exit(NOTHING_RUNS)
+    sys.exit(0 if all(part.state == "ready" for part in conditions) else 1)
 
 
-def show_logs(name: str | None, follow: bool, lines: int) -> None:
-    """The last lines of the parts' files; ``follow`` hands over to ``tail -F``."""
+@app.command(rich_help_panel=SERVERS)
+def logs(
+    part: Annotated[
+        str | None, typer.Argument(help="A part as `attune status` names it.", autocompletion=part_names)
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="So many of the last lines of each part.")] = 20,
+) -> None:
+    """What the parts printed last; all of them, or one."""
+    import contextlib
+    import subprocess
+    from collections import deque
+
+    from attune.errors import AttuneError
+    from attune.settings import Settings
+    from infra.platform.parts import log_of, part_named, parts
+
     settings = Settings()
-    chosen = [part_named(settings, name)] if name else parts(settings)
-    files = [path for part in chosen if (path := log_of(settings, part.name)).exists()]
+    chosen = [part_named(settings, part)] if part else parts(settings)
+    files = [path for one in chosen if (path := log_of(settings, one.name)).exists()]
     if not files:
         raise AttuneError(f"{settings.logs_folder} holds no logs yet: `attune up` starts the platform")
     if follow:
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             subprocess.run(["tail", "-n", str(lines), "-F", *map(str, files)], check=False)
-        except KeyboardInterrupt:
-            return
         return
     for path in files:
         if len(files) > 1:
-            console().rule(f"{path}", align="left")
+            output.console().rule(f"{path}", align="left")
         with path.open(errors="replace") as stream:
             sys.stdout.writelines(deque(stream, lines))
         sys.stdout.flush()
 
 
-def doctor(as_json: bool) -> int:
-    """Print every finding; the exit status."""
-    found = examinations.examine(Settings())
+@app.command(rich_help_panel=SERVERS)
+def doctor(as_json: AsJson = False) -> None:
+    """Look for what keeps the platform from running well, and say what to do. Exit status 1 when something does."""
+    from rich.text import Text
+
+    from attune.settings import Settings
+    from infra.platform.doctor import check
+
+    findings = check(Settings())
     if as_json:
-        print_json({"findings": [one.as_dict() for one in found]})
+        output.print_json({"findings": [vars(finding) for finding in findings]})
     else:
-        rows = [[Text(one.verdict, COLOURS[one.verdict]), one.name, one.found, one.advice] for one in found]
-        output.table(["", "looked at", "found", "what to do"], rows)
-    return 1 if any(one.verdict == "bad" for one in found) else 0
+        rows = [
+            [Text(finding.verdict, VERDICT_COLOURS[finding.verdict]), finding.name, finding.found, finding.advice]
+            for finding in findings
+        ]
+        output.table(["", "checked", "found", "what to do"], rows)
+    sys.exit(1 if any(finding.verdict == "bad" for finding in findings) else 0)
 
 
-def down(as_json: bool) -> None:
-    """Stop everything."""
+@app.command(rich_help_panel=SERVERS)
+def down(as_json: AsJson = False) -> None:
+    """Stop every part of the platform."""
+    from rich.console import Console
+
+    from attune.settings import Settings
+    from infra.platform import lifecycle
+
     settings = Settings()
     with Console(stderr=True, quiet=as_json).status("stopping"):
         stopped = lifecycle.down(settings)
     if as_json:
-        print_json({"stopped": stopped})
+        output.print_json({"stopped": stopped})
     else:
-        console().print("the platform is down" if stopped else f"nothing runs on {settings.var}")
+        output.console().print("the platform is down" if stopped else f"nothing runs on {settings.var}")
 
 
-def print_environment() -> None:
-    """Shell lines that point the tools' own commands at this platform."""
+@app.command(rich_help_panel=SERVERS)
+def env() -> None:
+    """Print what the tools' own commands need to know: [bold]eval "$(attune env)"[/bold].
+
+    Afterwards [bold]prefect deployment run finetune/finetune[/bold], [bold]mlflow models[/bold] and
+    [bold]feast -c "$FEAST_REPO" feature-views list[/bold] work on this platform.
+    """
+    import shlex
+
+    from attune.settings import Settings
+    from infra.environment import shell_environment
+    from infra.platform import addresses
+    from infra.platform.parts import with_addresses
+
     settings = Settings()
-    told = tools_environment(addresses.running(settings) or with_addresses(settings))
-    for name, value in sorted(told.items()):
+    for name, value in sorted(shell_environment(addresses.running(settings) or with_addresses(settings)).items()):
         print(f"export {name}={shlex.quote(value)}")
 
 
-def tools_environment(settings: Settings) -> dict[str, str]:
-    """What ``prefect``, ``mlflow`` and ``feast`` need; writes Feast's file, which its command reads.
+def _table(conditions: "Sequence[Condition]") -> "Table":
+    """One row a part: what it is, how it is, where it answers, since when, its memory."""
+    from rich.box import SIMPLE
+    from rich.table import Column, Table
 
-    Where MLflow asks for a password, its own variable for that is among them.
-    """
-    folder = settings.feast_folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_private(folder / FEAST_FILE, feast_file(settings))
-    told = environment(settings, lasting=True)
-    wanted = {name: value for name, value in told.items() if name == "ATTUNE_VAR" or name.startswith(TOOLS)}
-    return {**wanted, "FEAST_REPO": str(folder), "FEAST_FS_YAML_FILE_PATH": str(folder / FEAST_FILE)}
-
-
-def feast_file(settings: Settings) -> str:
-    """The repository's description in Feast's own words; the same stores that ``features.feature_store`` opens."""
-    folder = settings.feast_folder.resolve()
-    config = {
-        "project": "attune",
-        "provider": "local",
-        "registry": str(folder / "registry.db"),
-        "online_store": _online_store(settings),
-        "offline_store": {"type": "file"},
-        "entity_key_serialization_version": 3,
-    }
-    return f"# Written by `attune env`, for Feast's own commands.\n{json.dumps(config, indent=1)}\n"
-
-
-def _online_store(settings: Settings) -> dict[str, str]:
-    if address := settings.online_address:
-        return {"type": "redis", "connection_string": _connection_string(address)}
-    return {"type": "sqlite", "path": str(settings.feast_folder.resolve() / "online" / "online.db")}
-
-
-def _connection_string(address: RedisAddress) -> str:
-    """The address in Feast's words: parts between commas, each value read as JSON."""
-    parts = [f"{address.host}:{address.port}", f"db={address.database}"]
-    if address.tls:
-        parts.append("ssl=true")
-    secret = address.password.get_secret_value() if address.password else None
-    for name, value in (("username", address.user), ("password", secret)):
-        if value is not None:
-            parts.append(f"{name}={json.dumps(value)}".translate(ESCAPED))
-    return ",".join(parts)
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Replace a file by one that its owner alone may read."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-        stream.write(text)
-    draft.replace(path)
+    table = Table("part", "state", Column("address", no_wrap=True), "up for", "memory", "what it does", box=SIMPLE)
+    for part in conditions:
+        table.add_row(
+            part.name,
+            f"[{STATE_COLOURS.get(part.state, 'red')}]{part.state}[/]",
+            part.address or "-",
+            output.duration(part.seconds) if part.seconds else "-",
+            f"{part.bytes / 2**20:,.0f} MiB" if part.bytes else "-",
+            part.purpose,
+        )
+    return table

@@ -1,4 +1,4 @@
-"""The processes of the platform: what each is, how it is started, where it answers and how one sees that it is well."""
+"""The processes of the platform: what each is, how it is started, where it answers, whether it is alive and ready."""
 
 import sys
 from dataclasses import dataclass
@@ -9,9 +9,11 @@ import httpx
 from attune import process
 from attune.errors import AttuneError
 from attune.settings import Settings
-from infra.network import answers
 
 HOST = "127.0.0.1"
+ANSWER_SECONDS = 4.0
+API = {"prefect": "/api", "mlflow": ""}
+"""The parts that may run elsewhere (the setting ``<name>_url``), and the path of their API at their own address."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Port:
 class Part:
     """One process.
 
-    ``address`` is where people find it; ``ready`` and ``alive`` are asked over HTTP, a part without them has a pulse.
+    ``address`` is where people find it; ``ready`` and ``alive`` are URLs that answer a GET with success. A part without
+    them touches its heartbeat file.
     """
 
     name: str
@@ -38,45 +41,76 @@ class Part:
     ready: str = ""
     alive: str = ""
 
-    def is_well(self, settings: Settings) -> bool:
-        """Whether it is alive; a part that only reports a pulse is well while that is fresh."""
+    def is_alive(self, settings: Settings) -> bool:
+        """Whether it answers; a part without a port, whether its heartbeat is recent."""
         return answers(self.alive) if self.alive else process.age(settings, self.name) < process.FRESH_SECONDS
 
-    def is_ready(self, settings: Settings, since: float) -> bool:
-        """Whether it does its work; a part with a pulse only if that beat in the last ``since`` seconds."""
-        return answers(self.ready) if self.ready else process.age(settings, self.name) < since
+    def is_ready(self, settings: Settings, seconds: float) -> bool:
+        """Whether it does its work; a part without a port, whether it had a heartbeat in the last ``seconds``."""
+        return answers(self.ready) if self.ready else process.age(settings, self.name) < seconds
 
 
 def parts(settings: Settings) -> list[Part]:
-    """The platform's processes in the order of their needs; what the settings place elsewhere is not among them."""
-    found = [] if elsewhere(settings.prefect_url, settings.prefect_port) else [_prefect(settings)]
-    found += [] if elsewhere(settings.mlflow_url, settings.mlflow_port) else [_mlflow(settings)]
-    keeper = Part("keeper", "keeps the users' states online", _python("features.state_keeper"))
-    watcher = Part("watcher", "tells Prefect of new events", _python("flows.watcher"))
-    return [*found, keeper, _endpoint(settings), _worker(settings), watcher]
-
-
-def elsewhere(url: str, port: int) -> bool:
-    """Whether a URL that the settings give names another server than the platform's own."""
-    named = httpx.URL(url)
-    return bool(url) and (named.host, named.port) not in ((HOST, port), ("localhost", port))
-
-
-def with_addresses(settings: Settings) -> Settings:
-    """The settings with the addresses at which the platform's own servers listen."""
-    own = {
-        "prefect_url": settings.prefect_url or f"http://{HOST}:{settings.prefect_port}/api",
-        "mlflow_url": settings.mlflow_url or f"http://{HOST}:{settings.mlflow_port}",
-    }
-    return settings.model_copy(update=own)
+    """The platform's processes in the order of their needs; without those that the settings place elsewhere."""
+    prefect, mlflow, worker = (
+        f"http://{HOST}:{port}" for port in (settings.prefect_port, settings.mlflow_port, settings.worker_port)
+    )
+    endpoint = f"http://{settings.serving_host}:{settings.serving_port}"
+    prefect_server = ("prefect", "server", "start", "--host", HOST, "--port", str(settings.prefect_port))
+    every = [
+        Part(
+            "prefect",
+            "schedules the flows and shows their runs",
+            _python(*prefect_server),
+            Port(settings.prefect_port, "ATTUNE_PREFECT_PORT"),
+            prefect,
+            f"{prefect}/api/health",
+            f"{prefect}/api/health",
+        ),
+        Part(
+            "mlflow",
+            "the registry of models",
+            _python("mlflow_server.server"),
+            Port(settings.mlflow_port, "ATTUNE_MLFLOW_PORT"),
+            mlflow,
+            f"{mlflow}/health",
+            f"{mlflow}/health",
+        ),
+        Part("keeper", "keeps the users' states online", _python("features.state_keeper")),
+        Part(
+            "endpoint",
+            "answers recommendations and takes feedback",
+            _python("serving.app"),
+            Port(settings.serving_port, "ATTUNE_SERVING_PORT", settings.serving_host),
+            endpoint,
+            f"{endpoint}/readyz",
+            f"{endpoint}/healthz",
+        ),
+        Part(
+            "worker",
+            "runs the flows",
+            _python("flows.worker"),
+            Port(settings.worker_port, "ATTUNE_WORKER_PORT"),
+            ready=f"{worker}/health",
+            alive=f"{worker}/health",
+        ),
+        Part("watcher", "tells Prefect of new events", _python("flows.watcher")),
+    ]
+    return [part for part in every if not _is_elsewhere(settings, part)]
 
 
 def part_named(settings: Settings, name: str) -> Part:
     """The part of that name. Raises AttuneError with the names that there are."""
-    found = {part.name: part for part in parts(settings)}
-    if name not in found:
-        raise AttuneError(f"there is no part {name!r}: choose one of {', '.join(found)}")
-    return found[name]
+    known = {part.name: part for part in parts(settings)}
+    if name not in known:
+        raise AttuneError(f"there is no part {name!r}: choose one of {', '.join(known)}")
+    return known[name]
+
+
+def with_addresses(settings: Settings, *names: str) -> Settings:
+    """The settings with the addresses of the platform's own Prefect and MLflow where they name no others."""
+    own = {f"{name}_url": f"http://{HOST}:{getattr(settings, f'{name}_port')}{API[name]}" for name in names or API}
+    return settings.model_copy(update={name: getattr(settings, name) or url for name, url in own.items()})
 
 
 def log_of(settings: Settings, name: str) -> Path:
@@ -84,60 +118,19 @@ def log_of(settings: Settings, name: str) -> Path:
     return settings.logs_folder / f"{name}.log"
 
 
-def _prefect(settings: Settings) -> Part:
-    port = settings.prefect_port
-    url = f"http://{HOST}:{port}"
-    command = _python("prefect", "server", "start", "--host", HOST, "--port", str(port))
-    return Part(
-        "prefect",
-        "schedules the flows and shows their runs",
-        command,
-        Port(port, "ATTUNE_PREFECT_PORT"),
-        url,
-        f"{url}/api/health",
-        f"{url}/api/health",
-    )
+def answers(url: str) -> bool:
+    """Whether a GET is answered with success."""
+    try:
+        return httpx.get(url, timeout=ANSWER_SECONDS).is_success
+    except httpx.HTTPError:
+        return False
 
 
-def _mlflow(settings: Settings) -> Part:
-    port = settings.mlflow_port
-    url = f"http://{HOST}:{port}"
-    return Part(
-        "mlflow",
-        "the registry of models",
-        _python("mlflow_server.server"),
-        Port(port, "ATTUNE_MLFLOW_PORT"),
-        url,
-        f"{url}/health",
-        f"{url}/health",
-    )
-
-
-def _endpoint(settings: Settings) -> Part:
-    host, port = settings.serving_host, settings.serving_port
-    url = f"http://{host}:{port}"
-    return Part(
-        "endpoint",
-        "answers recommendations and takes feedback",
-        _python("serving.app"),
-        Port(port, "ATTUNE_SERVING_PORT", host),
-        url,
-        f"{url}/readyz",
-        f"{url}/healthz",
-    )
-
-
-def _worker(settings: Settings) -> Part:
-    url = f"http://{HOST}:{settings.worker_port}/health"
-    return Part(
-        "worker",
-        "runs the flows",
-        _python("flows.worker"),
-        Port(settings.worker_port, "ATTUNE_WORKER_PORT"),
-        "",
-        url,
-        url,
-    )
+def _is_elsewhere(settings: Settings, part: Part) -> bool:
+    """Whether the settings name another server than the platform's own."""
+    url = httpx.URL(getattr(settings, f"{part.name}_url") if part.name in API else "")
+    own = part.port.number if part.port else None
+    return bool(url.host) and (url.host, url.port) not in ((HOST, own), ("localhost", own))
 
 
 def _python(module: str, *arguments: str) -> tuple[str, ...]:

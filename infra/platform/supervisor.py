@@ -1,7 +1,7 @@
 """The supervisor of the platform's processes: its file, its start, and the calls over its socket.
 
 ``supervisor`` starts the parts, writes their logs, restarts what ends (at growing intervals while it fails to start)
-and stops them group by group. Each part runs under ``infra.guardian``, so that none outlives a killed supervisor.
+and stops them group by group. Each part runs under ``infra.reaper``, so that none outlives a killed supervisor.
 """
 
 import hashlib
@@ -24,21 +24,22 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from attune.errors import AttuneError, ConfigError
 from attune.settings import Settings
+from infra.child_processes import REAPER, ROOT
 from infra.environment import environment
-from infra.platform.parts import Part, log_of, parts
+from infra.platform.parts import log_of, parts
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-GUARDIAN = ROOT / "infra" / "guardian.py"
 LONGEST_SOCKET = 90
 """Bytes of a path that every system takes for a socket."""
 START_SECONDS = 10
 """A part that ends sooner failed to start: the next try waits a second longer each time."""
 STOP_SECONDS = 20
-WATCHMAN = "watchman"
+UNREACHABLE = (OSError, http.client.HTTPException, xmlrpc.client.Error)
+HEALTH = "health"
+"""The name of the listener ``infra.platform.health`` among supervisor's processes."""
 
 
 class Supervisor:
-    """The supervisor of one ``var``; asking whether it runs needs no file to be true, only its socket to answer."""
+    """The supervisor of one ``var``; it runs if it answers on its socket, whatever its files say."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -55,13 +56,13 @@ class Supervisor:
         """Whether a supervisor answers."""
         try:
             return bool(self.server.getState())
-        except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+        except UNREACHABLE:
             return False
 
     def states(self) -> dict[str, dict[str, Any]]:
         """By part: supervisor's own description (``statename``, ``pid``, ``start``, ``now``, ``spawnerr``)."""
-        with _answering():
-            return {one["name"]: one for one in self.server.getAllProcessInfo()}
+        with _explained():
+            return {state["name"]: state for state in self.server.getAllProcessInfo()}
 
     def start(self) -> None:
         """Write the file and start the supervisor in the background. Raises AttuneError when it does not answer."""
@@ -71,23 +72,28 @@ class Supervisor:
         path = self.folder / "supervisord.conf"
         with path.open("w") as stream:
             self._configuration().write(stream)
-        command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(path)]
-        told = environment(self.settings, lasting=True)
-        started = subprocess.run(command, cwd=ROOT, env=_merged(told), capture_output=True, text=True, check=False)
+        started = subprocess.run(
+            [sys.executable, "-m", "supervisor.supervisord", "-c", str(path)],
+            cwd=ROOT,
+            env={**os.environ, **environment(self.settings, lasting=True)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         deadline = time.monotonic() + START_SECONDS
         while not self.runs():
             if started.returncode or time.monotonic() > deadline:
-                said = (started.stderr or started.stdout).strip() or f"see {self.folder / 'supervisord.log'}"
-                raise AttuneError(f"the supervisor did not start: {said}")
+                reason = (started.stderr or started.stdout).strip() or f"see {self.folder / 'supervisord.log'}"
+                raise AttuneError(f"the supervisor did not start: {reason}")
             time.sleep(0.05)
 
     def stop(self) -> None:
         """End every part, last started first, and the supervisor; returns when all are gone."""
-        with _answering():
+        with _explained():
             pid = int(self.server.getPID())
             self.server.shutdown()
         deadline = time.monotonic() + STOP_SECONDS * len(parts(self.settings))
-        while _exists(pid):
+        while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
             if time.monotonic() > deadline:
                 raise AttuneError(
                     f"the supervisor (pid {pid}) is still stopping; {self.folder}/supervisord.log says why"
@@ -117,13 +123,25 @@ class Supervisor:
             "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
         }
         for place, part in enumerate(parts(self.settings)):
-            file[f"program:{part.name}"] = self._program(part, place)
-        file[f"eventlistener:{WATCHMAN}"] = {
-            "command": _escaped((sys.executable, "-m", "infra.platform.health")),
+            file[f"program:{part.name}"] = {
+                "command": shlex.join((sys.executable, str(REAPER), *part.command)),
+                "priority": str(10 * (place + 1)),
+                "autorestart": "true",
+                "startsecs": str(START_SECONDS),
+                "startretries": "1000000",
+                "stopwaitsecs": str(STOP_SECONDS),
+                "killasgroup": "true",
+                "redirect_stderr": "true",
+                "stdout_logfile": str(log_of(self.settings, part.name)),
+                "stdout_logfile_maxbytes": "10MB",
+                "stdout_logfile_backups": "3",
+            }
+        file[f"eventlistener:{HEALTH}"] = {
+            "command": shlex.join((sys.executable, "-m", "infra.platform.health")),
             "events": "TICK_5",
             "autorestart": "true",
             "stdout_logfile": "NONE",
-            "stderr_logfile": str(log_of(self.settings, WATCHMAN)),
+            "stderr_logfile": str(log_of(self.settings, HEALTH)),
             "priority": "999",
         }
         for section in file.sections():
@@ -131,28 +149,13 @@ class Supervisor:
                 file.set(section, name, value.replace("%", "%%"))
         return file
 
-    def _program(self, part: Part, place: int) -> dict[str, str]:
-        return {
-            "command": _escaped((sys.executable, str(GUARDIAN), *part.command)),
-            "priority": str(10 * (place + 1)),
-            "autorestart": "true",
-            "startsecs": str(START_SECONDS),
-            "startretries": "1000000",
-            "stopwaitsecs": str(STOP_SECONDS),
-            "killasgroup": "true",
-            "redirect_stderr": "true",
-            "stdout_logfile": str(log_of(self.settings, part.name)),
-            "stdout_logfile_maxbytes": "10MB",
-            "stdout_logfile_backups": "3",
-        }
-
 
 @contextmanager
-def _answering() -> Iterator[None]:
-    """A supervisor that went away meanwhile is said in words."""
+def _explained() -> Iterator[None]:
+    """Raises AttuneError for a supervisor that went away meanwhile."""
     try:
         yield
-    except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
+    except UNREACHABLE as error:
         raise AttuneError(f"the platform's supervisor no longer answers: {error}; look at `attune status`") from error
 
 
@@ -163,16 +166,3 @@ def _socket(folder: Path) -> Path:
         return path
     short = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"attune-{short}" / "supervisor.sock"
-
-
-def _merged(told: dict[str, str]) -> dict[str, str]:
-    return {**os.environ, **told}
-
-
-def _escaped(command: tuple[str, ...]) -> str:
-    """A command line as supervisor's file takes it."""
-    return shlex.join(command)
-
-
-def _exists(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE

@@ -1,11 +1,18 @@
-"""The training set as arrays, and the questions asked of it: who was shown what moment, knowing what.
+"""The training set as arrays: its events, its groups with their histories and targets, and how it is split.
 
 A training set is a folder (see ``TrainingSet.load``); the folder is the interface between the floors, so nothing
-here imports ``features``. Events of one user at one timestamp are one group: they are answered together, from
+here imports ``features``. Events of one user at one timestamp are one group: they are predicted together, from
 the events strictly before their moment.
+
+The panel is a fixed tenth of the users whose events train no model, so that they can judge every one. An event of
+theirs is never a target and never part of a history in training, never counts for item-kNN or popularity and never
+decides a choice. The items' statistics do count everybody: they are facts about the item, computed before any model
+(``features.stats``), and serving has the same.
 """
 
+import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +38,11 @@ EVENT_COLUMNS = (
     *ITEM_STATS,
 )
 _MARKS_SEEN = np.array([False, *(kind.marks_seen for kind in KINDS.values())])
+
+LEAST_EVENTS = 20
+"""Fewer events than this cannot be split."""
+
+PANEL_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -98,7 +110,11 @@ class TrainingSet:
             events = pd.read_parquet(folder / "events.parquet")
             items = pd.read_parquet(folder / "items.parquet")
             window = json.loads((folder / "window.json").read_text())
-            traits = _traits(folder / "traits.parquet") if with_traits else None
+            traits = None
+            if with_traits:  # as categories: a value that is repeated is held once
+                columns = list(TRAIT_COLUMNS)
+                read = pq.read_table(folder / "traits.parquet", columns=columns, read_dictionary=columns)
+                traits = read.to_pandas()
         except (OSError, ValueError) as error:
             raise DataContractError(f"{folder} is no training set: {error}; build it again") from error
         training_set = TrainingSet.from_frames(events, items, window)
@@ -190,15 +206,9 @@ def catalogue_of(items: pd.DataFrame) -> Catalogue:
     )
 
 
-def _traits(path: Path) -> pd.DataFrame:
-    """Categories by column: what is said often is held once. Raises OSError or ValueError."""
-    columns = list(TRAIT_COLUMNS)
-    return pq.read_table(path, columns=columns, read_dictionary=columns).to_pandas()
-
-
 @dataclass(frozen=True)
 class Groups:
-    """G questions in the order of time: what did this user do at this moment?
+    """G groups in the order of time: what did this user do at this moment?
 
     ``users``, ``moments`` and ``user_stats_GF`` have a row per group; ``rows`` holds the places of the group's
     events in the training set, so ``training_set.items[groups.rows.values]`` are the targets.
@@ -238,7 +248,7 @@ def groups(training_set: TrainingSet, after: int, upto: int) -> Groups:
 
 def histories(
     training_set: TrainingSet,
-    asked: Groups,
+    part: Groups,
     limit: int = HISTORY_LIMIT,
     catalogue: Catalogue | None = None,
     stats_of_events: bool = False,
@@ -249,7 +259,7 @@ def histories(
     it lacks are left out. ``stats_of_events`` gives each event the item statistics of its own time, as training
     does; otherwise they are the catalogue's, as in serving. The batch is as long as its longest history, at least 1.
     """
-    starts, ends = training_set.known_before(asked.users, asked.moments)
+    starts, ends = training_set.known_before(part.users, part.moments)
     lengths = np.minimum(ends - starts, limit)
     length = max(int(lengths.max(initial=0)), 1)
     place_BL = ends[:, None] - length + np.arange(length)
@@ -262,19 +272,6 @@ def histories(
         row_BL, known_BL = np.take_along_axis(row_BL, order_BL, 1), np.take_along_axis(known_BL, order_BL, 1)
     else:
         catalogue, places = training_set.catalogue, np.arange(len(training_set.catalogue))
-    return _gather(training_set, asked, row_BL, known_BL, catalogue, places, stats_of_events)
-
-
-def _gather(
-    training_set: TrainingSet,
-    asked: Groups,
-    row_BL: np.ndarray,
-    known_BL: np.ndarray,
-    catalogue: Catalogue,
-    places: np.ndarray,
-    stats_of_events: bool,
-) -> HistoryBatch:
-    """The arrays of a batch from the rows of its events; ``places`` maps the training set's items."""
     item_BL = places[training_set.items[row_BL]]
     stats_BLF = training_set.item_stats_EF[row_BL] if stats_of_events else catalogue.stats_NF[item_BL]
     return HistoryBatch(
@@ -283,24 +280,24 @@ def _gather(
         rewards_BL=np.where(known_BL, training_set.rewards[row_BL], np.float32(0.5)).astype(np.float32),
         times_BL=np.where(known_BL, training_set.times[row_BL], 0),
         item_stats_BLF=np.where(known_BL[..., None], stats_BLF, np.float32(np.nan)).astype(np.float32),
-        user_stats_BF=asked.user_stats_GF.astype(np.float32),
-        now_B=asked.moments,
+        user_stats_BF=part.user_stats_GF.astype(np.float32),
+        now_B=part.moments,
     )
 
 
-def seen(training_set: TrainingSet, asked: Groups, catalogue: Catalogue | None = None) -> Ragged:
+def seen(training_set: TrainingSet, part: Groups, catalogue: Catalogue | None = None) -> Ragged:
     """For each group the items that its user had seen strictly before the moment (an item may stand twice).
 
     Indices refer to ``catalogue`` (by default the training set's); items that it lacks are left out.
     """
-    starts, ends = training_set.known_before(asked.users, asked.moments)
+    starts, ends = training_set.known_before(part.users, part.moments)
     rows = training_set.by_user[_ranges(starts, ends - starts)]
-    asked_by = np.repeat(np.arange(len(asked)), ends - starts)
+    group_E = np.repeat(np.arange(len(part)), ends - starts)
     items = training_set.items[rows]
     if catalogue is not None and catalogue is not training_set.catalogue:
         items = catalogue.places(training_set.catalogue.item_ids)[items]
     keep = _MARKS_SEEN[training_set.kinds[rows]] & (items >= 0)
-    return Ragged(_offsets(np.bincount(asked_by[keep], minlength=len(asked))), items[keep])
+    return Ragged(_offsets(np.bincount(group_E[keep], minlength=len(part))), items[keep])
 
 
 def _offsets(lengths: np.ndarray) -> np.ndarray:
@@ -311,3 +308,74 @@ def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """The integers of all the ranges [start, start + length), one after another."""
     offsets = _offsets(lengths)
     return np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The T targets of a batch of groups: the row of the batch that each stands in, and its event's place.
+
+    ``seen`` holds what each group's user had before, by the training set's own catalogue. ``repeated`` counts the
+    events left out because the user had the item, ``unmarked`` those whose kind is no sign of use.
+    """
+
+    row_T: np.ndarray
+    event_T: np.ndarray
+    seen: Ragged
+    repeated: int
+    unmarked: int
+
+
+def targets(training_set: TrainingSet, part: Groups) -> Targets:
+    """The events of the groups that a recommender has to predict, for choosing on validation and judging alike.
+
+    Left out are impressions and other kinds that are no use of the item, items that the user had seen strictly
+    before, and all but the first event of one item in one group.
+    """
+    known, count = seen(training_set, part), len(training_set.catalogue)
+    event_T, row_T = part.rows.values, part.rows.row_of_value()
+    used_T = _MARKS_SEEN[training_set.kinds[event_T]]
+    unmarked = int((~used_T).sum())
+    event_T, row_T = event_T[used_T], row_T[used_T]
+    key_T = row_T * count + training_set.items[event_T]
+    fresh_T = np.zeros(len(key_T), bool)
+    fresh_T[np.unique(key_T, return_index=True)[1]] = True
+    fresh_T &= ~np.isin(key_T, known.row_of_value() * count + known.values)
+    return Targets(row_T[fresh_T], event_T[fresh_T], known, int((~fresh_T).sum()), unmarked)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Positions up to ``train_upto`` are learned from, up to ``validate_upto`` chosen on, up to ``upto`` judged on."""
+
+    train_upto: int
+    validate_upto: int
+    upto: int
+
+
+def demand_enough(events: int) -> None:
+    """Raises DataContractError when there are too few events to train on."""
+    if events < LEAST_EVENTS:
+        raise DataContractError(
+            f"{events} events are too few to train on; at least {LEAST_EVENTS} are needed: import some"
+        )
+
+
+def split_windows(positions: np.ndarray, validation: float = 0.1, holdout: float = 0.1) -> Windows:
+    """Split events by their log positions (any order): the last ``holdout`` share is for the gates.
+
+    Raises DataContractError when there are too few events.
+    """
+    demand_enough(len(positions))
+    ordered = np.sort(positions)
+    train = int(len(ordered) * (1.0 - validation - holdout))
+    judged = int(len(ordered) * (1.0 - holdout))
+    return Windows(int(ordered[train - 1]), int(ordered[judged - 1]), int(ordered[-1]))
+
+
+def is_panel(user_ids: Sequence[str] | np.ndarray) -> np.ndarray:
+    """For each user id whether it belongs to the panel: by a hash of the id alone, for ever the same."""
+    edge = int(PANEL_SHARE * 2**64)
+    digests = (
+        hashlib.blake2b(b"attune-panel:" + str(user_id).encode(), digest_size=8).digest() for user_id in user_ids
+    )
+    return np.fromiter((int.from_bytes(digest, "big") < edge for digest in digests), bool, len(user_ids))

@@ -18,7 +18,7 @@ from models.catalogue import Catalogue
 from models.hybrid import PARTS, Hybrid
 from models.learning.batches import Sequences, new_and_replayed
 from models.learning.dataset import TrainingSet
-from models.learning.fit import few_threads, fit, seeded
+from models.learning.fit import fit, seeded
 from models.learning.selection import MixSearch, Validation, Weights
 from models.learning.training import (
     OnEpoch,
@@ -32,7 +32,7 @@ from models.learning.training import (
     validation_over,
 )
 from models.network.config import Recipe
-from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender
+from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender, torch_threads
 
 TAIL = 0.2
 """The share of the new window that choices are made on."""
@@ -63,13 +63,13 @@ def finetune(
     """Learn from positions in (champion.trained_upto, train_upto] and a replay sample of older ones.
 
     No event after ``train_upto`` is learned from or chosen on, and none of the panel's users (see
-    ``models.learning.splits`` for what of theirs is counted all the same). The network keeps the champion's shape,
+    ``models.learning.dataset`` for what of theirs is counted all the same). The network keeps the champion's shape,
     whatever ``recipe`` says. Deterministic for a seed on one machine. Raises DataContractError when nothing is left to
     learn from.
     """
     recipe = replace(recipe, network=champion.hybrid.network.network.config)
     known = learnable(training_set, train_upto)
-    with few_threads(recipe.threads):
+    with torch_threads(recipe.threads):
         final, report = _learn_on(champion, known, recipe, train_upto, seed, on_epoch)
     used = max(last_position(known), champion.trained_upto)  # the champion's weights carry what it saw
     return Trained(final, known.catalogue, recipe, used, train_upto, seed, panel_users(known), report)

@@ -104,17 +104,6 @@ class Schedule:
 
 
 @contextmanager
-def few_threads(count: int) -> Iterator[None]:
-    """Torch on ``count`` threads inside (0: as it is). On small tensors, more threads mostly wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Torch's generator at ``seed`` inside, and as it was afterwards."""
     with torch.random.fork_rng():

@@ -11,11 +11,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from models.baselines import ItemKnn, KnnChoice, Popularity, cooccurrence, usage
-from models.contract import Recommender
-from models.history import HistoryBatch
+from models.history import HistoryBatch, Recommender
 from models.hybrid import PARTS, mixed, normalised
-from models.learning.dataset import TrainingSet, groups, histories
-from models.learning.targets import targets
+from models.learning.dataset import TrainingSet, groups, histories, targets
 from models.metrics import event_values, ranks
 from models.network.config import KnnGrid, Recipe
 from models.ranking.retrieval import mask
@@ -55,7 +53,7 @@ class Validation:
 
     @staticmethod
     def over(training_set: TrainingSet, after: int, upto: int, most: int) -> "Validation":
-        """Groups at positions in (after, upto]; see ``models.learning.targets`` for what of them is a target."""
+        """Groups at positions in (after, upto]; see ``models.learning.dataset`` for what of them is a target."""
         stretch = groups(training_set, after, upto)
         if len(stretch) > most:
             stretch = stretch.select(np.linspace(0, len(stretch) - 1, most).astype(np.int64))

@@ -15,12 +15,11 @@ from models.baselines import ItemKnn, Popularity
 from models.catalogue import Catalogue
 from models.hybrid import PARTS, Hybrid
 from models.learning.batches import Sequences, new_and_replayed
-from models.learning.dataset import TrainingSet
-from models.learning.fit import Schedule, few_threads, fit, seeded
+from models.learning.dataset import TrainingSet, is_panel
+from models.learning.fit import Schedule, fit, seeded
 from models.learning.selection import MixSearch, Validation, choose_knn, choose_popularity
-from models.learning.splits import is_panel
 from models.network.config import Recipe
-from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender
+from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender, torch_threads
 from models.ranking.preference import Preference
 
 OnEpoch = Callable[[dict[str, Any]], None]
@@ -64,11 +63,11 @@ def train(
     """Learn from positions up to ``train_upto``, choose on those up to ``validate_upto``, then learn from both.
 
     No event after ``validate_upto`` is learned from or chosen on, and none of the panel's users (see
-    ``models.learning.splits`` for what of theirs is counted all the same). Deterministic for a seed on one machine.
+    ``models.learning.dataset`` for what of theirs is counted all the same). Deterministic for a seed on one machine.
     Raises DataContractError when nothing is left to learn from.
     """
     known = learnable(training_set, validate_upto)
-    with few_threads(recipe.threads):
+    with torch_threads(recipe.threads):
         final, report = _learn(known, recipe, train_upto, validate_upto, seed, on_epoch)
     used = last_position(known)
     return Trained(final, known.catalogue, recipe, used, validate_upto, seed, panel_users(known), report)

@@ -1,8 +1,15 @@
-"""The parts of the sequence network: norms, rotary attention, gated feed-forward. Eager torch, any device."""
+"""The causal sequence network: what a user did, read in order, scores what comes next. Eager torch, any device.
+
+A token is the item's representation + an embedding of the reward (interpolated, so that a `like` and five stars
+are one) + one of the kind (zero at first) + the projected statistics of the item + one of the time since the
+event before. An item's representation is an embedding of its id + those of its genres and its year, so an item
+that nobody touched yet has a score. Manner: SASRec (Kang and McAuley 2018), eSASRec (2025); the code is our own.
+"""
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -16,6 +23,32 @@ from models.catalogue import Catalogue
 from models.history import HistoryBatch
 from models.network.config import SequenceConfig
 from models.ranking.preference import TINY, unit_rows
+
+REWARD_ANCHORS = 5
+GAP_BUCKETS = 32
+YEAR_BUCKETS = 40
+KIND_ROWS = 64
+"""Room for kinds to come: the table of kinds is append only and stays loadable."""
+
+
+def use_one_thread() -> None:
+    """One thread a forward pass, for processes that answer requests, and for threads that are started afterwards.
+
+    Threads of one small forward pass cost more in waiting for each other than they save, several times the work
+    itself as soon as the machine has other things to do.
+    """
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Torch on ``count`` threads (0: as it is) inside, in this thread and those started there; then as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def rotate(x_BHLK: Tensor, length: int) -> Tensor:
@@ -102,21 +135,6 @@ def causal_mask(known_BL: Tensor) -> Tensor:
     earlier_LL = torch.ones(L, L, dtype=torch.bool, device=known_BL.device).tril()
     itself_LL = torch.eye(L, dtype=torch.bool, device=known_BL.device)
     return ((earlier_LL & known_BL[:, None, :]) | itself_LL)[:, None]
-
-
-# The causal sequence network: what a user did, read in order, scores what comes next.
-#
-# A token is the item's representation + an embedding of the reward (interpolated, so that a `like` and five stars
-# are one) + one of the kind (zero at first) + the projected statistics of the item + one of the time since the
-# event before. An item's representation is an embedding of its id + those of its genres and its year, so an item
-# that nobody touched yet has a score. Manner: SASRec (Kang and McAuley 2018), eSASRec (2025); the code is our own.
-
-
-REWARD_ANCHORS = 5
-GAP_BUCKETS = 32
-YEAR_BUCKETS = 40
-KIND_ROWS = 64
-"""Room for kinds to come: the table of kinds is append only and stays loadable."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from benchmarks.exam.stretches import Era, Exam, prepared
 from evaluation.intervals import Interval
 from evaluation.judge import judge
 from models.bundle import Bundle
-from models.learning.splits import is_panel
+from models.learning.dataset import is_panel
 from models.network.config import Recipe
 
 ERA = Era(0.4, 0.5, 0.6, 0.75, 0.9, 1.0)

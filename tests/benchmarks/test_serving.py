@@ -20,7 +20,7 @@ from attune.settings import Settings
 from benchmarks import against_mlflow, crowd, effect, endpoint, memory, planted, serving, serving_world
 from benchmarks.serving_world import Size
 from features.feature_store import FeatureStore
-from infra.network import free_port
+from infra.platform.addresses import free_port
 from models.history import KIND_INDEX, HistoryBatch
 from models.hybrid import normalised
 from models.pyfunc import HISTORY, ITEMS, _load_pyfunc

@@ -5,8 +5,8 @@ import re
 import numpy as np
 
 from models.ranking.exploration import Bounded, Epsilon, Greedy
-from models.ranking.named_policies import BY_NAME
 from models.ranking.policy import Lot, PlackettLuce, Policy
+from models.ranking.policy_registry import BY_NAME
 from models.ranking.thompson import LinearPosterior, Thompson
 
 EVERY_ONE = (

@@ -91,8 +91,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Prefect, MLflow, the state keeper and the endpoint; the environment points at them as long as they run."""
     settings = Settings(var=tmp_path_factory.mktemp("platform"), serving_port=0)
     with Stack(settings) as stack:
-        stack.start_batch_servers()
-        stack.start_endpoint()
+        stack.start("prefect", "mlflow", "keeper", "endpoint")
         stack.wait()
         yield stack
 

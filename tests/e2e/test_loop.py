@@ -104,11 +104,11 @@ def test_before_a_champion_popularity_answers(endpoint: Endpoint) -> None:
 def test_a_spoiled_challenger_is_refused_and_its_twin_passes(story, platform: Stack, endpoint: Endpoint) -> None:
     from flows import resources
     from flows.promote import promote
-    from models import build
+    from models import training_job
 
     spoiled = spoil(Path(story["first"]["bundle"]), platform.settings.bundles_folder / "spoiled")
     registry = resources.registry(platform.settings)
-    version = build.register(registry, spoiled, None)["version"]
+    version = training_job.register(registry, spoiled, None)["version"]
     refused = promote(version=version, accept_undecided=True)
     assert not refused["accepted"]
     assert "beats_popularity" in refused["refused_by"]

@@ -219,8 +219,8 @@ def test_it_survives_the_death_of_every_part(champion: Shell) -> None:
     with closing(EventLog(champion.settings.log_url)) as log:
         acknowledged = log.counts()["feedback"]
     killed = [one["pid"] for one in champion.attune("status")["parts"]]
-    for guardian in killed:
-        for child in psutil.Process(guardian).children():
+    for reaper in killed:
+        for child in psutil.Process(reaper).children():
             child.send_signal(signal.SIGKILL)
     until(lambda: all_ready(champion))
     assert not set(killed) & {one["pid"] for one in champion.attune("status")["parts"]}

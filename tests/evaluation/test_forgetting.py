@@ -13,9 +13,8 @@ from evaluation.limits import GateLimits, PanelLimits
 from evaluation.report import Judgement
 from models.bundle import Bundle, Provenance, golden_batch, save_bundle
 from models.hybrid import Hybrid
-from models.learning.dataset import TrainingSet
+from models.learning.dataset import TrainingSet, is_panel
 from models.learning.finetuning import finetune
-from models.learning.splits import is_panel
 from models.learning.training import learnable, train
 from models.network.config import Recipe
 

@@ -15,8 +15,8 @@ from attune.promotions import Promotions
 from attune.settings import Settings
 from evaluation import judge
 from flows import promote, resources
+from infra.commands import versions
 from infra.local_stack import Stack
-from models import versions
 from models.learning.dataset import TrainingSet
 from models.ranking.policy import PlackettLuce
 from models.registry import Registry
@@ -27,7 +27,7 @@ def servers(settings: Settings) -> Iterator[Stack]:
     """MLflow and Prefect; the environment points at them, and so does Prefect, which read it when it was imported."""
     before = dict(os.environ)
     with Stack(settings) as stack:
-        stack.start_batch_servers()
+        stack.start("prefect", "mlflow")
         stack.wait()
         told = {PREFECT_API_URL: os.environ["PREFECT_API_URL"], PREFECT_HOME: os.environ["PREFECT_HOME"]}
         with temporary_settings(told):
@@ -94,7 +94,7 @@ def test_the_next_run_takes_the_next_version(
     assert found["version"] == "4"
     assert "cannot_be_judged" not in found
     assert tags(registered, "4")["accepted"] == str(found["accepted"]).lower()
-    listed = {one.version: one for one in versions.latest(registered, 9)}
+    listed = {one.version: one for one in versions.registered(registered, limit=9)}
     assert [listed[version].accepted for version in "123"] == [False] * 3
     assert "items.json" in str(listed["2"].cannot_be_judged)
 

@@ -15,9 +15,9 @@ from attune.settings import Settings
 from features.lake import Lake
 from features.validation_results import Verdict, Verdicts
 from flows import promote, resources, train, validate
+from models.bundle import MANIFEST
 from models.network.config import RECIPES
-from models.ranking.named_policies import NEW
-from models.sealed_folder import MANIFEST
+from models.ranking.policy_registry import NEW
 
 
 @pytest.fixture

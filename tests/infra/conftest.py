@@ -27,7 +27,7 @@ MARK = "FAMILY_OF_TEST"
 
 @pytest.fixture
 def family() -> Callable[[str], list[str]]:
-    """Gives the commands that still run with a mark in their environment: children, grandchildren, guardians."""
+    """Gives the commands that still run with a mark in their environment: children, grandchildren, reapers."""
 
     def members(mark: str) -> list[str]:
         found = []

@@ -62,7 +62,7 @@ def mlflow_url(tmp_path_factory: pytest.TempPathFactory, make_bundle: Callable[[
     folder = tmp_path_factory.mktemp("registry")
     before = dict(os.environ)
     with Stack(Settings(var=folder)) as stack:
-        stack.start_batch_servers(prefect=False)
+        stack.start("mlflow")
         stack.wait()
         url = stack.settings.mlflow_url
         os.environ.clear()
@@ -216,7 +216,7 @@ def test_rollback_to_a_named_version(attune, promotions, promote) -> None:
 def test_rollback_holds_when_mlflow_is_away(attune, promotions, promote, monkeypatch) -> None:
     promote("1", "2")
     monkeypatch.setenv("ATTUNE_MLFLOW_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr(execution, "PATIENCE", {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
+    monkeypatch.setattr(execution, "MLFLOW_TIMEOUTS", {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"})
     status, out, err = attune("rollback", "--json")
     assert (status, champion(promotions)) == (0, "1")
     assert "aliases do not say so yet" in " ".join(err.split())

@@ -35,7 +35,7 @@ def served(
         table.append(lease, "1", "promote", "a test", "test")
     before = dict(os.environ)
     with Stack(settings) as stack:
-        stack.start_endpoint()
+        stack.start("keeper", "endpoint")
         os.environ.clear()
         os.environ.update(before)
         stack.wait()

@@ -10,13 +10,12 @@ import pytest
 
 from attune.errors import BundleError
 from evaluation.spoil import spoil
-from models.bundle import CONFIG, FILES, FORMAT, GOLDEN, ITEMS, TABLES, WEIGHTS, Bundle, save_bundle
+from models.bundle import CONFIG, FILES, FORMAT, GOLDEN, ITEMS, MANIFEST, TABLES, WEIGHTS, Bundle, save_bundle, seal
 from models.history import HistoryBatch
 from models.learning.dataset import groups, histories
 from models.ranking.exploration import Bounded, Epsilon, Greedy
 from models.ranking.policy import PlackettLuce, Policy
 from models.ranking.thompson import LinearPosterior, Thompson
-from models.sealed_folder import MANIFEST, seal
 
 NAMES = (*FILES, MANIFEST)
 

@@ -14,8 +14,7 @@ from attune.errors import DataContractError
 from attune.event_types import KINDS, reward
 from models.history import KIND_INDEX
 from models.learning.batches import Sequences, lessons, pieces, target_weights
-from models.learning.dataset import TrainingSet, groups, histories, seen
-from models.learning.splits import is_panel
+from models.learning.dataset import TrainingSet, groups, histories, is_panel, seen
 
 KIND_NAMES = ("like", "dislike", "view", "impression")
 

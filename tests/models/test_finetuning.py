@@ -10,9 +10,8 @@ import pytest
 from attune.columns import ITEM_STATS, USER_STATS
 from evaluation.replay import replay
 from models.catalogue import Catalogue
-from models.learning.dataset import TrainingSet
+from models.learning.dataset import TrainingSet, is_panel
 from models.learning.finetuning import extended, finetune
-from models.learning.splits import is_panel
 from models.learning.training import Trained, train
 from models.metrics import summary
 from models.network.config import Recipe

@@ -11,8 +11,8 @@ from scipy.stats import chisquare
 
 from attune.errors import ConfigError
 from models.ranking.exploration import Bounded, Epsilon, Greedy
-from models.ranking.named_policies import NEW, Exploration, restore
 from models.ranking.policy import Lot, PlackettLuce, Policy
+from models.ranking.policy_registry import NEW, Exploration, restore
 from models.ranking.thompson import LinearPosterior, Thompson
 
 SOURCES = ("sequence", "item-knn", "popularity")

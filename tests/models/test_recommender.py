@@ -11,8 +11,7 @@ from attune.events import Interaction, Logged
 from attune.user_state import UserState, empty, fold
 from models.bundle import Bundle
 from models.catalogue import Catalogue
-from models.contract import Recommender
-from models.history import HistoryBatch
+from models.history import HistoryBatch, Recommender
 from models.learning.dataset import Groups, Ragged, histories, seen
 from models.ranking.exploration import Bounded, Epsilon, Greedy
 from models.ranking.policy import PlackettLuce, Policy

@@ -1,4 +1,4 @@
-"""One suite of checks over every recommender: what ``models.contract.Recommender`` promises."""
+"""One suite of checks over every recommender: what ``models.history.Recommender`` promises."""
 
 import copy
 import json

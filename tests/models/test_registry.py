@@ -17,9 +17,8 @@ from attune.errors import ModelError, VersionLost
 from attune.promotions import bundle_name
 from evaluation.judge import judge
 from evaluation.spoil import spoil
-from models.bundle import Bundle
+from models.bundle import MANIFEST, Bundle
 from models.registry import MODEL, Registry
-from models.sealed_folder import MANIFEST
 
 REPORT = {
     "parameters": 1234,

@@ -3,8 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from models.metrics import EVENT_COLUMNS, GROUP_COLUMNS, Evaluation
-from models.rolling_hits import LEAST_WINDOW, rolling_hits
+from models.metrics import EVENT_COLUMNS, GROUP_COLUMNS, LEAST_WINDOW, Evaluation, rolling_hits
 
 
 def evaluation(ranks: list[float]) -> Evaluation:

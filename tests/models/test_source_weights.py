@@ -8,12 +8,11 @@ import pandas as pd
 import pytest
 
 from attune.clock import DAY
-from models.learning.source_weights import MOST_OF_A_USER, SourceReactions, posterior, taught
-from models.learning.splits import is_panel
+from models.learning.dataset import is_panel
 from models.ranking.exploration import Bounded, Epsilon
-from models.ranking.named_policies import Exploration
 from models.ranking.policy import Lot
-from models.ranking.thompson import Thompson
+from models.ranking.policy_registry import Exploration
+from models.ranking.thompson import MOST_OF_A_USER, SourceReactions, Thompson, learned_policy, posterior
 
 MIX = {"sequence": 0.7, "item-knn": 0.2, "popularity": 0.1}
 SOURCES = tuple(MIX)
@@ -173,17 +172,17 @@ def test_a_file_teaches_as_its_reactions_do_and_the_panel_teaches_nothing(tmp_pa
     path = write(tmp_path / "file", reactions, names)
     expected = posterior(PRIOR, MIX_F, reactions)
     assert expected is not None
-    learned = taught(Bounded(POLICY, budget=3), MIX, path)
+    learned = learned_policy(Bounded(POLICY, budget=3), MIX, path)
     np.testing.assert_allclose(learned.inner.posterior.mean, expected.mean)
     assert replace(learned, inner=POLICY) == Bounded(POLICY, budget=3)
-    assert taught(learned, MIX, path) == learned, "nothing counts twice"
-    assert taught(POLICY, MIX, write(tmp_path / "judges", reactions, judges)) == POLICY
+    assert learned_policy(learned, MIX, path) == learned, "nothing counts twice"
+    assert learned_policy(POLICY, MIX, write(tmp_path / "judges", reactions, judges)) == POLICY
 
 
 def test_what_is_of_other_sources_is_left_alone(tmp_path: Path) -> None:
     path = write(tmp_path / "file", served(POLICY, BETTER_F, seed=1, slates=100), [f"u{n}" for n in range(80)])
-    other = taught(POLICY, {**MIX, "live": 0.2}, path)
+    other = learned_policy(POLICY, {**MIX, "live": 0.2}, path)
     assert other.posterior == Exploration("thompson").of((*SOURCES, "live")).posterior
     assert other.sources == (*SOURCES, "live")
-    assert taught(Epsilon(), MIX, path) == Epsilon()
-    assert taught(POLICY, MIX, None) == POLICY
+    assert learned_policy(Epsilon(), MIX, path) == Epsilon()
+    assert learned_policy(POLICY, MIX, None) == POLICY

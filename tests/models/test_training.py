@@ -8,8 +8,7 @@ import pytest
 
 from attune.errors import DataContractError
 from evaluation.replay import replay
-from models.learning.dataset import TrainingSet
-from models.learning.splits import is_panel
+from models.learning.dataset import TrainingSet, is_panel
 from models.learning.training import Trained, preference_of, train, warm_start
 from models.metrics import summary
 from models.network.config import NOTHING_FELT, Recipe

@@ -176,7 +176,7 @@ def test_a_log_that_fails_leaves_the_scores_and_is_told_of_once(
     gate, shelf = Gate(event_log), shelf_of()
     one = follower(gate, shelf)
     event_log.append([react("i3") for _ in range(20)])
-    caplog.set_level(logging.INFO, item_profile_follower.__name__)
+    caplog.set_level(logging.INFO, "attune.follower")
     one.start()
     try:
         eventually(lambda: shelf.live_1N is not None and scores(shelf).get("i3"))
@@ -189,7 +189,7 @@ def test_a_log_that_fails_leaves_the_scores_and_is_told_of_once(
         assert len(caplog.records) == 1
         gate.closed = False
         eventually(lambda: "i4" in scores(shelf))
-        assert ["until the log can be read" in caplog.text, "can be read again" in caplog.text] == [True, True]
+        assert ["the item profile failed" in caplog.text, "the item profile works again" in caplog.text] == [True, True]
         assert len(caplog.records) == 2
     finally:
         one.close()

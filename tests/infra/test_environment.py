@@ -13,7 +13,7 @@ from attune import redis_connection
 from attune.settings import Settings
 from attune.user_state import UserState
 from features.feature_store import FeatureStore
-from infra.platform.commands import tools_environment
+from infra.environment import shell_environment
 
 PASSWORD = """a,$HOME="x' y@1e5:#\\"""
 
@@ -27,7 +27,7 @@ def test_feast_reads_the_states_in_redis(own_redis: Any, tmp_path: Path) -> None
     store = FeatureStore(settings)
     store.apply()
     store.push_states([UserState("u", 7)])
-    told = tools_environment(settings)
+    told = shell_environment(settings)
     file = Path(told["FEAST_FS_YAML_FILE_PATH"])
     assert file.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in file.parent.glob("*feature_store*")] == ["feature_store.yaml"]
@@ -45,6 +45,6 @@ def test_feast_reads_the_states_in_redis(own_redis: Any, tmp_path: Path) -> None
     ],
 )  # fmt: skip
 def test_the_address_in_the_words_of_feast(tmp_path: Path, url: str, node: dict, options: dict) -> None:
-    told = tools_environment(Settings(var=tmp_path, online_store_url=url))
+    told = shell_environment(Settings(var=tmp_path, online_store_url=url))
     config = load_repo_config(Path(told["FEAST_REPO"]), Path(told["FEAST_FS_YAML_FILE_PATH"]))
     assert RedisOnlineStore._parse_connection_string(config.online_store.connection_string) == ([node], options)

@@ -20,18 +20,18 @@ from infra.platform import addresses, doctor
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     here = Settings(var=tmp_path / "var")
-    found = addresses.choose(here.model_copy(update=dict.fromkeys(addresses.CHOSEN, 0)))
+    found = addresses.choose_ports(here.model_copy(update=dict.fromkeys(addresses.PORTS, 0)))
     prepare(found.log_url)
     found.slate_key()
     return found
 
 
 def verdicts(settings: Settings) -> dict[str, str]:
-    return {one.name: one.verdict for one in doctor.examine(settings)}
+    return {one.name: one.verdict for one in doctor.check(settings)}
 
 
 def finding(settings: Settings, name: str) -> doctor.Finding:
-    return next(one for one in doctor.examine(settings) if one.name == name)
+    return next(one for one in doctor.check(settings) if one.name == name)
 
 
 def test_a_sound_installation_has_nothing_bad(settings: Settings) -> None:
@@ -87,10 +87,10 @@ def test_what_prefect_hands_a_run_is_as_quiet_as_what_it_was_given(monkeypatch: 
         monkeypatch.setenv(name, value)
     handed = PrefectSettings().to_environment_variables(exclude_unset=True)
     assert handed["PREFECT_SERVER_ANALYTICS_ENABLED"] == "False", "it writes truth values as Python does"
-    assert doctor.lacking_in({**QUIET, **handed}) == []
-    assert doctor.lacking_in({**QUIET, "PREFECT_SERVER_ANALYTICS_ENABLED": "True"}) != []
-    assert doctor.lacking_in({"PATH": "/bin"}) == list(doctor.TELEMETRY)
-    assert doctor.lacking_in({}) == [], "a process that is being made has nothing yet"
+    assert doctor.missing_switches({**QUIET, **handed}) == []
+    assert doctor.missing_switches({**QUIET, "PREFECT_SERVER_ANALYTICS_ENABLED": "True"}) != []
+    assert doctor.missing_switches({"PATH": "/bin"}) == list(doctor.TELEMETRY)
+    assert doctor.missing_switches({}) == [], "a process that is being made has nothing yet"
 
 
 def test_a_missing_backup_is_said_once_there_is_something_to_lose(settings: Settings) -> None:

