@@ -10,6 +10,7 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "PREFECT_SERVER_UI_V2_ENABLED": "false",  # the v2 pages ask amplitude.com for their configuration
     "PREFECT_CLI_PROMPT": "false",
     "GX_ANALYTICS_ENABLED": "false",
     "FEAST_USAGE": "false",

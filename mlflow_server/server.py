@@ -1,4 +1,10 @@
-"""Runs the registry's server in the foreground, for a supervisor: ``python -m mlflow_server.server``."""
+"""Starts the tracking server and registry in the foreground: ``python -m mlflow_server.server``.
+
+It is one process of MLflow's own (see ``pages``), which hands artifacts out through its proxy. No secret stands on the
+command line, where every user of the machine could read it: PostgreSQL's password, the administrator's and the key that
+signs forms go by the environment. The keys of an object store (``AWS_*``, ``MLFLOW_S3_ENDPOINT_URL``) are the server's
+alone: it reads them from its own environment, and clients ask it.
+"""
 
 import logging
 import os
@@ -16,8 +22,14 @@ from attune import process
 from attune.errors import AttuneError, ConfigError
 from attune.settings import Settings
 
-# With which settings the registry's server refuses to start.
-
+HOST = "127.0.0.1"
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+}
+OWN_NAMES = ("127.0.0.1", "localhost")
+OBJECT_STORE = "s3://"
 
 SHORTEST_PASSWORD = 12
 """Characters; MLflow itself refuses shorter ones."""
@@ -26,10 +38,17 @@ TRIED_FIRST = (
     *("password", "passw0rd", "admin", "administrator", "changeme", "change-me", "default", "letmein", "mlflow"),
     *("attune", "qwerty", "secret", "test", "welcome"),
 )
-"""Passwords that whoever breaks in tries first; also said twice, and with digits and marks around them
+"""Passwords that an attacker tries first; also twice in a row, and with digits and marks around them
 (``password1234`` was MLflow's own)."""
 
 MARKS = "0123456789!?.,-_*#$ "
+
+REMEMBERED_SECONDS = 300
+"""How long a password that was right is not hashed again, which costs a tenth of a second of each request. With one
+worker a changed password, role or removed person is felt at once all the same."""
+
+HASH = "SELECT password_hash FROM users WHERE username = ?"
+NEW_HASH = "UPDATE users SET password_hash = ? WHERE username = ?"
 
 
 def check(settings: Settings) -> None:
@@ -65,7 +84,7 @@ def check_password(password: str, name: str, what: str) -> None:
     if not password:
         raise ConfigError(f"{what} is empty; choose a password of at least {SHORTEST_PASSWORD} characters")
     if _known(password, name):
-        raise ConfigError(f"{what} is what is tried first by whoever breaks in; choose another")
+        raise ConfigError(f"{what} is among the first that an attacker tries; choose another")
     if len(password) < SHORTEST_PASSWORD:
         raise ConfigError(f"{what} has {len(password)} characters; choose a password of at least {SHORTEST_PASSWORD}")
 
@@ -74,28 +93,12 @@ def _known(secret: str, *names: str) -> bool:
     """Whether nothing is left of it without marks and one of the known words, however often that is said."""
     bare = secret.lower().strip(MARKS)
     return len(set(bare)) < 2 or any(
-        not bare.replace(one.lower(), "").strip(MARKS) for one in (*TRIED_FIRST, *names) if one
+        not bare.replace(word.lower(), "").strip(MARKS) for word in (*TRIED_FIRST, *names) if word
     )
 
 
 def _text(secret: SecretStr | None) -> str:
     return "" if secret is None else secret.get_secret_value()
-
-
-# How the tracking server and registry are started: one process of MLflow's own, artifacts through its proxy.
-#
-# Nothing secret stands on the command line, where every user of the machine could read it: PostgreSQL's password, the
-# administrator's and the key that signs forms go by the environment. The keys of an object store (``AWS_*``,
-# ``MLFLOW_S3_ENDPOINT_URL``) are the server's alone: it reads them from its own environment, and clients ask it.
-
-
-ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-}
-OWN_NAMES = ("127.0.0.1", "localhost")
-OBJECT_STORE = "s3://"
 
 
 def prepare(settings: Settings) -> None:
@@ -110,7 +113,8 @@ def prepare(settings: Settings) -> None:
     _given_hosts(settings)
     try:
         settings.mlflow_folder.mkdir(parents=True, exist_ok=True)
-        _prepare_artifacts(artifacts(settings))
+        if not (place := artifacts(settings)).startswith(OBJECT_STORE):
+            Path(place).mkdir(parents=True, exist_ok=True)
         if settings.mlflow_auth:
             prepare_login(settings)
     except OSError as error:
@@ -128,17 +132,14 @@ def command(settings: Settings, host: str, port: int) -> list[str]:
         *("--artifacts-destination", artifacts(settings)),
         *("--allowed-hosts", ",".join(_hosts(settings, host, port))),
         *_origins(settings, port),
-        *(("--app-name", "basic-auth") if settings.mlflow_auth else ()),
+        *("--app-name", "attune-guarded" if settings.mlflow_auth else "attune"),
     ]
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """What the server must be told beside its command line; holds secrets, so it is for the server alone."""
-    _, told = _database(settings)
-    if not settings.mlflow_auth:
-        return {**ENVIRONMENT, **told}
-
-    return {**ENVIRONMENT, **told, **login_environment(settings)}
+    """The variables that the server needs beside its command line; they hold secrets, so they are for it alone."""
+    _, password = _database(settings)
+    return {**ENVIRONMENT, **password, **(login_environment(settings) if settings.mlflow_auth else {})}
 
 
 def database_url(settings: Settings) -> str:
@@ -173,8 +174,8 @@ def _database(settings: Settings) -> tuple[str, dict[str, str]]:
     from attune.database import checked_url
 
     parsed = checked_url(url)
-    told = {} if parsed.password is None else {"PGPASSWORD": str(parsed.password)}
-    return parsed._replace(password=None).render_as_string(hide_password=False), told
+    password = {} if parsed.password is None else {"PGPASSWORD": str(parsed.password)}
+    return parsed._replace(password=None).render_as_string(hide_password=False), password
 
 
 def _hosts(settings: Settings, host: str, port: int) -> list[str]:
@@ -206,39 +207,6 @@ def _given_hosts(settings: Settings) -> list[str]:
     return names
 
 
-def _prepare_artifacts(place: str) -> None:
-    if not place.startswith(OBJECT_STORE):
-        Path(place).mkdir(parents=True, exist_ok=True)
-
-
-HOST = "127.0.0.1"
-
-
-def main() -> NoReturn:
-    """Prepare the store and become the server; exit status 2, with one line that says why, when it cannot."""
-    process.set_up()
-    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # it reports each of its parts
-    try:
-        settings = Settings()
-        prepare(settings)
-        line = command(settings, HOST, settings.mlflow_port)
-    except (AttuneError, ValidationError) as error:
-        sys.stderr.write(f"MLflow cannot start: {error}\n")
-        sys.exit(2)
-    os.execve(line[0], line, {**os.environ, **environment(settings)})
-
-
-# MLflow's log-in where the settings switch it on: its file, the database of people, and attune's own user in it.
-
-
-REMEMBERED_SECONDS = 300
-"""How long a password that was right is not hashed again, which costs a tenth of a second of each request. With one
-worker a changed password, role or removed person is felt at once all the same."""
-
-HASH = "SELECT password_hash FROM users WHERE username = ?"
-NEW_HASH = "UPDATE users SET password_hash = ? WHERE username = ?"
-
-
 def prepare_login(settings: Settings) -> None:
     """Write the file, readable by its owner alone, and let attune's own user in by the password of the settings.
 
@@ -261,7 +229,7 @@ def prepare_login(settings: Settings) -> None:
     draft.write_text(f"[mlflow]\n{text}")
     draft.replace(path)
     try:
-        _set_own_password(people, settings.mlflow_username, _password(settings))
+        _set_own_password(people, settings.mlflow_username, _text(settings.mlflow_password))
     except sqlite.Error as error:
         raise ConfigError(
             f"{people}, which holds MLflow's people, cannot be used ({error}): bring it back with `attune restore`, or"
@@ -270,11 +238,11 @@ def prepare_login(settings: Settings) -> None:
 
 
 def login_environment(settings: Settings) -> dict[str, str]:
-    """What the server must be told of it; holds secrets. Without a key in the settings, forms outlive no restart."""
+    """The variables of the log-in; they hold secrets. Without a key in the settings, forms outlive no restart."""
     key = settings.mlflow_secret_key
     return {
         "MLFLOW_AUTH_CONFIG_PATH": str(auth_file(settings)),
-        "MLFLOW_AUTH_ADMIN_PASSWORD": _password(settings),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": _text(settings.mlflow_password),
         "MLFLOW_FLASK_SERVER_SECRET_KEY": key.get_secret_value() if key else secrets.token_hex(32),
     }
 
@@ -300,8 +268,18 @@ def _set_own_password(people: Path, name: str, password: str) -> None:
             connection.commit()
 
 
-def _password(settings: Settings) -> str:
-    return settings.mlflow_password.get_secret_value() if settings.mlflow_password else ""
+def main() -> NoReturn:
+    """Prepare the store and become the server; exit status 2, with one line that says why, when it cannot."""
+    process.set_up()
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # it reports each of its parts
+    try:
+        settings = Settings()
+        prepare(settings)
+        line = command(settings, HOST, settings.mlflow_port)
+    except (AttuneError, ValidationError) as error:
+        sys.stderr.write(f"MLflow cannot start: {error}\n")
+        sys.exit(2)
+    os.execve(line[0], line, {**os.environ, **environment(settings)})
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def test_one_worker_on_loopback_with_everything_under_var(tmp_path: Path) -> Non
     assert option(line, "--backend-store-uri") == f"sqlite:///{tmp_path / 'mlflow' / 'mlflow.db'}"
     assert option(line, "--artifacts-destination") == str(tmp_path / "mlflow" / "artifacts")
     assert option(line, "--allowed-hosts") == "127.0.0.1,127.0.0.1:5123,localhost:5123"
-    assert not {"--cors-allowed-origins", "--app-name", "--gunicorn-opts"} & set(line)
+    assert not {"--cors-allowed-origins", "--gunicorn-opts"} & set(line)
     assert server.environment(settings) == server.ENVIRONMENT
 
 
@@ -63,7 +63,7 @@ def test_postgresql_by_our_driver_and_its_password_by_the_environment_alone(tmp_
 def test_log_in_by_a_file_that_others_cannot_read_and_secrets_by_the_environment(tmp_path: Path) -> None:
     settings = Settings(var=tmp_path / "50%", mlflow_auth=True, mlflow_password="a long night's journey")
     server.prepare(settings)
-    assert option(server.command(settings, HOST, PORT), "--app-name") == "basic-auth"
+    assert option(server.command(settings, HOST, PORT), "--app-name") == "attune-guarded"
     told = server.environment(settings)
     assert told["MLFLOW_AUTH_ADMIN_PASSWORD"] == "a long night's journey"
     assert len(told["MLFLOW_FLASK_SERVER_SECRET_KEY"]) == 64

@@ -1,6 +1,7 @@
 """The real server: who may do what, under which names it answers, and where it keeps things."""
 
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -20,7 +21,7 @@ from werkzeug.security import check_password_hash
 
 from attune.errors import ConfigError
 from attune.settings import Settings
-from mlflow_server import server
+from mlflow_server import pages, server
 from mlflow_server import users as people_module
 from mlflow_server.users import MODEL, People
 from models import registry, tracking
@@ -179,6 +180,20 @@ def test_without_a_password_or_under_another_name_nothing_is_answered(guarded: S
     assert httpx.get(url, auth=own).status_code == 200
     assert httpx.get(url, auth=own, headers={"Host": "registry.example.org"}).status_code == 200
     assert httpx.get(url, auth=own, headers={"Host": "evil.example.org"}).status_code == 403
+
+
+def test_the_pages_open_on_model_training_also_for_a_browser_that_holds_an_older_start_page(guarded: Settings) -> None:
+    url, person = f"http://127.0.0.1:{guarded.mlflow_port}", (guarded.mlflow_username, PASSWORD)
+    first = httpx.get(url, auth=person)
+    again = httpx.get(url, auth=person, headers={"If-None-Match": first.headers.get("etag", "*")})
+    for page in (first, again):
+        assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert f"<head>{pages.SCRIPT}" in page.text
+        assert page.headers["x-content-type-options"] == "nosniff"
+    assert httpx.get(url).status_code == 401
+    scripts = re.findall(r'src="(.*?main.*?[.]js)"', first.text)
+    bundle = httpx.get(f"{url}/{scripts[0]}", auth=person).text
+    assert all(word in bundle for word in ('"mlflow.workflowType"', f'"{pages.TRAINING}"'))  # this MLflow's own names
 
 
 def test_no_secret_stands_in_the_list_of_processes(guarded: Settings) -> None:

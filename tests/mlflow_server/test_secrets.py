@@ -30,13 +30,13 @@ def test_production_with_secrets_of_its_own_and_a_local_server_without_any_are_f
         ({"mlflow_auth": False}, "ATTUNE_MLFLOW_AUTH=true"),
         ({"mlflow_password": None}, "ATTUNE_MLFLOW_PASSWORD is empty"),
         ({"mlflow_password": "short-one"}, "9 characters"),
-        ({"mlflow_password": "password1234"}, "tried first"),
-        ({"mlflow_password": "admin"}, "tried first"),
-        ({"mlflow_password": "Administrator1"}, "tried first"),
-        ({"mlflow_password": "changemechangeme"}, "tried first"),
-        ({"mlflow_password": "123456789012"}, "tried first"),
-        ({"mlflow_password": "xxxxxxxxxxxxxx"}, "tried first"),
-        ({"mlflow_username": "josephine-doe", "mlflow_password": "josephine-doe!"}, "tried first"),
+        ({"mlflow_password": "password1234"}, "an attacker tries"),
+        ({"mlflow_password": "admin"}, "an attacker tries"),
+        ({"mlflow_password": "Administrator1"}, "an attacker tries"),
+        ({"mlflow_password": "changemechangeme"}, "an attacker tries"),
+        ({"mlflow_password": "123456789012"}, "an attacker tries"),
+        ({"mlflow_password": "xxxxxxxxxxxxxx"}, "an attacker tries"),
+        ({"mlflow_username": "josephine-doe", "mlflow_password": "josephine-doe!"}, "an attacker tries"),
         ({"mlflow_username": ""}, "ATTUNE_MLFLOW_USERNAME"),
         ({"mlflow_username": "ann:doe"}, "colon"),
         ({"mlflow_secret_key": None}, "ATTUNE_MLFLOW_SECRET_KEY is not set"),
@@ -52,7 +52,7 @@ def test_production_refuses(tmp_path: Path, wrong: dict[str, object], named: str
 def test_a_local_server_that_asks_for_passwords_has_a_good_one_but_needs_no_key(tmp_path: Path) -> None:
     local = {**GOOD, "profile": "local", "mlflow_secret_key": None}
     check(Settings(var=tmp_path, **local))
-    with pytest.raises(ConfigError, match="tried first"):
+    with pytest.raises(ConfigError, match="an attacker tries"):
         check(Settings(var=tmp_path, **{**local, "mlflow_password": "password1234"}))
 
 
