@@ -1,4 +1,8 @@
-"""What Prefect does by itself when something happens, as code: ``apply`` makes the server's automations say this."""
+"""Events that attune puts on Prefect's bus, and the automations that act on them, as code: ``apply`` brings the server
+up to date.
+
+An event says that something happened and no more: the flow that it starts reads the log from its own watermark.
+"""
 
 import logging
 from datetime import timedelta
@@ -27,11 +31,6 @@ from prefect.settings import get_current_settings
 
 from flows.missed_runs import OURS
 
-# Events of attune on Prefect's bus: automations listen to them (``flows.automations``).
-#
-# They say that something happened and no more: whoever is started by one reads the log from its own watermark.
-
-
 BATCH = "attune.events.batch"
 REGISTERED = "attune.version.registered"
 VALIDATED = "attune.validation.passed"
@@ -42,9 +41,9 @@ logger = logging.getLogger(__name__)
 
 
 def announce(name: str, resource: str, payload: dict[str, Any]) -> bool:
-    """Put an event on the bus from within a flow; False when the bus did not answer, which stops nothing here.
+    """Put an event on the bus from within a flow; False when the bus did not answer, which is no error.
 
-    What an event sets off is also on a schedule, or announced again, so that one that was not heard costs time.
+    What an event starts is also on a schedule, or announced again, so a lost event costs time only.
     """
     if not get_current_settings().api.url:
         return False
@@ -78,12 +77,12 @@ ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cance
 def apply(client: SyncPrefectClient) -> None:
     """Create the automations or bring them up to date; they need the deployments to be there."""
     deployments = _deployments(client)
-    known = {one.name: one for one in client.read_automations()}
+    known = {automation.name: automation for automation in client.read_automations()}
     tune, judge = (
         RunDeployment(deployment_id=deployments["finetune"]),
         RunDeployment(deployment_id=deployments["promote"]),
     )
-    came = "The watcher saw new events in the log; the flow itself looks which."
+    came = "The watcher saw new events in the log; the flow reads which."
     registered = "A version was registered as challenger: hold it against the gates."
     _put(client, known, _at(BATCH, LOG, LEARN, came, tune))
     _put(client, known, _at(REGISTERED, MODEL, JUDGE, registered, judge))
@@ -103,7 +102,7 @@ def has_deployments(client: SyncPrefectClient) -> bool:
 
 
 def _deployments(client: SyncPrefectClient) -> dict[str, UUID]:
-    return {one.name: one.id for one in client.read_deployments(deployment_filter=OURS)}
+    return {deployment.name: deployment.id for deployment in client.read_deployments(deployment_filter=OURS)}
 
 
 def _zombies() -> AutomationCore:
@@ -126,7 +125,7 @@ def _zombies() -> AutomationCore:
 
 
 def _at(event: str, resource: str, name: str, description: str, *actions: ActionTypes) -> AutomationCore:
-    """What is done at every single such event."""
+    """An automation that acts on every single such event."""
     trigger = EventTrigger(
         expect={event},
         match={"prefect.resource.id": resource},
@@ -138,11 +137,11 @@ def _at(event: str, resource: str, name: str, description: str, *actions: Action
 
 
 def _put(client: SyncPrefectClient, known: dict[str, Automation], wanted: AutomationCore) -> None:
-    """Create what is missing, update what differs; whether it is enabled is left as it stands."""
-    found = known.get(wanted.name)
-    if found is None:
+    """Create what is missing, update what differs; leave whether it is enabled as it stands."""
+    existing = known.get(wanted.name)
+    if existing is None:
         client.create_automation(wanted)
         return
-    kept = wanted.model_copy(update={"enabled": found.enabled})
-    if AutomationCore.model_validate(found.model_dump(exclude={"id"})) != kept:
-        client.update_automation(found.id, kept)
+    kept = wanted.model_copy(update={"enabled": existing.enabled})
+    if AutomationCore.model_validate(existing.model_dump(exclude={"id"})) != kept:
+        client.update_automation(existing.id, kept)

@@ -1,4 +1,7 @@
-"""Triggers a deployment and waits for its result: how commands ask a platform that is up."""
+"""Runs a deployment and waits for its result: how commands ask a platform that is up.
+
+Prefect's own ``run_deployment`` reports no progress and ends its wait when the server is silent for a moment.
+"""
 
 import time
 from collections.abc import Callable
@@ -29,8 +32,8 @@ BY_HAND = "by-hand"
 def run_deployed(name: str, parameters: dict[str, Any], on_state: Callable[[str], None]) -> dict[str, Any]:
     """Run the deployment of that name with these parameters; returns what its flow returned.
 
-    ``on_state`` is told in words how far it is, whenever that changes. The run goes on should the caller stop waiting.
-    Raises AttuneError when Prefect does not answer, the run failed, or another run had to be waited for in vain.
+    ``on_state`` receives in words how far the run is, whenever that changes. The run goes on when the caller
+    stops waiting. Raises AttuneError when Prefect does not answer, the run failed, or ended without a result.
     """
     try:
         with get_client(sync_client=True) as client:
@@ -45,20 +48,20 @@ def run_deployed(name: str, parameters: dict[str, Any], on_state: Callable[[str]
 
 def _awaited(client: SyncPrefectClient, run: FlowRun, on_state: Callable[[str], None]) -> FlowRun:
     """The run once it has ended."""
-    told, answered = "", time.monotonic()
+    reported, answered = "", time.monotonic()
     while True:
         try:
             run = client.read_flow_run(run.id)
-            now = _stage(client, run)
+            stage = _stage(client, run)
             answered = time.monotonic()
-        except httpx.HTTPError:  # a server that is restarted comes back, and the run goes on meanwhile
+        except httpx.HTTPError:  # the run goes on while Prefect restarts
             if time.monotonic() - answered > SILENCE_SECONDS:
                 raise
             time.sleep(POLL_SECONDS)
             continue
-        if now != told:
-            on_state(now)
-            told = now
+        if stage != reported:
+            on_state(stage)
+            reported = stage
         if run.state is not None and run.state.is_final():
             return run
         time.sleep(POLL_SECONDS)
@@ -78,8 +81,8 @@ def _stage(client: SyncPrefectClient, run: FlowRun) -> str:
         task_run_filter=TaskRunFilter(state=running),
         limit=1,
     )
-    doing = steps[0].name.rsplit("-", 1)[0].replace("_", " ") if steps else name
-    return f"{run.name}: {doing}"
+    activity = steps[0].name.rsplit("-", 1)[0].replace("_", " ") if steps else name
+    return f"{run.name}: {activity}"
 
 
 def _result(run: FlowRun, client: SyncPrefectClient) -> dict[str, Any]:

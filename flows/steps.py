@@ -1,4 +1,4 @@
-"""How flows and their steps are made: what is tried again, what is kept of a run, how long it may take."""
+"""The decorators of flows and steps (retries, results, time limits), and what a run shows on its page in Prefect."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -15,7 +15,7 @@ from attune.errors import EventLogError, FeatureStoreError, ModelError, VersionL
 HOUR = 3_600.0
 
 
-def may_pass(step: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+def is_worth_a_retry(step: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     """Whether a failed step is worth another try: a library or a server under attune failed, and may be back.
 
     Adapters raise such errors ``from`` the library's own; what attune itself has found (a broken batch, no
@@ -34,28 +34,25 @@ step: Callable[..., Any] = partial(
     persist_result=False,
     retries=2,
     retry_delay_seconds=[2, 10],
-    retry_condition_fn=may_pass,
+    retry_condition_fn=is_worth_a_retry,
 )
-"""A task that may be run again for the same window, at once (``may_pass``) or with its whole flow."""
+"""A task that may be run again for the same window, at once (``is_worth_a_retry``) or with its whole flow."""
 
 flow: Callable[..., Any] = partial(prefect_flow, persist_result=True, result_serializer="json", timeout_seconds=HOUR)
 """A flow whose result (plain JSON) whoever triggered it can read; over an hour it is ended as timed out."""
 
 
-# What a run shows on its page in Prefect: figures as a table, progress as a bar.
-
-
 def show_figures(key: str, values: Mapping[str, Any], description: str) -> None:
-    """Names and values, one a row."""
+    """Show names and values as a table, one a row."""
     rows = [{"figure": name.replace("_", " "), "value": str(value)} for name, value in values.items()]
     create_table_artifact(key=key, table=rows, description=description)
 
 
 def progress(key: str, description: str) -> Callable[[float], None]:
-    """A bar, to be told the share (0 to 1) that is done."""
+    """Show a progress bar; returns the function that sets the share (0 to 1) that is done."""
     bar: Any = create_progress_artifact(0.0, key=key, description=description)
 
-    def told(share: float) -> None:
+    def show(share: float) -> None:
         update_progress_artifact(bar, 100.0 * share)
 
-    return told
+    return show

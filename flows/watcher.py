@@ -1,9 +1,9 @@
-"""Follows the event log and tells Prefect when new behaviour has come: many events at once, or a few after a while.
+"""Follows the event log and announces new behaviour to Prefect: many events at once, or a few after a while.
 
     python -m flows.watcher
 
-It also makes up for missed and crashed runs, once a minute. Killing it costs time and nothing else: at its start
-everything in the log counts as new, and the flow that is started by its event looks for itself.
+Once a minute it also replaces missed and crashed runs. Killing it costs time and nothing else: at its start everything
+in the log counts as new, and the flow that its event starts reads the log from its own watermark.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ class Debounce:
     longest: float
     announced: int = 0
     waiting_since: float | None = None
-    told_at: float = float("-inf")
+    announced_at: float = float("-inf")
 
     def due(self, new: int, now: float) -> bool:
         """Whether to announce, given how many events came after ``announced``; ``now`` is a monotonic second."""
@@ -54,33 +54,33 @@ class Debounce:
         if self.waiting_since is None:
             self.waiting_since = now
         waited = now - self.waiting_since >= self.longest
-        return waited or (new >= self.at_once and now - self.told_at >= self.longest)
+        return waited or (new >= self.at_once and now - self.announced_at >= self.longest)
 
-    def told(self, upto: int, now: float) -> None:
-        """Everything up to a position was announced."""
-        self.announced, self.waiting_since, self.told_at = upto, None, now
+    def announce(self, upto: int, now: float) -> None:
+        """Note that everything up to a position was announced."""
+        self.announced, self.waiting_since, self.announced_at = upto, None, now
 
 
 class Watcher:
-    """Looks at the log again and again; what it says goes to Prefect over HTTP, so that it knows it was heard."""
+    """Polls the log; announces to Prefect over HTTP, whose answer says that the announcement arrived."""
 
     def __init__(self, event_log: EventLog, client: SyncPrefectClient, settings: Settings) -> None:
         self._log, self._client, self._settings = event_log, client, settings
         self._debounce = Debounce(settings.batch_events, settings.batch_seconds)
-        self._caught_up = time.monotonic()
+        self._checked = time.monotonic()
 
     def step(self) -> bool:
         """Look once; True when a batch was announced. Raises what the log or Prefect raise: nothing is forgotten."""
         head = self._log.head()
         new = self._log.number_after(self._debounce.announced, BEHAVIOUR) if head > self._debounce.announced else 0
         if new == 0:
-            self._debounce.announced = head  # slates and items are no news
+            self._debounce.announced = head  # slates and items announce nothing
         announced = self._debounce.due(new, time.monotonic())
         if announced:
             self._announce(new, head)
-            self._debounce.told(head, time.monotonic())
-        if time.monotonic() - self._caught_up >= CATCH_UP_SECONDS:
-            self._caught_up = time.monotonic()
+            self._debounce.announce(head, time.monotonic())
+        if time.monotonic() - self._checked >= CATCH_UP_SECONDS:
+            self._checked = time.monotonic()
             catch_up(self._client)
         return announced
 

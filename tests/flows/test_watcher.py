@@ -32,7 +32,7 @@ def test_whatever_arrives_is_announced_in_time(arrivals, at_once: int, longest: 
             assert new > 0
             assert new >= at_once or now - waited_since >= longest
             assert last is None or now - last >= longest
-            debounce.told(head, now)
+            debounce.announce(head, now)
             last = now
             told += new
             waited_since = None
