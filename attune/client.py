@@ -7,9 +7,9 @@
     async with AsyncClient("http://127.0.0.1:8000") as client:
         slate = await client.recommend("u1", k=5)
 
-Whatever does not end well is an ``EndpointError`` that says what the endpoint said. A call is made again where nobody
-answered, the endpoint is too busy or the key's limit is reached: events carry ids made here, so that a second try
-repeats nothing. What both have in common stands in ``attune.client``.
+Every failure is an ``EndpointError`` that says what the endpoint said. A call is tried again where nobody answered, the
+endpoint is too busy or the key's limit is reached: events get their ids here, so that a second try repeats nothing.
+The answers are the types of ``attune.schemas``.
 """
 
 import asyncio
@@ -17,9 +17,8 @@ import inspect
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar, get_args
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, get_args
 from urllib.parse import quote
 
 import httpx
@@ -32,31 +31,20 @@ from attune.schemas import (
     BatchEntry,
     ErrorAnswer,
     EventsAnswer,
-    Fault,
     FeedbackAnswer,
     ItemAnswer,
     ItemKnown,
     ModelAnswer,
     PopularAnswer,
-    PopularItem,
-    RecentEvent,
     RecommendAnswer,
     RejectedRow,
-    ShownItem,
     SimilarAnswer,
-    SimilarItem,
     StateAnswer,
 )
 
-# What a client asks, what it makes of the answers and when it tries again: without any input or output of its own.
-#
-# Each call is a generator. It yields a ``Send`` and is given the reply, or what kept it from coming; it yields a
-# ``Wait``, and is given nothing; it returns the answer, or raises EndpointError. Whoever runs the steps decides how
-# sending and waiting is done (``attune.client`` has the two ways), so that there is one set of rules.
-
-
+TIMEOUT_SECONDS = 15.0
 PAUSE_SECONDS = 0.2
-"""Before the first further try; doubled for each one after it, unless the endpoint says when to come back."""
+"""Before the second try; doubled for each one after it, unless the endpoint says when to come back."""
 
 LONGEST_PAUSE_SECONDS = 5.0
 BATCH_ROWS = 500
@@ -76,10 +64,10 @@ ADVICE = {
 
 Row = Mapping[str, Any]
 Answer = TypeVar("Answer")
+P = ParamSpec("P")
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """One request; ``request_id`` is the same for all tries of a call."""
 
     method: str
@@ -88,22 +76,27 @@ class Send:
     request_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """A pause before the next try."""
-
-    seconds: float
+Reply = httpx.Response | httpx.HTTPError | None
+Steps = Generator[Send | float, Reply, Answer]
 
 
-Given = httpx.Response | httpx.HTTPError | None
-Steps = Generator[Send | Wait, Given, Answer]
+class Calls:
+    """The calls of one endpoint, without input or output: ``Client`` and ``AsyncClient`` run them.
 
-
-class Asking:
-    """The calls of one endpoint; ``retries`` says how many tries may follow the first one."""
+    Each call is a generator. It yields a ``Send`` and gets the response or the error that replaced it; it yields the
+    seconds to wait before the next try and gets None; it returns the answer or raises EndpointError. So the rules of
+    trying again stand here once. ``retries`` says how many tries may follow the first one.
+    """
 
     def __init__(self, url: str, retries: int) -> None:
-        self.url, self.retries = url, retries
+        """Raises ConfigError for what is no address of an HTTP server."""
+        try:
+            address = httpx.URL(url)
+        except httpx.InvalidURL:
+            address = httpx.URL()
+        if address.scheme not in ("http", "https") or not address.host:
+            raise ConfigError(f"{url!r} is no address of an endpoint; one looks like http://127.0.0.1:8000")
+        self.url, self.retries = url.rstrip("/"), retries
 
     def recommend(
         self,
@@ -126,17 +119,16 @@ class Asking:
         return self._call("POST", "/v1/recommend", body, RecommendAnswer)
 
     def recommend_many(self, requests: Iterable[Row]) -> Steps[BatchAnswer]:
-        """Slates for many users, any number of requests, sent in batches; the answers are in the order of the requests.
+        """Slates for any number of requests, sent in batches; the answers are in the order of the requests.
 
-        A request needs ``user_id``, and may have whatever else ``recommend`` takes.
-        One that is wrong is answered by an error in its place.
+        A request needs ``user_id`` and may have whatever else ``recommend`` takes. One that is wrong gets an error.
         """
-        total: list[Any] = []
+        answers: list[BatchEntry] = []
         for batch in _batches(map(_encoded, requests), BATCH_REQUESTS):
-            body = {"requests": [msgspec.Raw(one) for one in batch]}
+            body = {"requests": [msgspec.Raw(request) for request in batch]}
             answer = yield from self._call("POST", "/v1/recommend/batch", body, BatchAnswer)
-            total += answer.answers
-        return BatchAnswer(answers=total)
+            answers += answer.answers
+        return BatchAnswer(answers=answers)
 
     def feedback(
         self,
@@ -162,7 +154,7 @@ class Asking:
             "kind": kind,
             "value": value,
             "retracts": retracts,
-            "event_id": _named(event_id),
+            "event_id": event_id or new_event_id(),
             "event_timestamp": event_timestamp,
         }
         return self._call("POST", "/v1/feedback", row, FeedbackAnswer)
@@ -175,8 +167,8 @@ class Asking:
         ends it midway, the batches before it were taken: give rows ids of your own to send all of them again.
         """
         total = EventsAnswer(accepted=0, repeated=0, rejected=[], position=0, event_ids=[])
-        named = (_encoded({**row, "event_id": _named(row.get("event_id"))}) for row in rows)
-        for batch in _batches(named, BATCH_ROWS):
+        rows_with_ids = (_encoded({**row, "event_id": row.get("event_id") or new_event_id()}) for row in rows)
+        for batch in _batches(rows_with_ids, BATCH_ROWS):
             total = _added(total, (yield from self._rows(batch)))
         return total
 
@@ -188,17 +180,19 @@ class Asking:
         self, item_id: str, attributes: Mapping[str, Any], *, event_id: str | None = None
     ) -> Steps[ItemAnswer]:
         """All that is known of the item from now on; it may be recommended at the next request."""
-        return self._call("PUT", _item(item_id), _said(attributes, event_id), ItemAnswer)
+        return self._call("PUT", _item(item_id), _item_body(attributes, event_id), ItemAnswer)
 
     def change_item(
         self, item_id: str, attributes: Mapping[str, Any], *, event_id: str | None = None
     ) -> Steps[ItemAnswer]:
-        """Other values for some attributes, None for those that are to go; ``{"available": False}``: out of stock."""
-        return self._call("PATCH", _item(item_id), _said(attributes, event_id), ItemAnswer)
+        """Set some attributes and remove those that are None; ``{"available": False}`` is out of stock."""
+        return self._call("PATCH", _item(item_id), _item_body(attributes, event_id), ItemAnswer)
 
     def retire_item(self, item_id: str, *, event_id: str | None = None) -> Steps[ItemAnswer]:
         """Never to be shown again; what was known of it is kept."""
-        return self._call("DELETE", f"{_item(item_id)}?event_id={_in_path(_named(event_id))}", None, ItemAnswer)
+        return self._call(
+            "DELETE", f"{_item(item_id)}?event_id={_in_path(event_id or new_event_id())}", None, ItemAnswer
+        )
 
     def similar(self, item_id: str, k: int = 10) -> Steps[SimilarAnswer]:
         """The ``k`` items (1 to 100) nearest to one, by the champion's vectors."""
@@ -218,11 +212,11 @@ class Asking:
 
     def ready(self) -> Steps[bool]:
         """Whether the endpoint answers and is able to recommend; asks once, and never raises."""
-        reply = yield Send("GET", "/readyz", None, _new_request_id())
+        reply = yield Send("GET", "/readyz", None, secrets.token_hex(12))
         return isinstance(reply, httpx.Response) and reply.is_success
 
     def _rows(self, batch: list[bytes]) -> Steps[EventsAnswer]:
-        """One batch; a single row that is refused is answered as an error, and made a rejected row like any other."""
+        """One batch. A single row that is refused comes back as an error, and becomes a rejected row like any other."""
         try:
             body = {"events": [msgspec.Raw(row) for row in batch]}
             return (yield from self._call("POST", "/v1/events", body, EventsAnswer))
@@ -233,51 +227,39 @@ class Asking:
             return EventsAnswer(accepted=0, repeated=0, rejected=[refused], position=0, event_ids=[None])
 
     def _call(self, method: str, path: str, body: object, answer: type[Answer]) -> Steps[Answer]:
-        """The policy of tries; whatever is sent again is the same to the byte, ids of events and request included."""
-        sent = Send(method, path, None if body is None else _encoded(body), _new_request_id())
+        """One request and its tries; each sends the same bytes, with the same ids of events and request."""
+        request = Send(method, path, None if body is None else _encoded(body), secrets.token_hex(12))
         for tried in range(self.retries + 1):
             pause = min(PAUSE_SECONDS * 2**tried, LONGEST_PAUSE_SECONDS)
-            reply = yield sent
-            if not isinstance(reply, httpx.Response):
-                failed = self._unanswered(sent, reply)
-            else:
+            reply = yield request
+            if isinstance(reply, httpx.Response):
                 if reply.is_success:
-                    return _decoded(sent, reply, answer)
-                failed = _refused(sent, reply)
+                    return _decoded(request, reply, answer)
+                failure = _failure(request, reply)
                 if reply.status_code not in TRIED_AGAIN:
                     break
-                asked = _asked_to_wait(reply, pause)
-                if reply.status_code == httpx.codes.TOO_MANY_REQUESTS and asked > LONGEST_PAUSE_SECONDS:
+                asked = reply.headers.get("retry-after", "")
+                wanted = float(asked) if asked.isdecimal() else pause
+                if reply.status_code == httpx.codes.TOO_MANY_REQUESTS and wanted > LONGEST_PAUSE_SECONDS:
                     break  # coming earlier would be refused too
-                pause = min(asked, LONGEST_PAUSE_SECONDS)
+                pause = min(wanted, LONGEST_PAUSE_SECONDS)
+            else:
+                is_slow = isinstance(reply, httpx.TimeoutException)
+                why = "did not answer in time" if is_slow else f"does not answer ({reply})"
+                message = f"the endpoint at {self.url} {why}: is it running, and is that its address?"
+                failure = EndpointError(message, request_id=request.request_id)
+                failure.__cause__ = reply
             if tried < self.retries:
-                yield Wait(pause)
-        raise failed
-
-    def _unanswered(self, sent: Send, error: httpx.HTTPError | None) -> EndpointError:
-        why = "did not answer in time" if isinstance(error, httpx.TimeoutException) else f"does not answer ({error})"
-        failed = EndpointError(
-            f"the endpoint at {self.url} {why}: is it running, and is that its address?", request_id=sent.request_id
-        )
-        failed.__cause__ = error
-        return failed
+                yield pause
+        raise failure
 
 
-def _named(event_id: str | None) -> str:
-    """The id that makes a second try a repeat; made here where none is given."""
-    return event_id or new_event_id()
-
-
-def _said(attributes: Mapping[str, Any], event_id: str | None) -> dict[str, Any]:
-    return {"attributes": dict(attributes), "event_id": _named(event_id)}
+def _item_body(attributes: Mapping[str, Any], event_id: str | None) -> dict[str, Any]:
+    return {"attributes": dict(attributes), "event_id": event_id or new_event_id()}
 
 
 def _item(item_id: str) -> str:
     return f"/v1/items/{_in_path(item_id)}"
-
-
-def _new_request_id() -> str:
-    return secrets.token_hex(12)
 
 
 def _in_path(identifier: str) -> str:
@@ -292,44 +274,40 @@ def _encoded(body: object) -> bytes:
         raise EndpointError(f"this cannot be sent as JSON: {error}") from error
 
 
-def _refused(sent: Send, reply: httpx.Response) -> EndpointError:
+def _decoded(request: Send, reply: httpx.Response, answer: type[Answer]) -> Answer:
     try:
-        fault = msgspec.json.decode(reply.content, type=ErrorAnswer).error
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return _foreign(sent, reply)
-    request_id = fault.request_id or sent.request_id
+        return msgspec.json.decode(reply.content, type=answer)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise EndpointError(
+            f"{reply.request.method} {reply.request.url} was answered with {reply.status_code}, and not as an endpoint"
+            " of attune answers: something else listens there, or another version of attune",
+            status=reply.status_code,
+            request_id=request.request_id,
+        ) from error
+
+
+def _failure(request: Send, reply: httpx.Response) -> EndpointError:
+    try:
+        fault = _decoded(request, reply, ErrorAnswer).error
+    except EndpointError as foreign:
+        return foreign
+    request_id = fault.request_id or request.request_id
     advice = ADVICE.get(reply.status_code, "")
     if reply.status_code == httpx.codes.INTERNAL_SERVER_ERROR:
         advice = f" as request {request_id}"
     return EndpointError(fault.message + advice, fault.field, reply.status_code, request_id)
 
 
-def _decoded(sent: Send, reply: httpx.Response, answer: type[Answer]) -> Answer:
-    try:
-        return msgspec.json.decode(reply.content, type=answer)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise _foreign(sent, reply) from error
-
-
-def _foreign(sent: Send, reply: httpx.Response) -> EndpointError:
-    return EndpointError(
-        f"{reply.request.method} {reply.request.url} was answered with {reply.status_code}, and not as an endpoint"
-        " of attune answers: something else listens there, or another version of attune",
-        status=reply.status_code,
-        request_id=sent.request_id,
-    )
-
-
 def _batches(encoded: Iterable[bytes], most: int) -> Iterator[list[bytes]]:
-    """What is to be sent, in batches that the endpoint takes."""
+    """Encoded rows in batches that the endpoint takes."""
     batch: list[bytes] = []
     size = 0
-    for one in encoded:
-        if batch and (len(batch) == most or size + len(one) > BATCH_BYTES):
+    for row in encoded:
+        if batch and (len(batch) == most or size + len(row) > BATCH_BYTES):
             yield batch
             batch, size = [], 0
-        batch.append(one)
-        size += len(one) + 1
+        batch.append(row)
+        size += len(row) + 1
     if batch:
         yield batch
 
@@ -337,77 +315,33 @@ def _batches(encoded: Iterable[bytes], most: int) -> Iterator[list[bytes]]:
 def _added(total: EventsAnswer, more: EventsAnswer) -> EventsAnswer:
     """Both answers as one; the rows of ``more`` come after those of ``total``."""
     before = len(total.event_ids)
-    shifted = [msgspec.structs.replace(one, row=one.row + before) for one in more.rejected]
     return EventsAnswer(
         accepted=total.accepted + more.accepted,
         repeated=total.repeated + more.repeated,
-        rejected=[*total.rejected, *shifted],
+        rejected=[*total.rejected, *(msgspec.structs.replace(row, row=row.row + before) for row in more.rejected)],
         position=max(total.position, more.position),
         event_ids=[*total.event_ids, *more.event_ids],
     )
 
 
-def _asked_to_wait(reply: httpx.Response, otherwise: float) -> float:
-    """Seconds of the ``Retry-After`` header."""
-    asked = reply.headers.get("retry-after", "")
-    return float(asked) if asked.isdecimal() else otherwise
-
-
-__all__ = [
-    "AsyncClient",
-    "BatchAnswer",
-    "BatchEntry",
-    "Client",
-    "EventsAnswer",
-    "Fault",
-    "FeedbackAnswer",
-    "ItemAnswer",
-    "ItemKnown",
-    "ModelAnswer",
-    "PopularAnswer",
-    "PopularItem",
-    "RecentEvent",
-    "RecommendAnswer",
-    "RejectedRow",
-    "ShownItem",
-    "SimilarAnswer",
-    "SimilarItem",
-    "StateAnswer",
-]
-
-TIMEOUT_SECONDS = 15.0
-
-P = ParamSpec("P")
-
-
-class _Address:
-    """Where the endpoint is, and the calls that may be made there."""
-
-    def __init__(self, url: str, retries: int) -> None:
-        if not _is_address(url):
-            raise ConfigError(f"{url!r} is no address of an endpoint; one looks like http://127.0.0.1:8000")
-        self.url, self.retries = url.rstrip("/"), retries
-        self._asking = Asking(self.url, retries)
-
-
-def _method(call: Callable[Concatenate[Asking, P], Steps[Answer]]) -> "Callable[Concatenate[Client, P], Answer]":
+def _method(call: Callable[Concatenate[Calls, P], Steps[Answer]]) -> "Callable[Concatenate[Client, P], Answer]":
     """The call as a method that returns its answer."""
 
     @wraps(call)
     def method(client: "Client", *arguments: P.args, **named: P.kwargs) -> Answer:
-        return client._run(call(client._asking, *arguments, **named))
+        return client._run(call(client._calls, *arguments, **named))
 
     return _signed(method, call)
 
 
 def _coroutine(
-    call: Callable[Concatenate[Asking, P], Steps[Answer]],
+    call: Callable[Concatenate[Calls, P], Steps[Answer]],
 ) -> "Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, Answer]]":
     """The call as a method to await."""
 
     @wraps(call)
     async def method(client: "AsyncClient", *arguments: P.args, **named: P.kwargs) -> Answer:
-        return await client._run(call(client._asking, *arguments, **named))
+        return await client._run(call(client._calls, *arguments, **named))
 
     return _signed(method, call)
 
@@ -416,14 +350,23 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def _signed(method: Method, call: Callable[..., Any]) -> Method:
-    """For ``help``: the call's own arguments, and the answer where it has steps."""
+    """For ``help``: the call's own arguments, and its answer in place of its steps."""
     answer = get_args(call.__annotations__["return"])[2]
     signature = inspect.signature(call).replace(return_annotation=answer)
     method.__signature__ = signature  # type: ignore[attr-defined]
     return method
 
 
-class Client(_Address):
+def _authorization(api_key: str | None) -> dict[str, str]:
+    """The header that carries the key; raises ConfigError, which does not repeat it, for what no header can carry."""
+    if not api_key:
+        return {}
+    if not api_key.isascii() or not api_key.isprintable() or " " in api_key:
+        raise ConfigError("the API key has characters that no key has; give it as `attune keys create` printed it")
+    return {"Authorization": f"Bearer {api_key}"}
+
+
+class Client:
     """A client of one endpoint; threads may share it. Leaving its ``with`` block closes the connections.
 
     ``timeout`` is in seconds and holds for each try, ``retries`` says how many tries may follow the first one.
@@ -433,8 +376,9 @@ class Client(_Address):
     def __init__(
         self, url: str, timeout: float = TIMEOUT_SECONDS, retries: int = 2, api_key: str | None = None
     ) -> None:
-        """Raises ConfigError for what is no address of an HTTP server; connects only when something is asked."""
-        super().__init__(url, retries)
+        """Raises ConfigError for what is no address of an HTTP server; the first call connects."""
+        self._calls = Calls(url, retries)
+        self.url = self._calls.url
         self._http = httpx.Client(timeout=timeout, headers=_authorization(api_key))
 
     def __enter__(self) -> "Client":
@@ -447,43 +391,39 @@ class Client(_Address):
         """Close the connections."""
         self._http.close()
 
-    recommend = _method(Asking.recommend)
-    recommend_many = _method(Asking.recommend_many)
-    feedback = _method(Asking.feedback)
-    events = _method(Asking.events)
-    item = _method(Asking.item)
-    put_item = _method(Asking.put_item)
-    change_item = _method(Asking.change_item)
-    retire_item = _method(Asking.retire_item)
-    similar = _method(Asking.similar)
-    popular = _method(Asking.popular)
-    state = _method(Asking.state)
-    model = _method(Asking.model)
-    ready = _method(Asking.ready)
+    recommend = _method(Calls.recommend)
+    recommend_many = _method(Calls.recommend_many)
+    feedback = _method(Calls.feedback)
+    events = _method(Calls.events)
+    item = _method(Calls.item)
+    put_item = _method(Calls.put_item)
+    change_item = _method(Calls.change_item)
+    retire_item = _method(Calls.retire_item)
+    similar = _method(Calls.similar)
+    popular = _method(Calls.popular)
+    state = _method(Calls.state)
+    model = _method(Calls.model)
+    ready = _method(Calls.ready)
 
     def _run(self, steps: Steps[Answer]) -> Answer:
-        given: Given = None
+        reply: Reply = None
         while True:
             try:
-                step = steps.send(given)
+                step = steps.send(reply)
             except StopIteration as end:
                 return end.value
-            if isinstance(step, Wait):
-                time.sleep(step.seconds)
-                given = None
-            else:
-                given = self._sent(step)
-
-    def _sent(self, step: Send) -> Given:
-        try:
-            return self._http.request(
-                step.method, self.url + step.path, content=step.content, headers={REQUEST_ID: step.request_id}
-            )
-        except httpx.HTTPError as error:
-            return error
+            reply = None
+            if not isinstance(step, Send):
+                time.sleep(step)
+                continue
+            url, headers = self.url + step.path, {REQUEST_ID: step.request_id}
+            try:
+                reply = self._http.request(step.method, url, content=step.content, headers=headers)
+            except httpx.HTTPError as error:
+                reply = error
 
 
-class AsyncClient(_Address):
+class AsyncClient:
     """``Client`` for asyncio: the same methods, to be awaited; tasks may share one.
 
     A call that is cancelled may have reached the endpoint all the same.
@@ -492,8 +432,9 @@ class AsyncClient(_Address):
     def __init__(
         self, url: str, timeout: float = TIMEOUT_SECONDS, retries: int = 2, api_key: str | None = None
     ) -> None:
-        """Raises ConfigError for what is no address of an HTTP server; connects only when something is asked."""
-        super().__init__(url, retries)
+        """Raises ConfigError for what is no address of an HTTP server; the first call connects."""
+        self._calls = Calls(url, retries)
+        self.url = self._calls.url
         self._http = httpx.AsyncClient(timeout=timeout, headers=_authorization(api_key))
 
     async def __aenter__(self) -> "AsyncClient":
@@ -506,54 +447,33 @@ class AsyncClient(_Address):
         """Close the connections."""
         await self._http.aclose()
 
-    recommend = _coroutine(Asking.recommend)
-    recommend_many = _coroutine(Asking.recommend_many)
-    feedback = _coroutine(Asking.feedback)
-    events = _coroutine(Asking.events)
-    item = _coroutine(Asking.item)
-    put_item = _coroutine(Asking.put_item)
-    change_item = _coroutine(Asking.change_item)
-    retire_item = _coroutine(Asking.retire_item)
-    similar = _coroutine(Asking.similar)
-    popular = _coroutine(Asking.popular)
-    state = _coroutine(Asking.state)
-    model = _coroutine(Asking.model)
-    ready = _coroutine(Asking.ready)
+    recommend = _coroutine(Calls.recommend)
+    recommend_many = _coroutine(Calls.recommend_many)
+    feedback = _coroutine(Calls.feedback)
+    events = _coroutine(Calls.events)
+    item = _coroutine(Calls.item)
+    put_item = _coroutine(Calls.put_item)
+    change_item = _coroutine(Calls.change_item)
+    retire_item = _coroutine(Calls.retire_item)
+    similar = _coroutine(Calls.similar)
+    popular = _coroutine(Calls.popular)
+    state = _coroutine(Calls.state)
+    model = _coroutine(Calls.model)
+    ready = _coroutine(Calls.ready)
 
     async def _run(self, steps: Steps[Answer]) -> Answer:
-        given: Given = None
+        reply: Reply = None
         while True:
             try:
-                step = steps.send(given)
+                step = steps.send(reply)
             except StopIteration as end:
                 return end.value
-            if isinstance(step, Wait):
-                await asyncio.sleep(step.seconds)
-                given = None
-            else:
-                given = await self._sent(step)
-
-    async def _sent(self, step: Send) -> Given:
-        try:
-            return await self._http.request(
-                step.method, self.url + step.path, content=step.content, headers={REQUEST_ID: step.request_id}
-            )
-        except httpx.HTTPError as error:
-            return error
-
-
-def _is_address(url: str) -> bool:
-    try:
-        address = httpx.URL(url)
-    except httpx.InvalidURL:
-        return False
-    return address.scheme in ("http", "https") and bool(address.host)
-
-
-def _authorization(api_key: str | None) -> dict[str, str]:
-    """The header that carries the key; raises ConfigError, which does not repeat it, for what no header can carry."""
-    if not api_key:
-        return {}
-    if not api_key.isascii() or not api_key.isprintable() or " " in api_key:
-        raise ConfigError("the API key has characters that no key has; give it as `attune keys create` printed it")
-    return {"Authorization": f"Bearer {api_key}"}
+            reply = None
+            if not isinstance(step, Send):
+                await asyncio.sleep(step)
+                continue
+            url, headers = self.url + step.path, {REQUEST_ID: step.request_id}
+            try:
+                reply = await self._http.request(step.method, url, content=step.content, headers=headers)
+            except httpx.HTTPError as error:
+                reply = error

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from attune.client import Client
-from attune.client import RecommendAnswer as Slate
+from attune.schemas import RecommendAnswer as Slate
 from benchmarks import endpoint, planted, serving_world
 from benchmarks.record import Figure, at_most, just
 

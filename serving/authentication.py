@@ -1,10 +1,9 @@
-"""Who may ask for what: the door before the routes.
+"""Who may ask for what: API keys and rate limits, before a request reaches its route.
 
-A request brings its key as ``Authorization: Bearer KEY``. What a route needs stands in ``NEEDED``; whatever is not
-named there is open to the scope ``admin`` alone, so a new route is closed until somebody says whom it is for. Where
-the installation asks for no keys, everybody may ask for everything, and the limits hold for each address.
-
-A look-up, one SHA-256 and a token bucket take about 10 microseconds of a request (``docs/adr/0014-api-keys.md``).
+A request brings its key as ``Authorization: Bearer KEY``. A route declares the scope that opens it; whatever no route
+declares is open to the scope ``admin`` alone. Where the installation asks for no keys, everybody may ask for
+everything, and the rate limit holds for each address. A look-up, one SHA-256 and a token bucket take about 10
+microseconds of a request (``docs/adr/0014-api-keys.md``).
 """
 
 import asyncio
@@ -14,45 +13,93 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
-from cachetools import FIFOCache
+from cachetools import FIFOCache, LRUCache
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from attune.api_keys import ADMIN, REVOKED_WITHIN_SECONDS, ApiKey, ApiKeys, id_within
 from attune.errors import AttuneError, ConfigError
 from attune.settings import Settings
-from serving.error_responses import JSON, Refused, error_answer
+from serving.error_responses import Refused, error_answer
 from serving.metrics import Metrics
-from serving.rate_limits import Limit, TokenBuckets
-
-# The API keys that hold, in memory: a request costs a look into a dict, never one into the database.
-#
-# A thread reads the table every two seconds, so a revoked key ends soon after. A key that is not known here may be
-# newer
-# than that: the request waits for the next reading, of which there is one a second at most however many wait. While
-# the
-# table cannot be read, the keys that are known go on.
-
+from serving.openapi import scope_of
 
 log = logging.getLogger(__name__)
 
 READ_EVERY_SECONDS = 2.0
 assert READ_EVERY_SECONDS < REVOKED_WITHIN_SECONDS
 PAUSE_SECONDS = 1.0
-"""Between two readings, however many unknown keys come."""
+"""Between two readings of the table, however many unknown keys come."""
 
 WAIT_SECONDS = 5.0
 WAITING = 256
 REFUSED_KEPT = 10_000
+POLICY_VIOLATION = 1008
+
+ROUNDING = 1e-9
+"""Seconds; whoever waited as long as the answer said is let in, whatever the last bit says."""
+
+DOCS_FILES = "/docs/static"
+PAGES = frozenset({"/docs", "/docs/oauth2-redirect", "/openapi.json"}) | {
+    f"{DOCS_FILES}/{name}" for name in ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")
+}
+"""Paths that describe the interface and need no key; they say nothing about anybody."""
 
 
-class Unreadable(AttuneError):
-    """Whether a key holds could not be found out; the same request may be made again."""
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """``rate`` requests a second (0: any number), of which ``burst`` may come at once."""
+
+    rate: float
+    burst: int
+
+    @classmethod
+    def of(cls, rate: float, burst: int | None = None) -> "RateLimit":
+        """Without a burst it is the requests of one second, and one at the least."""
+        return cls(rate, burst or max(math.ceil(rate), 1))
+
+    def __str__(self) -> str:
+        return f"{self.rate:g} requests a second, {self.burst} at once"
 
 
-class Table(Protocol):
+class TokenBuckets:
+    """A token bucket for each name; not for several threads.
+
+    A bucket holds ``burst`` tokens and gains ``rate`` a second; a request takes one. Only the moment at which a bucket
+    is full again is kept, which says the same as tokens and a time (the generic cell rate algorithm). There are at most
+    ``capacity`` buckets. The one used longest ago is dropped first, and is full if it comes back: a limit per address
+    does not stop whoever has that many addresses.
+    """
+
+    def __init__(self, capacity: int = 100_000, clock: Callable[[], float] = time.monotonic) -> None:
+        """``clock`` gives seconds, and never goes back."""
+        self._clock = clock
+        self._full_at: LRUCache[str, float] = LRUCache(capacity)
+
+    def __len__(self) -> int:
+        return len(self._full_at)
+
+    def take(self, name: str, limit: RateLimit) -> float:
+        """Take one token: 0.0, or the seconds after which there will be one (and none was taken)."""
+        if not limit.rate:
+            return 0.0
+        now = self._clock()
+        full_at = max(self._full_at.get(name, now), now)
+        wait = full_at - now - (limit.burst - 1) / limit.rate
+        if wait > ROUNDING:
+            return wait
+        self._full_at[name] = full_at + 1 / limit.rate
+        return 0.0
+
+
+class KeysUnavailable(AttuneError):
+    """Whether a key holds cannot be found out now; the same request may be made again."""
+
+
+class KeyTable(Protocol):
     """The part of ``attune.api_keys.ApiKeys`` that is needed here."""
 
     def active(self) -> Iterable[ApiKey]:
@@ -64,14 +111,19 @@ class Table(Protocol):
         ...
 
 
-class KeyRing:
-    """Finds keys by their id; ``start`` before, ``close`` after. ``find`` is for one event loop."""
+class KeyCache:
+    """The API keys that hold, in memory: a request looks into a dict, never into the database.
 
-    def __init__(self, open_table: Callable[[], Table], every: float = READ_EVERY_SECONDS) -> None:
-        """``open_table`` is called by the thread, and again as long as it raises; ``every`` is in seconds."""
+    A thread reads the table every ``every`` seconds, so a revoked key ends soon after. An unknown key may be newer: its
+    request waits for the next reading, of which there is one a second at most however many requests wait. While the
+    table cannot be read, the known keys go on. ``find`` is for one event loop.
+    """
+
+    def __init__(self, open_table: Callable[[], KeyTable], every: float = READ_EVERY_SECONDS) -> None:
+        """``open_table`` is called by the thread, and again as long as it raises."""
         self._open_table = open_table
         self._every = every
-        self._table: Table | None = None
+        self._table: KeyTable | None = None
         self._keys: Mapping[str, ApiKey] = {}
         self._refused: FIFOCache[str, bool] = FIFOCache(REFUSED_KEPT)
         self._waiting = 0
@@ -79,7 +131,7 @@ class KeyRing:
         self._next: Future[bool] = Future()
         self._wake, self._stop = threading.Event(), threading.Event()
         self._could_read: bool | None = None
-        self._thread = threading.Thread(target=self._follow, name="attune-keys", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="attune-keys", daemon=True)
 
     def start(self) -> None:
         """Begin to read the table."""
@@ -93,7 +145,7 @@ class KeyRing:
             self._thread.join(WAIT_SECONDS)
 
     async def find(self, key_id: str) -> ApiKey | None:
-        """The key of that id, None where none holds. Raises Unreadable when that cannot be found out now."""
+        """The key of that id, None where none holds. Raises KeysUnavailable when that cannot be found out now."""
         return self._keys.get(key_id) or await self._look_up(key_id)
 
     async def _look_up(self, key_id: str) -> ApiKey | None:
@@ -101,30 +153,26 @@ class KeyRing:
         if key_id in self._refused:
             return None
         if self._waiting >= WAITING:
-            raise Unreadable("too many requests with unknown API keys wait already; ask again in a moment")
+            raise KeysUnavailable("too many requests with unknown API keys wait already; ask again in a moment")
+        with self._lock:
+            reading = self._next  # the outcome of a reading that has not begun yet
+        self._wake.set()
         self._waiting += 1
         try:
             async with asyncio.timeout(WAIT_SECONDS):
-                could_read = await asyncio.shield(asyncio.wrap_future(self._ask()))
+                could_read = await asyncio.shield(asyncio.wrap_future(reading))
         except TimeoutError:
             could_read = False
         finally:
             self._waiting -= 1
-        found = self._keys.get(key_id)
-        if found is None and not could_read:
-            raise Unreadable("the table of API keys cannot be read, and this key was not known before; ask again")
-        if found is None:
+        key = self._keys.get(key_id)
+        if key is None and not could_read:
+            raise KeysUnavailable("the table of API keys cannot be read, and this key was not known before; ask again")
+        if key is None:
             self._refused[key_id] = True
-        return found
+        return key
 
-    def _ask(self) -> "Future[bool]":
-        """The outcome of a reading that has not begun yet."""
-        with self._lock:
-            asked = self._next
-        self._wake.set()
-        return asked
-
-    def _follow(self) -> None:
+    def _run(self) -> None:
         while not self._stop.is_set():
             began = time.monotonic()
             self._read()
@@ -136,85 +184,79 @@ class KeyRing:
 
     def _read(self) -> None:
         with self._lock:
-            asked, self._next = self._next, Future()
+            reading, self._next = self._next, Future()
+        before = self._could_read
         try:
             self._table = self._table or self._open_table()
             self._keys = {key.key_id: key for key in self._table.active()}
+            self._could_read = True
         except Exception as error:  # a thread that ended would leave revoked keys in use
-            self._tell(False, error)
-        else:
-            self._tell(True)
-        asked.set_result(self._could_read is True)
-
-    def _tell(self, could_read: bool, error: Exception | None = None) -> None:
-        """Say what changed, once."""
-        if error is not None and self._could_read is not False:
-            log.error("the table of API keys cannot be read; those known before go on: %s", error)
-        elif could_read and self._could_read is False:
+            self._could_read = False
+            if before is not False:
+                log.error("the table of API keys cannot be read; those known before go on: %s", error)
+        if self._could_read and before is False:
             log.info("the table of API keys can be read again")
-        elif could_read and self._could_read is None and not self._keys:
+        elif self._could_read and before is None and not self._keys:
             log.warning("there is no API key yet: `attune keys create NAME --scope recommend` makes one")
-        self._could_read = could_read
+        reading.set_result(self._could_read)
 
 
-OPEN = frozenset({"/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
-"""Paths that need no key: they say how the process is and what its interface looks like, nothing about anybody."""
+class RouteScopes:
+    """The scope that a request needs, as its route declares: found by method and the first two parts of the path."""
 
-NEEDED: Mapping[tuple[str, str], str] = {
-    ("POST", "/v1/recommend"): "recommend",
-    ("GET", "/v1/popular"): "recommend",
-    ("GET", "/v1/users"): "recommend",
-    ("GET", "/v1/items"): "recommend",
-    ("GET", "/v1/model"): "recommend",
-    ("POST", "/v1/feedback"): "feedback",
-    ("POST", "/v1/events"): "feedback",
-    ("PUT", "/v1/items"): "items",
-    ("PATCH", "/v1/items"): "items",
-    ("DELETE", "/v1/items"): "items",
-    ("GET", "/metrics"): "metrics",
-}
-"""The scope for each method and beginning of a path (its first two parts)."""
+    def __init__(self, routes: Iterable[Any]) -> None:
+        """``routes`` are FastAPI's, documented by ``serving.openapi``. Raises ValueError where two disagree."""
+        self.open_paths = set(PAGES)
+        self.needed: dict[tuple[str, str], str] = {}
+        for route in routes:
+            scope = scope_of(route)
+            if scope is None:
+                self.open_paths.add(route.path)
+                continue
+            for method in route.methods:
+                if self.needed.setdefault((method, _beginning(route.path)), scope) != scope:
+                    raise ValueError(f"{method} {route.path} needs the scope of its neighbours, not {scope!r}")
 
-POLICY_VIOLATION = 1008
+    def of(self, method: str, path: str) -> str | None:
+        """The scope that a request needs; None where it needs no key."""
+        if path in self.open_paths:
+            return None
+        return self.needed.get(("GET" if method == "HEAD" else method, _beginning(path)), ADMIN)
 
 
-class TurnedAway(Refused):
-    """A request that goes no further; ``reason`` is what the metric counts it under."""
+def _beginning(path: str) -> str:
+    return "/".join(path.split("/", 3)[:3])
+
+
+class AccessRefused(Refused):
+    """A request that goes no further; the metric counts it under ``reason``."""
 
     def __init__(self, reason: str, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(status, message)
         self.reason = reason
         self.headers = headers or {}
 
-    def answer(self) -> JSON:
-        """The one shape of an error, with the headers that belong to the status."""
-        reply = error_answer(self.status, str(self))
-        reply.headers.update(self.headers)
-        return reply
 
-
-def needed(method: str, path: str) -> str | None:
-    """The scope that a request needs; None where it needs no key."""
-    if path in OPEN:
-        return None
-    beginning = "/".join(path.split("/", 3)[:3])
-    return NEEDED.get(("GET" if method == "HEAD" else method, beginning), ADMIN)
-
-
-class Guard:
+class AccessControl:
     """Decides on each request; ``start`` before the first one, ``close`` after the last."""
 
     def __init__(
-        self, keys: KeyRing | None, limit: Limit, metrics: Metrics, buckets: TokenBuckets | None = None
+        self,
+        scopes: RouteScopes,
+        keys: KeyCache | None,
+        limit: RateLimit,
+        metrics: Metrics,
+        buckets: TokenBuckets | None = None,
     ) -> None:
-        """Without ``keys`` everybody may ask; ``limit`` holds for whoever has none of his own."""
+        """Without ``keys`` everybody may ask; ``limit`` holds for whoever has no limit of their own."""
+        self._scopes = scopes
         self._keys = keys
         self._limit = limit
         self._metrics = metrics
         self._buckets = TokenBuckets() if buckets is None else buckets
 
     @classmethod
-    def of(cls, settings: Settings, metrics: Metrics) -> "Guard":
+    def of(cls, settings: Settings, scopes: RouteScopes, metrics: Metrics) -> "AccessControl":
         """As the settings want it. Raises ConfigError where they would let anybody into a production endpoint."""
         if settings.profile == "production" and not settings.asks_for_keys:
             raise ConfigError(
@@ -223,11 +265,11 @@ class Guard:
             )
         if settings.api_keys == "off":
             log.warning("whoever reaches %s may ask for everything: ATTUNE_API_KEYS is off", settings.serving_host)
-        keys = KeyRing(partial(ApiKeys, settings.log_url)) if settings.asks_for_keys else None
-        return cls(keys, Limit.of(settings.rate_per_second, settings.rate_burst), metrics)
+        keys = KeyCache(partial(ApiKeys, settings.log_url)) if settings.asks_for_keys else None
+        return cls(scopes, keys, RateLimit.of(settings.rate_per_second, settings.rate_burst), metrics)
 
     def start(self) -> None:
-        """Begin to follow the table of keys."""
+        """Begin to read the table of keys."""
         if self._keys is not None:
             self._keys.start()
 
@@ -236,56 +278,59 @@ class Guard:
         if self._keys is not None:
             self._keys.close()
 
-    async def admit(self, scope: Scope) -> None:
-        """Return where the request may go on, and name its key in ``scope["state"]``; raises TurnedAway."""
-        wanted = needed(scope["method"], scope["path"])
-        if wanted is None:
-            return
-        if self._keys is None:
-            address = scope["client"][0] if scope.get("client") else "unknown"
-            self._count(address, f"address {address}", self._limit)
-            return
-        key = await self._identify(self._keys, scope)
-        scope.setdefault("state", {})["key_name"] = key.name
-        limit = self._limit if key.rate is None else Limit.of(key.rate, key.burst)
-        self._count(key.key_id, f"key {key.name!r}", limit)
-        if not key.opens(wanted):
-            raise _closed(key, wanted, scope)
+    async def check(self, scope: Scope) -> None:
+        """Return where the request may go on, and name its key in ``scope["state"]``.
 
-    def turned_away(self, error: TurnedAway) -> JSON:
-        """The answer to a request that goes no further; it is counted."""
-        self._metrics.turned_away.labels(error.reason).inc()
-        return error.answer()
+        Raises AccessRefused, which is counted.
+        """
+        needed = self._scopes.of(scope["method"], scope["path"])
+        if needed is None:
+            return
+        try:
+            if self._keys is None:
+                address = scope["client"][0] if scope.get("client") else "unknown"
+                self._take_token(address, f"address {address}", self._limit)
+            else:
+                await self._check_key(self._keys, scope, needed)
+        except AccessRefused as error:
+            self._metrics.turned_away.labels(error.reason).inc()
+            raise
 
-    async def _identify(self, keys: KeyRing, scope: Scope) -> ApiKey:
+    async def _check_key(self, keys: KeyCache, scope: Scope, needed: str) -> None:
         text = _bearer(scope)
         if text is None:
-            raise _unknown("no_key", "an API key is needed: send it as `Authorization: Bearer KEY`")
+            raise _unauthorized("no_key", "an API key is needed: send it as `Authorization: Bearer KEY`")
         key_id = id_within(text)
         if key_id is None:
-            raise _unknown("unknown_key", "what was sent as the bearer is no API key of attune's")
+            raise _unauthorized("unknown_key", "what was sent as the bearer is no API key of attune's")
         try:
             key = await keys.find(key_id)
-        except Unreadable as error:
-            raise TurnedAway("unreadable", 503, str(error)) from error
+        except KeysUnavailable as error:
+            raise AccessRefused("unreadable", 503, str(error)) from error
         if key is None or not key.is_of(text):
-            raise _unknown("unknown_key", f"the API key with id {key_id} is not known, or was revoked")
-        return key
+            raise _unauthorized("unknown_key", f"the API key with id {key_id} is not known, or was revoked")
+        scope.setdefault("state", {})["key_name"] = key.name
+        limit = self._limit if key.rate is None else RateLimit.of(key.rate, key.burst)
+        self._take_token(key.key_id, f"key {key.name!r}", limit)
+        if not key.opens(needed):
+            route, has = f"{scope['method']} {scope['path']}", ", ".join(sorted(key.scopes))
+            message = f"{route} needs a key with the scope {needed!r}; key {key.name!r} has {has}"
+            raise AccessRefused("scope", 403, message)
 
-    def _count(self, name: str, who: str, limit: Limit) -> None:
+    def _take_token(self, name: str, who: str, limit: RateLimit) -> None:
         wait = self._buckets.take(name, limit)
         if wait:
             seconds = max(math.ceil(wait), 1)
             message = f"{who} may make {limit}: ask again in {seconds} s"
-            raise TurnedAway("rate", 429, message, {"Retry-After": str(seconds)})
+            raise AccessRefused("rate", 429, message, {"Retry-After": str(seconds)})
 
 
-class Guarded:
-    """ASGI middleware: a request that the guard turns away reaches nothing behind it."""
+class AccessMiddleware:
+    """ASGI middleware: a request that is refused reaches nothing behind it."""
 
-    def __init__(self, app: ASGIApp, guard: Guard) -> None:
+    def __init__(self, app: ASGIApp, access: AccessControl) -> None:
         self._app = app
-        self._guard = guard
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":  # there are none: nothing may slip through as one
@@ -293,9 +338,11 @@ class Guarded:
             return
         if scope["type"] == "http":
             try:
-                await self._guard.admit(scope)
-            except TurnedAway as error:
-                await self._guard.turned_away(error)(scope, receive, send)
+                await self._access.check(scope)
+            except AccessRefused as error:
+                reply = error_answer(error.status, str(error))
+                reply.headers.update(error.headers)
+                await reply(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -309,11 +356,5 @@ def _bearer(scope: Scope) -> str | None:
     return None
 
 
-def _unknown(reason: str, message: str) -> TurnedAway:
-    return TurnedAway(reason, 401, message, {"WWW-Authenticate": "Bearer"})
-
-
-def _closed(key: ApiKey, wanted: str, scope: Scope) -> TurnedAway:
-    route = f"{scope['method']} {scope['path']}"
-    has = ", ".join(sorted(key.scopes))
-    return TurnedAway("scope", 403, f"{route} needs a key with the scope {wanted!r}; key {key.name!r} has {has}")
+def _unauthorized(reason: str, message: str) -> AccessRefused:
+    return AccessRefused(reason, 401, message, {"WWW-Authenticate": "Bearer"})

@@ -1,6 +1,6 @@
-"""Rules of a slate: callables that say, position after position, which candidates may come next.
+"""How many items of one value a slate may have: caps as rules that say which candidates may take the next position.
 
-Each is a ``models.ranking.policy.Allowed``. They hold no state: one rule may serve many draws at once.
+Each rule is a ``models.ranking.policy.Allowed``. It holds no state and may serve many draws at once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,15 +10,18 @@ from itertools import chain
 import numpy as np
 
 from models.ranking.policy import Allowed
-from serving.catalogue_snapshot import Shop
+from serving.catalogue_snapshot import CatalogueSnapshot
+
+AtMost = Mapping[str, int]
+"""For each attribute how many items that share one of its values may stand on one slate."""
 
 
 def at_most_each(holders_E: np.ndarray, values_E: np.ndarray, limits_V: np.ndarray, count: int) -> Allowed:
     """Caps: at most ``limits_V`` items that hold value v (a genre, a maker), for items that may hold several values.
 
     Candidate ``holders_E[e]`` (of ``count``) holds the value ``values_E[e]``, which is counted from 0; a pair stands
-    there once. Who holds nothing is never closed. Each position costs as much as there are pairs, however many values
-    there are.
+    there once. A candidate that holds nothing is never closed. The cost of a position grows with the pairs, not with
+    the values.
 
     The caps always hold. Where every candidate holds one value at most they lose nothing: a slate of k has k items
     whenever the candidates hold k under the caps, because a value that fills up never closes another. Where they hold
@@ -40,28 +43,21 @@ def at_most_each(holders_E: np.ndarray, values_E: np.ndarray, limits_V: np.ndarr
     return allowed
 
 
-# How many items of one value a slate may have: a request's caps as a rule over what the shop's items hold.
-
-
-AtMost = Mapping[str, int]
-"""For each attribute how many items that share one of its values may stand on one slate."""
-
-
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """Is a ``models.ranking.policy.Rule``: goes by what is known of the items at the moment of the shop."""
+    """A request's caps over what the items of a snapshot hold; a ``models.ranking.policy.Rule``."""
 
-    shop: Shop
+    snapshot: CatalogueSnapshot
     at_most: AtMost
 
     def __call__(self, places_C: np.ndarray) -> Allowed:
         """The rule over these items. As for filters, true is not 1; what holds no value is not capped."""
         places, holders, values, limits = places_C.tolist(), [], [], []
-        used = 0
+        first = 0
         for attribute, limit in self.at_most.items():
-            rows, count = self.shop.numbered(places, attribute)
+            rows, count = self.snapshot.numbered(places, attribute)
             holders.append(np.repeat(np.arange(len(places)), np.fromiter(map(len, rows), np.int64, len(rows))))
-            values.append(np.fromiter(chain.from_iterable(rows), np.int64) + used)
+            values.append(np.fromiter(chain.from_iterable(rows), np.int64) + first)
             limits.append(np.full(count, min(limit, len(places))))
-            used += count
+            first += count
         return at_most_each(np.concatenate(holders), np.concatenate(values), np.concatenate(limits), len(places))

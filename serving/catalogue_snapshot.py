@@ -1,7 +1,7 @@
-"""What holds for everybody at one moment: which items there are, which of them may be shown, what is said of each.
+"""The catalogue at one moment: which items there are, which may be shown, what the log says of each.
 
-A ``Shop`` never changes: what becomes known later makes another one of it, and requests that took the old one go on
-with it. Items that the model did not learn are put behind those that it did, in the order in which the log first named
+A ``CatalogueSnapshot`` never changes: a later event about an item makes another one, and requests that took the old one
+go on with it. Items that the model did not learn follow those that it did, in the order in which the log first named
 them, so that every process has them in the same places.
 """
 
@@ -18,28 +18,34 @@ from cachetools import LRUCache
 from attune.columns import ITEM_STATS, Columns
 from attune.errors import EventLogError
 from attune.event_log import EventLog
-from attune.log_queries import KnownItem
 from models.catalogue import Catalogue
 from models.recommender import Served
+
+log = logging.getLogger(__name__)
 
 AVAILABLE, RETIRED = Columns.AVAILABLE, Columns.RETIRED
 """Attributes that decide whether an item is shown: one is false while it is out of stock, the other true for good."""
 
 MASKS_BYTES = 32 * 1_048_576
-"""How much of what filters found is kept: 320 values in a shop of 100,000 items."""
+"""Memory for the masks of filters: 320 values in a catalogue of 100,000 items."""
 
 NUMBERED_ATTRIBUTES = 16
-"""Of how many attributes the values are kept as numbers: 0.8 MB each in a shop of 100,000 items, and the values."""
+"""Attributes whose values are kept as numbers: 0.8 MB each in a catalogue of 100,000 items, and the values."""
+
+VALUE_LIMIT = 256
+"""Longer texts are not kept (a title is): no filter can ask for one."""
+
+PAGE = 5_000
 
 Attributes = Mapping[str, Any]
 Where = Mapping[str, Any]
 """For each attribute the value that an item must hold, or several of which it must hold one."""
 
-_Asked = tuple[str, bool, Any]
-"""An attribute and a value; whether it is a truth value stands apart, since Python takes true for 1."""
+_Value = tuple[str, bool, Any]
+"""An attribute and a value of it; whether the value is a truth value stands apart, since Python takes true for 1."""
 
 
-class Extendable(Served, Protocol):
+class ExtendableModel(Served, Protocol):
     """What a model needs to take in items that it did not learn."""
 
     def extended(self, more: Catalogue) -> Self:
@@ -56,80 +62,78 @@ class LiveItem:
     first: int
     position: int
 
-    @property
-    def is_hidden(self) -> bool:
-        """Whether it is shown to nobody."""
-        return is_hidden(self.attributes)
 
+class CatalogueSnapshot:
+    """A model's items as the log had them at ``position``; ``hidden`` are the places of items never shown.
 
-class Shop:
-    """A model's items as the log had them at ``position``: ``served`` answers, ``hidden`` are places never shown.
-
-    ``learned`` is the model as it was trained, which ``served`` extends.
+    ``model`` covers all of them: it extends ``learned``, the model as it was trained.
     """
 
     def __init__(
         self,
-        learned: Extendable,
-        served: Extendable,
+        learned: ExtendableModel,
+        model: ExtendableModel,
         position: int,
         live: Sequence[LiveItem | None],
         hidden_N: np.ndarray,
-        masks: "Masks",
-        numbers: "Numbers",
+        masks: "ValueMasks",
+        numbers: "ValueNumbers",
     ) -> None:
-        self._learned = learned
-        self.served = served
+        self.model = model
         self.position = position
         self.hidden = np.flatnonzero(hidden_N)
+        self._learned = learned
         self._live = live
         self._hidden_N = hidden_N
         self._masks = masks
         self._numbers = numbers
 
     @staticmethod
-    def bare(served: Extendable) -> "Shop":
+    def bare(model: ExtendableModel) -> "CatalogueSnapshot":
         """Of the model alone, before anything was read from the log."""
-        count = len(served.catalogue)
-        return Shop(served, served, 0, [None] * count, np.zeros(count, bool), Masks({}), Numbers({}))
+        size = len(model.catalogue)
+        hidden_N = np.zeros(size, bool)
+        return CatalogueSnapshot(model, model, 0, [None] * size, hidden_N, ValueMasks({}), ValueNumbers({}))
 
-    def advanced(self, changed: Sequence[LiveItem], position: int) -> "Shop":
-        """The shop as of ``position``, when ``changed`` is all that was said of items since. Leaves this one alone."""
-        index = self.served.catalogue.index
-        more = sorted((one for one in changed if one.item_id not in index), key=lambda one: one.first)
-        live: list[LiveItem | None] = [*self._live, *more]
-        hidden_N = np.concatenate([self._hidden_N, np.zeros(len(more), bool)])
-        again = [(index[one.item_id], one) for one in changed if one.item_id in index]
-        for place, one in again:
-            live[place] = one
-        for place, one in [*again, *enumerate(more, start=len(self._live))]:
-            hidden_N[place] = one.is_hidden
-        served = self._extended(more, [place for place, _ in again], live)
-        places = served.catalogue.places([one.item_id for one in changed])
+    def advanced(self, changed: Sequence[LiveItem], position: int) -> "CatalogueSnapshot":
+        """Another snapshot as of ``position``, when ``changed`` are all the items with events since this one."""
+        index = self.model.catalogue.index
+        new = sorted((item for item in changed if item.item_id not in index), key=lambda item: item.first)
+        known = [(index[item.item_id], item) for item in changed if item.item_id in index]
+        live: list[LiveItem | None] = [*self._live, *new]
+        for place, item in known:
+            live[place] = item
+        hidden_N = np.concatenate([self._hidden_N, np.zeros(len(new), bool)])
+        for place, item in [*known, *enumerate(new, start=len(self._live))]:
+            hidden_N[place] = is_hidden(item.attributes)
+        model = self._extended(new, [place for place, _ in known], live)
+        places = model.catalogue.places([item.item_id for item in changed])
         numbers = self._numbers.advanced(len(live), places)
-        found = Shop(self._learned, served, position, live, hidden_N, Masks({}), numbers)
-        found._masks = self._masks.advanced(found, places)
-        return found
+        snapshot = CatalogueSnapshot(self._learned, model, position, live, hidden_N, ValueMasks({}), numbers)
+        snapshot._masks = self._masks.advanced(snapshot, places)
+        return snapshot
 
-    def _extended(self, more: Sequence[LiveItem], again: Sequence[int], live: Sequence[LiveItem | None]) -> Extendable:
-        """The model over ``more`` too. Where one that it did not learn is said to be another, it is extended anew.
+    def _extended(
+        self, new: Sequence[LiveItem], known: Sequence[int], live: Sequence[LiveItem | None]
+    ) -> ExtendableModel:
+        """The model over ``new`` items too. Where an item that it did not learn changes, it is extended from scratch.
 
-        So what is answered follows from the log, not from when a process read it.
+        So answers follow from the log, not from when a process read it.
         """
-        count = len(self._learned.catalogue)
-        if any(place >= count and _seen(self._live[place]) != _seen(live[place]) for place in again):
-            return self._learned.extended(_catalogue([one for one in live[count:] if one is not None]))
-        return self.served.extended(_catalogue(more)) if more else self.served
+        size = len(self._learned.catalogue)
+        if any(place >= size and _inputs(self._live[place]) != _inputs(live[place]) for place in known):
+            return self._learned.extended(_catalogue([item for item in live[size:] if item is not None]))
+        return self.model.extended(_catalogue(new)) if new else self.model
 
     def title(self, item_id: str) -> str | None:
         """The item's title, None when none is known."""
-        place = self.served.catalogue.index[item_id]
+        place = self.model.catalogue.index[item_id]
         live = self._live[place]
-        title = self.served.catalogue.titles[place] if live is None else live.attributes.get(Columns.TITLE)
+        title = self.model.catalogue.titles[place] if live is None else live.attributes.get(Columns.TITLE)
         return None if title is None or title == "" else str(title)
 
     def removed(self, where: Where) -> np.ndarray:
-        """The places, int64, that nobody who asks so gets: what is hidden, and what ``where`` does not let through."""
+        """The places, int64, of items that such a request must not get: hidden ones and those that fail ``where``."""
         if not where:
             return self.hidden
         closed_N = self._hidden_N.copy()
@@ -139,15 +143,15 @@ class Shop:
         return np.flatnonzero(closed_N)
 
     def numbered(self, places: Sequence[int], attribute: str) -> tuple[list[tuple[int, ...]], int]:
-        """What each of the items at these places holds under a name, as numbers below the second that is returned.
+        """The values that the items at these places hold of an attribute, as numbers, and the bound of these numbers.
 
         Equal values have equal numbers, true is not 1, and each stands once; an item that holds nothing has none.
         """
         return self._numbers.of(self, places, attribute)
 
     def values(self, place: int, attribute: str) -> Sequence[Any]:
-        """What the item at that place holds under a name: live where the log describes it, else as the model has it."""
-        live, catalogue = self._live[place], self.served.catalogue
+        """The values of an attribute at a place: live where the log describes the item, else as the model has it."""
+        live, catalogue = self._live[place], self.model.catalogue
         if live is not None:
             held = live.attributes.get(attribute)
             return held if isinstance(held, list) else (held,)
@@ -156,247 +160,224 @@ class Shop:
         return (catalogue.years[place],) if attribute == Columns.YEAR else ()
 
 
-class Masks:
-    """Which items hold a value: a mask (N,) for each value that was asked for lately; threads may share one."""
+class ValueMasks:
+    """Which items hold a value: a mask (N,) for each value that requests named lately; threads may share one."""
 
-    def __init__(self, known: Mapping[_Asked, np.ndarray]) -> None:
-        self._kept: LRUCache[_Asked, np.ndarray] = LRUCache(MASKS_BYTES, getsizeof=len)
-        self._kept.update(known)
-        self._turn = threading.Lock()
+    def __init__(self, masks: Mapping[_Value, np.ndarray]) -> None:
+        self._cache: LRUCache[_Value, np.ndarray] = LRUCache(MASKS_BYTES, getsizeof=len)
+        self._cache.update(masks)
+        self._lock = threading.Lock()
 
-    def holding(self, shop: Shop, attribute: str, values: Sequence[Any]) -> np.ndarray:
-        """The mask (N,) of items that hold one of the values; one walk over the items, whatever is not known yet."""
-        asked = {(attribute, isinstance(value, bool), value) for value in values}
-        with self._turn:
-            found = {one: mask_N for one in asked if (mask_N := self._kept.get(one)) is not None}
-        missing = asked - found.keys()
+    def holding(self, snapshot: CatalogueSnapshot, attribute: str, values: Sequence[Any]) -> np.ndarray:
+        """The mask (N,) of items that hold one of the values; one walk over the items for all that are not cached."""
+        wanted = {(attribute, isinstance(value, bool), value) for value in values}
+        with self._lock:
+            masks = {value: mask_N for value in wanted if (mask_N := self._cache.get(value)) is not None}
+        missing = wanted - masks.keys()
         if missing:
-            fresh = _masks(shop, attribute, missing)
-            with self._turn:
-                self._kept.update(fresh)
-            found |= fresh
-        either_N: np.ndarray = np.logical_or.reduce(list(found.values()))
+            fresh = _masks(snapshot, attribute, missing)
+            with self._lock:
+                self._cache.update(fresh)
+            masks |= fresh
+        either_N: np.ndarray = np.logical_or.reduce(list(masks.values()))
         return either_N
 
-    def advanced(self, shop: Shop, changed: np.ndarray) -> "Masks":
-        """The masks for a later shop, in which the items at these places are others or new."""
-        with self._turn:
-            kept = dict(self._kept.items())
-        count, fresh = len(shop.served.catalogue), {}
-        for asked, before_N in kept.items():
-            mask_N = np.zeros(count, bool)
+    def advanced(self, snapshot: CatalogueSnapshot, changed: np.ndarray) -> "ValueMasks":
+        """The masks for a later snapshot, in which the items at the places ``changed`` are others or new."""
+        with self._lock:
+            masks = dict(self._cache.items())
+        size, fresh = len(snapshot.model.catalogue), {}
+        for value, before_N in masks.items():
+            mask_N = np.zeros(size, bool)
             mask_N[: len(before_N)] = before_N
-            mask_N[changed] = [_holds(shop, place, asked) for place in changed.tolist()]
-            fresh[asked] = mask_N
-        return Masks(fresh)
+            mask_N[changed] = [_holds(snapshot, place, value) for place in changed.tolist()]
+            fresh[value] = mask_N
+        return ValueMasks(fresh)
 
 
 @dataclass(frozen=True, slots=True)
-class _Numbered:
-    """The values of one attribute as numbers, and for each place those of its item; None where nobody asked yet."""
+class _AttributeNumbers:
+    """A number for each value of one attribute, and each place's numbers; None where no request asked yet."""
 
     numbers: dict[tuple[bool, Any], int]
     rows: list[tuple[int, ...] | None]
 
-    def look(self, shop: Shop, place: int, attribute: str) -> None:
-        """At the item at a place."""
-        held = {(isinstance(one, bool), one) for one in shop.values(place, attribute) if one is not None}
-        self.rows[place] = tuple(self.numbers.setdefault(value, len(self.numbers)) for value in held)
 
+class ValueNumbers:
+    """The values that items hold as numbers, for attributes that requests named lately; threads may share one.
 
-class Numbers:
-    """What items hold, as numbers, of the attributes that were asked for lately; threads may share one.
-
-    A place is looked at when somebody first asks for it, so that a question about a hundred items costs no walk over
-    all, and a walk over all is made once.
+    A place is read when a request first needs it: a question about a hundred items costs no walk over all of them.
     """
 
-    def __init__(self, known: Mapping[str, _Numbered], turn: "threading.Lock | None" = None) -> None:
-        self._kept: LRUCache[str, _Numbered] = LRUCache(NUMBERED_ATTRIBUTES)
-        self._kept.update(known)
-        self._turn = turn or threading.Lock()
+    def __init__(self, attributes: Mapping[str, _AttributeNumbers], lock: "threading.Lock | None" = None) -> None:
+        self._cache: LRUCache[str, _AttributeNumbers] = LRUCache(NUMBERED_ATTRIBUTES)
+        self._cache.update(attributes)
+        self._lock = lock or threading.Lock()
 
-    def of(self, shop: Shop, places: Sequence[int], attribute: str) -> tuple[list[tuple[int, ...]], int]:
-        """See ``Shop.numbered``; of this shop, and of no other."""
-        with self._turn:
-            one = self._kept.get(attribute)
-            if one is None:
-                one = self._kept[attribute] = _Numbered({}, [None] * len(shop.served.catalogue))
+    def of(
+        self, snapshot: CatalogueSnapshot, places: Sequence[int], attribute: str
+    ) -> tuple[list[tuple[int, ...]], int]:
+        """See ``CatalogueSnapshot.numbered``; of this snapshot, and of no other."""
+        with self._lock:
+            known = self._cache.get(attribute)
+            if known is None:
+                known = self._cache[attribute] = _AttributeNumbers({}, [None] * len(snapshot.model.catalogue))
+            numbers, rows = known.numbers, known.rows
             for place in places:
-                if one.rows[place] is None:
-                    one.look(shop, place, attribute)
-            return [one.rows[place] or () for place in places], len(one.numbers)
+                if rows[place] is None:
+                    values = snapshot.values(place, attribute)
+                    held = {(isinstance(value, bool), value) for value in values if value is not None}
+                    rows[place] = tuple(numbers.setdefault(value, len(numbers)) for value in held)
+            return [rows[place] or () for place in places], len(numbers)
 
-    def advanced(self, count: int, changed: np.ndarray) -> "Numbers":
-        """For a later shop of ``count`` items, in which those at these places are others or new.
+    def advanced(self, size: int, changed: np.ndarray) -> "ValueNumbers":
+        """For a later snapshot of ``size`` items, in which those at the places ``changed`` are others or new.
 
-        The numbers go on being used, until most of them are of values that were.
+        The numbers stay in use, until most of them belong to values that no item holds any more.
         """
         fresh = {}
-        with self._turn:
-            for attribute, one in self._kept.items():
-                if len(one.numbers) <= 2 * count:
-                    rows = one.rows + [None] * (count - len(one.rows))
+        with self._lock:
+            for attribute, known in self._cache.items():
+                if len(known.numbers) <= 2 * size:
+                    rows = known.rows + [None] * (size - len(known.rows))
                     for place in changed.tolist():
                         rows[place] = None
-                    fresh[attribute] = _Numbered(one.numbers, rows)
-        return Numbers(fresh, self._turn)
+                    fresh[attribute] = _AttributeNumbers(known.numbers, rows)
+        return ValueNumbers(fresh, self._lock)
 
 
-class Shelf:
-    """A model and the shop that was last made of it; whoever keeps the shop puts another in its place.
+class LiveModel:
+    """A model with what changes under it: the latest ``snapshot`` of its catalogue, and its items' live scores.
 
-    ``live_1N`` is what everybody says of its items at this moment, read-only; None as long as nobody has looked. It may
-    be of an earlier or a later shop than the one that lies here: items never change their places on a shelf.
+    ``live_1N`` (read-only; None before the first) may belong to an earlier or a later snapshot than the one here:
+    items never change their places.
     """
 
-    def __init__(self, served: Extendable) -> None:
-        self.shop = Shop.bare(served)
+    def __init__(self, model: ExtendableModel) -> None:
+        self.snapshot = CatalogueSnapshot.bare(model)
         self.live_1N: np.ndarray | None = None
 
 
-def is_hidden(attributes: Attributes) -> bool:
-    """Whether an item of which this is said is out of stock or retired."""
-    return attributes.get(AVAILABLE) is False or attributes.get(RETIRED) is True
-
-
-def _masks(shop: Shop, attribute: str, missing: set[_Asked]) -> dict[_Asked, np.ndarray]:
-    count = len(shop.served.catalogue)
-    found = {asked: np.zeros(count, bool) for asked in missing}
-    for place in range(count):
-        for value in shop.values(place, attribute):
-            mask_N = found.get((attribute, isinstance(value, bool), value))
-            if mask_N is not None:
-                mask_N[place] = True
-    return found
-
-
-def _holds(shop: Shop, place: int, asked: _Asked) -> bool:
-    attribute, *wanted = asked
-    return any([isinstance(value, bool), value] == wanted for value in shop.values(place, attribute))
-
-
-def _seen(item: LiveItem | None) -> tuple[Any, Any]:
-    """What a model sees of an item that it did not learn."""
-    return (None, None) if item is None else (item.attributes.get(Columns.GENRES), item.attributes.get(Columns.YEAR))
-
-
-def _catalogue(items: Sequence[LiveItem]) -> Catalogue:
-    """Items that the model did not learn, by what the log says of them: read as the lake reads it for a training."""
-    genres = [one.attributes.get(Columns.GENRES) for one in items]
-    years = [one.attributes.get(Columns.YEAR) for one in items]
-    return Catalogue(
-        item_ids=tuple(one.item_id for one in items),
-        titles=tuple(str(one.attributes.get(Columns.TITLE) or "") for one in items),
-        genres=tuple(tuple(map(str, names)) if isinstance(names, list) else () for names in genres),
-        years=tuple(float(year) if isinstance(year, int | float) else None for year in years),
-        stats_NF=np.full((len(items), len(ITEM_STATS)), np.nan, np.float32),
-    )
-
-
-# Keeps the shops as the log has them: whatever was acknowledged of an item holds for the next request.
-#
-# Each request asks the log for the position of the last event about an item, which is one look-up in an index. Where
-# the
-# shop is behind it, whoever comes first brings it up to date, and the others wait for that. A process reads every
-# event
-# about an item once; what it keeps of the items is shared by all the models that come and go.
-
-
-log = logging.getLogger(__name__)
-
-PAGE = 5_000
-VALUE_LIMIT = 256
-"""Longer texts are not kept (a title is): no filter can ask for one."""
-
-
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """What a request may choose from: the items of a shelf, and what they must hold."""
+class CandidatePool:
+    """What a request may choose from: a snapshot without the places ``removed``; ``stale`` if no log was read."""
 
-    shelf: Shelf
-    where: Where
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What a request chooses from: the shop, the places of it that are closed to it, whether the log was unreadable."""
-
-    shop: Shop
+    snapshot: CatalogueSnapshot
     removed: np.ndarray
     stale: bool
 
-    @staticmethod
-    def of(choice: Choice, stale: bool = False) -> "Offer":
-        """From the shop that lies on the shelf."""
-        shop = choice.shelf.shop
-        return Offer(shop, shop.removed(choice.where), stale)
 
-    @staticmethod
-    def without_log(choice: Choice) -> "Offer":
-        """What there was when the log could be read."""
-        return Offer.of(choice, stale=True)
+@dataclass(frozen=True, slots=True)
+class ItemFilter:
+    """The items that a request wants: those of a model that hold what ``where`` names."""
+
+    live: LiveModel
+    where: Where
+
+    def pool(self, stale: bool = False) -> CandidatePool:
+        """The candidates by the model's latest snapshot."""
+        snapshot = self.live.snapshot
+        return CandidatePool(snapshot, snapshot.removed(self.where), stale)
 
 
-class ShopKeeper:
-    """Follows the log's items; threads may share one."""
+class CatalogueReader:
+    """Brings the snapshots of models up to date with the log's items; threads may share one.
+
+    Each request asks the log for the position of the last event about an item, one look-up in an index. If a snapshot
+    is behind, the first request advances it and the others wait for that. A process reads every event about an item
+    once, and shares the items among all models that come and go.
+    """
 
     def __init__(self, event_log: EventLog) -> None:
         self._log = event_log
         self._position = 0
         self._items: dict[str, LiveItem] = {}
         """The item that changed last stands last."""
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
-    def offer(self, choice: Choice) -> Offer:
-        """What there is at this moment for whoever asks so; where the log cannot be read, what there was."""
-        return self.offers([choice])[0]
+    def pool(self, item_filter: ItemFilter) -> CandidatePool:
+        """The candidates as of now; where the log cannot be read, as of the latest snapshot."""
+        return self.pools([item_filter])[0]
 
-    def offers(self, choices: Sequence[Choice]) -> list[Offer]:
-        """``offer`` to each, by one question to the log."""
-        if not choices:
-            return []
+    def pools(self, filters: Sequence[ItemFilter]) -> list[CandidatePool]:
+        """``pool`` of each, by one question to the log."""
+        stale = False
         try:
-            position = self._log.last_item_position()
-            for choice in choices:
-                self._advance(choice.shelf, position)
+            position = self._log.last_item_position() if filters else 0
+            for item_filter in filters:
+                self._advance(item_filter.live, position)
         except EventLogError as error:
             log.warning("the event log cannot be read; items are as they were: %s", error)
-            return list(map(Offer.without_log, choices))
-        return list(map(Offer.of, choices))
+            stale = True
+        return [item_filter.pool(stale) for item_filter in filters]
 
-    def current(self, shelf: Shelf) -> Shop:
-        """The shop with everything in it that was logged of items before this call. Raises EventLogError."""
-        self._advance(shelf, self._log.last_item_position())
-        return shelf.shop
+    def update(self, live: LiveModel) -> None:
+        """Bring the model's snapshot to whatever was logged of items before this call. Raises EventLogError."""
+        self._advance(live, self._log.last_item_position())
 
-    def _advance(self, shelf: Shelf, position: int) -> None:
-        """Bring what lies on a shelf to a position, at least."""
-        if shelf.shop.position < position:
-            with self._turn:
-                if shelf.shop.position < position:
+    def _advance(self, live: LiveModel, position: int) -> None:
+        """Bring the model's snapshot to a position, at least."""
+        if live.snapshot.position < position:
+            with self._lock:
+                if live.snapshot.position < position:
                     self._follow()
-                    changed = list(self._since(shelf.shop.position))
-                    shelf.shop = shelf.shop.advanced(changed, self._position)
+                    changed = list(self._since(live.snapshot.position))
+                    live.snapshot = live.snapshot.advanced(changed, self._position)
 
     def _follow(self) -> None:
         versions = self._log.item_versions(self._position, PAGE)
         while versions:
-            for one in versions:
-                before = self._items.pop(one.item_id, None)
-                first = one.position if before is None else before.first
-                self._items[one.item_id] = LiveItem(one.item_id, _kept(one), first, one.position)
+            for version in versions:
+                before = self._items.pop(version.item_id, None)
+                first = version.position if before is None else before.first
+                attributes = {
+                    name: value
+                    for name, value in version.attributes.items()
+                    if name == Columns.TITLE or not isinstance(value, str) or len(value) <= VALUE_LIMIT
+                }
+                self._items[version.item_id] = LiveItem(version.item_id, attributes, first, version.position)
             self._position = versions[-1].position
             versions = self._log.item_versions(self._position, PAGE) if len(versions) == PAGE else []
 
     def _since(self, position: int) -> Iterator[LiveItem]:
         """The items that changed after a position, each once."""
-        return takewhile(lambda one: one.position > position, reversed(self._items.values()))
+        return takewhile(lambda item: item.position > position, reversed(self._items.values()))
 
 
-def _kept(item: KnownItem) -> dict[str, object]:
-    return {
-        name: value
-        for name, value in item.attributes.items()
-        if name == Columns.TITLE or not isinstance(value, str) or len(value) <= VALUE_LIMIT
-    }
+def is_hidden(attributes: Attributes) -> bool:
+    """Whether an item with these attributes is out of stock or retired."""
+    return attributes.get(AVAILABLE) is False or attributes.get(RETIRED) is True
+
+
+def _masks(snapshot: CatalogueSnapshot, attribute: str, values: set[_Value]) -> dict[_Value, np.ndarray]:
+    size = len(snapshot.model.catalogue)
+    masks = {value: np.zeros(size, bool) for value in values}
+    for place in range(size):
+        for held in snapshot.values(place, attribute):
+            mask_N = masks.get((attribute, isinstance(held, bool), held))
+            if mask_N is not None:
+                mask_N[place] = True
+    return masks
+
+
+def _holds(snapshot: CatalogueSnapshot, place: int, value: _Value) -> bool:
+    attribute, *wanted = value
+    return any([isinstance(held, bool), held] == wanted for held in snapshot.values(place, attribute))
+
+
+def _inputs(item: LiveItem | None) -> tuple[Any, Any]:
+    """What a model reads of an item that it did not learn."""
+    return (None, None) if item is None else (item.attributes.get(Columns.GENRES), item.attributes.get(Columns.YEAR))
+
+
+def _catalogue(items: Sequence[LiveItem]) -> Catalogue:
+    """Items that the model did not learn, read from the log as the lake reads them for a training."""
+    genres = [item.attributes.get(Columns.GENRES) for item in items]
+    years = [item.attributes.get(Columns.YEAR) for item in items]
+    return Catalogue(
+        item_ids=tuple(item.item_id for item in items),
+        titles=tuple(str(item.attributes.get(Columns.TITLE) or "") for item in items),
+        genres=tuple(tuple(map(str, names)) if isinstance(names, list) else () for names in genres),
+        years=tuple(float(year) if isinstance(year, int | float) else None for year in years),
+        stats_NF=np.full((len(items), len(ITEM_STATS)), np.nan, np.float32),
+    )

@@ -1,16 +1,17 @@
 """Follows the promotions table and holds the one model that answers.
 
-A watcher thread looks for a new champion off the request path. Its bundle is fetched, verified, compared with its
-golden outputs and rehearsed on recorded requests before one reference moves; a request captures the reference once, so
-no answer mixes versions. A bundle that fails leaves the old one in place.
+A thread looks for a new champion, off the path of requests. It fetches and verifies the bundle, compares it with its
+golden outputs and lets it answer recorded requests (the warm-up) before one reference moves. A request captures the
+reference once, so no answer mixes versions. A bundle that fails leaves the old champion in place.
 """
 
 import logging
 import re
 import threading
 import time
-from collections.abc import Hashable
-from dataclasses import dataclass, field, replace
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Protocol
 
@@ -22,23 +23,32 @@ from attune.errors import AttuneError, BundleError, EventLogError, ModelError
 from attune.event_log import EventLog
 from attune.promotions import Promotion, Promotions
 from attune.settings import Settings
+from attune.user_state import empty
 from models.bundle import Bundle
-from serving.catalogue_snapshot import Shelf, ShopKeeper
-from serving.fallback import Popular
+from models.recommender import UNKNOWN_USER_STATS, Recommendation, Request
+from serving.caps import AtMost
+from serving.catalogue_snapshot import CatalogueReader, ItemFilter, LiveModel, Where
 from serving.metrics import Metrics
+from serving.ranking import Champion, PopularityFallback, RankingQuery, rank
+from serving.state import UserView
 
 log = logging.getLogger(__name__)
 
 POPULAR_LIMIT = 1_000
 POPULAR_SECONDS = 5.0
-"""How often the popularity fallback is counted anew while no champion is loaded."""
+"""How often the popularity fallback is counted again while no champion is loaded."""
 
 RETRY_LONGEST_SECONDS = 30.0
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 HISTORY_LIMIT = 50
 
+RECORDED_USERS = 64
+PAUSE_SHARE, PAUSE_SECONDS = 2.0, 0.1
+"""After each batch the warm-up pauses for so many times as long as it took, and no longer than this: the requests of
+that moment need Python's lock and the processor."""
 
-class Downloads(Protocol):
+
+class BundleSource(Protocol):
     """The part of ``models.registry.Registry`` that serving needs."""
 
     def download(self, version: str, folder: Path, bundle_digest: str | None = None) -> Path:
@@ -55,34 +65,108 @@ class NoRegistry:
 
 
 @dataclass(frozen=True, slots=True)
-class Champion:
-    """A loaded model: the promotion that made it champion, its bundle, when it took over (microseconds).
+class RecordedRequest:
+    """A request without the champion that answered it, so that the record keeps no old model in memory."""
 
-    ``vectors`` are what its network said of the users who asked last, where that is kept; for the model's thread alone.
-    ``shelf`` has what the log says of its items.
+    user: UserView
+    request: Request
+    where: Where
+    at_most: AtMost
+
+
+class WarmUp:
+    """Records the latest requests, in memory alone, and lets the next champion answer them before it takes over.
+
+    That fills what the first requests after a swap would otherwise pay for: the network at each size of batch, the
+    vectors of the latest users, the masks of their filters. It is also the last check: a model that cannot answer the
+    latest requests answers nobody. ``batch_size`` is the most requests that are ranked together.
     """
 
-    promotion: Promotion
-    bundle: Bundle
-    loaded_at: int
-    vectors: LRUCache[Hashable, np.ndarray] | None = field(repr=False)
-    shelf: Shelf = field(repr=False)
+    def __init__(self, clock: Clock, batch_size: int) -> None:
+        self._clock = clock
+        self._batch_size = batch_size
+        self._latest: dict[str, RecordedRequest] = {}
+        """By user; the latest stands last."""
+        self._failed: tuple[int, Sequence[RecordedRequest]] = (-1, ())
+        """The fence of the promotion that failed last, and the requests that it failed on."""
 
-    @property
-    def version(self) -> str:
-        """The registry's version."""
-        return self.promotion.version
+    def __len__(self) -> int:
+        return len(self._latest)
+
+    def record(self, user: UserView, request: Request, where: Where, at_most: AtMost) -> None:
+        """Keep an answered request in place of the user's former one. For the event loop's thread alone."""
+        latest, user_id = self._latest, user.state.user_id
+        latest.pop(user_id, None)
+        latest[user_id] = RecordedRequest(user, request, where, at_most)
+        if len(latest) > RECORDED_USERS:
+            del latest[next(iter(latest))]
+
+    def run(self, champion: Champion) -> int:
+        """Let a model that is not in use yet answer the recorded requests; returns their number.
+
+        Before the first request it answers an unknown user's. Raises BundleError for an invalid answer. A model that
+        failed meets the same requests at its next try, so that it does not pass because they were replaced since.
+        """
+        fence, failed = self._failed
+        recorded = [*(failed if fence == champion.promotion.fence else ()), *tuple(self._latest.values())]
+        unknown_user = UserView(empty("warm-up"), UNKNOWN_USER_STATS)
+        nobody = RecordedRequest(unknown_user, Request(k=10, seed=0, now=self._clock()), {}, {})
+        for model, batch in self._batches(champion, recorded or [nobody]):
+            started = time.monotonic()
+            try:
+                self._answer(model, batch)
+            except Exception as error:
+                self._failed = (champion.promotion.fence, batch)
+                raise BundleError(
+                    f"version {champion.version} fails on requests that were answered: {error!r}"
+                ) from error
+            time.sleep(min(PAUSE_SHARE * (time.monotonic() - started), PAUSE_SECONDS))
+        return len(recorded)
+
+    def _batches(
+        self, champion: Champion, recorded: Sequence[RecordedRequest]
+    ) -> Iterator[tuple[Champion, Sequence[RecordedRequest]]]:
+        """A batch of each size without the cache of vectors, then all requests with it, which fills it."""
+        uncached = replace(champion, vectors=None)
+        size = 1
+        while size <= self._batch_size:
+            yield uncached, list(islice(cycle(recorded), size))
+            size *= 2
+        for start in range(0, len(recorded), self._batch_size):
+            yield champion, recorded[start : start + self._batch_size]
+
+    def _answer(self, champion: Champion, batch: Sequence[RecordedRequest]) -> None:
+        now = self._clock()
+        queries = [
+            RankingQuery(
+                champion,
+                ItemFilter(champion.live, row.where).pool(),
+                row.user,
+                replace(row.request, now=now),
+                row.at_most,
+            )
+            for row in batch
+        ]
+        for query, slate in zip(queries, rank(queries), strict=True):
+            _check(query, slate)
 
 
-class Rehearses(Protocol):
-    """The part of ``serving.warm_up.Rehearsal`` that comes before a swap."""
+def _check(query: RankingQuery, slate: Recommendation) -> None:
+    """Raises BundleError for a slate that nobody should get."""
+    catalogue = query.pool.snapshot.model.catalogue
+    own = catalogue.places([*query.user.state.seen, *query.request.exclude])
+    is_left_N = np.ones(len(catalogue), bool)
+    is_left_N[own[own >= 0]] = False
+    is_left_N[query.pool.removed] = False
+    expected, size = min(query.request.k, int(is_left_N.sum())), len(slate.shown)
+    if size > expected or (size < expected and not query.at_most):  # caps may leave fewer
+        raise BundleError(f"{size} items came back where there are {expected}")
+    scores = [item.score for item in slate.shown] + [item.score for item in slate.candidates]
+    if not np.isfinite(scores + [item.propensity for item in slate.shown]).all():
+        raise BundleError("a score or a propensity is no number")
 
-    def play(self, champion: Champion) -> int:
-        """Have it answer what others were asked, which warms it. Raises BundleError where it cannot."""
-        ...
 
-
-class ChampionWatch:
+class ChampionWatcher:
     """``champion`` and ``popular`` are replaced whole, by the watcher alone; readers take them once a request."""
 
     def __init__(
@@ -90,23 +174,23 @@ class ChampionWatch:
         settings: Settings,
         event_log: EventLog,
         promotions: Promotions,
-        downloads: Downloads,
+        bundles: BundleSource,
         metrics: Metrics,
         clock: Clock,
-        keeper: ShopKeeper,
-        rehearsal: Rehearses,
+        catalogue_reader: CatalogueReader,
+        warm_up: WarmUp,
     ) -> None:
         self.champion: Champion | None = None
-        self.popular: Popular | None = None
+        self.popular: PopularityFallback | None = None
         self._settings = settings
         self._log = event_log
         self._promotions = promotions
-        self._downloads = downloads
+        self._bundles = bundles
         self._metrics = metrics
         self._clock = clock
-        self._keeper = keeper
-        self._rehearsal = rehearsal
-        self._coming: Shelf | None = None
+        self._catalogue_reader = catalogue_reader
+        self._warm_up = warm_up
+        self._incoming: LiveModel | None = None
         self._refused: tuple[int, int] = (-1, 0)  # fence of the promotion that could not be loaded, times tried
         self._retry_at = 0.0
         self._popular_at = 0.0
@@ -115,11 +199,11 @@ class ChampionWatch:
         metrics.set_version(None)
 
     @property
-    def shelves(self) -> list[Shelf]:
-        """The shelf of the champion, and of the one that is being made ready to take over."""
-        champion, coming = self.champion, self._coming
-        answering = champion.shelf if champion else None
-        return [one for one in (answering, coming) if one is not None]
+    def live_models(self) -> list[LiveModel]:
+        """The champion's, and that of the model that is being made ready to take over."""
+        champion, incoming = self.champion, self._incoming
+        answering = champion.live if champion else None
+        return [live for live in (answering, incoming) if live is not None]
 
     def start(self) -> None:
         """Start the watcher."""
@@ -133,24 +217,24 @@ class ChampionWatch:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                self.look()
+                self.poll()
             except Exception:
                 log.exception("looking for a new champion failed; the one that answers stays")
             self._stopping.wait(self._settings.champion_poll_seconds)
 
-    def look(self) -> None:
-        """One look at the promotions table: load and swap if another version was promoted."""
+    def poll(self) -> None:
+        """Read the promotions table once: load and swap if another version was promoted."""
         try:
             promoted = self._promotions.champion(self._settings.endpoint)
         except AttuneError as error:
             log.warning("the promotions table cannot be read; the champion stays: %s", error)
             return
-        if promoted is not None and not self._answers(promoted):
-            self._follow(promoted)
+        if promoted is not None and not self._is_current(promoted):
+            self._load(promoted)
         if self.champion is None:
             self._count_popular()
 
-    def _answers(self, promoted: Promotion) -> bool:
+    def _is_current(self, promoted: Promotion) -> bool:
         champion = self.champion
         if champion is None or not promoted.is_of(champion.version, champion.bundle.digest):
             return False
@@ -159,7 +243,7 @@ class ChampionWatch:
         self._metrics.stale_champion.set(0)
         return True
 
-    def _follow(self, promoted: Promotion) -> None:
+    def _load(self, promoted: Promotion) -> None:
         fence, tries = self._refused
         if promoted.fence == fence and time.monotonic() < self._retry_at:
             return
@@ -175,7 +259,7 @@ class ChampionWatch:
             pause = min(self._settings.champion_poll_seconds * 2 ** min(tries, 20), RETRY_LONGEST_SECONDS)
             self._retry_at = time.monotonic() + pause
             self._metrics.refused_bundles.inc()
-            log.error("version %s cannot be served, looking again in %.1f s: %s", promoted.version, pause, error)
+            log.error("version %s cannot be served, trying again in %.1f s: %s", promoted.version, pause, error)
             if self.champion is None:
                 self._take_last_on_disk(promoted)
 
@@ -200,9 +284,9 @@ class ChampionWatch:
             try:
                 return self._verified(folder, promoted)
             except BundleError as error:
-                log.error("the copy in %s is refused, fetching version %s anew: %s", folder, promoted.version, error)
-        bundles = self._settings.bundles_folder
-        return self._verified(self._downloads.download(promoted.version, bundles, promoted.bundle_digest), promoted)
+                log.error("the copy in %s is refused, fetching version %s again: %s", folder, promoted.version, error)
+        folder = self._settings.bundles_folder
+        return self._verified(self._bundles.download(promoted.version, folder, promoted.bundle_digest), promoted)
 
     def _on_disk(self, promoted: Promotion) -> Path | None:
         """The bundle's folder, where there is one."""
@@ -219,39 +303,38 @@ class ChampionWatch:
         return bundle
 
     def _swap(self, promotion: Promotion, bundle: Bundle) -> None:
-        kept = self._settings.cached_users
-        vectors: LRUCache[Hashable, np.ndarray] | None = LRUCache(kept) if kept else None
-        shelf = self._stocked(Shelf(bundle))
-        ready = Champion(promotion, bundle, self._clock(), vectors, shelf)
-        self._coming = shelf
+        users = self._settings.cached_users
+        vectors: LRUCache[Hashable, np.ndarray] | None = LRUCache(users) if users else None
+        live = LiveModel(bundle)
+        self._update(live)
+        ready = Champion(promotion, bundle, self._clock(), vectors, live)
+        self._incoming = live
         try:
-            rehearsed = self._rehearsal.play(ready)
-            self._stocked(shelf)
+            requests = self._warm_up.run(ready)
+            self._update(live)
             before, self.champion = self.champion, replace(ready, loaded_at=self._clock())
         finally:
-            self._coming = None
+            self._incoming = None
         self._metrics.swaps.inc()
         self._metrics.set_version(promotion.version)
         after = before.version if before else "popularity"
-        log.info("version %s answers now, after %s; rehearsed on %d requests", promotion.version, after, rehearsed)
+        log.info("version %s answers now, after %s; warmed up on %d requests", promotion.version, after, requests)
 
-    def _stocked(self, shelf: Shelf) -> Shelf:
-        """The shelf, with what the log says of the items by now: what comes later costs a request little."""
+    def _update(self, live: LiveModel) -> None:
+        """Read what the log says of the items by now, so that the rest costs the first request little."""
         try:
-            self._keeper.current(shelf)
+            self._catalogue_reader.update(live)
         except EventLogError as error:
-            log.warning("what the log says of items cannot be read yet: %s", error)
-        return shelf
+            log.warning("the log's items cannot be read yet: %s", error)
 
     def _count_popular(self) -> None:
         if time.monotonic() < self._popular_at and self.popular is not None:
             return
         try:
-            rows = self._log.popular(POPULAR_LIMIT)
+            popular = PopularityFallback(self._log.popular(POPULAR_LIMIT))
         except EventLogError as error:
             log.warning("popularity cannot be counted: %s", error)
             return
-        popular = Popular(rows)
-        self._stocked(popular.shelf)
+        self._update(popular.live)
         self.popular = popular
         self._popular_at = time.monotonic() + POPULAR_SECONDS

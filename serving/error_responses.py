@@ -10,9 +10,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from attune.errors import AttuneError, DataContractError, EventLogError
+from attune.schemas import Answer, ErrorAnswer, Fault
 from serving import request_ids
-from serving.bounded_executor import Overloaded
-from serving.schemas import ErrorAnswer, Fault
+from serving.micro_batcher import Overloaded
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class JSON(JSONResponse):
         return bytes(content)
 
 
-def answer(struct: Any, status: int = 200, headers: dict[str, str] | None = None) -> JSON:
+def answer(struct: Answer, status: int = 200, headers: dict[str, str] | None = None) -> JSON:
     """A struct as a JSON answer."""
     return JSON(msgspec.json.encode(struct), status, headers)
 

@@ -1,9 +1,9 @@
 """What is left of a user's budget for exploration: the slates in the log, and those of this process on their way there.
 
-The log has everybody's slates, of all processes, a moment (``attune.group_commit.GATHER_SECONDS`` and a commit) after
-they were answered. What this process answered within the last minute it remembers itself, and what it is answering
-counts for as much as it may come to: so one process never exceeds a budget. Several that answer one user within the
-moment that logging takes may each spend what was left. A budget that cannot be counted is a budget that is spent.
+The log has the slates of all processes, a moment after they were answered (``attune.group_commit.GATHER_SECONDS`` and a
+commit). This process remembers its own slates of the last minute, and a request that is being answered reserves as much
+as it may come to: so one process never exceeds a budget. Several processes that answer one user within the moment that
+logging takes may each spend what was left. A budget that cannot be counted is taken for spent.
 """
 
 import logging
@@ -17,22 +17,22 @@ from cachetools import LRUCache
 from attune.clock import DAY, MINUTE, Clock
 from attune.errors import AttuneError
 from models.ranking.policy import Policy
-from serving.micro_batcher import Batcher
+from serving.micro_batcher import MicroBatcher
 
 log = logging.getLogger(__name__)
 
-SEEN_LATER = MINUTE
-"""How long a slate is remembered though the log was seen to have it: an answer of the log is never as old as this."""
+LOG_AGE = MINUTE
+"""No answer of the log is older: for so long a slate is remembered although the log was seen to have it."""
 
 Since = tuple[str, int]
 """A user, and the time (microseconds) after which the slates count."""
 
 
 @dataclass
-class Turn:
+class Reservation:
     """One request's share of its user's budget.
 
-    ``before`` is how many positions explored already; ``slate_id`` and ``explored`` are filled in by whoever answers.
+    ``before`` is how many positions explored already; whoever answers fills in ``slate_id`` and ``explored``.
     """
 
     before: int = 0
@@ -40,52 +40,50 @@ class Turn:
     explored: int = 0
 
 
-class Budgets:
-    """Counts for the event loop's thread alone; ``read`` asks the log for many users at once."""
+class ExplorationBudgets:
+    """Counts for the event loop's thread alone; ``explored`` asks the log for many users at once."""
 
-    def __init__(self, read: Batcher[Since, Mapping[str, int]], clock: Clock, capacity: int = 20_000) -> None:
-        self._read = read
+    def __init__(self, explored: MicroBatcher[Since, Mapping[str, int]], clock: Clock, capacity: int = 20_000) -> None:
+        self._explored = explored
         self._clock = clock
         self._own: LRUCache[str, dict[str, tuple[int, int]]] = LRUCache(capacity)
         """By user, of this process's slates: when they were answered, and how many positions explored."""
-        self._promised: Counter[str] = Counter()
+        self._reserved: Counter[str] = Counter()
 
     @asynccontextmanager
-    async def turn(self, user_id: str, policy: Policy | None, k: int, seconds: float) -> AsyncIterator[Turn]:
-        """A request's turn, for as long as it is answered. Without a budget to spend nobody is asked anything."""
+    async def reserve(self, user_id: str, policy: Policy | None, k: int, seconds: float) -> AsyncIterator[Reservation]:
+        """A request's reservation while it is answered. A policy without a budget costs no look into the log."""
         budget = policy.budget if policy else None
         if policy is None or not budget:
-            yield Turn()
+            yield Reservation()
             return
-        turn = Turn(await self._spent(user_id, budget, round(policy.days * DAY), seconds))
-        promised = min(k, max(budget - turn.before, 0))
-        self._promised[user_id] += promised
+        reservation = Reservation(await self._spent(user_id, budget, round(policy.days * DAY), seconds))
+        reserved = min(k, max(budget - reservation.before, 0))
+        self._reserved[user_id] += reserved
         try:
-            yield turn
+            yield reservation
         finally:
-            self._promised[user_id] -= promised
-            if not self._promised[user_id]:
-                del self._promised[user_id]
-            if turn.explored:
-                own = self._own.get(user_id, {})
-                self._own[user_id] = {**own, turn.slate_id: (self._clock(), turn.explored)}
+            self._reserved[user_id] -= reserved
+            if not self._reserved[user_id]:
+                del self._reserved[user_id]
+            if reservation.explored:
+                slate = {reservation.slate_id: (self._clock(), reservation.explored)}
+                self._own[user_id] = self._own.get(user_id, {}) | slate
 
     async def _spent(self, user_id: str, budget: int, period: int, seconds: float) -> int:
         since = self._clock() - period
         try:
-            logged = await self._read.ask((user_id, since), seconds)
+            logged = await self._explored.submit((user_id, since), seconds)
         except AttuneError as error:
-            log.warning("what %r was shown for exploration cannot be counted; the best is shown: %s", user_id, error)
+            log.warning("the exploration of %r cannot be counted, the best is shown: %s", user_id, error)
             return budget
-        known, now = self._own.get(user_id, {}), self._clock()
+        own, now = self._own.pop(user_id, {}), self._clock()
         own = {
             slate_id: (at, explored)
-            for slate_id, (at, explored) in known.items()
-            if at > since and (slate_id not in logged or at > now - SEEN_LATER)
+            for slate_id, (at, explored) in own.items()
+            if at > since and (slate_id not in logged or at > now - LOG_AGE)
         }
         if own:
             self._own[user_id] = own
-        else:
-            self._own.pop(user_id, None)
-        unseen = sum(explored for slate_id, (_, explored) in own.items() if slate_id not in logged)
-        return sum(logged.values()) + unseen + self._promised[user_id]
+        unlogged = sum(explored for slate_id, (_, explored) in own.items() if slate_id not in logged)
+        return sum(logged.values()) + unlogged + self._reserved[user_id]

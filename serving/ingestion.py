@@ -1,74 +1,69 @@
-"""What comes back from users: each row to the door, then into the log; acknowledged only once it is durable.
+"""What comes back from users: each row passes the row rules, goes into the log, and is acknowledged once it is durable.
 
-A row that a rule turns away is put into quarantine before anything else is written: if that fails, nothing was
-taken, and the sender repeats the request. Every request is a source of its own, so equal bad rows stay as many.
+A row that a rule refuses is put into quarantine before anything else is written: if that fails, nothing was taken, and
+the sender repeats the request. Every request is a source of its own, so equal bad rows stay as many.
 """
 
 import asyncio
 import logging
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from attune.clock import Clock, from_datetime
 from attune.errors import DataContractError, EventLogError
 from attune.event_log import Appended, EventLog
-from attune.events import AnyEvent, Feedback, Interaction, Slate
+from attune.events import AnyEvent, Feedback, Slate
 from attune.group_commit import GroupCommit
 from attune.row_rules import Rejected, admit
-from serving.bounded_executor import Lane, Overloaded
+from attune.schemas import EventRow, EventsAnswer, EventsRequest, FeedbackAnswer, FeedbackRow, RejectedRow
 from serving.error_responses import Refused
 from serving.metrics import Metrics
-from serving.schemas import EventRow, EventsAnswer, FeedbackAnswer, FeedbackRow, RejectedRow
-from serving.slates import RecentSlates, Signer
+from serving.micro_batcher import BoundedExecutor, Overloaded
+from serving.slates import RecentSlates, SlateSigner
 
-# Rows of events as HTTP sends them, made into events by the row rules of ``attune.row_rules``.
-#
-# What is particular to HTTP is settled here: times are ISO 8601 with a zone (now if absent), and a field that no
-# row has is refused with the nearest name, because a misspelt optional field would otherwise be lost in silence.
+log = logging.getLogger(__name__)
 
+Row = dict[str, Any]
 
 TIME = "event_timestamp"
-
-FEEDBACK_FIELDS = frozenset(FeedbackRow.__struct_fields__)
-EVENT_FIELDS = frozenset(EventRow.__struct_fields__)
-
-
-def admit_feedback(row: dict[str, Any], clock: Clock) -> Feedback:
-    """The feedback that the row describes; raises DataContractError naming the field."""
-    event = admit("feedback", _canonical(row, FEEDBACK_FIELDS, clock), clock)
-    assert isinstance(event, Feedback)
-    return event
+FIELDS = {"feedback": FeedbackRow.__struct_fields__, "interaction": EventRow.__struct_fields__}
+FEEDBACK_SOURCE = "http:/v1/feedback"
+EVENTS_SOURCE = "http:/v1/events"
+INLINE_ROWS = 10
+"""More rows are checked on a thread of their own, so that they hold up no other request."""
 
 
-def admit_interaction(row: dict[str, Any], clock: Clock) -> Interaction:
-    """The interaction that the row describes; raises DataContractError naming the field."""
-    event = admit("interaction", _canonical(row, EVENT_FIELDS, clock), clock)
-    assert isinstance(event, Interaction)
-    return event
+def admit_row(type_name: str, row: Row, clock: Clock) -> AnyEvent:
+    """The feedback or interaction that the row describes; raises DataContractError naming the field.
+
+    Beside the row rules: times are ISO 8601 with a zone (now if absent), and a field that no row has is refused with
+    the nearest name, because a misspelt optional field would otherwise be lost in silence.
+    """
+    fields = FIELDS[type_name]
+    for name in row:
+        if name not in fields:
+            close = get_close_matches(name, fields, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise DataContractError(f"{name}: no such field{hint}; known are {', '.join(sorted(fields))}", name)
+    raw = row.get(TIME)
+    return admit(type_name, {**row, TIME: clock() if raw is None else parse_time(raw)}, clock)
 
 
-def admit_rows(rows: Sequence[dict[str, Any]], clock: Clock) -> tuple[list[tuple[int, Interaction]], list[Rejected]]:
-    """(the interactions, each with its place among the rows; the rows that were turned away, with reasons)."""
-    admitted: list[tuple[int, Interaction]] = []
+def admit_rows(rows: Sequence[Row], clock: Clock) -> tuple[list[tuple[int, AnyEvent]], list[Rejected]]:
+    """(the interactions, each with its place among the rows; the rows that were refused, with reasons)."""
+    admitted: list[tuple[int, AnyEvent]] = []
     rejected: list[Rejected] = []
     for place, row in enumerate(rows):
         try:
-            admitted.append((place, admit_interaction(row, clock)))
+            admitted.append((place, admit_row("interaction", row, clock)))
         except DataContractError as error:
             rejected.append(Rejected(place, row, error.field, str(error)))
     return admitted, rejected
-
-
-def same_but_time(event: msgspec.Struct, other: msgspec.Struct) -> bool:
-    """Whether two events differ in nothing but their time."""
-    return type(event) is type(other) and msgspec.structs.replace(event, **{TIME: 0}) == msgspec.structs.replace(
-        other, **{TIME: 0}
-    )
 
 
 def parse_time(raw: object) -> int:
@@ -84,24 +79,20 @@ def parse_time(raw: object) -> int:
     return from_datetime(moment)
 
 
-def _canonical(row: dict[str, Any], fields: Collection[str], clock: Clock) -> dict[str, Any]:
-    for name in row:
-        if name not in fields:
-            close = get_close_matches(name, fields, n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise DataContractError(f"{name}: no such field{hint}; known are {', '.join(sorted(fields))}", name)
-    raw = row.get(TIME)
-    return {**row, TIME: clock() if raw is None else parse_time(raw)}
+def same_but_time(event: msgspec.Struct, other: msgspec.Struct) -> bool:
+    """Whether two events differ in nothing but their time."""
+    return type(event) is type(other) and msgspec.structs.replace(event, **{TIME: 0}) == msgspec.structs.replace(
+        other, **{TIME: 0}
+    )
 
 
-# What everything that is taken in has in common: it is durable before it is acknowledged, and nothing is lost.
-
-
-async def durable(commit: GroupCommit, writes: Lane, events: Sequence[AnyEvent], base: int | None = None) -> Appended:
+async def durable(
+    commit: GroupCommit, writes: BoundedExecutor, events: Sequence[AnyEvent], base: int | None = None
+) -> Appended:
     """What became of the events, once they are on the disk; ``base`` as in ``GroupCommit.submit``.
 
-    A client that goes away calls nothing off. After ``writes.seconds`` nobody waits any longer, whatever becomes
-    of the events: sent again under their ids they count once.
+    A client that goes away cancels nothing. After ``writes.seconds`` the request is answered without waiting on: events
+    that are sent again under their ids count once.
     """
     answer = asyncio.wrap_future(commit.submit(events, base))
     try:
@@ -116,7 +107,7 @@ async def durable(commit: GroupCommit, writes: Lane, events: Sequence[AnyEvent],
 def known_position(event_log: EventLog, row: Mapping[str, Any], event: AnyEvent) -> int:
     """Where the log has this very event when the sender left its time to us; 0 when it has another.
 
-    A retry without a time is given a new one, and must be a repeat all the same.
+    A retry without a time gets a new time, and must count as a repeat all the same.
     """
     if row.get(TIME) is not None:
         return 0
@@ -124,10 +115,10 @@ def known_position(event_log: EventLog, row: Mapping[str, Any], event: AnyEvent)
     return logged.position if logged is not None and same_but_time(logged.event, event) else 0
 
 
-def keep_rejected(
+def quarantine(
     event_log: EventLog, metrics: Metrics, type_name: str, source: str, rejected: Sequence[Rejected]
 ) -> None:
-    """Rows that were turned away into quarantine, counted; every call is a source of its own."""
+    """Keep and count rows that were refused; every call is a source of its own."""
     if not rejected:
         return
     event_log.quarantine(type_name, f"{source}#{secrets.token_hex(6)}", rejected)
@@ -142,27 +133,18 @@ def conflict(event: AnyEvent) -> str:
     return f"event_id: {event.event_id!r} is in the log already with other content; send a new event under a new id"
 
 
-log = logging.getLogger(__name__)
-
-Row = dict[str, Any]
-
-FEEDBACK_SOURCE = "http:/v1/feedback"
-EVENTS_SOURCE = "http:/v1/events"
-INLINE_ROWS = 10
-
-
-class Accepting:
-    """Takes feedback and events; ``writes`` is the lane of what blocks, ``commit`` makes durable."""
+class IngestionService:
+    """Takes feedback and events; ``commit`` makes them durable, ``writes`` runs what blocks."""
 
     def __init__(
         self,
         event_log: EventLog,
         commit: GroupCommit,
-        signer: Signer,
+        signer: SlateSigner,
         recent: RecentSlates,
         metrics: Metrics,
         clock: Clock,
-        writes: Lane,
+        writes: BoundedExecutor,
     ) -> None:
         self._log = event_log
         self._commit = commit
@@ -172,18 +154,21 @@ class Accepting:
         self._clock = clock
         self._writes = writes
 
-    async def feedback(self, row: Row) -> FeedbackAnswer:
+    async def feedback(self, body: Annotated[Row, FeedbackRow]) -> FeedbackAnswer:
         """Take one reaction; raises DataContractError (422), Refused (409), EventLogError or Overloaded (503)."""
         try:
-            event = admit_feedback(row, self._clock)
+            event = admit_row("feedback", body, self._clock)
+            assert isinstance(event, Feedback)
             self._signer.verify(event.slate_id, event.user_id)
-            _check_shown(event, await self._shown(event.slate_id))
+            shown = self._recent.items(event.slate_id) or await self._writes.run(self._logged_items, event.slate_id)
+            if shown is not None and event.item_id not in shown:
+                raise DataContractError(f"item_id: {event.item_id!r} is not on slate {event.slate_id}", "item_id")
         except DataContractError as error:
-            rejected = [Rejected(0, row, error.field, str(error))]
-            await self._writes.run(self._quarantine, "feedback", FEEDBACK_SOURCE, rejected)
+            rejected = [Rejected(0, body, error.field, str(error))]
+            await self._writes.run(quarantine, self._log, self._metrics, "feedback", FEEDBACK_SOURCE, rejected)
             raise
         appended = await durable(self._commit, self._writes, [event])
-        position = appended.positions[0] or await self._writes.run(known_position, self._log, row, event)
+        position = appended.positions[0] or await self._writes.run(known_position, self._log, body, event)
         if not position:
             self._metrics.events.labels("feedback", "conflict").inc()
             raise Refused(409, conflict(event), "event_id")
@@ -194,20 +179,27 @@ class Accepting:
             self._metrics.effect.acknowledged(event.user_id, position)
         return FeedbackAnswer(event_id=event.event_id, position=position, status=status)
 
-    async def events(self, rows: Sequence[Row]) -> EventsAnswer:
+    async def events(self, body: EventsRequest) -> EventsAnswer:
         """Take many rows, each on its own; a single row that is refused raises as ``feedback`` does."""
-        admitted, rejected = await self._admitted(rows)
+        rows = body.events
+        if len(rows) <= INLINE_ROWS:
+            admitted, rejected = admit_rows(rows, self._clock)
+        else:
+            admitted, rejected = await self._writes.run(admit_rows, rows, self._clock)
         if rejected:
-            await self._writes.run(self._quarantine, "interaction", EVENTS_SOURCE, rejected)
+            await self._writes.run(quarantine, self._log, self._metrics, "interaction", EVENTS_SOURCE, rejected)
         if len(rows) == 1 and rejected:
             raise DataContractError(rejected[0].reason, rejected[0].field)
         appended = await durable(self._commit, self._writes, [event for _, event in admitted])
         positions = list(appended.positions)
         conflicts: list[Rejected] = []
         if appended.conflicts:
-            conflicts = await self._writes.run(self._told_apart, rows, admitted, appended, positions)
+            conflicts = await self._writes.run(self._settle_conflicts, rows, admitted, appended, positions)
         repeated = sum(map(bool, positions)) - appended.accepted
-        self._count(appended.accepted, repeated, len(rejected), len(conflicts))
+        counts = {"accepted": appended.accepted, "repeated": repeated}
+        counts |= {"rejected": len(rejected), "conflict": len(conflicts)}
+        for status, count in counts.items():
+            self._metrics.events.labels("interaction", status).inc(count)
         if len(rows) == 1 and conflicts:
             raise Refused(409, conflicts[0].reason, "event_id")
         taken = {place: event.event_id for (place, event), at in zip(admitted, positions, strict=True) if at}
@@ -219,26 +211,20 @@ class Accepting:
             event_ids=[taken.get(place) for place in range(len(rows))],
         )
 
-    async def _admitted(self, rows: Sequence[Row]) -> tuple[list[tuple[int, Interaction]], list[Rejected]]:
-        """A large batch is looked at on a thread of its own, so that it holds nobody up."""
-        if len(rows) <= INLINE_ROWS:
-            return admit_rows(rows, self._clock)
-        return await self._writes.run(admit_rows, rows, self._clock)
-
-    async def _shown(self, slate_id: str) -> tuple[str, ...] | None:
-        """The items of a slate; None when it is not in the log yet: then its signature is believed."""
-        return self._recent.items(slate_id) or await self._writes.run(self._logged_items, slate_id)
-
     def _logged_items(self, slate_id: str) -> tuple[str, ...] | None:
+        """The items of a slate; None while it is not in the log yet: then its signature is proof enough."""
         logged = self._log.slate(slate_id)
         if logged is None or not isinstance(logged.event, Slate):
             return None
-        return tuple(one.item_id for one in logged.event.shown)
+        return tuple(item.item_id for item in logged.event.shown)
 
-    def _told_apart(
-        self, rows: Sequence[Row], admitted: Sequence[tuple[int, Interaction]], appended: Appended, positions: list[int]
+    def _settle_conflicts(
+        self, rows: Sequence[Row], admitted: Sequence[tuple[int, AnyEvent]], appended: Appended, positions: list[int]
     ) -> list[Rejected]:
-        """Of the events whose ids were taken: the repeats get their ``positions``, the others go to quarantine."""
+        """Of the events whose ids were taken, repeats get their ``positions``; the others are returned and quarantined.
+
+        Quarantine comes after the append: its failure must not make the sender repeat what is durable already.
+        """
         conflicts: list[Rejected] = []
         for at in appended.conflicts:
             place, event = admitted[at]
@@ -246,25 +232,8 @@ class Accepting:
             if not positions[at]:
                 conflicts.append(Rejected(place, rows[place], "event_id", conflict(event)))
         if len(rows) > 1:
-            self._keep_conflicts(conflicts)
+            try:
+                quarantine(self._log, self._metrics, "interaction", EVENTS_SOURCE, conflicts)
+            except EventLogError as error:
+                log.warning("%d rows with taken event ids could not be quarantined: %s", len(conflicts), error)
         return conflicts
-
-    def _quarantine(self, type_name: str, source: str, rejected: Sequence[Rejected]) -> None:
-        keep_rejected(self._log, self._metrics, type_name, source, rejected)
-
-    def _keep_conflicts(self, conflicts: Sequence[Rejected]) -> None:
-        """Quarantine after the append: a failure here must not make the sender repeat what is durable already."""
-        try:
-            self._quarantine("interaction", EVENTS_SOURCE, conflicts)
-        except EventLogError as error:
-            log.warning("%d rows with taken event ids could not be kept in quarantine: %s", len(conflicts), error)
-
-    def _count(self, accepted: int, repeated: int, rejected: int, conflicts: int) -> None:
-        counts = {"accepted": accepted, "repeated": repeated, "rejected": rejected, "conflict": conflicts}
-        for status, count in counts.items():
-            self._metrics.events.labels("interaction", status).inc(count)
-
-
-def _check_shown(event: Feedback, shown: tuple[str, ...] | None) -> None:
-    if shown is not None and event.item_id not in shown:
-        raise DataContractError(f"item_id: {event.item_id!r} is not on slate {event.slate_id}", "item_id")

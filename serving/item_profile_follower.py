@@ -1,11 +1,10 @@
-"""Keeps what everybody says of items at this moment: follows the log, off every request's path.
+"""Keeps the live scores of items, from what everybody does at this moment: follows the log, off every request's path.
 
-A thread asks the log for its head, folds what came since into the live item profile (``attune.item_profile``), and puts
-new scores beside the models that answer. A request only reads a reference. It starts with the last few half-lives:
-what lies before weighs next to nothing, so a start costs what that window costs, however long the log is. A log that
-cannot be read leaves the scores as they are.
-
-Only what changed is scored. That everything else fades meanwhile is made good every hundredth of a half-life.
+A thread folds the log's new events into the live item profile (``attune.item_profile``), and puts new scores beside the
+models that answer; a request only reads a reference. It starts with the last few half-lives: what lies before weighs
+next to nothing, so a start costs what that window costs, however long the log is. While the log cannot be read, the
+scores stay as they are. Only items that changed are scored; the fading of the others is caught up with every hundredth
+of a half-life.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,14 +15,14 @@ from attune.clock import DAY, Clock
 from attune.event_log import EventLog
 from attune.follower import Follower
 from attune.item_profile import HALF_LIFE, ItemProfile
-from serving.catalogue_snapshot import Shelf
+from serving.catalogue_snapshot import LiveModel
 from serving.metrics import Metrics
 
 TYPES = ("slate", "interaction", "feedback")
 POLL_SECONDS = 0.1
 RETRY_SECONDS = 1.0
 BUSY_SHARE = 0.25
-"""Who catches up leaves others three quarters of the time."""
+"""Of the time, while it catches up."""
 
 PAGE = 500
 """Events read at a time."""
@@ -35,7 +34,7 @@ WINDOW_POSITIONS = 500_000
 """And never further than this, whatever was imported lately."""
 
 REFRESH = HALF_LIFE // 100
-"""Microseconds after which everything is scored anew; by then it has faded by less than a hundredth."""
+"""Microseconds after which everything is scored again; by then it has faded by less than a hundredth."""
 
 AT_ONCE = 2_000
 """Items scored without letting another thread have its turn: about a millisecond."""
@@ -43,19 +42,19 @@ AT_ONCE = 2_000
 NOTHING = np.zeros((1, 0), np.float32)
 
 
-class ItemFollower:
-    """Follows one log; ``shelves`` says where the models that answer lie, and their ``live_1N`` is what it writes."""
+class ItemProfileFollower:
+    """Follows one log and writes the ``live_1N`` of ``live_models``, the models that answer."""
 
     def __init__(
-        self, event_log: EventLog, shelves: Callable[[], Sequence[Shelf]], metrics: Metrics, clock: Clock
+        self, event_log: EventLog, live_models: Callable[[], Sequence[LiveModel]], metrics: Metrics, clock: Clock
     ) -> None:
         self._log = event_log
-        self._shelves = shelves
+        self._live_models = live_models
         self._metrics = metrics
         self._clock = clock
         self._profile: ItemProfile | None = None
-        self._whole: dict[Shelf, int] = {}
-        """When everything on a shelf was scored last."""
+        self._scored_at: dict[LiveModel, int] = {}
+        """When all items of a model were scored last."""
         self._follower = Follower(
             "the item profile", self._step, POLL_SECONDS, (Exception,), RETRY_SECONDS, busy_share=BUSY_SHARE
         )
@@ -73,11 +72,11 @@ class ItemFollower:
         """Stop it."""
         self._follower.close()
 
-    def look(self) -> bool:
-        """Take in one page of the log and put down what follows from it; whether more waits. Raises EventLogError."""
+    def advance(self) -> bool:
+        """Fold one page of the log and update the scores; whether more waits. Raises EventLogError."""
         head = self._log.head()
         if self._profile is None or head < self._profile.position:  # the latter: an older log was put in its place
-            self._profile, self._whole = ItemProfile(self._start(head)), {}
+            self._profile, self._scored_at = ItemProfile(self._start(head)), {}
         profile = self._profile
         self._metrics.profile_lag.set(head - profile.position)
         changed: set[str] = set()
@@ -86,7 +85,7 @@ class ItemFollower:
             page = self._log.read(profile.position, PAGE, head, TYPES)
             more = len(page) == PAGE
             changed = profile.fold(page, page[-1].position if more else head)
-        self._put_down(profile, changed)
+        self._update(profile, changed)
         return more
 
     def _start(self, head: int) -> int:
@@ -95,29 +94,29 @@ class ItemFollower:
         first, _ = self._log.logged_between(now - WINDOW_HALF_LIVES * HALF_LIFE, now + DAY)  # other clocks go ahead
         return max(first - 1 if first else head, head - WINDOW_POSITIONS)
 
-    def _put_down(self, profile: ItemProfile, changed: set[str]) -> None:
-        now, shelves = self._clock(), self._shelves()
-        self._whole = {shelf: at for shelf, at in self._whole.items() if shelf in shelves}
-        for shelf in shelves:
-            scored_at = self._whole.get(shelf)
+    def _update(self, profile: ItemProfile, changed: set[str]) -> None:
+        now, live_models = self._clock(), self._live_models()
+        self._scored_at = {live: at for live, at in self._scored_at.items() if live in live_models}
+        for live in live_models:
+            scored_at = self._scored_at.get(live)
             if scored_at is None or not 0 <= now - scored_at < REFRESH:
-                self._whole[shelf] = now
-                _score(shelf, profile, None, now)
+                self._scored_at[live] = now
+                _score(live, profile, None, now)
             else:
-                _score(shelf, profile, changed, now)
+                _score(live, profile, changed, now)
 
     def _step(self) -> bool:
         try:
-            return self.look()
+            return self.advance()
         except Exception:
-            self._whole = {}  # what was folded and not put down is in the next scores all the same
+            self._scored_at = {}  # what was folded without an update is in the next scores
             raise
 
 
-def _score(shelf: Shelf, profile: ItemProfile, changed: set[str] | None, now: int) -> None:
-    """Put another vector in the place of the shelf's: with the scores of what changed and of new items, or all anew."""
-    catalogue = shelf.shop.served.catalogue
-    kept_1N = NOTHING if changed is None or shelf.live_1N is None else shelf.live_1N
+def _score(live: LiveModel, profile: ItemProfile, changed: set[str] | None, now: int) -> None:
+    """Replace the model's live scores: the changed and new items' alone, or all of them (``changed`` is None)."""
+    catalogue = live.snapshot.model.catalogue
+    kept_1N = NOTHING if changed is None or live.live_1N is None else live.live_1N
     kept = kept_1N.shape[1]
     item_ids = profile.item_ids if changed is None else [*changed, *catalogue.item_ids[kept:]]
     if not item_ids and changed is not None:
@@ -130,4 +129,4 @@ def _score(shelf: Shelf, profile: ItemProfile, changed: set[str] | None, now: in
         is_known = places >= 0
         live_1N[0, places[is_known]] = profile.scores(part, now)[is_known]
     live_1N.flags.writeable = False
-    shelf.live_1N = live_1N
+    live.live_1N = live_1N

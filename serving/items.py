@@ -1,11 +1,10 @@
-"""What is known of items, and its changes: each is an event in the log, acknowledged only once it is durable.
+"""Reads and changes what is known of items: each change is an event in the log, acknowledged once it is durable.
 
-A change is made from the latest version of the item, and the log takes it only while that is the latest: two changes
-at once, of one process or of several, both hold in the end.
+A change starts from the latest version of the item, and the log takes it only while that is the latest: two changes at
+once, in one process or in several, both hold in the end.
 """
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from typing import Any
 from weakref import WeakValueDictionary
@@ -18,77 +17,80 @@ from attune.events import Item
 from attune.group_commit import GroupCommit
 from attune.log_queries import KnownItem
 from attune.row_rules import Rejected, admit, new_event_id
-from serving.bounded_executor import Lane
+from attune.schemas import ItemAnswer, ItemBody, ItemKnown, ItemRequest, RetireRequest
 from serving.catalogue_snapshot import AVAILABLE, RETIRED, is_hidden
-from serving.champion import ChampionWatch
+from serving.champion import ChampionWatcher
 from serving.error_responses import Refused
-from serving.ingestion import conflict, durable, keep_rejected, known_position
+from serving.ingestion import conflict, durable, known_position, quarantine
 from serving.metrics import Metrics
-from serving.schemas import ItemAnswer, ItemBody, ItemKnown
-
-log = logging.getLogger(__name__)
+from serving.micro_batcher import BoundedExecutor
 
 SOURCE = "http:/v1/items"
 YEARS = 2**53
 TRIES = 20
-"""How often a change is made anew because another came between; those of one process wait for each other."""
+"""How often a change is tried again because another came between; those of one process wait for each other."""
 
 
-class Items:
-    """Reads and changes what is known of items; ``reads`` and ``writes`` are the lanes of what blocks."""
+class ItemService:
+    """Reads and changes what is known of items; the executors ``reads`` and ``writes`` run what blocks."""
 
     def __init__(
         self,
         event_log: EventLog,
         commit: GroupCommit,
-        watch: ChampionWatch,
+        watcher: ChampionWatcher,
         metrics: Metrics,
         clock: Clock,
-        reads: Lane,
-        writes: Lane,
+        reads: BoundedExecutor,
+        writes: BoundedExecutor,
     ) -> None:
         self._log = event_log
         self._commit = commit
-        self._watch = watch
+        self._watcher = watcher
         self._metrics = metrics
         self._clock = clock
         self._reads = reads
         self._writes = writes
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def known(self, item_id: str) -> ItemKnown:
+    async def item(self, address: ItemRequest) -> ItemKnown:
         """The latest version; raises Refused (404) for an item that the log does not describe."""
-        item = await self._latest(item_id)
-        champion = self._watch.champion
+        item = await self._latest(address.item_id)
+        champion = self._watcher.champion
         return ItemKnown(
             item_id=item.item_id,
             attributes=item.attributes,
             position=item.position,
             shown=not is_hidden(item.attributes),
-            learned=champion is not None and item_id in champion.bundle.catalogue.index,
+            learned=champion is not None and item.item_id in champion.bundle.catalogue.index,
         )
 
-    async def replace(self, item_id: str, body: ItemBody) -> ItemAnswer:
+    async def replace_item(self, address: ItemRequest, body: ItemBody) -> ItemAnswer:
         """All that is known of the item from now on.
 
         Raises DataContractError (422), Refused (409), EventLogError or Overloaded (503).
         """
-        event = await self._admitted(item_id, body.attributes, body.attributes, body.event_id or new_event_id())
+        event = await self._admitted(address.item_id, body.attributes, body.attributes, body.event_id or new_event_id())
         appended = await durable(self._commit, self._writes, [event])
         position = appended.positions[0] or await self._reads.run(known_position, self._log, {}, event)
         if not position:
             raise self._conflict(event)
         return self._answer(event, position, repeated=not appended.accepted)
 
-    async def change(self, item_id: str, body: ItemBody) -> ItemAnswer:
-        """Other values for some attributes, None for those that are to go; raises as ``replace``, and Refused (404)."""
-        turn = self._turns.setdefault(item_id, asyncio.Lock())
+    async def change_item(self, address: ItemRequest, body: ItemBody) -> ItemAnswer:
+        """Set some attributes and remove those that are None; raises as ``replace_item``, and Refused (404)."""
+        item_id = address.item_id
+        lock = self._locks.setdefault(item_id, asyncio.Lock())
         event_id = body.event_id or new_event_id()
         await self._admitted(item_id, body.attributes, body.attributes, event_id)
-        async with turn:
+        async with lock:
             for _ in range(TRIES):
                 before = await self._latest(item_id)
-                event = await self._admitted(item_id, _merged(before, body.attributes), body.attributes, event_id)
+                merged = {**before.attributes, **body.attributes}
+                attributes = {
+                    name: value for name, value in merged.items() if body.attributes.get(name, "") is not None
+                }
+                event = await self._admitted(item_id, attributes, body.attributes, event_id)
                 appended = await durable(self._commit, self._writes, [event], before.position)
                 if appended.positions[0]:
                     return self._answer(event, appended.positions[0], repeated=not appended.accepted)
@@ -96,9 +98,10 @@ class Items:
                     return self._repeated(logged.position, logged.event, event, body.attributes)
         raise Refused(503, f"item {item_id!r} is being changed by many at once; repeat the request with its event id")
 
-    async def retire(self, item_id: str, event_id: str | None) -> ItemAnswer:
-        """Never to be shown again; what was known is kept. Raises as ``change``."""
-        return await self.change(item_id, ItemBody(attributes={RETIRED: True}, event_id=event_id))
+    async def retire_item(self, address: RetireRequest) -> ItemAnswer:
+        """Never to be shown again; what was known is kept. Raises as ``change_item``."""
+        body = ItemBody(attributes={RETIRED: True}, event_id=address.event_id)
+        return await self.change_item(ItemRequest(item_id=address.item_id), body)
 
     async def _latest(self, item_id: str) -> KnownItem:
         item = await self._reads.run(self._log.item, item_id)
@@ -108,25 +111,25 @@ class Items:
         return item
 
     async def _admitted(
-        self, item_id: str, attributes: Mapping[str, Any], said: Mapping[str, Any], event_id: str
+        self, item_id: str, attributes: Mapping[str, Any], given: Mapping[str, Any], event_id: str
     ) -> Item:
-        """The event, where the door lets it in and what was ``said`` fits the attributes that are known by name."""
+        """The event, if the row rules admit it and what was ``given`` fits the attributes that are known by name."""
         row = {Columns.ITEM_ID: item_id, Columns.ATTRIBUTES: attributes, Columns.EVENT_ID: event_id}
         try:
             event = admit("item", row | {Columns.EVENT_TIMESTAMP: self._clock()}, self._clock)
-            _check_known_names(said)
+            _check_known_names(given)
         except DataContractError as error:
             rejected = [Rejected(0, row, error.field, str(error))]
-            await self._writes.run(keep_rejected, self._log, self._metrics, "item", SOURCE, rejected)
+            await self._writes.run(quarantine, self._log, self._metrics, "item", SOURCE, rejected)
             raise
         assert isinstance(event, Item)
         return event
 
-    def _repeated(self, position: int, logged: object, event: Item, said: Mapping[str, Any]) -> ItemAnswer:
+    def _repeated(self, position: int, logged: object, event: Item, given: Mapping[str, Any]) -> ItemAnswer:
         """The answer to a change whose id the log has: it is this one if it left the item as this one says."""
         if not isinstance(logged, Item) or logged.item_id != event.item_id:
             raise self._conflict(event)
-        if any(logged.attributes.get(name) != value for name, value in said.items()):
+        if any(logged.attributes.get(name) != value for name, value in given.items()):
             raise self._conflict(event)
         return self._answer(logged, position, repeated=True)
 
@@ -146,25 +149,24 @@ class Items:
         return Refused(409, conflict(event), Columns.EVENT_ID)
 
 
-def _merged(before: KnownItem, said: Mapping[str, Any]) -> dict[str, Any]:
-    gone = {name for name, value in said.items() if value is None}
-    return {name: value for name, value in {**before.attributes, **said}.items() if name not in gone}
-
-
-def _check_known_names(said: Mapping[str, Any]) -> None:
-    """Raise DataContractError where an attribute that is known by name holds what nobody could make sense of."""
+def _check_known_names(given: Mapping[str, Any]) -> None:
+    """Raise DataContractError where an attribute that is known by name holds a value of another kind."""
     wanted = {
-        AVAILABLE: ("true or false", lambda value: isinstance(value, bool)),
-        RETIRED: ("true or false", lambda value: isinstance(value, bool)),
-        Columns.TITLE: ("text", lambda value: isinstance(value, str)),
+        AVAILABLE: ("true or false", _is_bool),
+        RETIRED: ("true or false", _is_bool),
+        Columns.TITLE: ("text", _is_text),
         Columns.YEAR: ("a number between -2^53 and 2^53", _is_year),
-        Columns.GENRES: ("a list of texts", _is_texts),
+        Columns.GENRES: ("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value))),
     }
     for name, (what, fits) in wanted.items():
-        value = said.get(name)
+        value = given.get(name)
         if value is not None and not fits(value):
             field = f"{Columns.ATTRIBUTES}.{name}"
             raise DataContractError(f"{field}: expected {what}", field)
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
 
 
 def _is_year(value: Any) -> bool:
@@ -172,5 +174,5 @@ def _is_year(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and -YEARS <= value <= YEARS
 
 
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)

@@ -10,28 +10,26 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# How long it takes from a reaction to the first slate that reflects it: the promise of the platform, measured.
-#
-# From the acknowledgement of a user's feedback to the first slate for that user whose state includes it. Who comes
-# back
-# later than after a minute is not counted: that would be the user's pause, not the platform's.
-
-
-SECONDS = 60.0
-WAITING = 50_000
+EFFECT_SECONDS = 60.0
+EFFECT_USERS = 50_000
 """Users remembered at a time, some 10 MB; beyond it the one who has waited longest is forgotten."""
 
 
-class Effect:
-    """Used by the event loop alone."""
+class FeedbackEffect:
+    """How long it takes from a user's feedback to the first slate that reflects it: the platform's promise, measured.
+
+    It counts from the acknowledgement of the feedback to the user's first slate whose state includes it. Users who come
+    back after more than a minute are not counted: that would be their pause, not the platform's. For the event loop
+    alone.
+    """
 
     def __init__(self, histogram: Histogram, clock: Callable[[], float] = time.monotonic) -> None:
         self._histogram = histogram
         self._clock = clock
-        self._waiting: TTLCache[str, tuple[int, float]] = TTLCache(WAITING, SECONDS, clock)
+        self._waiting: TTLCache[str, tuple[int, float]] = TTLCache(EFFECT_USERS, EFFECT_SECONDS, clock)
 
     def acknowledged(self, user_id: str, position: int) -> None:
-        """The user's feedback lies at that position of the log; of several the first that waits is measured."""
+        """Feedback was written at that position; of several the first that waits is measured."""
         if user_id not in self._waiting:
             self._waiting[user_id] = (position, self._clock())
 
@@ -53,7 +51,7 @@ PROFILE_LAG = "Log positions that the live item profile lacked when it last look
 EFFECT = "From acknowledged feedback to the user's first slate with it, within a minute."
 
 
-class Version(Collector):
+class ModelVersion(Collector):
     """One sample, 1, whose labels name the version that answers."""
 
     def __init__(self) -> None:
@@ -85,7 +83,7 @@ class Metrics:
         self.tail = histogram("attune_tail_events", "Events folded on top of the snapshot.", buckets=TAIL_BUCKETS)
         self.refolds = counter("attune_refolds", "Tails that were longer than one page, folded page by page.")
         self.events = counter("attune_events", "Events by type and what became of them.", ["type", "status"])
-        self.effect = Effect(histogram("attune_feedback_effect_seconds", EFFECT, buckets=EFFECT_BUCKETS))
+        self.effect = FeedbackEffect(histogram("attune_feedback_effect_seconds", EFFECT, buckets=EFFECT_BUCKETS))
         self.feedback = counter("attune_feedback", "Reactions that were accepted.", ["kind"])
         self.quarantined = counter("attune_quarantined", "Rows put into quarantine, by the field at fault.", ["field"])
         self.slates = counter("attune_slates", SLATES, ["status"])
@@ -96,7 +94,7 @@ class Metrics:
             "attune_champion_refused", "Champions that could not be loaded; the old one stayed."
         )
         self.stale_champion = gauge("attune_champion_stale", "1 while another version than the promoted one answers.")
-        self.version = Version()
+        self.version = ModelVersion()
         registry.register(self.version)
 
     def set_version(self, version: str | None) -> None:
@@ -113,7 +111,7 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-class Measured:
+class MetricsMiddleware:
     """ASGI middleware: counts every answer and takes its time, by the route's own path."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
@@ -127,14 +125,14 @@ class Measured:
         status = 500
         started = time.perf_counter()
 
-        async def noted(message: Message) -> None:
+        async def send_counted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, noted)
+            await self._app(scope, receive, send_counted)
         finally:
             route = getattr(scope.get("route"), "path", "unknown")
             self._metrics.requests.labels(route, scope["method"], str(status)).inc()

@@ -1,6 +1,7 @@
-"""Questions that arrive at about the same time are answered together: one pass of the network, one statement, for all.
+"""Keeps work that blocks off the event loop: a bounded executor for single calls, a micro-batcher for many at once.
 
-Nobody waits for a group to fill: while the thread is at work, the next group gathers.
+Both take a limited number of calls and refuse the next one at once: a queue would answer after its client has gone.
+They also refuse at once while abandoned calls occupy every thread, because the next call would only wait for the same.
 """
 
 import asyncio
@@ -9,87 +10,132 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from serving.bounded_executor import Overloaded
+from attune.errors import AttuneError
 
-HANGS_SECONDS = 0.2
-"""Work that takes longer, and that somebody gave up, hangs; a group takes some milliseconds."""
+STUCK_SECONDS = 0.2
+"""A batch takes some milliseconds; one that takes longer, and that somebody gave up, is stuck."""
 
-Question = TypeVar("Question")
-Answer = TypeVar("Answer")
+Query = TypeVar("Query")
+Result = TypeVar("Result")
+
+
+class Overloaded(AttuneError):
+    """Too many calls wait, or no answer came in time; the same request may be made again."""
+
+
+class BoundedExecutor:
+    """``threads`` threads of one purpose; at most ``capacity`` calls run or wait, each for ``seconds`` at most."""
+
+    def __init__(self, name: str, threads: int, capacity: int, seconds: float) -> None:
+        self.name = name
+        self.seconds = seconds
+        self.pending = 0
+        self._threads = threads
+        self._capacity = capacity
+        self._abandoned: set[Future[Any]] = set()
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"attune-{name}")
+
+    async def run(self, call: Callable[..., Result], *arguments: Any, seconds: float | None = None) -> Result:
+        """Call it on a thread; raises what the call raises.
+
+        Raises Overloaded when too many calls wait, while abandoned calls occupy every thread, or after ``seconds``
+        (by default the executor's). A call that has not begun by then never will; one that runs goes on, and its
+        result is dropped.
+        """
+        seconds = self.seconds if seconds is None else seconds
+        if self.pending >= self._capacity:
+            raise Overloaded(f"{self.name}: {self.pending} calls wait already; ask again in a moment")
+        if len(self._abandoned) >= self._threads:
+            raise Overloaded(f"{self.name}: earlier calls are stuck; ask again in a moment")
+        run = contextvars.copy_context().run  # the call's log lines carry the id of this request
+        future = self._executor.submit(run, call, *arguments)
+        self.pending += 1
+        try:
+            async with asyncio.timeout(seconds):
+                return await asyncio.wrap_future(future)
+        except TimeoutError as error:
+            raise Overloaded(
+                f"{self.name}: no answer within {seconds:g} s; repeat the request with the same event ids"
+            ) from error
+        finally:
+            self.pending -= 1
+            if not future.cancel():  # it occupies its thread until it ends; if it has ended, the callback runs now
+                self._abandoned.add(future)
+                future.add_done_callback(self._abandoned.discard)
+
+    def close(self) -> None:
+        """Let the running calls end and take no more."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
 
 
 @dataclass(slots=True)
-class _Waiting(Generic[Question, Answer]):
-    question: Question
-    answer: asyncio.Future[Answer]
+class _Waiting(Generic[Query, Result]):
+    query: Query
+    result: asyncio.Future[Result]
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
-    given_up: bool = False
 
 
-class Batcher(Generic[Question, Answer]):
-    """One thread that calls ``work`` with at most ``together`` questions; at most ``waiting`` run or wait.
+class MicroBatcher(Generic[Query, Result]):
+    """One thread that calls ``work`` with up to ``batch_size`` queries; at most ``capacity`` run or wait.
 
-    Where ``work`` raises, each question of the group is asked again alone, so that one fails no other. While it is held
-    for longer than ``HANGS_SECONDS`` by questions that were given up, whoever comes next is refused at once.
+    Nobody waits for a batch to fill: while the thread works, the next batch gathers. Where ``work`` raises, each query
+    of the batch is tried again alone, so that one fails no other.
     """
 
     def __init__(
-        self, name: str, work: Callable[[Sequence[Question]], Sequence[Answer]], together: int, waiting: int
+        self, name: str, work: Callable[[Sequence[Query]], Sequence[Result]], batch_size: int, capacity: int
     ) -> None:
         self.name = name
+        self.pending = 0
         self._work = work
-        self._together = together
-        self._limit = waiting
-        self._pending = 0
-        self._queue: deque[_Waiting[Question, Answer]] = deque()
-        self._at_work: list[_Waiting[Question, Answer]] = []
+        self._batch_size = batch_size
+        self._capacity = capacity
+        self._queue: deque[_Waiting[Query, Result]] = deque()
+        self._batch: list[_Waiting[Query, Result]] = []
         self._began = 0.0
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name=f"attune-{name}", daemon=True)
 
     @property
-    def pending(self) -> int:
-        """How many questions run or wait."""
-        return self._pending
-
-    @property
-    def hangs(self) -> bool:
-        """Whether the thread is held by a question that was given up."""
-        return any(one.given_up for one in self._at_work) and time.monotonic() - self._began > HANGS_SECONDS
+    def is_stuck(self) -> bool:
+        """Whether a query that was given up occupies the thread for longer than ``STUCK_SECONDS``."""
+        return any(row.result.cancelled() for row in self._batch) and time.monotonic() - self._began > STUCK_SECONDS
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
-    async def ask(self, question: Question, seconds: float) -> Answer:
-        """The answer to one question; raises what ``work`` raises for it.
+    async def submit(self, query: Query, seconds: float) -> Result:
+        """The result of one query; raises what ``work`` raises for it.
 
-        Raises Overloaded when too many wait, while ``hangs``, or after ``seconds``.
+        Raises Overloaded when too many wait, while ``is_stuck``, or after ``seconds``.
         """
-        if self._pending >= self._limit:
-            raise Overloaded(f"{self.name}: {self._pending} questions wait already; ask again in a moment")
-        if self.hangs:
-            raise Overloaded(f"{self.name}: what it asks does not answer; ask again in a moment")
-        waiting: _Waiting[Question, Answer] = _Waiting(question, asyncio.get_running_loop().create_future())
-        self._pending += 1
+        if self.pending >= self._capacity:
+            raise Overloaded(f"{self.name}: {self.pending} queries wait already; ask again in a moment")
+        if self.is_stuck:
+            raise Overloaded(f"{self.name}: an earlier batch is stuck; ask again in a moment")
+        waiting: _Waiting[Query, Result] = _Waiting(query, asyncio.get_running_loop().create_future())
+        self.pending += 1
         try:
             with self._changed:
                 self._queue.append(waiting)
                 self._changed.notify()
             async with asyncio.timeout(seconds):
-                return await waiting.answer
+                return await waiting.result
         except TimeoutError as error:
+            if not waiting.result.cancelled():  # the event loop was late, the result was not
+                return waiting.result.result()
             raise Overloaded(f"{self.name}: no answer within {seconds:g} s; ask again in a moment") from error
         finally:
-            waiting.given_up = waiting.answer.cancelled()
-            self._pending -= 1
+            self.pending -= 1
 
     def close(self, seconds: float = 10.0) -> None:
-        """Answer what waits, and take no more; a thread that hangs is left behind after ``seconds``."""
+        """Work off the queue and take no more; a stuck thread is left behind after ``seconds``."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -97,40 +143,38 @@ class Batcher(Generic[Question, Answer]):
             self._thread.join(seconds)
 
     def _run(self) -> None:
-        while group := self._take():
-            answers = self._answers(group)
-            self._at_work = []
-            group[0].answer.get_loop().call_soon_threadsafe(_tell, group, answers)
+        while batch := self._take():
+            results = self._results(batch)
+            self._batch = []
+            batch[0].result.get_loop().call_soon_threadsafe(_deliver, batch, results)
 
-    def _take(self) -> list[_Waiting[Question, Answer]]:
-        """The next group, of those who still wait; none when closing and nothing is left."""
+    def _take(self) -> list[_Waiting[Query, Result]]:
+        """The next batch, of queries that somebody still waits for; empty when closing and nothing is left."""
         with self._changed:
             while True:
                 self._changed.wait_for(lambda: bool(self._queue) or self._closing)
                 if not self._queue:
                     return []
-                taken = [self._queue.popleft() for _ in range(min(len(self._queue), self._together))]
-                self._at_work = [one for one in taken if not one.answer.done()]
+                taken = [self._queue.popleft() for _ in range(min(len(self._queue), self._batch_size))]
+                self._batch = [row for row in taken if not row.result.done()]
                 self._began = time.monotonic()
-                if self._at_work:
-                    return self._at_work
+                if self._batch:
+                    return self._batch
 
-    def _answers(self, group: Sequence[_Waiting[Question, Answer]]) -> list[Answer | BaseException]:
-        """What is logged for one question alone is of its request, of a group it is of none."""
-        run = group[0].context.run if len(group) == 1 else contextvars.Context().run
+    def _results(self, batch: Sequence[_Waiting[Query, Result]]) -> list[Result | BaseException]:
+        """Log lines of a single query carry its request's id, those of a batch carry none."""
+        run = batch[0].context.run if len(batch) == 1 else contextvars.Context().run
         try:
-            return list(run(self._work, [one.question for one in group]))
+            return list(run(self._work, [row.query for row in batch]))
         except Exception as error:
-            if len(group) == 1:
-                return [error]
-            return [self._answers([one])[0] for one in group]
+            return [error] if len(batch) == 1 else [self._results([row])[0] for row in batch]
 
 
-def _tell(group: list[_Waiting[Question, Answer]], answers: list[Answer | BaseException]) -> None:
-    for one, answer in zip(group, answers, strict=True):
-        if one.answer.done():  # whoever asked has gone
+def _deliver(batch: list[_Waiting[Query, Result]], results: list[Result | BaseException]) -> None:
+    for waiting, result in zip(batch, results, strict=True):
+        if waiting.result.done():  # its request has gone
             continue
-        if isinstance(answer, BaseException):
-            one.answer.set_exception(answer)
+        if isinstance(result, BaseException):
+            waiting.result.set_exception(result)
         else:
-            one.answer.set_result(answer)
+            waiting.result.set_result(result)

@@ -1,72 +1,150 @@
-"""What the model's thread does: the pipeline on the bundle that each question captured, for many questions at once."""
+"""Ranks many requests in one pass of the network: each by the champion that it captured, or by popularity."""
 
+import copy
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from cachetools import LRUCache
 
+from attune.columns import ITEM_STATS
+from attune.promotions import Promotion
+from models.bundle import Bundle
+from models.catalogue import Catalogue
+from models.history import HistoryBatch
+from models.ranking.policy import PlackettLuce
 from models.recommender import POPULARITY, Asked, PopularityAlone, Recommendation, Request, encode, recommend_many
 from serving.caps import AtMost, Caps
-from serving.catalogue_snapshot import Offer
-from serving.champion import Champion
-from serving.state import Known
+from serving.catalogue_snapshot import CandidatePool, LiveModel
+from serving.state import UserView
+
+UNUSED = 0.5
+"""What an item counts that the log describes and that nobody used yet: less than one that somebody did."""
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """One request, with the model that was the champion when it came in (None: nothing but counts).
+class Champion:
+    """A loaded model: the promotion that made it champion, its bundle, when it took over (microseconds).
 
-    ``offer`` is of that model's items, or of those that were counted. ``explored`` is how many positions explored in
-    the user's slates of before, as far as the model's policy has a budget.
+    ``vectors`` caches what its network said of the latest users (None: no cache), for the ranking thread alone.
+    """
+
+    promotion: Promotion
+    bundle: Bundle
+    loaded_at: int
+    vectors: LRUCache[Hashable, np.ndarray] | None = field(repr=False)
+    live: LiveModel = field(repr=False)
+
+    @property
+    def version(self) -> str:
+        """The registry's version."""
+        return self.promotion.version
+
+
+class PopularityFallback:
+    """Ranks by the event log's counts while no champion is loaded; ``hybrid`` and ``popularity`` are the same.
+
+    It has the shape of a bundle and goes through the same pipeline, so its propensities are exact too.
+    """
+
+    name = "popularity"
+    policy = PlackettLuce(temperature=0.5, depth=100)
+    """Scores are log-counts: at 0.5 an item's chance grows with the square of its count."""
+
+    def __init__(self, counts: Sequence[tuple[str, int]]) -> None:
+        """``counts`` pairs item ids with positive numbers."""
+        size = len(counts)
+        stats_NF = np.full((size, len(ITEM_STATS)), np.nan, np.float32)
+        stats_NF[:, 0] = [count for _, count in counts]
+        self.catalogue = Catalogue(
+            item_ids=tuple(item_id for item_id, _ in counts),
+            titles=("",) * size,
+            genres=((),) * size,
+            years=(None,) * size,
+            stats_NF=stats_NF,
+        )
+        self._scores_N = np.log(np.array([count for _, count in counts], np.float64)).astype(np.float32)
+        self.live = LiveModel(self)
+
+    def extended(self, more: Catalogue) -> "PopularityFallback":
+        """With items behind these that nobody used yet."""
+        extended = copy.copy(self)
+        extended.catalogue = self.catalogue.extended(more)
+        extended._scores_N = np.append(self._scores_N, np.full(len(more), np.log(UNUSED), np.float32))
+        return extended
+
+    @property
+    def hybrid(self) -> "PopularityFallback":
+        """The recommender for users with a history."""
+        return self
+
+    @property
+    def popularity(self) -> "PopularityFallback":
+        """The recommender for users without."""
+        return self
+
+    @property
+    def likeness_ND(self) -> np.ndarray:
+        """Counts say nothing of likeness: no two items are alike."""
+        return np.zeros((len(self.catalogue), 1), np.float32)
+
+    def scores(self, batch: HistoryBatch) -> np.ndarray:
+        """The logarithm of every item's count, for every user: scores_BN, float32."""
+        return np.tile(self._scores_N, (len(batch), 1))
+
+
+@dataclass(frozen=True, slots=True)
+class RankingQuery:
+    """One request, with the champion of the moment when it came in (None: popularity alone) and its candidates.
+
+    ``explored`` is how many positions explored in the user's earlier slates, as far as the policy has a budget.
     """
 
     champion: Champion | None
-    offer: Offer
-    known: Known
+    pool: CandidatePool
+    user: UserView
     request: Request
     at_most: AtMost = field(default_factory=dict)
     explored: int = 0
 
-    @property
-    def asked(self) -> Asked:
-        """The question as the pipeline takes it."""
-        rule = Caps(self.offer.shop, self.at_most) if self.at_most else None
-        known = self.known
-        return Asked(known.state, known.user_stats, self.request, self.offer.removed, rule, self.explored)
+
+def rank(queries: Sequence[RankingQuery]) -> list[Recommendation]:
+    """A slate for each query, those of one model together; no slate mixes two. Blocks for its CPU time."""
+    by_model: dict[int, list[int]] = defaultdict(list)
+    for row, query in enumerate(queries):
+        by_model[id(query.pool.snapshot.model)].append(row)
+    slates: dict[int, Recommendation] = {}
+    for rows in by_model.values():
+        group = [queries[row] for row in rows]
+        champion = group[0].champion
+        if champion is None:
+            slates.update((row, rank_by_popularity(queries[row])) for row in rows)
+            continue
+        model = group[0].pool.snapshot.model
+        inputs = [_pipeline_input(query) for query in group]
+        live_1N = resized(champion.live.live_1N, len(model.catalogue))
+        ranked = recommend_many(model, inputs, encode(model, inputs, champion.vectors), live_1N)
+        slates.update(zip(rows, ranked, strict=True))
+    return [slates[row] for row in range(len(queries))]
 
 
-def rank(questions: Sequence[Question]) -> list[Recommendation]:
-    """A slate for each question, those of one model together; no slate mixes two. Blocks for its CPU time."""
-    by_bundle: dict[int, list[int]] = defaultdict(list)
-    for place, question in enumerate(questions):
-        by_bundle[id(question.offer.shop.served)].append(place)
-    found: dict[int, Recommendation] = {}
-    for places in by_bundle.values():
-        champion = questions[places[0]].champion
-        group = [questions[place] for place in places]
-        slates = [by_counts(one) for one in group] if champion is None else _ranked(champion, group)
-        found.update(zip(places, slates, strict=True))
-    return [found[place] for place in range(len(questions))]
+def rank_by_popularity(query: RankingQuery) -> Recommendation:
+    """A slate by popularity: the model's own if there is one, else the event log's counts."""
+    model = PopularityAlone.of(query.pool.snapshot.model)
+    return replace(recommend_many(model, [_pipeline_input(query)])[0], served_by=POPULARITY)
 
 
-def by_counts(question: Question) -> Recommendation:
-    """A slate by popularity: the model's own if there is one, else what the log's events count."""
-    bundle = PopularityAlone.of(question.offer.shop.served)
-    return replace(recommend_many(bundle, [question.asked])[0], served_by=POPULARITY)
+def _pipeline_input(query: RankingQuery) -> Asked:
+    rule = Caps(query.pool.snapshot, query.at_most) if query.at_most else None
+    user = query.user
+    return Asked(user.state, user.user_stats, query.request, query.pool.removed, rule, query.explored)
 
 
-def _ranked(champion: Champion, questions: Sequence[Question]) -> list[Recommendation]:
-    served = questions[0].offer.shop.served
-    asked = [question.asked for question in questions]
-    live_1N = fitting(champion.shelf.live_1N, len(served.catalogue))
-    return recommend_many(served, asked, encode(served, asked, champion.vectors), live_1N)
-
-
-def fitting(live_1N: np.ndarray | None, count: int) -> np.ndarray | None:
-    """For a shop of so many items: nothing is known of those that came since, and those that it lacks are cut off."""
-    if live_1N is None or live_1N.shape[1] == count:
+def resized(live_1N: np.ndarray | None, size: int) -> np.ndarray | None:
+    """Live scores for a snapshot of ``size`` items: 0 for items that came later, cut where the snapshot ends."""
+    if live_1N is None or live_1N.shape[1] == size:
         return live_1N
-    found_1N = np.zeros((1, count), np.float32)
-    found_1N[:, : live_1N.shape[1]] = live_1N[:, :count]
-    return found_1N
+    resized_1N = np.zeros((1, size), np.float32)
+    resized_1N[:, : live_1N.shape[1]] = live_1N[:, :size]
+    return resized_1N

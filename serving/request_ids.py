@@ -1,6 +1,6 @@
-"""Every request has an id, by which its answer, its errors and its lines in the log are found again.
+"""Gives every request an id that its answer, its errors and its log lines carry.
 
-A caller may bring one in ``X-Request-Id``; what could be mistaken for something else in a log line is replaced.
+A caller may bring one in ``X-Request-Id``; an id that could forge a log line is replaced.
 """
 
 import contextvars
@@ -11,7 +11,7 @@ import secrets
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = "X-Request-Id"
-SANE = re.compile(rb"[!-~]{1,128}")
+PLAIN = re.compile(rb"[!-~]{1,128}")
 """Printable ASCII without blanks."""
 
 _NAME = HEADER.lower().encode()
@@ -23,7 +23,7 @@ def current() -> str | None:
     return _current.get()
 
 
-class Identified:
+class RequestIdMiddleware:
     """ASGI middleware: gives the request its id, and the answer the header that says it."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -33,27 +33,27 @@ class Identified:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _given(scope) or secrets.token_hex(12).encode()
-        _current.set(request_id.decode())  # it stays for what answers behind us, where something unexpected went wrong
+        request_id = _callers_id(scope) or secrets.token_hex(12).encode()
+        _current.set(request_id.decode())  # kept for the answer to an unexpected error
 
-        async def named(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), (_NAME, request_id)]
             await send(message)
 
-        await self._app(scope, receive, named)
+        await self._app(scope, receive, send_with_id)
 
 
-def _given(scope: Scope) -> bytes | None:
-    """The caller's id, if it is a sane one."""
+def _callers_id(scope: Scope) -> bytes | None:
+    """The id that the caller sent, if it is plain."""
     for name, value in scope["headers"]:
         if name == _NAME:
-            return value if SANE.fullmatch(value) else None
+            return value if PLAIN.fullmatch(value) else None
     return None
 
 
-class _Named(logging.Filter):
-    """Puts the id at the beginning of what a log line says."""
+class RequestIdFilter(logging.Filter):
+    """Puts the id at the beginning of a log line."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         request_id = _current.get()
@@ -63,7 +63,7 @@ class _Named(logging.Filter):
         return True
 
 
-def name_log_lines() -> None:
+def prefix_log_lines() -> None:
     """Let every log line of a request begin with its id; call it once, after logging was set up."""
     for handler in logging.getLogger().handlers:
-        handler.addFilter(_Named())
+        handler.addFilter(RequestIdFilter())

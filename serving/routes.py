@@ -1,118 +1,36 @@
-"""The routes: each reads its body, hands it to the room that does the work, and answers in bytes."""
+"""The routes: each declares its scope, summary and errors; its types stand in the signature of the service's method."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 from starlette.convertors import Convertor, register_url_convertor
 
 from attune.errors import DataContractError
+from attune.schemas import Address, ModelAnswer, convert, decode
 from serving.error_responses import JSON, Refused, answer, error_answer
-from serving.ingestion import Accepting
-from serving.items import Items
-from serving.lookups import Reading
-from serving.metrics import Metrics
+from serving.ingestion import IngestionService
+from serving.items import ItemService
+from serving.lookups import LookupService
 from serving.openapi import documented
-from serving.recommendation import Recommending, answer_together
-from serving.schemas import (
-    BatchRequest,
-    EventsRequest,
-    ItemBody,
-    ItemRequest,
-    PopularRequest,
-    RecommendRequest,
-    RetireRequest,
-    SimilarRequest,
-    StateRequest,
-    check_context,
-    convert,
-    decode,
-)
+from serving.recommendation import RecommendationService
 
 BODY_LIMIT = 1_048_576
 
-_RECOMMEND = msgspec.json.Decoder(RecommendRequest)
-_EVENTS = msgspec.json.Decoder(EventsRequest)
-_ROW = msgspec.json.Decoder(dict[str, Any])
+WRONG = {422: "A field is wrong."}
+AGAIN = {503: "Ask again in a moment."}
+UNKNOWN_ITEM = {404: "Nothing is known of the item."}
+TAKEN = {409: "The event id is taken by other content."}
+TOO_LARGE = {413: "The body is larger than 1 MiB."}
+BUSY = {503: "The event log is busy: nothing was acknowledged, send the same request again."}
+
+Body = TypeVar("Body")
+Parameters = TypeVar("Parameters", bound=Address)
 
 
-async def read_body(request: Request) -> bytes:
-    """The body; raises Refused (413) as soon as it is known to exceed 1 MiB."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > BODY_LIMIT:
-        raise _too_large()
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > BODY_LIMIT:
-            raise _too_large()
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def _too_large() -> Refused:
-    return Refused(413, f"body: larger than {BODY_LIMIT} bytes; send the rows in several requests", "body")
-
-
-def hot_routes(recommending: Recommending, accepting: Accepting) -> APIRouter:
-    """What users' requests go through."""
-    router = APIRouter(default_response_class=JSON)
-
-    @router.post("/v1/recommend", **documented("recommend"))
-    async def recommend(request: Request) -> Response:
-        asked = decode(await read_body(request), _RECOMMEND)
-        check_context(asked.context)
-        return answer(await recommending.answer(asked))
-
-    @router.post("/v1/feedback", **documented("feedback"))
-    async def feedback(request: Request) -> Response:
-        return answer(await accepting.feedback(decode(await read_body(request), _ROW)))
-
-    @router.post("/v1/events", **documented("events"))
-    async def events(request: Request) -> Response:
-        return answer(await accepting.events(decode(await read_body(request), _EVENTS).events))
-
-    return router
-
-
-def steward_routes(model: Callable[[], Any], ready: Callable[[], Awaitable[str | None]], metrics: Metrics) -> APIRouter:
-    """What operators and their machines ask; ``ready`` says what is missing, or None."""
-    router = APIRouter(default_response_class=JSON)
-
-    @router.get("/v1/model", **documented("model"))
-    async def current_model() -> Response:
-        return answer(model())
-
-    @router.get("/healthz", **documented("healthz"))
-    async def healthz() -> Response:
-        return JSON(b'{"status":"alive"}')
-
-    @router.get("/readyz", **documented("readyz"))
-    async def readyz() -> Response:
-        missing = await ready()
-        return error_answer(503, missing) if missing else JSON(b'{"status":"ready"}')
-
-    @router.get("/metrics", **documented("metrics"))
-    async def exposition() -> Response:
-        return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    return router
-
-
-# The routes of what is read: slates for many users at once, neighbours of items, what is popular, states of users.
-#
-# Ids stand in the address percent-encoded (a slash as ``%2F``, though a plain one is understood too).
-
-
-Asked = TypeVar("Asked", bound=msgspec.Struct)
-
-_BATCH = msgspec.json.Decoder(BatchRequest)
-
-
-class Whole(Convertor[str]):
-    """Whatever stands in an address: ids with slashes, and those that no id may be are refused by name."""
+class Anything(Convertor[str]):
+    """Whatever stands in an address: ids with slashes, and those that no id may be, which are refused by name."""
 
     regex = r"[\s\S]*"
 
@@ -125,69 +43,167 @@ class Whole(Convertor[str]):
         return value
 
 
-def reading_routes(recommending: Recommending, reading: Reading) -> APIRouter:
-    """What services ask beside the slate of the user at hand."""
-    register_url_convertor("id", Whole())
-    router = APIRouter(default_response_class=JSON)
+async def read_body(request: Request, decoder: "msgspec.json.Decoder[Body]") -> Body:
+    """The decoded body; raises DataContractError, and Refused (413) as soon as the body is known to exceed 1 MiB."""
+    too_large = Refused(413, f"body: larger than {BODY_LIMIT} bytes; send the rows in several requests", "body")
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > BODY_LIMIT:
+        raise too_large
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > BODY_LIMIT:
+            raise too_large
+        chunks.append(chunk)
+    return decode(b"".join(chunks), decoder)
 
-    @router.post("/v1/recommend/batch", **documented("recommend_batch"))
-    async def recommend_batch(request: Request) -> Response:
-        return answer(await answer_together(recommending, decode(await read_body(request), _BATCH)))
 
-    @router.get("/v1/items/{item_id:id}/similar", **documented("similar"))
-    async def similar(request: Request) -> Response:
-        return answer(await reading.similar(asked(request, SimilarRequest)))
+def read_address(request: Request, wanted: type[Parameters]) -> Parameters:
+    """The parameters in the address; raises DataContractError naming the field, also where one stands there twice."""
+    parameters: dict[str, str] = dict(request.path_params)
+    for name, value in request.query_params.multi_items():
+        if name in parameters:
+            raise DataContractError(f"{name}: stands in the address twice; say it once", name)
+        parameters[name] = value
+    return convert(parameters, wanted)
 
-    @router.get("/v1/users/{user_id:id}/state", **documented("state"))
-    async def state(request: Request) -> Response:
-        return answer(await reading.state(asked(request, StateRequest)))
 
-    @router.get("/v1/popular", **documented("popular"))
-    async def popular(request: Request) -> Response:
-        return answer(await reading.popular(asked(request, PopularRequest)))
+def create_router() -> APIRouter:
+    """Routes that answer JSON and are named, in the OpenAPI page too, by their functions."""
+    register_url_convertor("id", Anything())
+    return APIRouter(default_response_class=JSON, generate_unique_id_function=lambda route: route.name)
 
+
+def add_route(
+    router: APIRouter,
+    method: str,
+    path: str,
+    scope: str,
+    call: Callable[..., Awaitable[Any]],
+    summary: str,
+    errors: Mapping[int, str],
+    name: str | None = None,
+) -> None:
+    """Route requests to a service's method, whose signature says what they bring and get.
+
+    Its parameter ``body`` is decoded from the body, ``address`` from the path and the query; both are optional.
+    ``Annotated[T, Shown]`` documents a body as another type than the one that decodes it.
+    """
+    types = get_type_hints(call, include_extras=True)
+    address, body = types.get("address"), types.get("body")
+    decoder = msgspec.json.Decoder(body) if body else None
+
+    async def endpoint(request: Request) -> Response:
+        arguments: dict[str, Any] = {}
+        if decoder is not None:
+            arguments["body"] = await read_body(request, decoder)
+        if address is not None:
+            arguments["address"] = read_address(request, address)
+        return answer(await call(**arguments))
+
+    declared = documented(
+        summary, scope, address=address, body=(get_args(body) or (body,))[-1], answer=types["return"], errors=errors
+    )
+    router.add_api_route(path, endpoint, methods=[method], name=name or call.__name__, **declared)
+
+
+def user_routes(
+    recommendation: RecommendationService, ingestion: IngestionService, lookups: LookupService
+) -> APIRouter:
+    """What services ask and report about users."""
+    router = create_router()
+    add_route(
+        router, "POST", "/v1/recommend", "recommend", recommendation.recommend,
+        "A slate of items for a user, reflecting all that was acknowledged before",
+        TOO_LARGE | WRONG | AGAIN,
+    )  # fmt: skip
+    add_route(
+        router, "POST", "/v1/recommend/batch", "recommend", recommendation.recommend_batch,
+        "Slates for up to 100 users; one request that is wrong is refused in its place and costs no other",
+        TOO_LARGE | {422: "The body is wrong."} | AGAIN,
+    )  # fmt: skip
+    add_route(
+        router, "POST", "/v1/feedback", "feedback", ingestion.feedback,
+        "A reaction to an item of a slate; acknowledged once it is durable",
+        TAKEN | TOO_LARGE | {422: "A field is wrong; an invented slate is refused here."} | BUSY,
+    )  # fmt: skip
+    add_route(
+        router, "POST", "/v1/events", "feedback", ingestion.events,
+        "Behaviour outside slates, up to 1,000 rows; acknowledged once it is durable",
+        {409: "A single row whose event id is taken by other content.", 422: "The body or a single row is wrong."}
+        | TOO_LARGE | BUSY,
+    )  # fmt: skip
+    add_route(
+        router, "GET", "/v1/users/{user_id:id}/state", "recommend", lookups.state,
+        "What is known of a user as of now, and where it was read",
+        WRONG | AGAIN,
+    )  # fmt: skip
+    add_route(
+        router, "GET", "/v1/popular", "recommend", lookups.popular,
+        "What is popular now: by the champion, or by the log's counts without one",
+        WRONG | {503: "Nothing is loaded yet, or ask again in a moment."},
+    )  # fmt: skip
     return router
 
 
-def asked(request: Request, wanted: type[Asked]) -> Asked:
-    """What the address asks for; raises DataContractError naming the field, for one that stands there twice too."""
-    given: dict[str, str] = dict(request.path_params)
-    for name, value in request.query_params.multi_items():
-        if name in given:
-            raise DataContractError(f"{name}: stands in the address twice; say it once", name)
-        given[name] = value
-    return convert(given, wanted)
+def item_routes(items: ItemService, lookups: LookupService) -> APIRouter:
+    """What services ask and report about items. An id may have slashes, as ``%2F`` or plain."""
+    router, path = create_router(), "/v1/items/{item_id:path}"
+    add_route(
+        router, "GET", "/v1/items/{item_id:id}/similar", "recommend", lookups.similar,
+        "The items nearest to one by the champion's vectors, compared with all",
+        {404: "The champion does not know the item."} | WRONG | {503: "No champion answers, or ask again in a moment."},
+    )  # fmt: skip
+    add_route(
+        router, "GET", path, "recommend", items.item,
+        "What is known of an item, and whether it is shown",
+        UNKNOWN_ITEM | WRONG | AGAIN,
+    )  # fmt: skip
+    add_route(
+        router, "PUT", path, "items", items.replace_item,
+        "All that is known of an item from now on; a new one may be recommended at the next request",
+        {404: "No item can have such an id."} | TAKEN | TOO_LARGE | WRONG | BUSY,
+    )  # fmt: skip
+    add_route(
+        router, "PATCH", path, "items", items.change_item,
+        "Other values for some of an item's attributes; null takes one away",
+        UNKNOWN_ITEM | TAKEN | TOO_LARGE | WRONG | BUSY,
+    )  # fmt: skip
+    add_route(
+        router, "DELETE", path, "items", items.retire_item,
+        "An item is shown to nobody from now on; what was known of it is kept, with `retired: true`",
+        UNKNOWN_ITEM | TAKEN | WRONG | BUSY,
+    )  # fmt: skip
+    return router
 
 
-# The routes of items: what is known of one, and its changes.
+def operator_routes(
+    model: Callable[[], Awaitable[ModelAnswer]],
+    missing: Callable[[], Awaitable[str | None]],
+    exposition: Callable[[], bytes],
+) -> APIRouter:
+    """What operators and their machines ask.
 
+    ``model`` describes what answers now, ``missing`` says what keeps the endpoint from being ready (None: nothing),
+    ``exposition`` gives the metrics in Prometheus' text format.
+    """
+    router = create_router()
+    add_route(router, "GET", "/v1/model", "recommend", model, "What answers now", {}, name="model")
 
-_BODY = msgspec.json.Decoder(ItemBody)
+    @router.get("/healthz", **documented("200 while the process lives", None))
+    async def healthz() -> Response:
+        return JSON(b'{"status":"alive"}')
 
-ITEM = "/v1/items/{item_id:path}"
+    ready = "200 when the event log answers and a model, or the popularity fallback, is loaded"
 
+    @router.get("/readyz", **documented(ready, None, errors={503: "What is missing."}))
+    async def readyz() -> Response:
+        reason = await missing()
+        return error_answer(503, reason) if reason else JSON(b'{"status":"ready"}')
 
-def item_routes(items: Items) -> APIRouter:
-    """What whoever keeps the catalogue asks; an id may have anything in it that an id may have, slashes too."""
-    router = APIRouter(default_response_class=JSON)
-
-    @router.put(ITEM, **documented("replace_item"))
-    async def replace_item(request: Request) -> Response:
-        body = decode(await read_body(request), _BODY)
-        return answer(await items.replace(asked(request, ItemRequest).item_id, body))
-
-    @router.patch(ITEM, **documented("change_item"))
-    async def change_item(request: Request) -> Response:
-        body = decode(await read_body(request), _BODY)
-        return answer(await items.change(asked(request, ItemRequest).item_id, body))
-
-    @router.delete(ITEM, **documented("retire_item"))
-    async def retire_item(request: Request) -> Response:
-        which = asked(request, RetireRequest)
-        return answer(await items.retire(which.item_id, which.event_id))
-
-    @router.get(ITEM, **documented("item"))
-    async def item(request: Request) -> Response:
-        return answer(await items.known(asked(request, ItemRequest).item_id))
+    @router.get("/metrics", **documented("Prometheus' text format", "metrics", text=True))
+    async def metrics() -> Response:
+        return Response(exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return router

@@ -19,7 +19,7 @@ RANDOM_BYTES = 16
 SIGNATURE_BYTES = 16
 
 
-class Signer:
+class SlateSigner:
     """Makes and verifies slate ids with one secret key."""
 
     def __init__(self, key: bytes) -> None:
@@ -27,21 +27,21 @@ class Signer:
 
     def new_id(self, user_id: str) -> str:
         """A slate id for this user: url-safe, 45 characters."""
-        name = _text(secrets.token_bytes(RANDOM_BYTES))
-        return f"{name}.{self._signature(name, user_id)}"
+        random = _text(secrets.token_bytes(RANDOM_BYTES))
+        return f"{random}.{self._signature(random, user_id)}"
 
     def verify(self, slate_id: str, user_id: str) -> None:
         """Raise DataContractError unless this installation made the id for this user (in constant time)."""
-        name, _, signature = slate_id.partition(".")
-        expected = self._signature(name, user_id)
+        random, _, signature = slate_id.partition(".")
+        expected = self._signature(random, user_id)
         if not hmac.compare_digest(signature.encode(), expected.encode()):
             raise DataContractError(
                 "slate_id: not a slate that was made for this user; send the id and the user_id of /v1/recommend",
                 "slate_id",
             )
 
-    def _signature(self, name: str, user_id: str) -> str:
-        message = name.encode() + b"\0" + user_id.encode()
+    def _signature(self, random: str, user_id: str) -> str:
+        message = random.encode() + b"\0" + user_id.encode()
         return _text(hmac.digest(self._key, message, hashlib.sha256)[:SIGNATURE_BYTES])
 
 
@@ -60,7 +60,7 @@ class RecentSlates:
 
     def keep(self, slate: Slate) -> None:
         """Remember a slate; beyond the capacity the least used one is forgotten."""
-        self._items[slate.event_id] = tuple(one.item_id for one in slate.shown)
+        self._items[slate.event_id] = tuple(item.item_id for item in slate.shown)
 
     def items(self, slate_id: str) -> tuple[str, ...] | None:
         """The items that the slate showed; None when it is not known here."""

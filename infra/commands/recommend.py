@@ -16,7 +16,7 @@ from infra.commands import output
 from infra.commands.options import EVENTS, PEOPLE, AsJson, Limit, kinds
 
 if TYPE_CHECKING:
-    from attune.client import RecommendAnswer
+    from attune.schemas import RecommendAnswer
     from attune.settings import Settings
 
 app = typer.Typer()

@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
-from attune.client import Client, RecommendAnswer
+from attune.client import Client
 from attune.errors import AttuneError
+from attune.schemas import RecommendAnswer
 from infra.child_processes import ChildProcess, log_end
 from infra.local_stack import Stack
 

@@ -1,9 +1,11 @@
 """Which key opens which route stands in docs/reference/http.md, and nobody forgot to say it of a route."""
 
 import pytest
+from routers import route_scopes
 
 from attune.api_keys import SCOPES
-from serving.authentication import NEEDED, OPEN, needed
+
+SCOPES_OF_ROUTES = route_scopes()
 
 
 @pytest.fixture
@@ -14,14 +16,15 @@ def routes(page) -> list[tuple[str, str]]:
 
 
 def test_every_route_has_a_scope_or_needs_none(routes) -> None:
-    beginnings = {(method, "/".join(path.split("/", 3)[:3])): path for method, path in routes}
-    forgotten = [path for beginning, path in beginnings.items() if beginning not in NEEDED and path not in OPEN]
-    assert not forgotten, f"say in serving.authentication.NEEDED which scope opens {', '.join(forgotten)}"
+    forgotten = [path for method, path in routes if SCOPES_OF_ROUTES.of(method, path) == "admin"]
+    assert not forgotten, f"say in serving.routes which scope opens {', '.join(forgotten)}"
 
 
 def test_every_scope_is_documented_with_its_routes(page, routes) -> None:
     rows = []
     for scope, meaning in SCOPES.items():
-        opened = ", ".join(f"`{method} {path}`" for method, path in routes if needed(method, path) == scope)
+        opened = ", ".join(
+            f"`{method} {path}`" for method, path in routes if SCOPES_OF_ROUTES.of(method, path) == scope
+        )
         rows.append(f"| `{scope}` | {meaning} | {'every route' if scope == 'admin' else opened or '-'} |")
     page("reference/http.md").section("Keys and limits").holds(rows)

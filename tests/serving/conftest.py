@@ -3,7 +3,6 @@
 An endpoint runs in a thread of the test's process (``running``), or in a process of its own (``EndpointProcess``).
 """
 
-import gc
 import http.client
 import json
 import os
@@ -44,12 +43,14 @@ from models.learning.dataset import TrainingSet
 from models.network.config import SequenceConfig
 from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender
 from models.ranking.policy import PlackettLuce, Policy
-from serving.app import Parts, Rooms, create_app, listen
+from serving.app import Backends, Components, create_app, listen
 
 ROOT = Path(__file__).parents[2]
 ENDPOINT = "default"
 NOW = 1_600_000_000 * SECOND
 POLICY = PlackettLuce(0.1)
+PATIENCE_SECONDS = 20.0
+"""For an answer, where a test is not about time: the machine may be busy."""
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ class Unreachable:
 
     def download(self, version: str, folder: Path, bundle_digest: str | None = None) -> Path:
         self.asked += 1
-        raise ModelError(f"version {version}: the registry does not answer")
+        raise ModelError(f"version {version}: the registry stuck")
 
 
 @dataclass
@@ -78,13 +79,13 @@ class Endpoint:
     url: str
     client: httpx.Client
     settings: Settings
-    parts: Parts
-    rooms: Rooms
+    backends: Backends
+    components: Components
     promotions: Promotions
 
     @property
     def log(self) -> EventLog:
-        return self.parts.event_log
+        return self.backends.event_log
 
     def recommend(self, user_id: str, **fields: Any) -> dict[str, Any]:
         reply = self.client.post("/v1/recommend", json={"user_id": user_id, **fields})
@@ -106,7 +107,7 @@ class Endpoint:
         return logged.event
 
     def metric(self, name: str, **labels: str) -> float:
-        return self.rooms.metrics.registry.get_sample_value(name, labels) or 0.0
+        return self.components.metrics.registry.get_sample_value(name, labels) or 0.0
 
     def promote(self, version: str, bundle_digest: str | None = None) -> None:
         with self.promotions.lease(ENDPOINT, "test", 10.0) as lease:
@@ -136,8 +137,8 @@ def running(settings: Settings, open_store: Callable[[], FeatureStore], download
         closing(Promotions(settings.log_url)) as promotions,
         listen("127.0.0.1", 0) as bound,
     ):
-        parts = Parts(log, promotions, downloads or Unreachable(), open_store)
-        app = create_app(settings, parts)
+        backends = Backends(log, promotions, downloads or Unreachable(), open_store)
+        app = create_app(settings, backends)
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
         thread.start()
@@ -146,7 +147,7 @@ def running(settings: Settings, open_store: Callable[[], FeatureStore], download
             try:
                 wait_for(lambda: server.started)
                 wait_for(lambda: client.get("/readyz").status_code == 200)
-                yield Endpoint(url, client, settings, parts, app.state.rooms, promotions)
+                yield Endpoint(url, client, settings, backends, app.state.components, promotions)
             finally:
                 server.should_exit = True
                 thread.join(20.0)
@@ -302,14 +303,6 @@ class EndpointProcess:
             connection.close()
 
 
-@pytest.fixture
-def no_collections() -> Iterator[None]:
-    """For tests that measure times here: a full collection of a process as large as the tests' takes half a second."""
-    gc.disable()
-    yield
-    gc.enable()
-
-
 def free_port() -> int:
     """A port below those that the system gives to clients, so that none of them takes it between two lives."""
     for port in random.sample(range(20_000, 30_000), 100):
@@ -427,7 +420,7 @@ def feature_store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(var=tmp_path / "var", champion_poll_seconds=0.05, lock_seconds=0.4)
+    return Settings(var=tmp_path / "var", champion_poll_seconds=0.05, lock_seconds=0.4, answer_seconds=PATIENCE_SECONDS)
 
 
 @pytest.fixture
@@ -445,7 +438,8 @@ def endpoint(
     tmp_path_factory: pytest.TempPathFactory, feature_store: FeatureStore, bundles: dict[str, Path]
 ) -> Iterator[Endpoint]:
     """The endpoint that most tests share: version 1 is the champion; every test takes users of its own."""
-    settings = Settings(var=tmp_path_factory.mktemp("endpoint"), champion_poll_seconds=0.05, lock_seconds=1.0)
+    var = tmp_path_factory.mktemp("endpoint")
+    settings = Settings(var=var, champion_poll_seconds=0.05, lock_seconds=1.0, answer_seconds=PATIENCE_SECONDS)
     shutil.copytree(bundles["first"], settings.bundles_folder / "1")
     with running(settings, lambda: feature_store) as ready:
         ready.promote("1")

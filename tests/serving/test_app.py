@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from routers import route_scopes
 
 from attune.event_log import EventLog, prepare
 from attune.settings import Settings
@@ -69,6 +71,17 @@ def test_the_openapi_page_documents_every_field_with_examples(endpoint) -> None:
     assert "user_id" in schemas["RecommendRequest"]["required"]
 
 
+def test_the_page_for_browsers_fetches_nothing_from_elsewhere_and_needs_no_key(endpoint) -> None:
+    page = endpoint.client.get("/docs").text
+    fetched = re.findall(r"""(?:src|href)=["'](.*?)["']""", page)
+    assert [Path(address).suffix for address in fetched] == [".css", ".png", ".js"]
+    for address in [*fetched, "/openapi.json"]:
+        assert route_scopes().of("GET", address) is None
+        assert endpoint.client.get(address).status_code == 200
+    assert "//" not in "".join(re.findall(r"""["'](\S*)["']""", page))
+    assert endpoint.client.get("/redoc").status_code == 404
+
+
 def test_documented_examples_are_accepted(endpoint) -> None:
     page = endpoint.client.get("/openapi.json").json()
     for path in ("/v1/recommend", "/v1/events"):
@@ -122,7 +135,7 @@ def ready(client: httpx.Client) -> None:
 @pytest.fixture
 def exit_words(monkeypatch, caplog) -> Callable[..., str]:
     """Runs ``main`` here with these settings; what it said before it gave up with exit code 2."""
-    monkeypatch.setattr(app.logs, "set_up", lambda: None)
+    monkeypatch.setattr(app.process, "set_up", lambda: None)
     monkeypatch.setattr(app, "use_one_thread", lambda: None)
     monkeypatch.setattr(app.signal, "signal", lambda number, action: None)
 

@@ -18,7 +18,7 @@ from models.bundle import Bundle
 from models.ranking.policy import PlackettLuce
 from models.recommender import Asked, Request, recommend_many
 from serving.caps import Caps
-from serving.catalogue_snapshot import LiveItem, Shop
+from serving.catalogue_snapshot import CatalogueSnapshot, LiveItem
 
 PLANTED = [f"{group}-{number}" for group in "abc" for number in range(8)]
 
@@ -102,8 +102,8 @@ def test_each_request_of_a_batch_has_its_own_caps(shop) -> None:
 
 def test_without_a_model_caps_hold_too(bare, clicks) -> None:
     bare.log.append([*clicks("u", ["x", "y"]), *clicks("v", ["x", "z"])])
-    bare.rooms.watch._popular_at = 0.0
-    bare.rooms.watch.look()
+    bare.components.watcher._popular_at = 0.0
+    bare.components.watcher.poll()
     for item_id in "xy":
         put(bare, item_id, {"genres": ["g"]})
     slate = bare.recommend("w", k=3, at_most={"genres": 1})
@@ -149,12 +149,12 @@ SAID = st.lists(st.tuples(st.sampled_from([*PLANTED[:10], "new-0", "new-1"]), DE
 AT_MOST = st.dictionaries(st.sampled_from(["genres", "tag", "nothing"]), st.integers(1, 3), min_size=1)
 
 
-def told(shop: Shop, said: list[tuple[str, dict[str, Any]]]) -> Shop:
-    """The shop after the log said so, of which the shop had heard nothing yet."""
+def told(snapshot: CatalogueSnapshot, said: list[tuple[str, dict[str, Any]]]) -> CatalogueSnapshot:
+    """The snapshot after the log said so, of which the snapshot had heard nothing yet."""
     latest = dict(said)
-    start = shop.position + 1
+    start = snapshot.position + 1
     items = [LiveItem(name, latest[name], start + at, start + at) for at, name in enumerate(latest)]
-    return shop.advanced(items, start + len(items))
+    return snapshot.advanced(items, start + len(items))
 
 
 def held(name: str, said: Mapping[str, dict[str, Any]], attribute: str) -> set[tuple[type, Any]]:
@@ -165,10 +165,10 @@ def held(name: str, said: Mapping[str, dict[str, Any]], attribute: str) -> set[t
 @examples(max_examples=100, deadline=None)
 @given(before=SAID, later=SAID, at_most=AT_MOST, above=st.lists(st.integers(0, 25), max_size=6, unique=True))
 def test_a_cap_closes_what_a_naive_count_closes(bundle, before, later, at_most, above) -> None:
-    first = told(Shop.bare(bundle), before)
-    Caps(first, at_most)(np.arange(len(first.served.catalogue)))
-    shop = told(first, later)
-    names, said = shop.served.catalogue.item_ids, dict(before) | dict(later)
+    first = told(CatalogueSnapshot.bare(bundle), before)
+    Caps(first, at_most)(np.arange(len(first.model.catalogue)))
+    snapshot = told(first, later)
+    names, said = snapshot.model.catalogue.item_ids, dict(before) | dict(later)
     places_C = np.random.default_rng(0).permutation(len(names))
     above = [one for one in above if one < len(names)]
 
@@ -179,17 +179,17 @@ def test_a_cap_closes_what_a_naive_count_closes(bundle, before, later, at_most, 
             for value in held(name, said, attribute)
         )
 
-    assert Caps(shop, at_most)(places_C)(above).tolist() == [is_open(names[place]) for place in places_C]
+    assert Caps(snapshot, at_most)(places_C)(above).tolist() == [is_open(names[place]) for place in places_C]
 
 
 @examples(max_examples=30, deadline=None)
 @given(said=SAID, at_most=AT_MOST, k=st.integers(1, 26), seed=st.integers(0, 9))
 def test_no_item_that_would_fit_is_left_where_a_slate_is_short(bundle, said, at_most, k, seed) -> None:
     """And under one cap on items of one value each that is: k come back whenever k exist under the cap."""
-    shop = told(Shop.bare(replace(bundle, policy=PlackettLuce(depth=2))), said)
-    rule, names = Caps(shop, at_most), shop.served.catalogue.item_ids
-    slate = recommend_many(shop.served, [Asked(empty("u"), None, Request(k, 1, seed=seed), rule=rule)])[0]
-    shown = shop.served.catalogue.places([one.item_id for one in slate.shown]).tolist()
+    snapshot = told(CatalogueSnapshot.bare(replace(bundle, policy=PlackettLuce(depth=2))), said)
+    rule, names = Caps(snapshot, at_most), snapshot.model.catalogue.item_ids
+    slate = recommend_many(snapshot.model, [Asked(empty("u"), None, Request(k, 1, seed=seed), rule=rule)])[0]
+    shown = snapshot.model.catalogue.places([one.item_id for one in slate.shown]).tolist()
     every = np.arange(len(names))
     assert all(rule(every)(shown[:position])[place] for position, place in enumerate(shown))
     fitting = set(np.flatnonzero(rule(every)(shown)).tolist()) - set(shown)

@@ -9,7 +9,7 @@ from typing import Any
 import pysqlite3.dbapi2 as sqlite
 import pytest
 
-from attune import client as asking
+from attune import client as typed
 from attune.client import AsyncClient, Client
 from attune.errors import EndpointError
 
@@ -50,13 +50,13 @@ def test_the_catalogue_is_kept(client: Client, endpoint) -> None:
     assert (put.item_id, put.status) == (name, "accepted")
     assert client.put_item(name, {"genres": ["typed"], "title": "New"}, event_id=put.event_id).status == "repeated"
     only_it = {"where": {"title": "New", "genres": ["typed", "other"]}}
-    assert name in [one.item_id for one in client.recommend("keeper", k=100, **only_it).items]
+    assert name in [one.item_id for one in client.recommend("catalogue_reader", k=100, **only_it).items]
     changed = client.change_item(name, {"available": False, "title": None})
     assert changed.attributes == {"genres": ["typed"], "available": False}
     retired = client.retire_item(name)
     known = client.item(name)
     assert (known.position, known.shown, known.learned) == (retired.position, False, False)
-    assert client.recommend("keeper", k=100, where={"genres": "typed"}).items == []
+    assert client.recommend("catalogue_reader", k=100, where={"genres": "typed"}).items == []
     with pytest.raises(EndpointError, match="nothing is known of") as raised:
         client.item("never named")
     assert (raised.value.status, raised.value.field) == (404, "item_id")
@@ -146,7 +146,7 @@ def locked_for(endpoint, seconds: float) -> Iterator[None]:
 
 
 def test_an_event_that_met_a_locked_log_counts_once(bare, connect: Callable[..., Any], monkeypatch) -> None:
-    monkeypatch.setattr(asking, "PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(typed, "PAUSE_SECONDS", 0.1)
     with connect(bare.url, retries=5) as client:
         with locked_for(bare, 1.0):
             answer = client.events([{"user_id": "met", "item_id": "a-1", "kind": "click"}])
@@ -157,8 +157,8 @@ def test_an_event_that_met_a_locked_log_counts_once(bare, connect: Callable[...,
 
 def test_feedback_whose_answer_was_lost_counts_once(bare, connect: Callable[..., Any], clicks) -> None:
     bare.log.append([*clicks("u", "xyz"), *clicks("v", "xyz")])
-    bare.rooms.watch._popular_at = 0.0
-    bare.rooms.watch.look()
+    bare.components.watcher._popular_at = 0.0
+    bare.components.watcher.poll()
     with connect(bare.url, retries=5, timeout=0.2) as client:
         slate = client.recommend("lost")
         bare.slate(slate.slate_id)

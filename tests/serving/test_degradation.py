@@ -27,8 +27,8 @@ def locked(endpoint):
 
 def test_a_locked_log_refuses_feedback_and_recommendations_go_on(bare, clicks) -> None:
     bare.log.append([*clicks("u", "xyz"), *clicks("v", "xyz")])
-    bare.rooms.watch._popular_at = 0.0
-    bare.rooms.watch.look()
+    bare.components.watcher._popular_at = 0.0
+    bare.components.watcher.poll()
     slate = bare.recommend("w")
     item_id = slate["items"][0]["item_id"]
     bare.slate(slate["slate_id"])
@@ -52,8 +52,8 @@ def test_without_the_feature_store_the_log_answers_and_says_so(settings, clicks,
     monkeypatch.setattr(state, "STATS_SECONDS", -1.0)  # nobody is remembered
     with run_endpoint(settings, lambda: FeatureStore(settings)) as ready:
         ready.log.append([*clicks("u", "xy"), *clicks("v", "xyz")])
-        ready.rooms.watch._popular_at = 0.0
-        ready.rooms.watch.look()
+        ready.components.watcher._popular_at = 0.0
+        ready.components.watcher.poll()
 
         def check(degraded: list[str]) -> None:
             slate = ready.recommend("u")
@@ -68,7 +68,7 @@ def test_without_the_feature_store_the_log_answers_and_says_so(settings, clicks,
         store.push_states([fold(empty("u"), ready.log.tail("u", 0)[:1])])
         check([])
         (settings.feast_folder / "online" / "online.db").write_bytes(b"no database at all" * 1_000)
-        ready.rooms.snapshots._store = None
+        ready.components.snapshots._store = None
         check(["features"])
         shutil.rmtree(settings.feast_folder)
         FeatureStore(settings).apply()
@@ -99,7 +99,7 @@ def test_readiness_follows_the_log(bare, monkeypatch) -> None:
 
 
 def test_a_full_slate_queue_is_said_and_counted(bare, eventually) -> None:
-    bare.rooms.commit._offered = 1
+    bare.components.commit._offered = 1
     with locked(bare):
         first = bare.recommend("u")
         assert first["slate_id"] is not None

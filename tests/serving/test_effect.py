@@ -4,7 +4,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Histogram
 
 from serving import metrics
-from serving.metrics import Effect
+from serving.metrics import FeedbackEffect
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def now() -> list[float]:
 
 
 @pytest.fixture
-def measured(registry: CollectorRegistry, now: list[float]) -> Effect:
-    return Effect(Histogram("effect", "a test", registry=registry), lambda: now[0])
+def measured(registry: CollectorRegistry, now: list[float]) -> FeedbackEffect:
+    return FeedbackEffect(Histogram("effect", "a test", registry=registry), lambda: now[0])
 
 
 def seen(registry: CollectorRegistry) -> tuple[float | None, float | None]:
@@ -41,14 +41,14 @@ def test_the_first_slate_that_includes_it_ends_the_wait(measured, registry, now)
 
 def test_who_comes_back_after_a_minute_is_not_counted(measured, registry, now) -> None:
     measured.acknowledged("u", 7)
-    now[0] += metrics.SECONDS + 1
+    now[0] += metrics.EFFECT_SECONDS + 1
     measured.shown("u", 7)
     assert seen(registry) == (0, 0)
 
 
 def test_memory_is_bounded(monkeypatch, registry) -> None:
-    monkeypatch.setattr(metrics, "WAITING", 10)
-    measured = Effect(Histogram("effect", "a test", registry=registry))
+    monkeypatch.setattr(metrics, "EFFECT_USERS", 10)
+    measured = FeedbackEffect(Histogram("effect", "a test", registry=registry))
     for number in range(100):
         measured.acknowledged(f"u{number}", 1)
     assert len(measured._waiting) == 10

@@ -98,7 +98,7 @@ def test_an_item_that_was_not_shown_is_refused(endpoint) -> None:
 
 
 def test_a_signed_slate_that_is_not_in_the_log_yet_is_believed(endpoint) -> None:
-    unlogged = {"slate_id": endpoint.rooms.signer.new_id("early bird"), "user_id": "early bird"}
+    unlogged = {"slate_id": endpoint.components.signer.new_id("early bird"), "user_id": "early bird"}
     assert endpoint.feedback(unlogged, "a-0").json()["status"] == "accepted"
 
 

@@ -86,7 +86,7 @@ class Freshness:
 
 @contextmanager
 def keeping(settings: Settings, log: EventLog):
-    """A state keeper at work on the feature store."""
+    """A state catalogue_reader at work on the feature store."""
     store, stop = FeatureStore(settings), threading.Event()
     thread = threading.Thread(target=StateKeeper(log, store, settings).run, args=(stop,))
     thread.start()

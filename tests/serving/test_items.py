@@ -23,8 +23,8 @@ from attune.settings import Settings
 from attune.user_state import UserState, empty
 from models.bundle import Bundle
 from models.recommender import Asked, Request, recommend_many
-from serving.catalogue_snapshot import Choice, Shelf, ShopKeeper
-from serving.fallback import Popular
+from serving.catalogue_snapshot import CatalogueReader, ItemFilter, LiveModel
+from serving.ranking import PopularityFallback
 
 PLANTED = [f"{group}-{number}" for group in "abc" for number in range(8)]
 
@@ -327,8 +327,8 @@ def test_a_wrong_filter_is_refused_by_name(endpoint, where: Any, field: str) -> 
 
 def test_without_a_model_items_come_and_go_too(bare, clicks) -> None:
     bare.log.append([*clicks("u", ["x", "y"]), *clicks("v", ["x", "z"])])
-    bare.rooms.watch._popular_at = 0.0
-    bare.rooms.watch.look()
+    bare.components.watcher._popular_at = 0.0
+    bare.components.watcher.poll()
     assert set(ids(bare.recommend("w", k=100))) == {"x", "y", "z"}
     put(bare, "new", {"title": "New", "genres": ["g"]})
     slate = bare.recommend("w", k=100)
@@ -343,8 +343,8 @@ def test_without_a_model_items_come_and_go_too(bare, clicks) -> None:
     put(bare, "x", {"available": False})
     assert set(ids(bare.recommend("w", k=100))) == {"y", "z", "new"}
     assert ids(bare.recommend("w", where={"genres": "g"})) == ["new"]
-    bare.rooms.watch._popular_at = 0.0
-    bare.rooms.watch.look()
+    bare.components.watcher._popular_at = 0.0
+    bare.components.watcher.poll()
     assert set(ids(bare.recommend("w", k=100))) == {"y", "z", "new"}
 
 
@@ -407,30 +407,30 @@ def test_k_come_back_whenever_k_exist(
 ) -> None:
     url = f"sqlite:///{tmp_path_factory.mktemp('k') / 'events.db'}"
     prepare(url)
-    served = Popular([(item_id, 2) for item_id in PLANTED]) if counts_alone else bundle
-    shelf = Shelf(served)
+    served = PopularityFallback([(item_id, 2) for item_id in PLANTED]) if counts_alone else bundle
+    live_model = LiveModel(served)
     with closing(EventLog(url)) as log:
-        keeper = ShopKeeper(log)
+        catalogue_reader = CatalogueReader(log)
         events = [
             Item(event_id=f"i{at}", event_timestamp=1, item_id=item_id, attributes=attributes)
             for at, (item_id, attributes) in enumerate(said)
         ]
         log.append(events[:cut])
-        keeper.offer(Choice(shelf, where))
+        catalogue_reader.pool(ItemFilter(live_model, where))
         log.append(events[cut:])
         log.append(clicks("u", seen))
-        offer = keeper.offer(Choice(shelf, where))
-        fresh = ShopKeeper(log).offer(Choice(Shelf(served), where))
+        pool = catalogue_reader.pool(ItemFilter(live_model, where))
+        fresh = CatalogueReader(log).offer(ItemFilter(LiveModel(served), where))
         state = _state(log)
     for name in ("item_ids", "genres", "years"):
-        assert getattr(fresh.shop.served.catalogue, name) == getattr(offer.shop.served.catalogue, name)
-    assert fresh.removed.tolist() == offer.removed.tolist()
+        assert getattr(fresh.snapshot.model.catalogue, name) == getattr(pool.snapshot.model.catalogue, name)
+    assert fresh.removed.tolist() == pool.removed.tolist()
     latest: dict[str, dict[str, Any]] = {item: {} if counts_alone else {"genres": [item[0]]} for item in PLANTED}
     latest |= dict(said)
     allowed = {item for item, attributes in latest.items() if _lets_through(attributes, where)}
     allowed -= {*seen, *exclude}
-    asked = Asked(state, None, Request(k, 10**15, exclude=exclude, seed=0), offer.removed)
-    slate = recommend_many(offer.shop.served, [asked])[0]
+    asked = Asked(state, None, Request(k, 10**15, exclude=exclude, seed=0), pool.removed)
+    slate = recommend_many(pool.snapshot.model, [asked])[0]
     shown = [one.item_id for one in slate.shown]
     assert len(set(shown)) == len(shown) == min(k, len(allowed))
     assert set(shown) <= allowed
@@ -459,12 +459,12 @@ def test_what_filters_found_is_kept_and_kept_up(bundle, monkeypatch, tmp_path: P
     url = f"sqlite:///{tmp_path / 'events.db'}"
     prepare(url)
     with closing(EventLog(url)) as log:
-        keeper, shelf = ShopKeeper(log), Shelf(bundle)
+        catalogue_reader, live_model = CatalogueReader(log), LiveModel(bundle)
         for number in range(3):
             about = {"genres": ["a" if number == 1 else "z"]}
             log.append([Item(event_id=f"i{number}", event_timestamp=1, item_id=f"n{number % 2}", attributes=about)])
-            closed = keeper.offer(Choice(shelf, {"genres": ["a", "z"]})).removed
-            again = ShopKeeper(log).offer(Choice(Shelf(bundle), {"genres": ["z", "a"]})).removed
+            closed = catalogue_reader.pool(ItemFilter(live_model, {"genres": ["a", "z"]})).removed
+            again = CatalogueReader(log).offer(ItemFilter(LiveModel(bundle), {"genres": ["z", "a"]})).removed
             np.testing.assert_array_equal(closed, again)
     assert len(walks) == 1 + 3
 
@@ -472,8 +472,8 @@ def test_what_filters_found_is_kept_and_kept_up(bundle, monkeypatch, tmp_path: P
 def _counted(walks: list[str]) -> Callable:
     from serving.catalogue_snapshot import _masks
 
-    def counted(shop, attribute, missing):
+    def counted(snapshot, attribute, missing):
         walks.append(attribute)
-        return _masks(shop, attribute, missing)
+        return _masks(snapshot, attribute, missing)
 
     return counted

@@ -51,7 +51,7 @@ def test_a_new_hit_rises_in_another_users_slate_within_a_second(
 
     before = slate()
     assert "live" not in {source for source, _ in before.values()}
-    catalogue = hearing.rooms.watch.champion.bundle.catalogue
+    catalogue = hearing.components.watcher.champion.bundle.catalogue
     hit = next(item_id for item_id in reversed(catalogue.item_ids) if item_id not in {*before, *history})
     rows = [{"user_id": f"fan-{fan}", "item_id": hit, "kind": "like"} for fan in range(FANS)]
     assert hearing.client.post("/v1/events", json={"events": rows}).status_code == 200
@@ -73,13 +73,13 @@ def test_what_a_hit_was_before_the_process_came_is_felt_at_its_start(
     hearing.client.post("/v1/events", json={"events": rows})
     with run_endpoint(settings, lambda: feature_store) as another:
         eventually(lambda: another.model_version() == "1")
-        shelf = another.rooms.watch.champion.shelf
-        place = another.rooms.watch.champion.bundle.catalogue.index["c-0"]
-        eventually(lambda: shelf.live_1N is not None and shelf.live_1N[0, place] > 0.7)
+        live_model = another.components.watcher.champion.live
+        place = another.components.watcher.champion.bundle.catalogue.index["c-0"]
+        eventually(lambda: live_model.live_1N is not None and live_model.live_1N[0, place] > 0.7)
 
 
 def test_the_old_history_of_an_import_is_no_hit(hearing, clicks, eventually: Callable) -> None:
     hearing.log.append([event for fan in range(FANS) for event in clicks(f"old-{fan}", ["c-0"], fan * SECOND)])
-    eventually(lambda: hearing.rooms.follower.position == hearing.log.head())
-    eventually(lambda: hearing.rooms.watch.champion.shelf.live_1N is not None)
-    assert not hearing.rooms.watch.champion.shelf.live_1N.any()
+    eventually(lambda: hearing.components.follower.position == hearing.log.head())
+    eventually(lambda: hearing.components.watcher.champion.live.live_1N is not None)
+    assert not hearing.components.watcher.champion.live.live_1N.any()

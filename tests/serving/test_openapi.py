@@ -18,8 +18,8 @@ from schemathesis import GenerationMode
 from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
+from attune.schemas import Identifier
 from attune.settings import Settings
-from serving.schemas import Identifier
 
 PHASES = (Phase.explicit, Phase.generate, Phase.shrink)
 QUICK, LONG = 6, 300

@@ -9,8 +9,8 @@ import pytest
 
 from attune.errors import EventLogError
 from serving import request_ids
-from serving.bounded_executor import Lane
-from serving.request_ids import HEADER, Identified
+from serving.micro_batcher import BoundedExecutor
+from serving.request_ids import HEADER, RequestIdMiddleware
 
 
 @pytest.mark.parametrize("own", ["a", "4bf92f3577b34da6-a3ce929d0e0e4736", "x" * 128, "{'&%s"])
@@ -42,7 +42,7 @@ def test_errors_name_it(endpoint, method: str, path: str, body: bytes, status: i
 
 
 def test_also_where_something_unexpected_went_wrong(bare, monkeypatch) -> None:
-    monkeypatch.setattr(bare.rooms.metrics, "exposition", lambda: 1 / 0)
+    monkeypatch.setattr(bare.components.metrics, "exposition", lambda: 1 / 0)
     reply = bare.client.get("/metrics", headers={HEADER: "mine"})
     assert (reply.status_code, reply.headers.get_list(HEADER)) == (500, ["mine"])
     assert reply.json()["error"]["request_id"] == "mine"
@@ -70,7 +70,7 @@ def test_the_log_lines_of_a_request_begin_with_it(bare, monkeypatch) -> None:
 
 def test_a_thread_of_a_lane_knows_whose_call_it_is() -> None:
     async def main() -> list[str | None]:
-        lane = Lane("test", 1, 10, 5.0)
+        lane = BoundedExecutor("test", 1, 10, 5.0)
 
         async def one(name: str) -> str | None:
             request_ids._current.set(name)
@@ -97,5 +97,5 @@ def test_it_costs_microseconds() -> None:
             await called(scope, nothing, nothing)
         return (time.perf_counter() - started) / 2_000
 
-    cost = min(asyncio.run(seconds(Identified(app))) - asyncio.run(seconds(app)) for _ in range(5))
+    cost = min(asyncio.run(seconds(RequestIdMiddleware(app))) - asyncio.run(seconds(app)) for _ in range(5))
     assert cost < 100e-6

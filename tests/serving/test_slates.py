@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from attune.errors import DataContractError
 from attune.events import Candidate, Shown, Slate
 from attune.row_rules import ID_LIMIT
-from serving.slates import RecentSlates, Signer
+from serving.slates import RecentSlates, SlateSigner
 
-SIGNER = Signer(b"key")
+SIGNER = SlateSigner(b"key")
 
 
 def slate(number: int) -> Slate:
@@ -55,7 +55,7 @@ def test_an_altered_id_is_refused_by_name(mangle) -> None:
 
 def test_another_key_signs_otherwise() -> None:
     with pytest.raises(DataContractError):
-        Signer(b"other").verify(SIGNER.new_id("u"), "u")
+        SlateSigner(b"other").verify(SIGNER.new_id("u"), "u")
 
 
 def test_the_latest_slates_are_remembered() -> None:

@@ -94,7 +94,7 @@ def test_the_first_request_after_a_swap_finds_its_vector(bare, install, eventual
         bare.recommend(user_id, where={"genres": "a"})
     bare.promote("2")
     eventually(lambda: bare.model_version() == "2")
-    champion = bare.rooms.watch.champion
+    champion = bare.components.watcher.champion
     assert {key[0] for key in champion.vectors} == set(people)
     for user_id in people:
         assert bare.recommend(user_id)["model_version"] == "2"

@@ -9,7 +9,7 @@ import pytest
 from attune.event_log import EventLog
 from attune.user_state import empty, fold
 from models.ranking.policy import PlackettLuce
-from serving.fallback import POLICY
+from serving.ranking import PopularityFallback
 
 
 def ids(slate: dict) -> list[str]:
@@ -176,14 +176,14 @@ def test_the_logged_slate_is_the_answer_and_its_propensities_are_the_policys(end
 def test_without_a_model_the_log_is_counted(bare, clicks) -> None:
     assert bare.recommend("early")["items"] == []
     bare.log.append([event for n in range(6) for event in clicks(f"u{n}", ["x", "y", "z"][: 1 + n % 3])])
-    bare.rooms.watch._popular_at = 0.0
-    bare.rooms.watch.look()
+    bare.components.watcher._popular_at = 0.0
+    bare.components.watcher.poll()
     slate = bare.recommend("u0", k=10)
     assert slate["served_by"] == "popularity"
     assert slate["model_version"] is None
     assert sorted(ids(slate)) == ["y", "z"]
     scores_C = np.log([4.0, 2.0])
-    chance = POLICY.chances(scores_C, np.ones(2, bool))[0]
+    chance = PopularityFallback.policy.chances(scores_C, np.ones(2, bool))[0]
     first = slate["items"][0]
     assert first["propensity"] == pytest.approx(chance[0 if first["item_id"] == "y" else 1], rel=1e-6)
     assert slate["items"][1]["propensity"] == 1.0

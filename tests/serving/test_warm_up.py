@@ -15,13 +15,12 @@ from attune.user_state import empty, fold
 from models.bundle import Bundle
 from models.ranking.policy import Drawn, PlackettLuce
 from models.recommender import UNKNOWN_USER_STATS, Request
-from serving.catalogue_snapshot import Choice, Offer, Shelf
-from serving.champion import Champion
-from serving.ranking import Question, rank
-from serving.state import Known
-from serving.warm_up import QUESTIONS, Rehearsal
+from serving.catalogue_snapshot import ItemFilter, LiveModel
+from serving.champion import RECORDED_USERS, WarmUp
+from serving.ranking import Champion, RankingQuery, rank
+from serving.state import UserView
 
-TOGETHER = 16
+BATCH_SIZE = 16
 NOW = 1_700_000_000_000_000
 
 
@@ -31,17 +30,17 @@ def bundle(bundles) -> Bundle:
 
 
 @pytest.fixture
-def rehearsal() -> Rehearsal:
-    return Rehearsal(lambda: NOW, TOGETHER)
+def warm_up() -> WarmUp:
+    return WarmUp(lambda: NOW, BATCH_SIZE)
 
 
 def champion_of(bundle, fence: int = 1) -> Champion:
     return Champion(
-        Promotion(fence, "default", "2", "1", "promote", "", "", 0), bundle, 0, LRUCache(100), Shelf(bundle)
+        Promotion(fence, "default", "2", "1", "promote", "", "", 0), bundle, 0, LRUCache(100), LiveModel(bundle)
     )
 
 
-def known(user_id: str, *items: str) -> Known:
+def user_view(user_id: str, *items: str) -> UserView:
     events = [
         Logged(
             position=position,
@@ -56,7 +55,7 @@ def known(user_id: str, *items: str) -> Known:
         )
         for position, item_id in enumerate(items, start=1)
     ]
-    return Known(fold(empty(user_id), events), UNKNOWN_USER_STATS)
+    return UserView(fold(empty(user_id), events), UNKNOWN_USER_STATS)
 
 
 class Counted:
@@ -74,47 +73,47 @@ class Counted:
         return getattr(self._hybrid, name)
 
 
-def test_it_remembers_the_latest_question_of_the_latest_users(rehearsal, bundle) -> None:
-    for number in range(QUESTIONS + 10):
-        rehearsal.remember(known(f"u{number}", "a-0"), Request(k=5, now=NOW), {}, {})
-    rehearsal.remember(known("u10", "a-0"), Request(k=5, now=NOW), {}, {})
-    assert rehearsal.remembered == QUESTIONS
-    rehearsal.remember(known("another", "a-0"), Request(k=5, now=NOW), {}, {})
-    assert rehearsal.remembered == QUESTIONS
+def test_it_remembers_the_latest_question_of_the_latest_users(warm_up, bundle) -> None:
+    for number in range(RECORDED_USERS + 10):
+        warm_up.record(user_view(f"u{number}", "a-0"), Request(k=5, now=NOW), {}, {})
+    warm_up.record(user_view("u10", "a-0"), Request(k=5, now=NOW), {}, {})
+    assert len(warm_up) == RECORDED_USERS
+    warm_up.record(user_view("another", "a-0"), Request(k=5, now=NOW), {}, {})
+    assert len(warm_up) == RECORDED_USERS
     ready = champion_of(bundle)
-    assert rehearsal.play(ready) == QUESTIONS
+    assert warm_up.run(ready) == RECORDED_USERS
     users = {key[0] for key in ready.vectors}
     assert "u10" in users, "it asked again"
     assert "u11" not in users
 
 
-def test_every_size_of_group_is_played_and_the_first_request_finds_its_vector(rehearsal, bundle) -> None:
+def test_every_size_of_group_is_played_and_the_first_request_finds_its_vector(warm_up, bundle) -> None:
     counted = Counted(bundle.hybrid)
     ready = champion_of(replace(bundle, hybrid=counted))
-    people = [known(f"u{number}", "a-0", f"b-{number % 8}") for number in range(20)]
+    people = [user_view(f"u{number}", "a-0", f"b-{number % 8}") for number in range(20)]
     for one in people:
-        rehearsal.remember(one, Request(k=5, now=NOW), {"genres": ["a", "b"]}, {})
-    rehearsal.play(ready)
+        warm_up.record(one, Request(k=5, now=NOW), {"genres": ["a", "b"]}, {})
+    warm_up.run(ready)
     assert counted.sizes == [1, 2, 4, 8, 16, 16, 4]
     counted.sizes.clear()
-    offer = Offer.of(Choice(ready.shelf, {}))
-    slates = rank([Question(ready, offer, one, Request(k=5, now=NOW + 1)) for one in people[:3]])
+    pool = ItemFilter(ready.live, {}).pool()
+    slates = rank([RankingQuery(ready, pool, one, Request(k=5, now=NOW + 1)) for one in people[:3]])
     assert counted.sizes == []
     assert [len(one.shown) for one in slates] == [5] * 3
 
 
-def test_before_anybody_asked_nobodys_request_is_played(rehearsal, bundle) -> None:
+def test_before_anybody_asked_nobodys_request_is_played(warm_up, bundle) -> None:
     counted = Counted(bundle.hybrid)
-    assert rehearsal.play(champion_of(replace(bundle, hybrid=counted))) == 0
+    assert warm_up.run(champion_of(replace(bundle, hybrid=counted))) == 0
     assert counted.sizes == [1, 2, 4, 8, 16, 1]
 
 
-def test_questions_with_little_left_are_no_fault(rehearsal, bundle) -> None:
+def test_questions_with_little_left_are_no_fault(warm_up, bundle) -> None:
     most = tuple(bundle.catalogue.item_ids[:-3])
-    rehearsal.remember(known("u", "a-0"), Request(k=10, now=NOW, exclude=(*most, "no-such-item")), {}, {})
-    rehearsal.remember(known("v", "a-0"), Request(k=10, now=NOW), {"genres": "no-such-genre"}, {})
-    rehearsal.remember(known("w", "a-0"), Request(k=10, now=NOW), {}, {"genres": 1})
-    assert rehearsal.play(champion_of(bundle)) == 3
+    warm_up.record(user_view("u", "a-0"), Request(k=10, now=NOW, exclude=(*most, "no-such-item")), {}, {})
+    warm_up.record(user_view("v", "a-0"), Request(k=10, now=NOW), {"genres": "no-such-genre"}, {})
+    warm_up.record(user_view("w", "a-0"), Request(k=10, now=NOW), {}, {"genres": 1})
+    assert warm_up.run(champion_of(bundle)) == 3
 
 
 @dataclass(frozen=True)
@@ -139,15 +138,15 @@ def raise_it(_):
         (lambda drawn: replace(drawn, propensities_K=drawn.propensities_K * np.nan), "is no number"),
     ],
 )
-def test_a_model_that_answers_wrongly_is_refused_and_asked_the_same_again(rehearsal, bundle, spoil, said) -> None:
+def test_a_model_that_answers_wrongly_is_refused_and_asked_the_same_again(warm_up, bundle, spoil, said) -> None:
     broken = replace(bundle, policy=Faulty(bundle.policy.temperature, spoil=spoil))
-    rehearsal.remember(known("u", "a-0"), Request(k=5, now=NOW), {}, {})
+    warm_up.record(user_view("u", "a-0"), Request(k=5, now=NOW), {}, {})
     with pytest.raises(BundleError, match=re.escape(said)):
-        rehearsal.play(champion_of(broken))
-    for number in range(QUESTIONS):
-        rehearsal.remember(known(f"v{number}", "a-0"), Request(k=5, now=NOW), {}, {})
+        warm_up.run(champion_of(broken))
+    for number in range(RECORDED_USERS):
+        warm_up.record(user_view(f"v{number}", "a-0"), Request(k=5, now=NOW), {}, {})
     again, other = champion_of(bundle), champion_of(bundle, fence=2)
-    rehearsal.play(again)
+    warm_up.run(again)
     assert "u" in {key[0] for key in again.vectors}
-    rehearsal.play(other)
+    warm_up.run(other)
     assert "u" not in {key[0] for key in other.vectors}

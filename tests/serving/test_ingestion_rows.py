@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from attune.clock import MINUTE, SECOND, to_iso
 from attune.errors import DataContractError
-from serving.ingestion import admit_feedback, admit_interaction, admit_rows, parse_time, same_but_time
+from serving.ingestion import admit_row, admit_rows, parse_time, same_but_time
 
 NOW = 1_700_000_000 * SECOND
 ROW = {"user_id": "u", "item_id": "i", "kind": "like"}
@@ -17,8 +17,8 @@ def clock() -> int:
 
 
 def test_without_a_time_it_happened_now() -> None:
-    assert admit_interaction(ROW, clock).event_timestamp == NOW
-    assert admit_interaction({**ROW, "event_timestamp": None}, clock).event_timestamp == NOW
+    assert admit_row("interaction", ROW, clock).event_timestamp == NOW
+    assert admit_row("interaction", {**ROW, "event_timestamp": None}, clock).event_timestamp == NOW
 
 
 @pytest.mark.parametrize(
@@ -54,18 +54,18 @@ def test_times_come_back_as_they_went(micros: int) -> None:
 )
 def test_a_time_that_is_none_is_refused_by_name(raw: object, words: str | None) -> None:
     with pytest.raises(DataContractError, match=words) as caught:
-        admit_interaction({**ROW, "event_timestamp": raw}, clock)
+        admit_row("interaction", {**ROW, "event_timestamp": raw}, clock)
     assert caught.value.field == "event_timestamp"
 
 
 def test_the_future_is_refused() -> None:
     with pytest.raises(DataContractError, match="future"):
-        admit_interaction({**ROW, "event_timestamp": to_iso(NOW + 6 * MINUTE)}, clock)
+        admit_row("interaction", {**ROW, "event_timestamp": to_iso(NOW + 6 * MINUTE)}, clock)
 
 
 def test_a_misspelt_field_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(DataContractError, match="did you mean 'event_timestamp'") as caught:
-        admit_interaction({**ROW, "timestamp": "2023-11-14T22:13:20Z"}, clock)
+        admit_row("interaction", {**ROW, "timestamp": "2023-11-14T22:13:20Z"}, clock)
     assert caught.value.field == "timestamp"
 
 
@@ -88,15 +88,15 @@ def test_a_misspelt_field_is_refused_with_the_nearest_name() -> None:
 )
 def test_the_field_at_fault_is_named(change: dict, field: str) -> None:
     with pytest.raises(DataContractError) as caught:
-        admit_interaction({**ROW, **change}, clock)
+        admit_row("interaction", {**ROW, **change}, clock)
     assert caught.value.field == field
 
 
 def test_feedback_needs_its_slate() -> None:
     with pytest.raises(DataContractError) as caught:
-        admit_feedback(ROW, clock)
+        admit_row("feedback", ROW, clock)
     assert caught.value.field == "slate_id"
-    assert admit_feedback({**ROW, "slate_id": "s"}, clock).slate_id == "s"
+    assert admit_row("feedback", {**ROW, "slate_id": "s"}, clock).slate_id == "s"
 
 
 def test_one_bad_row_costs_no_other() -> None:
@@ -106,10 +106,10 @@ def test_one_bad_row_costs_no_other() -> None:
 
 
 def test_events_that_differ_in_time_alone() -> None:
-    first = admit_interaction({**ROW, "event_id": "e"}, clock)
-    later = admit_interaction({**ROW, "event_id": "e"}, lambda: NOW + 1)
-    other = admit_interaction({**ROW, "event_id": "e", "kind": "hide"}, clock)
-    feedback = admit_feedback({**ROW, "event_id": "e", "slate_id": "s"}, clock)
+    first = admit_row("interaction", {**ROW, "event_id": "e"}, clock)
+    later = admit_row("interaction", {**ROW, "event_id": "e"}, lambda: NOW + 1)
+    other = admit_row("interaction", {**ROW, "event_id": "e", "kind": "hide"}, clock)
+    feedback = admit_row("feedback", {**ROW, "event_id": "e", "slate_id": "s"}, clock)
     assert same_but_time(first, later)
     assert not same_but_time(first, other)
     assert not same_but_time(first, feedback)

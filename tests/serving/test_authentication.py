@@ -1,4 +1,4 @@
-"""The door before the routes, on a small app of its own over a real table of keys."""
+"""Keys and limits before the routes, on a small app of its own over a real table of keys."""
 
 import asyncio
 import logging
@@ -13,18 +13,26 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI, Request
+from routers import bare_routers, route_scopes
 
 from attune.api_keys import REVOKED_WITHIN_SECONDS, SCOPES, ApiKey, ApiKeys, digest_of
 from attune.errors import ConfigError, EventLogError
 from attune.event_log import prepare
 from attune.settings import Settings
 from serving import authentication, openapi
-from serving.authentication import NEEDED, Guard, Guarded, KeyRing, Unreadable, needed
+from serving.authentication import (
+    AccessControl,
+    AccessMiddleware,
+    KeyCache,
+    KeysUnavailable,
+    RateLimit,
+    TokenBuckets,
+)
 from serving.metrics import Metrics
-from serving.rate_limits import Limit, TokenBuckets
 
 ROUTES = [("POST", "/v1/recommend"), ("POST", "/v1/feedback"), ("PUT", "/v1/items/7"), ("GET", "/metrics")]
 SCOPE_OF = dict(zip(ROUTES, ("recommend", "feedback", "items", "metrics"), strict=True))
+SCOPES_OF_ROUTES = route_scopes()
 NOBODY = "attune_" + 12 * "0" + "_" + 64 * "0"
 
 
@@ -44,7 +52,7 @@ def table(url: str) -> Iterator[ApiKeys]:
 class Visitor:
     """Asks an app whose routes say who asked."""
 
-    def __init__(self, guard: Guard) -> None:
+    def __init__(self, access: AccessControl) -> None:
         self._app = FastAPI()
 
         @self._app.get("/{path:path}")
@@ -53,7 +61,7 @@ class Visitor:
         async def everything(request: Request) -> dict[str, Any]:
             return {"asked_by": getattr(request.state, "key_name", None)}
 
-        self._app.add_middleware(Guarded, guard=guard)
+        self._app.add_middleware(AccessMiddleware, access=access)
         self._runner = asyncio.Runner()
 
     def ask(
@@ -77,11 +85,11 @@ class Visitor:
 
 
 @contextmanager
-def guarded(guard: Guard) -> Iterator[Visitor]:
-    guard.start()
-    with closing(Visitor(guard)) as visitor:
+def guarded(access: AccessControl) -> Iterator[Visitor]:
+    access.start()
+    with closing(Visitor(access)) as visitor:
         yield visitor
-    guard.close()
+    access.close()
 
 
 @pytest.fixture
@@ -91,7 +99,7 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 def client(url: str, metrics: Metrics) -> Iterator[Visitor]:
-    with guarded(Guard(KeyRing(partial(ApiKeys, url)), Limit.of(0), metrics)) as client:
+    with guarded(AccessControl(SCOPES_OF_ROUTES, KeyCache(partial(ApiKeys, url)), RateLimit.of(0), metrics)) as client:
         yield client
 
 
@@ -106,7 +114,7 @@ def test_how_the_process_is_needs_no_key(client: Visitor, path: str) -> None:
 
 def test_each_scope_opens_its_routes_and_admin_all(url: str, table: ApiKeys, metrics: Metrics) -> None:
     keys = {scope: table.create(f"of-{scope}", [scope])[0] for scope in SCOPES}
-    with guarded(Guard(KeyRing(partial(ApiKeys, url)), Limit.of(0), metrics)) as client:
+    with guarded(AccessControl(SCOPES_OF_ROUTES, KeyCache(partial(ApiKeys, url)), RateLimit.of(0), metrics)) as client:
         for route, wanted in SCOPE_OF.items():
             replies = {scope: client.ask(route, key) for scope, key in keys.items()}
             opened = {scope for scope, reply in replies.items() if reply.status_code == 200}
@@ -184,12 +192,12 @@ def test_the_word_before_the_key_is_read_as_http_wants_it(client: Visitor, table
     ],
 )
 def test_what_nobody_named_is_for_admins(method: str, path: str, scope: str) -> None:
-    assert needed(method, path) == scope
+    assert SCOPES_OF_ROUTES.of(method, path) == scope
 
 
 def test_the_routes_name_scopes_that_there_are() -> None:
-    assert set(NEEDED.values()) == set(SCOPES) - {"admin"}
-    assert all(path.count("/") == 2 or path == "/metrics" for _, path in NEEDED)
+    assert set(SCOPES_OF_ROUTES.needed.values()) == set(SCOPES) - {"admin"}
+    assert all(path.count("/") == 2 or path == "/metrics" for _, path in SCOPES_OF_ROUTES.needed)
 
 
 def test_nothing_slips_through_as_a_websocket(metrics: Metrics) -> None:
@@ -201,7 +209,7 @@ def test_nothing_slips_through_as_a_websocket(metrics: Metrics) -> None:
     async def nothing(*_: Any) -> None:
         raise AssertionError("it slipped through")
 
-    guarded = Guarded(nothing, Guard(None, Limit.of(0), metrics))
+    guarded = AccessMiddleware(nothing, AccessControl(SCOPES_OF_ROUTES, None, RateLimit.of(0), metrics))
     asyncio.run(guarded({"type": "websocket", "path": "/v1/socket"}, nothing, send))
     assert sent == ["websocket.close"]
 
@@ -222,11 +230,11 @@ def test_a_new_key_works_at_once_and_a_revoked_one_ends_soon(client: Visitor, ta
 
 def test_a_limit_holds_for_each_key(url: str, table: ApiKeys, metrics: Metrics) -> None:
     now = [0.0]
-    ring = KeyRing(partial(ApiKeys, url))
-    guard = Guard(ring, Limit.of(2), metrics, TokenBuckets(clock=lambda: now[0]))
+    cache = KeyCache(partial(ApiKeys, url))
+    access = AccessControl(SCOPES_OF_ROUTES, cache, RateLimit.of(2), metrics, TokenBuckets(clock=lambda: now[0]))
     usual, quick, free = (table.create(name, ["feedback"], rate)[0] for name, rate in
                           (("usual", None), ("quick", 5.0), ("free", 0.0)))  # fmt: skip
-    with guarded(guard) as client:
+    with guarded(access) as client:
 
         def passed(key: str, route: tuple[str, str] = ROUTES[1]) -> list[int]:
             return [client.ask(route, key).status_code for _ in range(7)]
@@ -244,8 +252,8 @@ def test_a_limit_holds_for_each_key(url: str, table: ApiKeys, metrics: Metrics) 
 
 
 def test_without_keys_the_limit_holds_for_each_address(metrics: Metrics) -> None:
-    guard = Guard(None, Limit.of(0.1, 3), metrics, TokenBuckets(clock=lambda: 0.0))
-    with guarded(guard) as client:
+    access = AccessControl(SCOPES_OF_ROUTES, None, RateLimit.of(0.1, 3), metrics, TokenBuckets(clock=lambda: 0.0))
+    with guarded(access) as client:
         replies = [client.ask(ROUTES[0]) for _ in range(4)]
         assert [one.status_code for one in replies] == [200, 200, 200, 429]
         assert replies[0].json() == {"asked_by": None}
@@ -288,11 +296,11 @@ def a_key(key_id: str) -> ApiKey:
 
 
 @pytest.fixture
-def ring() -> Iterator[Callable[..., KeyRing]]:
-    made: list[KeyRing] = []
+def key_cache() -> Iterator[Callable[..., KeyCache]]:
+    made: list[KeyCache] = []
 
-    def make(table: Fake, every: float = 60.0) -> KeyRing:
-        made.append(KeyRing(lambda: table, every))
+    def make(table: Fake, every: float = 60.0) -> KeyCache:
+        made.append(KeyCache(lambda: table, every))
         made[-1].start()
         return made[-1]
 
@@ -302,16 +310,16 @@ def ring() -> Iterator[Callable[..., KeyRing]]:
 
 
 def test_known_keys_go_on_while_the_table_cannot_be_read(
-    ring: Callable[..., KeyRing], caplog: pytest.LogCaptureFixture
+    key_cache: Callable[..., KeyCache], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     table = Fake(a_key("known"))
 
     async def story() -> None:
-        keys = ring(table, every=0.1)
+        keys = key_cache(table, every=0.1)
         assert await keys.find("known")
         table.broken = True
-        with pytest.raises(Unreadable, match="cannot be read"):
+        with pytest.raises(KeysUnavailable, match="cannot be read"):
             await keys.find("unknown")
         assert await keys.find("known")
         table.broken, table.keys = False, [a_key("unknown")]
@@ -330,18 +338,18 @@ def test_an_unreadable_table_is_503_in_the_one_shape(metrics: Metrics) -> None:
     def nowhere() -> ApiKeys:
         raise EventLogError("there is no event log")
 
-    with guarded(Guard(KeyRing(nowhere), Limit.of(0), metrics)) as client:
+    with guarded(AccessControl(SCOPES_OF_ROUTES, KeyCache(nowhere), RateLimit.of(0), metrics)) as client:
         reply = client.ask(ROUTES[0], NOBODY)
     assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
     assert "cannot be read" in reply.json()["error"]["message"]
     assert counted(metrics, "unreadable") == 1
 
 
-def test_however_many_unknown_keys_come_the_table_is_read_once_a_second(ring: Callable[..., KeyRing]) -> None:
+def test_however_many_unknown_keys_come_the_table_is_read_once_a_second(key_cache: Callable[..., KeyCache]) -> None:
     table = Fake(a_key("known"))
 
     async def story() -> None:
-        keys = ring(table)
+        keys = key_cache(table)
         until = time.monotonic() + 2.5
         number = 0
         while time.monotonic() < until:
@@ -356,12 +364,12 @@ def test_however_many_unknown_keys_come_the_table_is_read_once_a_second(ring: Ca
     assert min(gaps) >= authentication.PAUSE_SECONDS - 0.05
 
 
-def test_who_was_refused_once_is_refused_at_once(ring: Callable[..., KeyRing]) -> None:
+def test_who_was_refused_once_is_refused_at_once(key_cache: Callable[..., KeyCache]) -> None:
     """A client that goes on with a revoked key costs no reading of the table, and waits for none."""
     table = Fake()
 
     async def story() -> None:
-        keys = ring(table)
+        keys = key_cache(table)
         assert await keys.find("gone") is None
         readings, began = len(table.readings), time.monotonic()
         assert [await keys.find("gone") for _ in range(1_000)] == [None] * 1_000
@@ -371,17 +379,17 @@ def test_who_was_refused_once_is_refused_at_once(ring: Callable[..., KeyRing]) -
 
 
 def test_more_than_can_wait_are_told_to_come_back(
-    ring: Callable[..., KeyRing], monkeypatch: pytest.MonkeyPatch
+    key_cache: Callable[..., KeyCache], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(authentication, "WAITING", 3)
     table = Fake()
     table.hold = threading.Event()
 
     async def story() -> None:
-        keys = ring(table)
+        keys = key_cache(table)
         waiting = [asyncio.create_task(keys.find(str(number))) for number in range(3)]
         await asyncio.sleep(0.05)
-        with pytest.raises(Unreadable, match="too many"):
+        with pytest.raises(KeysUnavailable, match="too many"):
             await keys.find("4")
         waiting[0].cancel()
         table.hold.set()  # type: ignore[union-attr]
@@ -391,49 +399,53 @@ def test_more_than_can_wait_are_told_to_come_back(
     asyncio.run(story())
 
 
-def test_a_table_that_hangs_ends_in_a_refusal(ring: Callable[..., KeyRing], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_that_hangs_ends_in_a_refusal(
+    key_cache: Callable[..., KeyCache], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(authentication, "WAIT_SECONDS", 0.1)
     table = Fake()
     table.hold = threading.Event()
 
     async def story() -> None:
-        with pytest.raises(Unreadable):
-            await ring(table).find("k")
+        with pytest.raises(KeysUnavailable):
+            await key_cache(table).find("k")
 
     asyncio.run(story())
     table.hold.set()
 
 
-def test_that_nobody_has_a_key_yet_is_said(ring: Callable[..., KeyRing], caplog: pytest.LogCaptureFixture) -> None:
-    asyncio.run(ring(Fake()).find("k"))
+def test_that_nobody_has_a_key_yet_is_said(
+    key_cache: Callable[..., KeyCache], caplog: pytest.LogCaptureFixture
+) -> None:
+    asyncio.run(key_cache(Fake()).find("k"))
     assert "attune keys create NAME --scope recommend" in caplog.text
 
 
 def test_a_production_endpoint_without_keys_does_not_start() -> None:
     with pytest.raises(ConfigError, match="ATTUNE_API_KEYS=off the endpoint would let anybody in"):
-        Guard.of(Settings(profile="production", api_keys="off"), Metrics())
+        AccessControl.of(Settings(profile="production", api_keys="off"), SCOPES_OF_ROUTES, Metrics())
 
 
 @pytest.mark.parametrize(("given", "status"), [({}, 200), ({"api_keys": "on"}, 401), ({"profile": "production"}, 401)])
 def test_the_settings_decide_whether_keys_are_asked_for(url: str, given: dict[str, Any], status: int) -> None:
     settings = Settings(database_url=url, rate_per_second=1.0, **given)
-    with guarded(Guard.of(settings, Metrics())) as client:
+    with guarded(AccessControl.of(settings, SCOPES_OF_ROUTES, Metrics())) as client:
         assert client.ask(ROUTES[0]).status_code == status
         assert client.ask(ROUTES[0]).status_code == (429 if status == 200 else 401)
 
 
 def test_an_open_endpoint_that_others_can_reach_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    Guard.of(Settings(api_keys="off", serving_host="0.0.0.0"), Metrics())
+    AccessControl.of(Settings(api_keys="off", serving_host="0.0.0.0"), SCOPES_OF_ROUTES, Metrics())
     assert "whoever reaches 0.0.0.0 may ask for everything" in caplog.text
 
 
 def test_the_openapi_page_says_where_a_key_is_taken() -> None:
     app = FastAPI()
     openapi.install(app)
-    for path in ("/healthz", "/readyz", "/metrics", "/v1/model"):
-        app.get(path)(lambda: None)
+    for router in bare_routers():
+        app.include_router(router)
     page = app.openapi()
     assert page["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
-    assert {} in page["security"]
-    without = {path for path, ways in page["paths"].items() if ways["get"].get("security") == []}
-    assert without == {"/healthz", "/readyz"}
+    secured = {path: way["security"] for path, ways in page["paths"].items() for way in ways.values()}
+    assert {path for path, security in secured.items() if security == []} == {"/healthz", "/readyz"}
+    assert secured["/v1/popular"] == [{"key": ["recommend"]}, {}], "an installation may ask for no keys"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.rate_limits import Limit, TokenBuckets
+from serving.authentication import RateLimit, TokenBuckets
 
 RATES = st.floats(0.01, 10_000.0)
 BURSTS = st.integers(1, 1_000)
@@ -26,7 +26,7 @@ class Hands:
 def test_no_stretch_of_time_sees_more_than_burst_and_rate(rate: float, burst: int, gaps: list[float]) -> None:
     """``gaps`` are in units of what a token takes, so that both sides of the limit are tried."""
     clock = Hands()
-    buckets, limit = TokenBuckets(clock=clock), Limit(rate, burst)
+    buckets, limit = TokenBuckets(clock=clock), RateLimit(rate, burst)
     taken = []
     for gap in gaps:
         clock.now += gap / rate
@@ -40,7 +40,7 @@ def test_no_stretch_of_time_sees_more_than_burst_and_rate(rate: float, burst: in
 @given(RATES, BURSTS)
 def test_a_full_bucket_gives_its_burst_and_says_when_there_is_more(rate: float, burst: int) -> None:
     clock = Hands()
-    buckets, limit = TokenBuckets(clock=clock), Limit(rate, burst)
+    buckets, limit = TokenBuckets(clock=clock), RateLimit(rate, burst)
     assert not any(buckets.take("k", limit) for _ in range(burst))
     wait = buckets.take("k", limit)
     assert 0 < wait <= 1 / rate + 1e-6
@@ -54,7 +54,7 @@ def test_a_full_bucket_gives_its_burst_and_says_when_there_is_more(rate: float, 
 def test_names_do_not_meet(visits: list[tuple[str, float]]) -> None:
     """Each is treated as if the others were not there."""
     moments = list(zip((name for name, _ in visits), accumulate(gap for _, gap in visits), strict=True))
-    limit = Limit(2.0, 3)
+    limit = RateLimit(2.0, 3)
 
     def outcome(among: set[str]) -> list[bool]:
         clock = Hands()
@@ -74,34 +74,34 @@ def test_names_do_not_meet(visits: list[tuple[str, float]]) -> None:
 def test_memory_is_bounded(names: list[int], capacity: int) -> None:
     buckets = TokenBuckets(capacity, Hands())
     for name in names:
-        buckets.take(str(name), Limit(1.0, 2))
+        buckets.take(str(name), RateLimit(1.0, 2))
         assert len(buckets) <= capacity
 
 
 def test_the_one_who_keeps_asking_is_not_forgotten() -> None:
     buckets = TokenBuckets(2, Hands())
-    limit = Limit(1.0, 2)
+    limit = RateLimit(1.0, 2)
     assert [buckets.take(name, limit) for name in ("a", "b", "a", "c")] == [0.0] * 4
     assert buckets.take("a", limit) > 0
 
 
 def test_without_a_rate_nothing_is_counted() -> None:
     buckets = TokenBuckets(clock=Hands())
-    assert not any(buckets.take("k", Limit(0.0, 1)) for _ in range(1_000))
+    assert not any(buckets.take("k", RateLimit(0.0, 1)) for _ in range(1_000))
     assert len(buckets) == 0
 
 
 @pytest.mark.parametrize(("rate", "burst", "expected"), [(50.0, None, 50), (0.5, None, 1), (2.5, 0, 3), (50.0, 7, 7)])
 def test_a_burst_that_nobody_named_is_a_seconds_worth(rate: float, burst: int | None, expected: int) -> None:
-    assert Limit.of(rate, burst).burst == expected
+    assert RateLimit.of(rate, burst).burst == expected
 
 
 def test_waits_shrink_with_time() -> None:
     clock = Hands()
     buckets = TokenBuckets(clock=clock)
-    buckets.take("k", Limit(0.1, 1))
+    buckets.take("k", RateLimit(0.1, 1))
     waits = []
     for _ in range(5):
-        waits.append(buckets.take("k", Limit(0.1, 1)))
+        waits.append(buckets.take("k", RateLimit(0.1, 1)))
         clock.now += 1
     assert all(abs(before - after - 1) < 1e-6 for before, after in pairwise(waits))

@@ -9,7 +9,7 @@ import pytest
 from attune.events import Interaction, Item, User
 from attune.user_state import empty, fold
 from models.bundle import Bundle
-from serving.state import Look, Sight
+from serving.state import TailQuery, TailView
 
 ODD = ["plain", "with space", "slash/inside", "東京/café", "50%", "a?b#c&d=e", "x/similar", "x/state", "../up"]
 
@@ -49,14 +49,14 @@ def test_one_that_is_wrong_is_refused_in_its_place(endpoint) -> None:
 
 
 def test_one_that_fails_unexpectedly_costs_no_other(bare, monkeypatch) -> None:
-    work = bare.rooms.tails._work
+    work = bare.components.tails._work
 
-    def fails(looks: Sequence[Look]) -> list[Sight]:
+    def fails(looks: Sequence[TailQuery]) -> list[TailView]:
         if any(one.state.user_id == "bad" for one in looks):
             raise ZeroDivisionError
         return work(looks)
 
-    monkeypatch.setattr(bare.rooms.tails, "_work", fails)
+    monkeypatch.setattr(bare.components.tails, "_work", fails)
     found = batch(bare, {"user_id": "good"}, {"user_id": "bad"})
     assert found[0]["slate"]["user_id"] == "good"
     assert "unexpected" in found[1]["error"]["message"]
@@ -138,8 +138,8 @@ def test_what_is_popular_comes_from_the_champion(endpoint, bundles) -> None:
 def test_without_a_champion_the_log_says_what_is_popular_and_nobody_what_is_alike(bare, clicks) -> None:
     named = Item(event_id="i", event_timestamp=1, item_id="y", attributes={"title": "Why"})
     bare.log.append([*clicks("u", "xyz"), *clicks("v", "yz"), *clicks("w", "y"), named])
-    bare.rooms.watch._popular_at = 0.0
-    bare.rooms.watch.look()
+    bare.components.watcher._popular_at = 0.0
+    bare.components.watcher.poll()
     found = bare.client.get("/v1/popular?k=2").json()
     assert (found["counted_by"], found["model_version"]) == ("log", None)
     assert [(one["item_id"], one["title"]) for one in found["items"]] == [("y", "Why"), ("z", None)]

@@ -105,13 +105,13 @@ def test_what_cannot_be_counted_is_not_spent(exploring, monkeypatch: pytest.Monk
 
     with exploring() as endpoint:
         assert explored([endpoint.recommend("ada", k=5)]) > 0
-        monkeypatch.setattr(endpoint.rooms.explored, "_work", fails)
+        monkeypatch.setattr(endpoint.components.explored, "_work", fails)
         assert explored([endpoint.recommend("grace", k=5) for _ in range(5)]) == 0
 
 
 def test_without_a_budget_the_log_is_asked_for_nothing(endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
-    monkeypatch.setattr(endpoint.rooms.explored, "_work", lambda questions: asked.append(questions) or [{}])
+    monkeypatch.setattr(endpoint.components.explored, "_work", lambda questions: asked.append(questions) or [{}])
     slate = endpoint.recommend("nobody-counts-this-one", k=5)
     assert "explored" not in slate["policy"]
     assert asked == []
