@@ -21,7 +21,7 @@ from benchmarks.record import Figure, at_most, just
 from benchmarks.replay_worlds import movielens_demo
 from benchmarks.serving_world import HISTORY, KNN
 from benchmarks.stream import WINDOW, Memory
-from evaluation.variety import genre_vectors, self_information
+from evaluation.gates.variety import genre_vectors, self_information
 from models.baselines import ItemKnn, Popularity
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet

@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.arms import Arm
 from benchmarks.stream import Asking, Memory, Questions
 from benchmarks.tally import Answered, Tally, hits
-from evaluation.variety import diversity, novelty
+from evaluation.gates.variety import diversity, novelty
 from models.learning.dataset import TrainingSet
 from models.metrics import CUT
 from models.network.sequence import torch_threads

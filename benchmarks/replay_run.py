@@ -21,7 +21,7 @@ from benchmarks.prequential import Yardsticks, prequential, warm
 from benchmarks.replay_worlds import cut_at
 from benchmarks.stream import Memory, windows
 from benchmarks.tally import Tally
-from evaluation.variety import genre_vectors, self_information
+from evaluation.gates.variety import genre_vectors, self_information
 from models.bundle import Bundle, Provenance, golden_batch, save_bundle
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet

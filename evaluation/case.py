@@ -1,185 +1,298 @@
-"""Everybody who is compared, replayed over the same events side by side.
+"""A case: a challenger, those it is compared with, and the events it is judged on. What gates ask is computed once."""
 
-Who judges many challengers on one hold-out against the same champion keeps the replays of all but the challenger: what
-a bundle says of a hold-out does not change.
-"""
-
-import os
-from collections.abc import Mapping, MutableMapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 
-from evaluation.calibration import Foretelling
-from evaluation.limits import GateLimits, PanelLimits
-from evaluation.replay import RememberedHybrid, remembering, replay_together
-from models.baselines import Popularity
+from attune.event_types import KINDS
+from attune.user_state import RECENT_LIMIT, Recent, UserState
+from evaluation.hold_out import FRESH_POPULARITY, Entrant, HoldOut, ReplayCache, fresh_popularity
+from evaluation.intervals import Paired, paired
+from evaluation.offpolicy.logged_policy import replayed
+from evaluation.offpolicy.value_change import ValueChange, value_change
+from evaluation.offpolicy.verdict import OffPolicyLimits
+from evaluation.replay import RememberedHybrid, remembering
 from models.bundle import Bundle
-from models.catalogue import Catalogue
-from models.history import Recommender
+from models.history import KIND_INDEX
 from models.learning.dataset import TrainingSet, is_panel
-from models.metrics import Evaluation, values
-from models.network.config import Recipe
+from models.metrics import Evaluation
 from models.network.sequence import torch_threads
+from models.recommender import PopularityAlone, Request, Served, recommend
 
-Exam = tuple[str, str, int, int]
-"""Who was asked (a bundle's digest, or popularity), on whose events (the window's digest, and whether
-the panel's alone), and which: positions in (after, upto]. Training sets of one digest are taken to be equal, and so are
-the limits of all judgements that share replays."""
+RIVALS = ("champion", "anchor", "elder")
+"""Who was champion now, first, and ten promotions ago."""
 
+TIMED_USERS, TIMED_ROUNDS = 25, 3
 
-Replayed = MutableMapping[Exam, Evaluation]
-"""Replays by exam, of bundles other than a challenger."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Recommenders over one catalogue, asked together.
-
-    ``whole`` is the one among them whose chances are wanted, ``floor`` the ``reward_floor`` that it learned with.
-    Of some only the strongest is told, by the metric ``strongest_by``.
-    """
-
-    recommenders: tuple[Recommender, ...]
-    catalogue: Catalogue
-    whole: RememberedHybrid | None = None
-    floor: float = Recipe.reward_floor
-    strongest_by: str | None = None
-
-    @staticmethod
-    def of(bundle: Bundle, *others: Recommender, whole: RememberedHybrid) -> "Asked":
-        """A bundle's hybrid, its chances, and other recommenders over its catalogue."""
-        floor = float(bundle.config["recipe"].get("reward_floor", Recipe.reward_floor))
-        return Asked((whole, *others), bundle.catalogue, whole, floor)
+_KIND_NAMES = {place: name for name, place in KIND_INDEX.items()}
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """The events that everybody is asked: of ``training_set`` those at positions in (after, upto].
+class CaseLimits:
+    """The limits that several gates share, because they belong to what a case computes for all of them."""
 
-    Where ``each`` is given, only so many groups of each user, the latest ones.
+    metric: str = "ndcg@10"
+    """The figure that the quality gates compare, over all targets of the hold-out."""
+    half_lives: tuple[float, ...] = (7.0, 30.0, 90.0, 365.0, 1e5)
+    """Days. What a model has to beat is the popularity that forgets at the pace that serves it best on this very
+    hold-out: neither the challenger nor its recipe chooses the yardstick."""
+    user_cap: float = 100.0
+    """Events, or lists, that one user counts for at most in the quality gates, their evidence, the slices, diversity,
+    novelty, calibration and the share of unknown targets; of the panel each user's mean counts once. So nobody decides
+    alone. Coverage is none of these means: see ``evaluation.gates.coverage``."""
+    min_users: int = 300
+    min_events: int = 20_000
+    """Below either, a quality gate is undecided unless its whole interval lies on the wrong side."""
+    least_users: int = 2
+    """Below this nothing was measured at all: an undecided quality gate may not be risked."""
+    off_policy: OffPolicyLimits = field(default_factory=OffPolicyLimits)
+    """When the slates that were shown decide."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A former champion that nobody can compare with any more, and why."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How much a comparison rests on, and what it takes."""
+
+    users: int
+    events: int
+    limits: CaseLimits = field(default_factory=CaseLimits)
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether a quality gate may decide on it."""
+        return self.users >= self.limits.min_users and self.events >= self.limits.min_events
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A challenger and its rivals (None: there never was one) on the events at positions in (after, upto].
+
+    ``slates`` is a folder of what the champion showed (``features.logged_slates``). ``replay_cache`` keeps the replays
+    of all but the challenger, for a caller who judges many challengers on one hold-out (``evaluation.hold_out``).
     """
 
     training_set: TrainingSet
     after: int
     upto: int
-    whose: str
-    each: int | None = None
+    challenger: Bundle
+    champion: Bundle | None = None
+    anchor: Bundle | Lost | None = None
+    elder: Bundle | Lost | None = None
+    slates: Path | None = None
+    limits: CaseLimits = field(default_factory=CaseLimits)
+    replay_cache: ReplayCache = field(default_factory=dict)
+    _pairs: dict[tuple[str, str, str], Paired] = field(default_factory=dict, init=False)
+    _seconds: list[float] = field(default_factory=list, init=False)
 
-    def exam(self, who: str) -> Exam:
-        """The name of one's exam on these events."""
-        return who, self.whose, self.after, self.upto
+    @staticmethod
+    def load(
+        training_set: TrainingSet | Path,
+        challenger: Path,
+        champion: Path | None = None,
+        anchor: Path | Lost | None = None,
+        elder: Path | Lost | None = None,
+        *,
+        after: int | None = None,
+        upto: int | None = None,
+        slates: Path | None = None,
+        limits: CaseLimits | None = None,
+        replay_cache: ReplayCache | None = None,
+    ) -> "Case":
+        """The case of bundles and a training set that lie in folders; a folder in two parts is loaded once.
 
-    def replay(self, asked: Asked) -> list[Evaluation]:
-        """What became of each recommender; the chances stand with the first."""
-        if asked.strongest_by is not None:
-            found = replay_together(
-                asked.recommenders, self.training_set, self.after, self.upto, catalogue=asked.catalogue
-            )
-            return [strongest(found, asked.strongest_by)]
-        positions = self.training_set.positions
-        events = int(((positions > self.after) & (positions <= self.upto)).sum())
-        onlooker = None if asked.whole is None else Foretelling(asked.whole, asked.floor, events)
-        first, *others = replay_together(
-            asked.recommenders,
-            self.training_set,
-            self.after,
-            self.upto,
-            catalogue=asked.catalogue,
-            onlooker=onlooker,
-            each=self.each,
+        By default the hold-out begins where the last of the bundles declared it and ends with the training set. What
+        the challenger really learned from was measured apart, so the gate `lineage` can refuse it. Raises BundleError
+        when a bundle is not whole.
+        """
+        if isinstance(training_set, Path):
+            training_set = TrainingSet.load(training_set, with_traits=True)
+        bundle = cache(Bundle.load)
+        if after is None:
+            folders = [folder for folder in (challenger, champion, anchor, elder) if isinstance(folder, Path)]
+            after = unlearned_after(map(bundle, folders))
+        return Case(
+            training_set,
+            after,
+            int(training_set.positions.max()) if upto is None else upto,
+            challenger=bundle(challenger),
+            champion=bundle(champion) if champion else None,
+            anchor=bundle(anchor) if isinstance(anchor, Path) else anchor,
+            elder=bundle(elder) if isinstance(elder, Path) else elder,
+            slates=slates,
+            limits=limits or CaseLimits(),
+            replay_cache={} if replay_cache is None else replay_cache,
         )
-        return [first if onlooker is None else replace(first, chances=onlooker.chances()), *others]
 
+    @cached_property
+    def bundles(self) -> dict[str, Bundle]:
+        """The challenger and those rivals that can be compared with, by their part."""
+        parts = {name: getattr(self, name) for name in ("challenger", *RIVALS)}
+        return {name: bundle for name, bundle in parts.items() if isinstance(bundle, Bundle)}
 
-def replays(
-    bundles: Mapping[str, Bundle],
-    training_set: TrainingSet,
-    after: int,
-    upto: int,
-    limits: GateLimits,
-    replayed: Replayed | None = None,
-) -> dict[str, Evaluation]:
-    """Everybody on the same events: the bundles, fresh popularity, and each part of the challenger alone.
-
-    Bundles are asked for their chances too. Whoever but the challenger stands in ``replayed`` is taken from there,
-    whoever does not is put there.
-    """
-    challenger, counted = bundles["challenger"], "popularity, counted afresh"
-    hybrid, parts = remembering(challenger.hybrid)
-    asked = {
-        challenger.digest: Asked.of(challenger, *parts, whole=hybrid),  # the longest first
-        counted: Asked(
-            fresh_popularity(training_set, after, limits.half_lives),
-            training_set.catalogue,
-            strongest_by=limits.metric,
-        ),
-    }
-    for bundle in bundles.values():
-        asked.setdefault(bundle.digest, Asked.of(bundle, whole=RememberedHybrid(bundle.hybrid)))
-    stretch = Stretch(training_set, after, upto, str(training_set.window["digest"]))
-    found = _side_by_side(asked, stretch, challenger.digest, replayed)
-    named = {name: found[bundle.digest][0] for name, bundle in bundles.items()}
-    alone = {f"{one.name} alone": one for one in found[challenger.digest][1:]}
-    return {**named, "popularity": found[counted][0], **alone}
-
-
-def earlier(
-    bundles: Mapping[str, Bundle],
-    training_set: TrainingSet,
-    after: int,
-    limits: PanelLimits,
-    replayed: Replayed | None = None,
-) -> dict[str, Evaluation]:
-    """Challenger and champion on what the panel did before the champion had learned; empty without a champion.
-
-    These events taught neither, so both are examined on them as on a hold-out. They end where the champion's training
-    did: those behind it belong to the times that the challenger learned from and the champion did not.
-    """
-    if "champion" not in bundles:
-        return {}
-    two = {name: bundles[name] for name in ("challenger", "champion")}
-    panel = training_set.select(is_panel(training_set.user_ids)[training_set.users])
-    upto = min(after, two["champion"].trained_upto)
-    users = len(np.unique(panel.users[panel.positions <= upto]))
-    whose = f"{training_set.window['digest']}, the panel"
-    stretch = Stretch(panel, 0, upto, whose, each=max(limits.earlier // max(users, 1), 1))
-    asked = {one.digest: Asked((RememberedHybrid(one.hybrid),), one.catalogue) for one in two.values()}
-    found = _side_by_side(asked, stretch, two["challenger"].digest, replayed)
-    return {name: found[one.digest][0] for name, one in two.items()}
-
-
-def _side_by_side(
-    asked: Mapping[str, Asked], stretch: Stretch, newcomer: str, replayed: Replayed | None
-) -> dict[str, list[Evaluation]]:
-    """The replays of each, of who is not the newcomer only those that are not kept yet.
-
-    A thread each: numpy and torch compute outside Python's lock.
-    """
-    kept: Replayed = {} if replayed is None else replayed
-    with torch_threads(1), ThreadPoolExecutor(os.cpu_count()) as pool:
-        running = {
-            who: pool.submit(stretch.replay, one)
-            for who, one in asked.items()
-            if who == newcomer or stretch.exam(who) not in kept
+    @cached_property
+    def replays(self) -> dict[str, Evaluation]:
+        """Everybody on the same events: bundles, ``popularity``, and each part of the challenger (``... alone``)."""
+        hybrid, parts = remembering(self.challenger.hybrid)
+        entrants = {
+            self.challenger.digest: Entrant.of(self.challenger, hybrid, parts),  # the longest first
+            FRESH_POPULARITY: Entrant(
+                fresh_popularity(self.training_set, self.after, self.limits.half_lives),
+                self.training_set.catalogue,
+                strongest_by=self.limits.metric,
+            ),
         }
-        found = {who: one.result() for who, one in running.items()}
-    kept.update({stretch.exam(who): one[0] for who, one in found.items() if who != newcomer})
-    return {who: found[who] if who in found else [kept[stretch.exam(who)]] for who in asked}
+        for bundle in self.bundles.values():
+            entrants.setdefault(bundle.digest, Entrant.of(bundle, RememberedHybrid(bundle.hybrid)))
+        window = str(self.training_set.window["digest"])
+        evaluations = self._replayed(HoldOut(self.training_set, window, self.after, self.upto), entrants)
+        return {
+            **{name: evaluations[bundle.digest][0] for name, bundle in self.bundles.items()},
+            "popularity": evaluations[FRESH_POPULARITY][0],
+            **{f"{part.name} alone": part for part in evaluations[self.challenger.digest][1:]},
+        }
+
+    def panel_replays(self, moments: int) -> tuple[Evaluation, Evaluation]:
+        """Challenger and champion on about so many moments of the panel's, before the champion had learned.
+
+        As many of each user, the latest ones. These events taught neither, so both are examined on them as on a
+        hold-out. They end where the champion's training did: those behind it belong to the times that the challenger
+        learned from and the champion did not.
+        """
+        panel = self.training_set.select(is_panel(self.training_set.user_ids)[self.training_set.users])
+        upto = min(self.after, self.bundles["champion"].trained_upto)
+        users = len(np.unique(panel.users[panel.positions <= upto]))
+        name = f"{self.training_set.window['digest']}, the panel"
+        two = self.challenger, self.bundles["champion"]
+        entrants = {one.digest: Entrant((RememberedHybrid(one.hybrid),), one.catalogue) for one in two}
+        evaluations = self._replayed(HoldOut(panel, name, 0, upto, max(moments // max(users, 1), 1)), entrants)
+        challenger, champion = (evaluations[bundle.digest][0] for bundle in two)
+        return challenger, champion
+
+    def _replayed(self, hold_out: HoldOut, entrants: dict[str, Entrant]) -> dict[str, list[Evaluation]]:
+        began = perf_counter()
+        evaluations = hold_out.replays(entrants, self.challenger.digest, self.replay_cache)
+        self._seconds.append(perf_counter() - began)
+        return evaluations
+
+    @property
+    def replay_seconds(self) -> float:
+        """The seconds of all replays so far."""
+        return sum(self._seconds)
+
+    def paired(self, other: str, metric: str | None = None, part: str = "all") -> Paired:
+        """How the challenger differs from another of the replays, by the limits' metric unless another is given."""
+        key = other, metric or self.limits.metric, part
+        if key not in self._pairs:
+            self._pairs[key] = paired(
+                self.replays["challenger"], self.replays[other], *key[1:], cap=self.limits.user_cap
+            )
+        return self._pairs[key]
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What the comparisons rest on."""
+        gain = self.paired("popularity")
+        return Evidence(gain.users, gain.rows, self.limits)
+
+    @cached_property
+    def panel_users(self) -> set[str]:
+        """The users whose events teach no model."""
+        return set(self.training_set.user_ids[is_panel(self.training_set.user_ids)])
+
+    @cached_property
+    def value_change(self) -> ValueChange | None:
+        """The challenger's value on what the champion showed; None without a champion or without slates."""
+        if self.champion is None or self.slates is None:
+            return None
+        slates = replayed(self.slates, self.training_set, self.challenger, self.champion, self.after)
+        return value_change(slates, self.limits.off_policy)
+
+    @cached_property
+    def not_finite(self) -> list[str]:
+        """The challenger's weights and tables in which not every value is finite, by name, or its scores.
+
+        Statistics may be unknown, and are NaN then, but not infinite.
+        """
+        arrays = self.challenger.hybrid.tensors()
+        names = [name for name, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
+        names += ["the items' statistics"] * bool(np.isinf(self.challenger.catalogue.stats_NF).any())
+        return names or ["its scores"] * (not np.isfinite(self.challenger.golden_scores()).all())
+
+    @property
+    def now(self) -> int:
+        """When requests are made: the time of the latest event, in microseconds."""
+        return int(self.training_set.times.max())
+
+    @cached_property
+    def answer_ms(self) -> dict[str, float]:
+        """Milliseconds of ten items by challenger, champion and popularity alone: the median user's fastest of a few.
+
+        From the user's state to the slate, one request at a time. The bundles take turns after a warm-up, on one thread
+        as in serving, so that what else the machine does meets all of them alike. A challenger with numbers that are
+        not finite gives no answer: infinite, as is then everybody's.
+        """
+        timed: dict[str, Served] = {"challenger": self.challenger}
+        if self.champion is not None:
+            timed["champion"] = self.champion
+        timed["popularity"] = PopularityAlone.of(self.challenger)
+        if self.not_finite:
+            return dict.fromkeys(timed, math.inf)
+        states = user_states(self.training_set, self.after, TIMED_USERS)
+        spent_BSR = np.zeros((len(timed), len(states), TIMED_ROUNDS + 1))
+        with torch_threads(1):
+            for turn in range(TIMED_ROUNDS + 1):
+                for row, state in enumerate(states):
+                    for place, bundle in enumerate(timed.values()):
+                        began = perf_counter()
+                        recommend(bundle, state, None, Request(10, self.now, seed=turn))
+                        spent_BSR[place, row, turn] = 1e3 * (perf_counter() - began)
+        fastest_BS = spent_BSR[:, :, 1:].min(axis=2)
+        medians = (float(np.median(row)) if len(row) else 0.0 for row in fastest_BS)
+        return dict(zip(timed, medians, strict=True))
 
 
-def strongest(found: Sequence[Evaluation], metric: str) -> Evaluation:
-    """Of replays over the same events the one with the largest sum of a metric."""
-    return max(found, key=lambda one: float(np.nansum(values(one, metric)[1])))
+def unlearned_after(bundles: Iterable[Bundle]) -> int:
+    """The position after which everything was left to the judgement by all of the bundles, of which there is one.
 
-
-def fresh_popularity(training_set: TrainingSet, after: int, half_lives: Sequence[float]) -> tuple[Popularity, ...]:
-    """Popularity counted here from what lies before the hold-out, for every half-life (days).
-
-    The panel's events are left out as in training.
+    Whoever gathers anything for a judgement asks here, or it speaks of another window than the judgement does.
     """
-    known = training_set.select(
-        (training_set.positions <= after) & ~is_panel(training_set.user_ids)[training_set.users]
-    )
-    return tuple(Popularity.fit(known, days) for days in half_lives)
+    return max(bundle.holdout_after for bundle in bundles)
+
+
+def user_states(training_set: TrainingSet, upto: int, count: int, seed: int = 0) -> list[UserState]:
+    """States of up to ``count`` users as of a position, to make requests with: the values of events are left out."""
+    known = training_set.positions[training_set.by_user] <= upto
+    rows = training_set.by_user[known]
+    users, starts, sizes = np.unique(training_set.users[rows], return_index=True, return_counts=True)
+    if not len(users):
+        return []
+    chosen = np.random.default_rng(seed).choice(len(users), min(count, len(users)), replace=False)
+    states = []
+    for place in chosen:
+        recent = tuple(
+            Recent(
+                event_id=str(training_set.positions[row]),
+                item_id=training_set.catalogue.item_ids[training_set.items[row]],
+                kind=_KIND_NAMES[int(training_set.kinds[row])],
+                value=None,
+                time=int(training_set.times[row]),
+                position=int(training_set.positions[row]),
+                retracted=False,
+            )
+            for row in rows[starts[place] : starts[place] + sizes[place]]
+        )
+        seen = tuple(dict.fromkeys(event.item_id for event in recent if KINDS[event.kind].marks_seen))
+        states.append(UserState(str(training_set.user_ids[users[place]]), recent=recent[-RECENT_LIMIT:], seen=seen))
+    return states

@@ -132,74 +132,49 @@ def percentiles(value: float, drawn: np.ndarray, users: int, level: float = 0.95
     return Interval(float(value), float(low), float(high))
 
 
-# An interval that may be looked at as often as one likes while users come: for a version that is judged again.
-#
-# A 95 % interval errs once in twenty looks; who decides at the first good look errs in the end. A confidence sequence
-# covers the truth at all numbers of users at once. This is the asymptotic one of Waudby-Smith, Arbour, Sinha, Kennedy
-# and
-# Ramdas (2021), "Time-uniform central limit theory and asymptotic confidence sequences", theorem 2.2: after n
-# independent
-# users of mean m and standard deviation s it is
-#
-#     m +- s sqrt(2 (n rho^2 + 1) / (n^2 rho^2) log(sqrt(n rho^2 + 1) / alpha))
-#
-# with probability 1 - alpha for all n together, narrowest at about the n for which rho was chosen. Being asymptotic it
-# says nothing about a handful of users; and it takes a user's value to stay while others come, where a mean of events
-# moves a little with each.
-#
-# What it covers is one mean: that of one version against one champion, as its hold-out grows. Another version is
-# another
-# mean on other events, and has 1 - alpha of its own: nothing is spent over versions. With 500 users a single look
-# misses
-# in 0.24 % of cases, so that of a hundred versions, each looked at once, at least one is missed with a chance of 21 %.
-# Howard, Ramdas, McAuliffe and Sekhon (2021), "Time-uniform, nonparametric, nonasymptotic confidence sequences", spend
-# alpha over countably many times; 6 alpha / (pi^2 i^2) for the i-th version would bound all misses alike, and make the
-# hundredth interval 1.8 times as wide. Why that is not done stands in docs/adr/0005-gates.md.
+def confidence_sequence(value_U: np.ndarray, level: float, narrowest: int, least_users: int) -> Interval:
+    """The mean of one value a user (U,) with an interval that may be looked at as often as one likes while users come.
 
+    A usual 95 % interval misses the truth once in twenty looks; who decides at the first good look errs in the end. A
+    confidence sequence covers the truth at all numbers of users at once. This is the asymptotic one of Waudby-Smith,
+    Arbour, Sinha, Kennedy and Ramdas (2021), "Time-uniform central limit theory and asymptotic confidence sequences",
+    theorem 2.2: after n independent users of mean m and standard deviation s it is
 
-@dataclass(frozen=True)
-class PanelLimits:
-    """How the users whose events teach no model are listened to."""
+        m +- s sqrt(2 (n rho^2 + 1) / (n^2 rho^2) log(sqrt(n rho^2 + 1) / alpha))
 
-    level: float = 0.95
-    """Of the confidence sequence."""
-    narrowest: int = 500
-    """Users at which the sequence is tuned to be narrow; it holds at every number."""
-    least_users: int = 50
-    """Fewer give no interval: the theorem speaks of many."""
-    earlier: int = 5_000
-    """About so many moments before the hold-out say whether something was forgotten: as many of each user, the latest
-    ones. A user's mean counts once, so that more users tell more than more moments."""
+    with probability 1 - alpha for all n together, narrowest at about ``narrowest`` users, for which rho is chosen.
+    Being asymptotic it says nothing about a handful of users: below ``least_users`` it is infinite. It takes a user's
+    value to stay while others come, where a mean of events moves a little with each.
 
+    What it covers is one mean: that of one version against one champion, as its hold-out grows. Another version is
+    another mean on other events, and has 1 - alpha of its own: nothing is spent over versions. With 500 users a single
+    look misses in 0.24 % of cases, so that of a hundred versions, each looked at once, at least one is missed with a
+    chance of 21 %. Howard, Ramdas, McAuliffe and Sekhon (2021), "Time-uniform, nonparametric, nonasymptotic confidence
+    sequences", spend alpha over countably many times; 6 alpha / (pi^2 i^2) for the i-th version would bound all misses
+    alike, and make the hundredth interval 1.8 times as wide. Why that is not done stands in docs/adr/0005-gates.md.
 
-def confidence_sequence(given_U: np.ndarray, limits: PanelLimits) -> Interval:
-    """The mean of one value a user (U,) with an interval that holds at every number of users at once.
-
-    Infinite with too few users. Raises ValueError for a level outside (0, 1) and for what is not finite.
+    Raises ValueError for a level outside (0, 1) and for what is not finite.
     """
-    if not 0 < limits.level < 1:
-        raise ValueError(f"level must lie between 0 and 1, not {limits.level}")
-    if not np.isfinite(given_U).all():
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, not {level}")
+    if not np.isfinite(value_U).all():
         raise ValueError("a user's value is not finite")
-    count = len(given_U)
-    if count < limits.least_users:
-        return Interval(float(given_U.mean()) if count else 0.0, -math.inf, math.inf)
-    alpha = 1 - limits.level
-    rho_squared = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / limits.narrowest
+    count = len(value_U)
+    if count < least_users:
+        return Interval(float(value_U.mean()) if count else 0.0, -math.inf, math.inf)
+    alpha = 1 - level
+    rho_squared = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / narrowest
     grown = count * rho_squared + 1
     half = math.sqrt(2 * grown / (count**2 * rho_squared) * math.log(math.sqrt(grown) / alpha))
-    mean, spread = float(given_U.mean()), float(given_U.std(ddof=1))
+    mean, spread = float(value_U.mean()), float(value_U.std(ddof=1))
     return Interval(mean, mean - half * spread, mean + half * spread)
 
 
-# So that no account decides alone: where one user counts for so many rows at most, what each row counts.
-#
-# Of a user with more rows than the cap each counts for less, as in ``evaluation.intervals.by_user``, which
-# sums.
-
-
 def counted(users_E: np.ndarray, cap: float) -> np.ndarray:
-    """What each row (E,) counts, above 0 and at most 1: those of one user together at most ``cap``."""
+    """What each row (E,) counts, above 0 and at most 1: those of one user together at most ``cap``, as in ``by_user``.
+
+    So no account decides alone.
+    """
     _, place_E, rows_U = np.unique(users_E.astype(str), return_inverse=True, return_counts=True)
     counted_E: np.ndarray = np.minimum(1.0, cap / rows_U)[place_E]
     return counted_E

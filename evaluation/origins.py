@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from attune.errors import DataContractError
-from evaluation.case import fresh_popularity, strongest
-from evaluation.limits import GateLimits
+from evaluation.case import CaseLimits
+from evaluation.hold_out import fresh_popularity, strongest
 from evaluation.replay import replay, replay_together
 from models.learning.dataset import TrainingSet, split_windows
 from models.learning.training import train
@@ -32,7 +32,7 @@ SHOWN = ("ndcg@10", "hr@10", "mrr", "coverage@10")
 class Origin:
     """Learned from positions up to ``after``, judged on those up to ``upto``: ``SHOWN`` of the model and popularity.
 
-    The popularity is the one that gates ask a model to beat (``evaluation.case.fresh_popularity``).
+    The popularity is the one that gates ask a model to beat (``evaluation.hold_out.fresh_popularity``).
     """
 
     after: int
@@ -82,7 +82,7 @@ def _origin(training_set: TrainingSet, recipe: Recipe, after: int, upto: int, se
     known = training_set.positions[training_set.positions <= after]
     windows = split_windows(known, holdout=0.0)
     trained = train(training_set, recipe, windows.train_upto, after, seed)
-    limits = GateLimits()
+    limits = CaseLimits()
     judged = replay(trained.hybrid, training_set, after, upto, catalogue=trained.catalogue)
     counted = fresh_popularity(training_set, after, limits.half_lives)
     plain = strongest(replay_together(counted, training_set, after, upto), limits.metric)

@@ -3,9 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from evaluation.gate import Gate, accepts, refused_by
+from evaluation.gate import GateLimits, Verdict, accepts, refused_by
 from evaluation.intervals import Interval
-from evaluation.limits import GateLimits
 from evaluation.offpolicy.value_change import ValueChange
 from models.figures import for_json, short, table
 from models.metrics import EVENT_METRICS, GROUP_METRICS, Rolling
@@ -16,17 +15,17 @@ Summary = dict[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class Judgement:
-    """Gates and everything they rest on.
+    """Verdicts and everything they rest on.
 
     ``metrics`` is the challenger's summary, ``baselines`` those of whom it was compared with by name (popularity,
     champion, anchor, each of its own parts alone), ``panel`` its summary on the users whose events teach no model.
     ``intervals`` maps a comparison and a metric to its 95 % interval by user; ``cost`` is in the units of its names.
-    ``calibration`` is as ``evaluation.calibration.curves`` gives it, empty where nobody gave chances.
+    ``calibration`` is as ``evaluation.gates.calibration.curves`` gives it, empty where nobody gave chances.
     ``off_policy`` is the challenger's value by what the champion showed, None where no slates were handed over.
     ``rolling`` is for a picture, and no part of the JSON.
     """
 
-    gates: tuple[Gate, ...]
+    verdicts: tuple[Verdict, ...]
     metrics: Summary
     baselines: dict[str, Summary]
     panel: Summary
@@ -43,49 +42,50 @@ class Judgement:
     @property
     def accepted(self) -> bool:
         """Whether the challenger may take over."""
-        return accepts(self.gates, self.accept_undecided)
+        return accepts(self.verdicts, self.accept_undecided)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as JSON values; infinite bounds are None."""
-        found = {
-            name: getattr(self, name)
-            for name in ("metrics", "baselines", "panel", "hold_out", "cost", "versions", "calibration")
-        }
+        plain = ("metrics", "baselines", "panel", "hold_out", "cost", "versions", "calibration")
         return for_json(
             {
                 "accepted": self.accepted,
                 "accept_undecided": self.accept_undecided,
-                "refused_by": [gate.name for gate in refused_by(self.gates, self.accept_undecided)],
-                "gates": [gate.to_json() for gate in self.gates],
+                "refused_by": [verdict.name for verdict in refused_by(self.verdicts, self.accept_undecided)],
+                "gates": [verdict.to_json() for verdict in self.verdicts],
                 "intervals": {
-                    name: {metric: asdict(one) for metric, one in row.items()} for name, row in self.intervals.items()
+                    comparison: {metric: asdict(interval) for metric, interval in row.items()}
+                    for comparison, row in self.intervals.items()
                 },
-                "limits": asdict(self.limits),
+                "limits": self.limits.as_dict(),
                 "off_policy": self.off_policy.as_dict() if self.off_policy else None,
-                **found,
+                **{name: getattr(self, name) for name in plain},
             }
         )
 
     def summary(self) -> str:
         """One line for the promotions table: the verdict of each gate, with its figure."""
-        return "; ".join(f"{gate.name} {gate.verdict} ({short(gate.measured)})" for gate in self.gates)
+        return "; ".join(f"{one.name} {one.verdict} ({short(one.measured)})" for one in self.verdicts)
 
     def markdown(self) -> str:
         """The report for people."""
-        held = self.hold_out
-        verdict = "accepted" if self.accepted else "refused"
+        held, cap = self.hold_out, self.limits.case.user_cap
+        fate = "accepted" if self.accepted else "refused"
         risk = ", undecided gates allowed" if self.accept_undecided else ""
         return "\n\n".join(
             [
-                f"# The challenger is {verdict}{risk}",
+                f"# The challenger is {fate}{risk}",
                 f"Judged on positions {held['after'] + 1} to {held['upto']}: {held['events']} events of"
                 f" {held['users']} users in {held['groups']} groups; left out {held['repeated']} repeats and"
                 f" {held['unmarked']} events that are no use; the challenger did not know {held['unknown']} targets.",
                 "## Gates",
-                table([_gate_row(gate) for gate in self.gates], ["gate", "verdict", "measured", "limit", "note"]),
+                table(
+                    [[one.name, one.verdict, short(one.measured), short(one.limit), one.note] for one in self.verdicts],
+                    ["gate", "verdict", "measured", "limit", "note"],
+                ),
                 *self._figures("all", "All targets"),
                 *self._figures("positive", "Targets with reward above 0.5"),
-                f"## Intervals (95 %, by user; in comparisons one counts for at most {self.limits.user_cap:g} events)",
+                f"## Intervals (95 %, by user; in comparisons one counts for at most {cap:g} events)",
                 table(self._interval_rows(), ["comparison", "metric", "value", "low", "high"]),
                 *self._calibration(),
                 *self._off_policy(),
@@ -121,7 +121,3 @@ class Judgement:
             for comparison, row in self.intervals.items()
             for metric, one in row.items()
         ]
-
-
-def _gate_row(gate: Gate) -> list[str]:
-    return [gate.name, gate.verdict, short(gate.measured), short(gate.limit), gate.note]

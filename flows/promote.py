@@ -18,7 +18,7 @@ from flows.train import build_training_set, refresh
 from models.bundle import digest_of
 
 if TYPE_CHECKING:
-    from evaluation.judge import Judgement
+    from evaluation.report import Judgement
 
 
 logger = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ def gather_slates(
     settings: Settings, champion: Promotion | None, contenders: dict[str, Path | None], upto: int | None
 ) -> Path | None:
     """What the champion showed after all contenders' trainings, once reactions are in; None without a champion."""
-    from evaluation.judge import unlearned_after
+    from evaluation.case import unlearned_after
     from features import logged_slates
     from models.bundle import Bundle
 
@@ -135,17 +135,11 @@ def judge(
 ) -> "Judgement":
     """Measure the contenders on what came after the challenger's training, and hold them against the gates."""
     from evaluation import judge as judging
+    from evaluation.case import Case, Lost
 
-    return judging.judge_folders(
-        contenders["challenger"],
-        contenders["champion"],
-        contenders["anchor"],
-        folder,
-        accept_undecided,
-        elder=contenders["elder"],
-        slates=slates,
-        lost=lost,
-    )
+    anchor, elder = (Lost(lost[name]) if name in lost else contenders[name] for name in ("anchor", "elder"))
+    case = Case.load(folder, contenders["challenger"], contenders["champion"], anchor, elder, slates=slates)
+    return judging.judge(case, accept_undecided)
 
 
 def measured(

@@ -85,7 +85,7 @@ def rolling_hits(rolling: Mapping[str, Sequence[float]], window: int) -> bytes:
 def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> bytes:
     """The share that came true beside the chance that was given, bin by bin, a line for each who gave chances.
 
-    ``calibration`` is as ``evaluation.calibration.curves`` gives it; on the diagonal chances are what they say.
+    ``calibration`` is as ``evaluation.gates.calibration.curves`` gives it; on the diagonal chances are what they say.
     """
     figure = _figure(5.2, 5.0)
     axes = figure.subplots()

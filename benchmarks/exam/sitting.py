@@ -10,13 +10,12 @@ from pathlib import Path
 
 from benchmarks.exam.planted import Planted, good
 from benchmarks.exam.stretches import Era, Exam, opened
+from evaluation.case import Case, CaseLimits
 from evaluation.gate import refused_by
-from evaluation.harm import harms
+from evaluation.gates.slices import Slices, slices
 from evaluation.intervals import Interval, paired
 from evaluation.judge import judge
-from evaluation.limits import GateLimits
 from evaluation.replay import RememberedHybrid, replay
-from evaluation.slices import slices
 from models.bundle import Bundle
 from models.learning.dataset import TrainingSet
 from models.metrics import Evaluation
@@ -113,32 +112,36 @@ def examined(exam: Exam, planted: Planted, seed: int) -> Result:
     """One challenger, made and judged."""
     folder = planted.make(exam, exam.folder / planted.name.replace(" ", "_").replace(":", ""), seed)
     champions = exam.champions
-    judgement = judge(
+    case = Case.load(
+        exam.stream,
         folder,
         champions["champion"],
         champions["anchor"],
-        exam.stream,
-        exam.learned,
-        exam.judged,
-        elder_folder=champions["elder"],
-        replayed=_replayed,
+        champions["elder"],
+        after=exam.learned,
+        upto=exam.judged,
+        replay_cache=_replayed,
     )
-    refusing = tuple(gate.name for gate in refused_by(judgement.gates, accept_undecided=False))
+    judgement = judge(case)
+    refusing = tuple(gate.name for gate in refused_by(judgement.verdicts, accept_undecided=False))
     audit = None if planted.by_construction else _audit(exam, folder, refusing)
     return Result(planted.name, judgement.accepted, refusing, audit)
 
 
 def _audit(exam: Exam, folder: Path, by: Sequence[str]) -> Audit:
     """What the challenger, refused by these gates, changes against the champion after the hold-out."""
-    found, limits = _audited(exam, folder), GateLimits()
+    found, harm_gate, limits = _audited(exam, folder), Slices(), CaseLimits()
     key = ("audit of the champion", str(exam.folder), exam.judged, exam.audited)
     if key not in _replayed:
         _replayed[key] = _audited(exam, exam.champions["champion"])
     every, liked = (paired(found, _replayed[key], AUDITED, part).relative for part in ("all", "positive"))
-    masks = slices(found, exam.stream, exam.judged, limits.slices)
-    lost = harms(found, _replayed[key], masks, limits)
+    masks = slices(found, exam.stream, exam.judged, harm_gate.slices)
+    lost = harm_gate.harms(found, _replayed[key], masks, limits)
     named = [gate.removeprefix(HARM) for gate in by if gate.startswith(HARM) and gate != f"{HARM}panel"]
-    alone = {name: harms(found, _replayed[key], {name: masks[name]} if name in masks else {}, limits) for name in named}
+    alone = {
+        name: harm_gate.harms(found, _replayed[key], {name: masks[name]} if name in masks else {}, limits)
+        for name in named
+    }
     return Audit(
         every,
         liked,

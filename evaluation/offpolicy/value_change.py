@@ -3,20 +3,17 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from evaluation.intervals import REPLICATES, Interval
 from evaluation.offpolicy.estimators import effective, mean, rips
-from evaluation.offpolicy.logged_policy import Replayed, replayed
+from evaluation.offpolicy.logged_policy import Replayed
 from evaluation.offpolicy.logs import SlateLog, counts_of
 from evaluation.offpolicy.replicates import bootstrap
 from evaluation.offpolicy.verdict import OffPolicyLimits, distant, holds, judge
-from models.bundle import Bundle
 from models.figures import short
-from models.learning.dataset import TrainingSet
 
 
 @dataclass(frozen=True)
@@ -67,19 +64,6 @@ class ValueChange:
             *([name, short(one.value), short(one.low), short(one.high)] for name, one in values.items()),
             *([name, short(count), "", ""] for name, count in counts.items()),
         ]
-
-
-def change_of(
-    bundles: Mapping[str, Bundle],
-    folder: Path,
-    training_set: TrainingSet,
-    after: int,
-    limits: OffPolicyLimits | None = None,
-) -> ValueChange | None:
-    """The challenger's change on the champion's slates of a folder, after a position; None without a champion."""
-    if "champion" not in bundles:
-        return None
-    return value_change(replayed(folder, training_set, bundles["challenger"], bundles["champion"], after), limits)
 
 
 def value_change(

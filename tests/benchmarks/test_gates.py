@@ -10,6 +10,7 @@ from benchmarks.exam import known_faults, power, unseen_faults
 from benchmarks.exam.planted import Planted, good
 from benchmarks.exam.sitting import Audit, Result, examined
 from benchmarks.exam.stretches import Era, Exam, prepared
+from evaluation.case import Case
 from evaluation.intervals import Interval
 from evaluation.judge import judge
 from models.bundle import Bundle
@@ -86,11 +87,23 @@ def test_a_challenger_is_judged_and_audited(exam: Exam) -> None:
 def test_champions_are_replayed_once(exam: Exam) -> None:
     kept: dict = {}
     champion, anchor = (exam.champions[name] for name in ("champion", "anchor"))
-    stretch = (exam.stream, exam.learned, exam.judged)
-    first, again = (judge(exam.folder / "honest", champion, anchor, *stretch, replayed=kept) for _ in range(2))
+    first, again = (
+        judge(
+            Case.load(
+                exam.stream,
+                exam.folder / "honest",
+                champion,
+                anchor,
+                after=exam.learned,
+                upto=exam.judged,
+                replay_cache=kept,
+            )
+        )
+        for _ in range(2)
+    )
     assert kept
-    assert [(one.name, one.verdict) for one in first.gates if one.name != "latency"] == [
-        (one.name, one.verdict) for one in again.gates if one.name != "latency"
+    assert [(one.name, one.verdict) for one in first.verdicts if one.name != "latency"] == [
+        (one.name, one.verdict) for one in again.verdicts if one.name != "latency"
     ]
 
 

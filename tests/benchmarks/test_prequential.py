@@ -13,8 +13,8 @@ from benchmarks.decayed import LivePopularity
 from benchmarks.prequential import Yardsticks, prequential, warm
 from benchmarks.stream import Asking, Memory, Questions, windows
 from benchmarks.tally import NEW, OLD, SETTLED, Tally
+from evaluation.gates.variety import genre_vectors, self_information
 from evaluation.replay import replay
-from evaluation.variety import genre_vectors, self_information
 from models.baselines import ItemKnn, KnnChoice, Popularity
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet

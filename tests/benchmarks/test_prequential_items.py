@@ -16,7 +16,7 @@ from benchmarks.choosing import FeltGrid, choose_felt
 from benchmarks.decayed import DecayedSums, LiveProfile
 from benchmarks.prequential import Yardsticks, prequential, warm
 from benchmarks.stream import Memory, windows
-from evaluation.variety import genre_vectors, self_information
+from evaluation.gates.variety import genre_vectors, self_information
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
 

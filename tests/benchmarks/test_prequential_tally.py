@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks.tally import EVERYBODY, MEASURES, NEW, OLD, Answered, Tally, hits
 from evaluation import intervals
+from evaluation.gates.variety import diversity, genre_vectors, novelty, self_information
 from evaluation.replay import replay
-from evaluation.variety import diversity, genre_vectors, novelty, self_information
 from models.learning.dataset import TrainingSet
 
 CUT_POSITION = 0

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from attune.columns import ITEM_STATS
-from evaluation.gate import Gate
+from evaluation.case import Case, CaseLimits
+from evaluation.gate import Verdict
+from evaluation.hold_out import event_rows
 from evaluation.judge import judge
-from evaluation.limits import GateLimits
 from evaluation.replay import replay
-from evaluation.slices import rows_of
 from evaluation.spoil import spoil
 from models import bundle as bundles
 from models.bundle import Bundle, Provenance, golden_batch, save_bundle
@@ -22,7 +22,7 @@ from models.catalogue import Catalogue
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
 
-LIMITS = GateLimits(min_users=30, min_events=300)
+LIMITS = CaseLimits(min_users=30, min_events=300)
 CONTRACT = "data_contract"
 
 
@@ -38,9 +38,9 @@ def write(planted, trained, policy, provenance, cut, tmp_path: Path) -> Callable
     return to
 
 
-def contract(folder: Path, training_set: TrainingSet, champion: Path | None = None) -> Gate:
-    judgement = judge(folder, champion, None, training_set, limits=LIMITS)
-    return next(gate for gate in judgement.gates if gate.name == CONTRACT)
+def contract(folder: Path, training_set: TrainingSet, champion: Path | None = None) -> Verdict:
+    judgement = judge(Case.load(training_set, folder, champion, limits=LIMITS))
+    return next(gate for gate in judgement.verdicts if gate.name == CONTRACT)
 
 
 def renamed(catalogue: Catalogue, count: int) -> Catalogue:
@@ -95,11 +95,11 @@ def test_of_the_targets_that_it_does_not_know_one_user_makes_up_no_more_than_the
     came_often = (planted.users % 2 == 0) | (planted.positions % 5 == 0)
     uneven = planted.select((planted.positions <= cut) | came_often)
     asked = replay(Bundle.load(folder).hybrid, uneven, cut, int(uneven.positions.max()), catalogue=lacking)
-    is_unknown_E = uneven.items[rows_of(asked, uneven)] < 20
+    is_unknown_E = uneven.items[event_rows(asked, uneven)] < 20
     assert asked.unknown == is_unknown_E.sum(), "what a replay counts is what is weighed"
     expected = pd.Series(is_unknown_E).groupby(asked.events["user_id"]).mean().mean()
     assert f"{expected:.1%}" != f"{is_unknown_E.mean():.1%}"
-    note = next(gate.note for gate in judge(folder, None, None, uneven, limits=limits).gates if gate.name == CONTRACT)
+    note = next(gate.note for gate in judge(Case.load(uneven, folder, limits=limits)).verdicts if gate.name == CONTRACT)
     assert note.startswith(f"it does not know the items of {expected:.1%} of the targets")
 
 
@@ -132,8 +132,8 @@ def test_weights_that_are_no_numbers_are_named(write, planted, trained: Hybrid, 
     weights_N = trained.popularity.weights_N.copy()
     weights_N[3] = value
     broken = replace(trained, popularity=replace(trained.popularity, weights_N=weights_N))
-    judgement = judge(write("broken", broken), None, None, planted, limits=LIMITS)
-    found = {gate.name: gate for gate in judgement.gates}
+    judgement = judge(Case.load(planted, write("broken", broken), limits=LIMITS))
+    found = {gate.name: gate for gate in judgement.verdicts}
     assert found["data_contract"].note == "not every number is finite in popularity/weights_N"
     assert {found[name].verdict for name in ("data_contract", "latency", "parity")} == {"fail"}
     json.dumps(judgement.as_dict(), allow_nan=False)

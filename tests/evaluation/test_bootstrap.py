@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.gate import Evidence, GateLimits, not_worse_than_champion
+from evaluation.case import CaseLimits, Evidence
+from evaluation.gates.rivals import Rivals
 from evaluation.intervals import interval, paired
 from models.metrics import Evaluation
 
@@ -104,9 +105,10 @@ def test_a_user_with_thousands_of_events_turns_no_verdict() -> None:
     assert capped.absolute.low > 0
     assert capped.absolute.value == pytest.approx(without.absolute.value, abs=0.03)
     assert (freely.rows, capped.rows, capped.users) == (6_000, 3_050, 61), "nor is it evidence of thousands"
-    limits = GateLimits(min_users=50, min_events=3_000)
+    limits = CaseLimits(min_users=50, min_events=3_000)
     verdicts = [
-        not_worse_than_champion(one.relative, Evidence(one.users, one.rows), limits).verdict for one in (freely, capped)
+        Rivals().verdict("champion", one.relative, Evidence(one.users, one.rows, limits)).verdict
+        for one in (freely, capped)
     ]
     assert verdicts == ["fail", "pass"]
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation import calibration
-from evaluation.calibration import Foretelling, calibration_error, error_change, reliability
-from evaluation.gate import calibration as gate
+from evaluation import hold_out
+from evaluation.case import Case, CaseLimits
+from evaluation.gates import calibration
+from evaluation.gates.calibration import Calibration, calibration_error, error_change, reliability
+from evaluation.hold_out import ChanceRecorder
 from evaluation.intervals import Interval
 from evaluation.judge import judge
-from evaluation.limits import GateLimits
 from evaluation.replay import remembering, replay_together
 from evaluation.report import Judgement
 from models.bundle import Provenance, golden_batch, save_bundle
@@ -22,7 +23,7 @@ from models.learning.training import Trained
 from models.metrics import Chances
 from models.network.sequence import SequenceRecommender
 
-LIMITS = GateLimits(min_users=30, min_events=300)
+LIMITS = CaseLimits(min_users=30, min_events=300)
 USERS, EACH = 200, 20
 
 
@@ -34,7 +35,7 @@ def foretold(chance_E: np.ndarray, came_E: np.ndarray) -> Chances:
 
 def watched(hybrid: Hybrid, training_set: TrainingSet, after: int, upto: int) -> Chances | None:
     whole, _ = remembering(hybrid)
-    onlooker = Foretelling(whole, 0.5, upto - after)
+    onlooker = ChanceRecorder(whole, 0.5, upto - after)
     replay_together([whole], training_set, after, upto, onlooker=onlooker)
     return onlooker.chances()
 
@@ -115,8 +116,8 @@ def test_a_larger_error_is_certain_over_many_users_and_noise_is_not() -> None:
 def test_the_gate_fails_where_the_error_is_large_and_certainly_much_larger(
     error: float, low: float, verdict: str
 ) -> None:
-    assert gate(error, Interval(low + 0.01, low, low + 0.02), GateLimits()).verdict == verdict
-    assert gate(error, None, GateLimits()).verdict == "not_applicable"
+    assert Calibration().verdict(error, Interval(low + 0.01, low, low + 0.02)).verdict == verdict
+    assert Calibration().verdict(error, None).verdict == "not_applicable"
 
 
 def test_what_a_network_learned_by_sampled_softmax_are_chances(trained_on_tastes: Trained, tastes: TrainingSet) -> None:
@@ -139,14 +140,14 @@ def judged(
     def of(hybrid: Hybrid) -> Judgement:
         golden = golden_batch(planted, cut, planted.catalogue)
         folder = save_bundle(tmp_path / "challenger", hybrid, planted.catalogue, policy, provenance, golden)
-        return judge(folder, bundle_folder, None, planted, limits=LIMITS)
+        return judge(Case.load(planted, folder, bundle_folder, limits=LIMITS))
 
     return of
 
 
 def test_who_is_too_sure_is_refused_by_this_gate_alone(judged, trained: Hybrid, planted) -> None:
     found = judged(sharpened(trained, planted, 50.0))
-    assert [one.name for one in found.gates if one.verdict == "fail"] == ["calibration"]
+    assert [one.name for one in found.verdicts if one.verdict == "fail"] == ["calibration"]
     assert found.calibration.keys() == {"challenger", "champion"}
     assert found.calibration["challenger"]["error_ten"] > 0.3 > 0.1 > found.calibration["champion"]["error_ten"]
     assert "## Calibration" in found.markdown()
@@ -155,13 +156,13 @@ def test_who_is_too_sure_is_refused_by_this_gate_alone(judged, trained: Hybrid, 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_chances_that_are_no_numbers_are_refused_and_not_drawn(judged, trained: Hybrid, planted) -> None:
     found = judged(sharpened(trained, planted, np.nan))
-    assert {one.verdict for one in found.gates if one.name in ("calibration", "data_contract")} == {"fail"}
+    assert {one.verdict for one in found.verdicts if one.name in ("calibration", "data_contract")} == {"fail"}
     assert found.calibration.keys() == {"champion"}
 
 
 def test_a_mix_without_its_network_gives_no_chances(judged, trained: Hybrid) -> None:
     found = judged(replace(trained, weights=(0.0, 0.9, 0.1)))
-    assert [one.verdict for one in found.gates if one.name == "calibration"] == ["not_applicable"]
+    assert [one.verdict for one in found.verdicts if one.name == "calibration"] == ["not_applicable"]
     assert found.calibration.keys() == {"champion"}
     assert found.as_dict()["calibration"]["champion"]["targets"] == found.hold_out["events"]
 
@@ -171,7 +172,7 @@ def test_some_thousand_targets_are_asked_after_however_many_there_are(
 ) -> None:
     last = int(planted.positions.max())
     everybody = watched(trained, planted, cut, last)
-    monkeypatch.setattr(calibration, "TARGETS", (last - cut) // 4)
+    monkeypatch.setattr(hold_out, "CHANCE_TARGETS", (last - cut) // 4)
     some = watched(trained, planted, cut, last)
     assert len(some.ten_E) == pytest.approx(len(everybody.ten_E) / 4, abs=2)
     assert some.positions_E.min() < cut + 10

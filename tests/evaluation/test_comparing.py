@@ -7,18 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation import gate as gates
-from evaluation.comparison import by_person, calibrated
+from evaluation.case import Case, CaseLimits
+from evaluation.gates.calibration import Calibration
+from evaluation.gates.panel import Panel
+from evaluation.gates.variety import diversity, genre_vectors, novelty, self_information
 from evaluation.judge import judge
-from evaluation.limits import GateLimits
 from evaluation.replay import replay
-from evaluation.variety import diversity, genre_vectors, novelty, self_information
 from models.bundle import Bundle
 from models.learning.dataset import TrainingSet
 from models.metrics import CUT, Chances, Evaluation
 
 USERS, EACH, BUSY = 2_000, 40, 200_000
-LIMITS = GateLimits()
+LIMITS = CaseLimits()
+PANEL = Panel()
 
 
 def evaluation(name: str, hits_E: np.ndarray, users: np.ndarray) -> Evaluation:
@@ -39,29 +40,29 @@ def test_a_busy_account_moves_the_panel_by_one_user_alone(always_hit: bool, lost
     theirs_E = random.random(USERS * EACH) < 0.1
     ours_E = theirs_E & (random.random(USERS * EACH) >= lost)
     users = np.repeat([f"u{place}" for place in range(USERS)], EACH)
-    alone, count = by_person(evaluation("ours", ours_E, users), evaluation("theirs", theirs_E, users), LIMITS)
+    alone, count = PANEL.change(evaluation("ours", ours_E, users), evaluation("theirs", theirs_E, users), "ndcg@10")
     assert count == USERS
     assert alone.value == pytest.approx(-lost, abs=0.005)
     busy = np.concatenate([users, np.full(BUSY, "busy")])
     pair = [evaluation("x", np.concatenate([one, np.full(BUSY, always_hit)]), busy) for one in (ours_E, theirs_E)]
-    among, _ = by_person(*pair, LIMITS)
+    among, _ = PANEL.change(*pair, "ndcg@10")
     for bound in ("value", "low", "high"):
         assert getattr(among, bound) == pytest.approx(getattr(alone, bound), rel=0.01, abs=1e-9)
-    assert gates.no_harm_to_panel(among, count, LIMITS).verdict == verdict
+    assert PANEL.of_change("no_harm_to_panel", among, count, "ndcg@10").verdict == verdict
 
 
 def test_where_the_champion_hits_nothing_or_nobody_came_there_is_nothing_to_say() -> None:
     users, nothing = np.array(["u0", "u1"]), np.zeros(2, bool)
     for count in (2, 0):
         pair = [evaluation(name, nothing[:count], users[:count]) for name in ("ours", "theirs")]
-        assert by_person(*pair, LIMITS) == "the champion hits nothing of the panel's"
+        assert PANEL.change(*pair, "ndcg@10") == "the champion hits nothing of the panel's"
 
 
 def test_of_lists_one_user_makes_up_no_more_than_the_cap(bundle_folder: Path, planted: TrainingSet, cut: int) -> None:
     came_often = (planted.users % 2 == 0) | (planted.positions % 5 == 0)
     uneven, bundle = planted.select((planted.positions <= cut) | came_often), Bundle.load(bundle_folder)
-    found = judge(bundle_folder, bundle_folder, None, uneven, limits=replace(LIMITS, user_cap=1))
-    measured = {gate.name: gate.measured for gate in found.gates}
+    found = judge(Case.load(uneven, bundle_folder, bundle_folder, limits=replace(LIMITS, user_cap=1)))
+    measured = {gate.name: gate.measured for gate in found.verdicts}
     replayed = replay(bundle.hybrid, uneven, cut, int(uneven.positions.max()), catalogue=bundle.catalogue)
     users_G, lists_GK = replayed.groups["user_id"], replayed.lists_GK
     bits_N = self_information(planted.select(planted.positions <= cut))
@@ -81,6 +82,6 @@ def test_a_busy_account_neither_hides_an_error_of_chances_nor_makes_one(wrong_by
     count = people + busy
     chances = Chances(np.arange(count), users_E, np.ones(count), chance_E, came_E, chance_E, came_E)
     one = replace(evaluation("ours", came_E, users_E), chances=chances)
-    measured = {cap: calibrated({"challenger": one}, replace(LIMITS, user_cap=cap)).measured for cap in (100, np.inf)}
+    measured = {cap: Calibration().of_replays({"challenger": one}, cap).measured for cap in (100, np.inf)}
     assert measured[100] == pytest.approx(wrong_by, abs=0.02)
     assert abs(measured[np.inf] - wrong_by) > 0.1

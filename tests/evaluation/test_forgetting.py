@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.case import earlier
+from evaluation.case import Case, CaseLimits
+from evaluation.gates.panel import Panel
 from evaluation.judge import judge
-from evaluation.limits import GateLimits, PanelLimits
 from evaluation.report import Judgement
 from models.bundle import Bundle, Provenance, golden_batch, save_bundle
 from models.hybrid import Hybrid
@@ -19,7 +19,7 @@ from models.learning.training import learnable, train
 from models.network.config import Recipe
 
 ITEMS, EACH, STEP = 20, 8, 1_000_000
-LIMITS = GateLimits(min_users=30, min_events=200)
+LIMITS = CaseLimits(min_users=30, min_events=200)
 
 
 def names(count: int, panel: bool, prefix: str) -> list[str]:
@@ -75,15 +75,15 @@ def save(eras, quick: Recipe, policy, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def verdicts(judgement: Judgement) -> dict[str, str]:
-    return {gate.name: gate.verdict for gate in judgement.gates}
+    return {gate.name: gate.verdict for gate in judgement.verdicts}
 
 
 def test_an_honest_fine_tune_has_forgotten_nothing(eras, champion: Path, quick: Recipe, save) -> None:
     stream, _, learned = eras
     tuned = finetune(Bundle.load(champion), stream, quick, learned, seed=2)
-    found = judge(save("honest", tuned.hybrid, learned), champion, None, stream, limits=LIMITS)
+    found = judge(Case.load(stream, save("honest", tuned.hybrid, learned), champion, limits=LIMITS))
     assert verdicts(found)["no_forgetting"] == "pass"
-    assert "120 users" in next(gate.note for gate in found.gates if gate.name == "no_forgetting")
+    assert "120 users" in next(gate.note for gate in found.verdicts if gate.name == "no_forgetting")
 
 
 def test_who_forgot_the_taste_of_those_who_did_not_come_lately_is_caught_there_alone(
@@ -93,29 +93,27 @@ def test_who_forgot_the_taste_of_those_who_did_not_come_lately_is_caught_there_a
     latest = learnable(stream, learned)
     latest = latest.select(latest.positions > known)
     forgetful = train(latest, quick, int(known + (learned - known) * 0.85), learned, seed=2)
-    found = judge(save("forgetful", forgetful.hybrid, learned), champion, None, stream, limits=LIMITS)
+    found = judge(Case.load(stream, save("forgetful", forgetful.hybrid, learned), champion, limits=LIMITS))
     assert [name for name, verdict in verdicts(found).items() if verdict == "fail"] == ["no_forgetting"]
     assert verdicts(found)["not_worse_than_champion"] == "pass"
-    gate = next(gate for gate in found.gates if gate.name == "no_forgetting")
-    assert gate.high < gate.limit == LIMITS.forgetting_change
+    gate = next(gate for gate in found.verdicts if gate.name == "no_forgetting")
+    assert gate.high < gate.limit == Panel().forgetting_change
 
 
 def test_older_times_are_the_panels_and_end_where_the_champion_had_learned(eras, champion: Path) -> None:
     stream, known, learned = eras
-    bundle = Bundle.load(champion)
-    found = earlier({"challenger": bundle, "champion": bundle}, stream, learned, LIMITS.panel)
-    events = found["champion"].events
+    _, replay = Case.load(stream, champion, champion, after=learned).panel_replays(Panel().panel.earlier)
+    events = replay.events
     assert events["position"].max() <= known
     assert is_panel(events["user_id"].unique()).all()
     assert len(events) == 120 * EACH
-    assert earlier({"challenger": bundle}, stream, learned, LIMITS.panel) == {}
+    assert list(Panel()(Case.load(stream, champion, after=learned))) == [], "without a champion nothing is forgotten"
 
 
 def test_of_many_older_events_as_many_are_asked_of_each_the_latest(eras, champion: Path) -> None:
     stream, known, learned = eras
-    bundle = Bundle.load(champion)
-    few = PanelLimits(earlier=120 * 3 + 5)
-    events = earlier({"challenger": bundle, "champion": bundle}, stream, learned, few)["champion"].events
+    _, replay = Case.load(stream, champion, champion, after=learned).panel_replays(120 * 3 + 5)
+    events = replay.events
     assert set(events.groupby("user_id").size()) == {3}
     assert events["user_id"].nunique() == 120
     all_of = stream.positions[(stream.user_ids[stream.users] == events["user_id"][0]) & (stream.positions <= known)]
@@ -123,5 +121,5 @@ def test_of_many_older_events_as_many_are_asked_of_each_the_latest(eras, champio
 
 
 def test_few_of_the_panel_say_nothing(bundle_folder, planted) -> None:
-    found = judge(bundle_folder, bundle_folder, None, planted, limits=replace(LIMITS, min_users=10))
+    found = judge(Case.load(planted, bundle_folder, bundle_folder, limits=replace(LIMITS, min_users=10)))
     assert verdicts(found)["no_forgetting"] == "not_applicable"

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.harm import harms, holm
+from evaluation.case import CaseLimits
+from evaluation.gates.slices import Slices, holm
 from evaluation.intervals import REPLICATES
-from evaluation.limits import GateLimits
 from models.metrics import CUT, Evaluation
 
 USERS, EACH = 500, 10
-LIMITS = GateLimits()
+GATE, LIMITS = Slices(), CaseLimits()
 
 
 def evaluation(rank_E: np.ndarray, name: str = "one") -> Evaluation:
@@ -38,7 +38,7 @@ def test_a_slice_that_is_harmed_is_found_though_the_mean_gained() -> None:
     challenger = evaluation(ranks(np.where(is_small_E, 0.2, 0.5), random))
     slices = {"small": is_small_E, "large": ~is_small_E, "nobody": np.zeros(USERS * EACH, bool)}
     slices["few"] = np.arange(USERS * EACH) < 49 * EACH
-    found = harms(challenger, champion, slices, LIMITS)
+    found = GATE.harms(challenger, champion, slices, LIMITS)
     assert {name: one.is_harmed for name, one in found.items()} == {"small": True, "large": False}
     assert found["small"].change.high < -0.05 < found["large"].change.low
     assert (found["small"].users, found["small"].events) == (100, 1_000)
@@ -51,7 +51,7 @@ def test_ten_slices_without_harm_raise_few_alarms() -> None:
         share_E = np.full(USERS * EACH, 0.4)
         pair = evaluation(ranks(share_E, random)), evaluation(ranks(share_E, random))
         slices = {str(place): np.arange(USERS * EACH) // EACH % 10 == place for place in range(10)}
-        alarms += any(one.is_harmed for one in harms(*pair, slices, replace(LIMITS, slice_change=0.0)).values())
+        alarms += any(one.is_harmed for one in replace(GATE, slice_change=0.0).harms(*pair, slices, LIMITS).values())
     assert alarms <= 4, "at most one in forty is meant"
 
 
@@ -59,9 +59,9 @@ def test_of_too_many_slices_the_first_are_tested() -> None:
     random = np.random.default_rng(0)
     pair = [evaluation(ranks(np.full(USERS * EACH, 0.4), random)) for _ in range(2)]
     slices = {f"first {users}": np.arange(USERS * EACH) < users * EACH for users in range(10, 200)}
-    most = LIMITS.slices.most
-    assert list(harms(pair[0], pair[1], slices, LIMITS)) == [f"first {users}" for users in range(50, 50 + most)]
-    assert LIMITS.slices.level / most >= 1 / (1 + REPLICATES), "or no slice could ever be shown to be harmed"
+    most = GATE.slices.most
+    assert list(GATE.harms(pair[0], pair[1], slices, LIMITS)) == [f"first {users}" for users in range(50, 50 + most)]
+    assert GATE.slices.level / most >= 1 / (1 + REPLICATES), "or no slice could ever be shown to be harmed"
 
 
 def test_one_user_counts_for_no_more_than_the_cap() -> None:
@@ -73,8 +73,8 @@ def test_one_user_counts_for_no_more_than_the_cap() -> None:
         pair.append(Evaluation("x", one.events.assign(user_id=users), *list(vars(one).values())[2:]))
     champion, challenger = pair
     everybody = {"all": np.ones(2_500, bool)}
-    (freely,) = harms(challenger, champion, everybody, replace(LIMITS, user_cap=np.inf)).values()
-    (capped,) = harms(challenger, champion, everybody, replace(LIMITS, user_cap=5)).values()
+    (freely,) = GATE.harms(challenger, champion, everybody, replace(LIMITS, user_cap=np.inf)).values()
+    (capped,) = GATE.harms(challenger, champion, everybody, replace(LIMITS, user_cap=5)).values()
     assert freely.change.value < -0.5
     assert abs(capped.change.value) < 0.2
     assert not capped.is_harmed
@@ -94,4 +94,4 @@ def test_holm_rejects_the_least_likely_first(chances: dict[str, float], level: f
 def test_other_events_are_no_comparison() -> None:
     one, other = evaluation(np.ones(20)), evaluation(np.ones(30))
     with pytest.raises(ValueError, match="same events"):
-        harms(one, other, {}, LIMITS)
+        GATE.harms(one, other, {}, LIMITS)

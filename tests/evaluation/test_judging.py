@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from attune.columns import TRAIT_COLUMNS
-from evaluation.case import Replayed
-from evaluation.judge import judge, judge_folders
-from evaluation.limits import GateLimits
+from evaluation.case import Case, CaseLimits
+from evaluation.hold_out import ReplayCache
+from evaluation.judge import LIMITS_VERSION, judge
 from evaluation.replay import RememberedHybrid, remembering, replay
 from evaluation.report import Judgement
 from evaluation.spoil import spoil
@@ -23,18 +23,18 @@ from models.learning.training import learnable
 from models.metrics import values
 from models.ranking.policy import PlackettLuce
 
-DECISIVE = GateLimits(min_users=30, min_events=300)
+DECISIVE = CaseLimits(min_users=30, min_events=300)
 TESTED = ("new_users", "genre_g0", "genre_g1", "genre_g2", "decade_1990", "decade_2000", "panel")
 UNTESTED = ("light_users", "heavy_users", "long_tail_items")
 
 
 def verdicts(judgement: Judgement) -> dict[str, str]:
-    return {gate.name: gate.verdict for gate in judgement.gates}
+    return {gate.name: gate.verdict for gate in judgement.verdicts}
 
 
 @pytest.fixture(scope="module")
 def first(bundle_folder, planted) -> Judgement:
-    return judge(bundle_folder, None, None, planted, limits=DECISIVE)
+    return judge(Case.load(planted, bundle_folder, limits=DECISIVE))
 
 
 def test_a_good_first_model_passes(first: Judgement) -> None:
@@ -65,19 +65,19 @@ def test_the_judgement_counts_every_event_of_the_hold_out(first: Judgement, plan
 
 def test_a_spoiled_challenger_is_refused_by_name_and_its_twin_passes(bundle_folder, planted, tmp_path: Path) -> None:
     spoiled = spoil(bundle_folder, tmp_path / "spoiled")
-    limits = GateLimits()  # far too few events for these: only what is lost for certain fails
-    refused = judge(spoiled, None, None, planted, limits=limits, accept_undecided=True)
-    assert [gate.name for gate in refused.gates if gate.verdict == "fail"] == ["beats_popularity", "data_contract"]
+    limits = CaseLimits()  # far too few events for these: only what is lost for certain fails
+    refused = judge(Case.load(planted, spoiled, limits=limits), accept_undecided=True)
+    assert [gate.name for gate in refused.verdicts if gate.verdict == "fail"] == ["beats_popularity", "data_contract"]
     assert not refused.accepted
-    twin = judge(bundle_folder, None, None, planted, limits=limits, accept_undecided=True)
+    twin = judge(Case.load(planted, bundle_folder, limits=limits), accept_undecided=True)
     assert twin.accepted
     assert not replace(twin, accept_undecided=False).accepted
-    against = judge(spoiled, bundle_folder, bundle_folder, planted, limits=limits)
+    against = judge(Case.load(planted, spoiled, bundle_folder, bundle_folder, limits=limits))
     assert verdicts(against)["not_worse_than_champion"] == "fail"
 
 
 def test_against_itself_a_model_is_not_worse(bundle_folder, planted) -> None:
-    found = judge(bundle_folder, bundle_folder, bundle_folder, planted, limits=DECISIVE)
+    found = judge(Case.load(planted, bundle_folder, bundle_folder, bundle_folder, limits=DECISIVE))
     assert verdicts(found)["not_worse_than_champion"] == "pass"
     assert verdicts(found)["not_worse_than_anchor"] == "not_applicable"
     assert found.intervals["against champion, relative"]["ndcg@10"].value == 0.0
@@ -86,7 +86,7 @@ def test_against_itself_a_model_is_not_worse(bundle_folder, planted) -> None:
 def test_against_the_champion_a_challenger_is_asked_who_loses_and_what_becomes_of_the_lists(
     bundle_folder, planted
 ) -> None:
-    found = verdicts(judge(bundle_folder, bundle_folder, None, planted, limits=DECISIVE))
+    found = verdicts(judge(Case.load(planted, bundle_folder, bundle_folder, limits=DECISIVE)))
     harmless = {name for name in found if name.startswith("no_harm_to_")}
     assert harmless == {f"no_harm_to_{name}" for name in (*TESTED, *UNTESTED)}
     assert {found[f"no_harm_to_{name}"] for name in TESTED[:-1]} == {"pass"}
@@ -101,7 +101,7 @@ def test_a_worse_model_is_refused_by_champion_and_anchor(
     folder = save_bundle(
         tmp_path / "worse", worse, planted.catalogue, policy, provenance, golden_batch(planted, cut, planted.catalogue)
     )
-    found = judge(folder, bundle_folder, bundle_folder, planted, limits=DECISIVE, elder_folder=bundle_folder)
+    found = judge(Case.load(planted, folder, bundle_folder, bundle_folder, limits=DECISIVE, elder=bundle_folder))
     assert verdicts(found)["not_worse_than_champion"] == "fail"
     assert verdicts(found)["not_worse_than_elder"] == "not_applicable", "the same as the champion"
     assert {verdict for name, verdict in verdicts(found).items() if name.startswith("no_harm_to_genre")} == {"fail"}
@@ -111,15 +111,15 @@ def test_a_worse_model_is_refused_by_champion_and_anchor(
         *(("item", item_id, "sku", item_id) for item_id in planted.catalogue.item_ids),
     ]
     told = replace(planted, traits=pd.DataFrame(traits, columns=list(TRAIT_COLUMNS)))
-    of_kinds = verdicts(judge(folder, bundle_folder, None, told, limits=DECISIVE))
+    of_kinds = verdicts(judge(Case.load(told, folder, bundle_folder, limits=DECISIVE)))
     assert {name: of_kinds[name] for name in of_kinds if "harm_to_user" in name or "_item_" in name} == {
         "no_harm_to_user_country_AT": "fail",
         "no_harm_to_item_maker_acme": "fail",
     }
     assert of_kinds["no_harm_to_other_slices"] == "not_applicable", "there are few from BE"
-    better = judge(bundle_folder, folder, folder, planted, limits=DECISIVE)
+    better = judge(Case.load(planted, bundle_folder, folder, folder, limits=DECISIVE))
     assert verdicts(better)["not_worse_than_champion"] == "pass"
-    anchored = judge(folder, folder, bundle_folder, planted, limits=DECISIVE)
+    anchored = judge(Case.load(planted, folder, folder, bundle_folder, limits=DECISIVE))
     assert verdicts(anchored)["not_worse_than_champion"] == "pass"
     assert verdicts(anchored)["not_worse_than_anchor"] == "fail"
 
@@ -130,8 +130,8 @@ def test_a_model_that_saw_the_hold_out_or_the_panel_is_refused(
 ) -> None:
     golden = golden_batch(planted, cut, planted.catalogue)
     folder = save_bundle(tmp_path / "fault", trained, planted.catalogue, policy, replace(provenance, **fault), golden)
-    found = judge(folder, None, None, planted, after=cut, limits=DECISIVE)
-    assert [gate.name for gate in found.gates if gate.verdict == "fail"] == ["lineage"]
+    found = judge(Case.load(planted, folder, after=cut, limits=DECISIVE))
+    assert [gate.name for gate in found.verdicts if gate.verdict == "fail"] == ["lineage"]
 
 
 def test_more_learned_than_declared_is_refused_where_promotion_judges(
@@ -144,10 +144,10 @@ def test_more_learned_than_declared_is_refused_where_promotion_judges(
     for seen in (cut, cut + 1):
         one = replace(provenance, trained_upto=seen)
         folder = save_bundle(tmp_path / f"upto-{seen}", trained, planted.catalogue, policy, one, golden)
-        found[seen] = judge_folders(folder, None, None, data, limits=DECISIVE)
+        found[seen] = judge(Case.load(data, folder, limits=DECISIVE))
         assert found[seen].hold_out["after"] == cut
     assert found[cut].accepted
-    assert [gate.name for gate in found[cut + 1].gates if gate.verdict == "fail"] == ["lineage"]
+    assert [gate.name for gate in found[cut + 1].verdicts if gate.verdict == "fail"] == ["lineage"]
 
 
 def test_tables_that_do_not_belong_together_fail_parity(
@@ -164,11 +164,11 @@ def test_tables_that_do_not_belong_together_fail_parity(
 
     golden = golden_batch(planted, cut, planted.catalogue)
     folder = save_bundle(tmp_path / "drift", Drifting(), planted.catalogue, policy, provenance, golden)
-    assert verdicts(judge(folder, None, None, planted, limits=DECISIVE))["parity"] == "fail"
+    assert verdicts(judge(Case.load(planted, folder, limits=DECISIVE)))["parity"] == "fail"
 
 
 def test_without_a_hold_out_nothing_is_decided(bundle_folder, planted) -> None:
-    found = judge(bundle_folder, None, None, planted, after=int(planted.positions.max()))
+    found = judge(Case.load(planted, bundle_folder, after=int(planted.positions.max())))
     assert verdicts(found)["beats_popularity"] == "undecided"
     assert verdicts(found)["coverage"] == "undecided"
     assert found.hold_out["events"] == 0
@@ -179,16 +179,16 @@ def test_the_judgement_as_json_and_for_people(first: Judgement) -> None:
     found = json.loads(json.dumps(first.as_dict(), allow_nan=False))
     assert found["accepted"] is True
     assert found["gates"][0]["name"] == "beats_popularity"
-    assert found["limits"]["version"] == GateLimits().version
+    assert found["limits"]["version"] == LIMITS_VERSION
     text = first.markdown()
-    for gate in first.gates:
+    for gate in first.verdicts:
         assert f"| {gate.name} | {gate.verdict} |" in text
     assert "popularity" in first.summary()
 
 
 def test_from_folders(bundle_folder, planted, write_training_set, tmp_path: Path) -> None:
     folder = write_training_set(planted, tmp_path / "set")
-    found = judge_folders(bundle_folder, None, None, folder, accept_undecided=True)
+    found = judge(Case.load(folder, bundle_folder), accept_undecided=True)
     assert found.hold_out["events"] == 640 - found.hold_out["repeated"]
     assert found.accepted
 
@@ -213,24 +213,24 @@ def test_the_compared_are_replayed_once_for_many_challengers(
     golden = golden_batch(planted, cut, planted.catalogue)
     worse = replace(trained, weights=(0.0, 0.0, 1.0))
     folder = save_bundle(tmp_path / "worse", worse, planted.catalogue, policy, provenance, golden)
-    alone = judge(folder, bundle_folder, None, planted, limits=DECISIVE)
-    replayed: Replayed = {}
-    first = judge(folder, bundle_folder, None, planted, limits=DECISIVE, replayed=replayed)
+    alone = judge(Case.load(planted, folder, bundle_folder, limits=DECISIVE))
+    replayed: ReplayCache = {}
+    first = judge(Case.load(planted, folder, bundle_folder, limits=DECISIVE, replay_cache=replayed))
     kept = dict(replayed)
     assert {who for who, *_ in kept} == {first.versions["champion"], "popularity, counted afresh"}
-    again = judge(folder, bundle_folder, None, planted, limits=DECISIVE, replayed=replayed)
+    again = judge(Case.load(planted, folder, bundle_folder, limits=DECISIVE, replay_cache=replayed))
     assert all(replayed[exam] is kept[exam] for exam in replayed.keys() | kept.keys())
     for found in (first, again):
         assert found.intervals == alone.intervals
         assert found.metrics == alone.metrics
         assert found.baselines == alone.baselines
-    judge(folder, bundle_folder, None, planted, after=cut + 50, limits=DECISIVE, replayed=replayed)
+    judge(Case.load(planted, folder, bundle_folder, after=cut + 50, limits=DECISIVE, replay_cache=replayed))
     assert len(replayed) == len(kept) + 2, "another hold-out is another exam; the older times are the same"
 
 
 def test_what_a_mapping_holds_of_others_is_believed_of_the_challenger_never(bundle_folder, planted, cut) -> None:
-    replayed: Replayed = {}
-    found = judge(bundle_folder, bundle_folder, None, planted, limits=DECISIVE, replayed=replayed)
+    replayed: ReplayCache = {}
+    found = judge(Case.load(planted, bundle_folder, bundle_folder, limits=DECISIVE, replay_cache=replayed))
     assert [who for who, *_ in replayed] == ["popularity, counted afresh"], "the champion is the challenger"
     assert found.baselines["champion"] == found.metrics
 
@@ -258,9 +258,7 @@ def test_the_challenger_does_not_choose_the_popularity_that_it_has_to_beat(
     lineage = Provenance({}, planted.window, cut, cut, seed=0, panel_users_trained=0)
     golden = golden_batch(planted, cut, planted.catalogue)
     folder = save_bundle(tmp_path / "easy", easy, bundle.catalogue, PlackettLuce(), lineage, golden)
-    found = [
-        judge(one, None, None, planted, limits=DECISIVE).baselines["popularity"] for one in (bundle_folder, folder)
-    ]
+    found = [judge(Case.load(planted, one, limits=DECISIVE)).baselines["popularity"] for one in (bundle_folder, folder)]
     assert found[0] == found[1]
     best = max(
         float(np.nanmean(values(replay(one, planted, cut, int(planted.positions.max())), "ndcg@10")[1]))

@@ -2,10 +2,10 @@
 
 import pytest
 
+from evaluation.case import Case, CaseLimits, Lost
 from evaluation.judge import judge
-from evaluation.limits import GateLimits
 
-DECISIVE = GateLimits(min_users=30, min_events=300)
+DECISIVE = CaseLimits(min_users=30, min_events=300)
 GONE = "the first champion, version 1, cannot be fetched any more: its artifacts are gone"
 
 
@@ -13,11 +13,12 @@ GONE = "the first champion, version 1, cannot be fetched any more: its artifacts
 def test_who_is_lost_is_undecided_with_the_reason_and_may_be_risked(bundle_folder, planted, name: str) -> None:
     found = {
         risk: judge(
-            bundle_folder, bundle_folder, None, planted, limits=DECISIVE, accept_undecided=risk, lost={name: GONE}
+            Case.load(planted, bundle_folder, bundle_folder, limits=DECISIVE, **{name: Lost(GONE)}),
+            accept_undecided=risk,
         )
         for risk in (False, True)
     }
-    (gate,) = (gate for gate in found[True].gates if gate.name == f"not_worse_than_{name}")
+    (gate,) = (gate for gate in found[True].verdicts if gate.name == f"not_worse_than_{name}")
     assert (gate.verdict, gate.note, gate.adverse) == ("undecided", GONE, False)
     assert found[False].as_dict()["refused_by"] == [gate.name]
     assert found[True].accepted

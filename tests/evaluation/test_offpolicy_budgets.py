@@ -8,7 +8,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from evaluation.gate import GateLimits, off_policy_value
+from evaluation.gates.off_policy_value import OffPolicyValue
 from evaluation.offpolicy.estimators import rips
 from evaluation.offpolicy.logged_policy import Replayed, free
 from evaluation.offpolicy.logs import SlateLog
@@ -141,7 +141,7 @@ def gates_in(kind: str, count: int) -> list[tuple[str, bool]]:
     found: list[tuple[str, bool]] = []
     for shown in in_worlds(kind, count):
         change = judged(shown.log.upto(shown.free_S))
-        gate = off_policy_value(change, GateLimits())
+        gate = OffPolicyValue().verdict(change)
         found.append((gate.verdict, change.change.low <= shown.truth_K[change.top - 1] <= change.change.high))
     return found
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluation.gate import GateLimits, off_policy_value
+from evaluation.gates.off_policy_value import OffPolicyValue
 from evaluation.offpolicy.logged_policy import Replayed
 from evaluation.offpolicy.logs import SlateLog
 from evaluation.offpolicy.value_change import ValueChange, value_change
@@ -44,7 +44,7 @@ def test_the_further_apart_the_scores_the_fewer_positions_count() -> None:
 def test_a_challenger_that_is_as_good_seldom_fails(gap: float) -> None:
     """One in forty by construction; heavy weights make intervals a little narrow (7 of 292 in a longer run failed)."""
     found = [as_good(seed, gap) for seed in range(40)]
-    verdicts = [off_policy_value(one, GateLimits()).verdict for one in found]
+    verdicts = [OffPolicyValue().verdict(one).verdict for one in found]
     assert verdicts.count("pass") >= 30
     assert verdicts.count("fail") <= 4
 
@@ -79,9 +79,9 @@ def test_a_dozen_accounts_with_a_thousand_slates_each_turn_no_verdict(
     people, accounts = crowd(200, 10, liked, 0, rng), crowd(12, 1000, against, 1000, rng)
     other = {"pass": "fail", "fail": "pass"}[verdict]
     told = {
-        "people": off_policy_value(valued(people), GateLimits()).verdict,
-        "capped": off_policy_value(valued(together(people, accounts)), GateLimits()).verdict,
-        "uncapped": off_policy_value(valued(together(people, accounts), np.inf), GateLimits()).verdict,
+        "people": OffPolicyValue().verdict(valued(people)).verdict,
+        "capped": OffPolicyValue().verdict(valued(together(people, accounts))).verdict,
+        "uncapped": OffPolicyValue().verdict(valued(together(people, accounts), np.inf)).verdict,
     }
     assert told == {"people": verdict, "capped": verdict, "uncapped": other}
 

@@ -13,7 +13,7 @@ import pytest
 
 from attune.events import Interaction, Logged
 from attune.user_state import UserState, empty, fold
-from evaluation.gate import GateLimits, off_policy_value
+from evaluation.gates.off_policy_value import OffPolicyValue
 from evaluation.offpolicy.logged_policy import (
     ANOTHER_STATE,
     NO_CANDIDATE,
@@ -262,7 +262,7 @@ def test_a_policy_that_is_not_the_one_that_drew_is_found_out(made, serve, plante
     change = value_change(found)
     assert any("propensities of" in reason for reason in change.reasons)
     assert change.needed is None
-    assert off_policy_value(change, GateLimits()).verdict == "not_applicable"
+    assert OffPolicyValue().verdict(change).verdict == "not_applicable"
 
 
 def test_items_that_came_after_the_training_are_taken_in_as_serving_does(
@@ -321,13 +321,13 @@ def test_a_world_where_the_challenger_is_truly_better_or_worse(
     assert change.shown.low <= truth["theirs"] <= change.shown.high
     assert change.change.low <= truth["ours"] - truth["theirs"] <= change.change.high
     assert abs(truth["ours"] - truth["theirs"]) > 0.03
-    assert off_policy_value(change, GateLimits()).verdict == verdict
+    assert OffPolicyValue().verdict(change).verdict == verdict
 
 
 def test_too_few_slates_say_how_many_it_takes(made, serve, planted: TrainingSet, tmp_path: Path) -> None:
     theirs, ours = made(KNN, PlackettLuce(0.4)), made(POPULAR, PlackettLuce(0.4))
     change = value_change(replayed(serve(theirs, 40).write(tmp_path / "slates"), planted, ours, theirs))
-    gate = off_policy_value(change, GateLimits())
+    gate = OffPolicyValue().verdict(change)
     assert gate.verdict == "not_applicable"
     assert change.top == 1
     assert change.needed is not None
@@ -336,7 +336,7 @@ def test_too_few_slates_say_how_many_it_takes(made, serve, planted: TrainingSet,
 
 
 def test_no_slate_at_all_says_what_became_of_them() -> None:
-    gate = off_policy_value(value_change(Replayed(None, {"deterministic policy": 500})), GateLimits())
+    gate = OffPolicyValue().verdict(value_change(Replayed(None, {"deterministic policy": 500})))
     assert gate.verdict == "not_applicable"
     assert "500 deterministic policy" in gate.note
 

@@ -7,7 +7,7 @@ import pytest
 
 from attune.errors import DataContractError
 from evaluation import origins
-from evaluation.limits import GateLimits
+from evaluation.case import CaseLimits
 from evaluation.origins import rolling_origins, spread
 from evaluation.replay import replay
 from models.baselines import Popularity
@@ -52,7 +52,7 @@ def test_popularity_is_the_strongest_that_the_panel_taught_nothing(planted, quic
     (first, _) = rolling_origins(planted, replace(quick, epochs=1), folds=2, seed=1)
     found = {
         days: summary(replay(Popularity.fit(learnable(planted, first.after), days), planted, first.after, first.upto))
-        for days in GateLimits().half_lives
+        for days in CaseLimits().half_lives
     }
     best = max(found, key=lambda days: found[days]["all"]["ndcg@10"])
     assert first.popularity == {name: found[best]["all"][name] for name in origins.SHOWN}

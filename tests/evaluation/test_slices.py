@@ -8,9 +8,8 @@ import pandas as pd
 from mlflow.utils.validation import _validate_metric_name
 
 from attune.columns import TRAIT_COLUMNS
-from evaluation.limits import SliceLimits
+from evaluation.gates.slices import SliceLimits, slices
 from evaluation.replay import replay
-from evaluation.slices import slices
 from models.learning.dataset import TrainingSet
 
 LIMITS = SliceLimits()

@@ -81,7 +81,7 @@ def test_a_challenger_that_would_please_less_is_refused_by_what_was_shown(valued
     assert change.reasons == ()
     assert change.feedback["slates"] == 12 * USERS
     assert change.feedback["late reactions"] == 0
-    gates = {gate.name: gate for gate in judgement.gates}
+    gates = {gate.name: gate for gate in judgement.verdicts}
     assert gates["off_policy_value"].verdict == "fail", gates["off_policy_value"].note
     assert not replace(judgement, gates=(gates["off_policy_value"],)).accepted
     assert "What the champion showed" in judgement.markdown()
@@ -91,7 +91,7 @@ def test_a_challenger_that_would_please_less_is_refused_by_what_was_shown(valued
 
 def test_greedy_slates_block_nobody(valued) -> None:
     judgement = valued(Greedy(), 1)
-    (gate,) = (gate for gate in judgement.gates if gate.name == "off_policy_value")
+    (gate,) = (gate for gate in judgement.verdicts if gate.name == "off_policy_value")
     assert gate.verdict == "not_applicable"
     assert f"{USERS} deterministic policy" in gate.note
 

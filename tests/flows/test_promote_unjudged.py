@@ -70,15 +70,15 @@ def test_the_next_run_takes_the_next_version(
     with pytest.raises(BundleError, match=r"items\.json"):
         promote.fetch_challenger.fn(settings, "2")
 
-    judge_folders = judge.judge_folders
+    judge_case = judge.judge
     answers: list[Exception] = [EventLogError("the log is away"), ValueError("no such statistic")]
 
     def out_of_order(*arguments: Any, **named: Any) -> Any:
         if answers:
             raise answers.pop(0)
-        return judge_folders(*arguments, **named)
+        return judge_case(*arguments, **named)
 
-    monkeypatch.setattr(judge, "judge_folders", out_of_order)
+    monkeypatch.setattr(judge, "judge", out_of_order)
     for version, why in (("1", "removed or lost"), ("2", "items.json"), ("3", "no such statistic")):
         if version == "3":
             with pytest.raises(EventLogError):

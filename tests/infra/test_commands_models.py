@@ -15,9 +15,13 @@ from attune.event_log import EventLog, prepare
 from attune.events import Interaction
 from attune.promotions import Promotions
 from attune.settings import Settings
-from evaluation import gate
-from evaluation.gate import Evidence, GateLimits, Lineage
+from evaluation.case import Evidence
+from evaluation.gate import Verdict, not_applicable
+from evaluation.gates.coverage import Coverage
+from evaluation.gates.lineage import Lineage
+from evaluation.gates.popularity import BeatsPopularity
 from evaluation.intervals import Interval
+from evaluation.judge import gate_limits
 from evaluation.report import Judgement
 from infra.commands import execution
 from infra.local_stack import Stack
@@ -35,14 +39,13 @@ def report(ndcg: float, rate: float) -> dict[str, Any]:
 
 def judged(accept_undecided: bool = False, users: int = 10, gain: float = 0.02) -> Judgement:
     """A judgement of few or many users, from the real gates."""
-    limits, evidence = GateLimits(), Evidence(users, 50_000)
     interval = Interval(gain, gain - 0.01, gain + 0.01)
     return Judgement(
-        gates=(
-            gate.beats_popularity(interval, evidence, limits),
-            gate.not_applicable("not_worse_than_champion", "there is no champion"),
-            gate.coverage(0.4, None, 1.0, limits),
-            gate.lineage(Lineage(300, 301, 0)),
+        verdicts=(
+            BeatsPopularity().verdict(interval, Evidence(users, 50_000)),
+            not_applicable("not_worse_than_champion", "there is no champion"),
+            Coverage().verdict(0.4, None, 1.0),
+            Lineage().verdict(300, 301, 0),
         ),
         metrics=SUMMARY,
         baselines={"popularity": SUMMARY, "item-knn alone": SUMMARY},
@@ -51,7 +54,7 @@ def judged(accept_undecided: bool = False, users: int = 10, gain: float = 0.02) 
         hold_out={"after": 300, "upto": 400, "events": 50_000, "users": users}
         | dict.fromkeys(("groups", "repeated", "unmarked", "unknown"), 0),
         cost={},
-        limits=limits,
+        limits=gate_limits(),
         accept_undecided=accept_undecided,
     )
 
@@ -306,8 +309,8 @@ def test_a_version_that_cannot_be_judged_is_status_3_with_the_reason(attune, flo
 
 
 def test_a_lost_first_champion_is_told_beside_the_risk(attune, flows_give) -> None:
-    gone = gate.lost("not_worse_than_anchor", "the first champion cannot be fetched any more")
-    flows_give(verdict("1", False, replace(judged(users=500), gates=(gone,))))
+    gone = Verdict("not_worse_than_anchor", None, None, "undecided", "the first champion cannot be fetched any more")
+    flows_give(verdict("1", False, replace(judged(users=500), verdicts=(gone,))))
     out = " ".join(attune("promote", "1")[1].split())
     assert "cannot be fetched any more. To take the risk: attune promote 1 --accept-undecided" in out
 

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from attune.clock import DAY, system_clock
 from attune.errors import ModelError, VersionLost
 from attune.promotions import bundle_name
+from evaluation.case import Case
 from evaluation.judge import judge
 from evaluation.spoil import spoil
 from models.bundle import MANIFEST, Bundle
@@ -176,7 +177,7 @@ def test_an_altered_bundle_is_not_registered(registry, bundle_folder, tmp_path) 
 
 
 def test_gates_are_recorded_on_the_version(registry, versions, client, bundle_folder, planted, tmp_path) -> None:
-    judgement = judge(bundle_folder, None, None, planted)
+    judgement = judge(Case.load(planted, bundle_folder))
     registry.record_gates("3", judgement)
     found = client.get_model_version(MODEL, "3")
     assert found.tags["gate.parity"] == "pass"
@@ -203,12 +204,12 @@ def test_the_pictures_of_a_page_are_where_mlflows_own_pages_fetch_them(registry,
 
 
 def test_figures_of_the_gates_are_metrics(registry, versions, client, bundle_folder, planted) -> None:
-    judgement = judge(bundle_folder, None, None, planted)
+    judgement = judge(Case.load(planted, bundle_folder))
     registry.record_gates("4", judgement)
     run = client.get_run(client.get_model_version(MODEL, "4").run_id)
     metrics = run.data.metrics
     assert metrics["holdout/all/ndcg_at_10"] == judgement.metrics["all"]["ndcg@10"]
-    assert metrics["gate/parity"] == judgement.gates[-2].measured
+    assert metrics["gate/parity"] == judgement.verdicts[-2].measured
 
 
 def test_aliases_follow_the_promotions(registry, versions) -> None:

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from evaluation import origins
-from evaluation.judge import judge_folders
+from evaluation.case import Case
+from evaluation.judge import judge
 from models import model_card, training_job
 from models.bundle import Bundle
 from models.learning import training
@@ -29,7 +30,7 @@ def data(tastes: TrainingSet, write_training_set, tmp_path: Path) -> Path:
 
 
 def lineage(bundle: Path, data: Path) -> str:
-    gates = judge_folders(bundle, None, None, data).gates
+    gates = judge(Case.load(data, bundle)).verdicts
     return next(gate.verdict for gate in gates if gate.name == "lineage")
 
 

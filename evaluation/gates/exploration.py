@@ -1,0 +1,54 @@
+"""Is what the policy draws worth enough of the best slates? Gates rank; users are shown what is drawn."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from attune.user_state import UserState
+from evaluation.case import Case, user_states
+from evaluation.gate import Gate, Verdict, not_applicable, passes
+from models.recommender import Recommendation, Request, Served, recommend
+
+SLATE, USERS = 10, 100
+
+
+@dataclass(frozen=True)
+class Exploration(Gate):
+    """The share of the best slates' worth, by the model's own scores, that the policy's slates keep."""
+
+    worth_kept: float = 0.75
+    """The share of its best slates' worth, by its own scores, that a model's policy must show. The default policy keeps
+    0.94, one that draws blindly among a hundred candidates 0.6."""
+
+    def __call__(self, case: Case) -> Iterator[Verdict]:
+        share = None
+        if not case.not_finite:
+            share = worth_kept(case.challenger, user_states(case.training_set, case.after, USERS), case.now)
+        yield self.verdict(share)
+
+    def verdict(self, share: float | None) -> Verdict:
+        """Of the share kept; None where nobody could be drawn for."""
+        if share is None:
+            return not_applicable("exploration", "nobody to draw for")
+        note = "share of the best slate's worth, by the model's own scores, that the policy's slates keep"
+        return Verdict("exploration", self.worth_kept, share, passes(share >= self.worth_kept), note)
+
+
+def worth_kept(bundle: Served, states: Sequence[UserState], now: int) -> float | None:
+    """The share of the best slates' worth that the drawn ones keep, the mean over the users; None without any.
+
+    By the model's own scores of its candidates, counted from the worst of them, as ``models.ranking.exploration`` does.
+    A policy that always shows the best keeps 1.
+    """
+    slates = (recommend(bundle, state, None, Request(SLATE, now, seed=seed)) for seed, state in enumerate(states))
+    shares = [_share_kept(slate) for slate in slates if slate.shown]
+    return float(np.mean(shares)) if shares else None
+
+
+def _share_kept(slate: Recommendation) -> float:
+    scores = {candidate.item_id: candidate.score for candidate in slate.candidates}
+    best_C = np.sort(np.array(list(scores.values())))[::-1]
+    shown_K = np.array([scores[item.item_id] for item in slate.shown])
+    most = float((best_C[: len(shown_K)] - best_C[-1]).sum())
+    return float((shown_K - best_C[-1]).sum()) / most if most > 0 else 1.0

@@ -1,0 +1,23 @@
+"""Does what no replay can judge decide the ranking?"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from evaluation.case import Case
+from evaluation.gate import Gate, Verdict, passes
+
+
+@dataclass(frozen=True)
+class LiveWeight(Gate):
+    """The weight of the live item profile, which stands still while a hold-out is replayed, is limited."""
+
+    live_weight: float = 0.5
+    """Of the live item profile in the mix, whose other parts come to 1 together: no hold-out says what it is worth."""
+
+    def __call__(self, case: Case) -> Iterator[Verdict]:
+        yield self.verdict(case.challenger.hybrid.live)
+
+    def verdict(self, weight: float) -> Verdict:
+        """Of the weight in the mix."""
+        note = "weight of the live item profile, which stands still while a hold-out is replayed"
+        return Verdict("live_weight", self.live_weight, weight, passes(weight <= self.live_weight), note)

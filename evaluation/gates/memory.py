@@ -1,0 +1,25 @@
+"""Is the bundle not many times the champion's?"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from evaluation.case import Case
+from evaluation.gate import Gate, Verdict, passes
+
+
+@dataclass(frozen=True)
+class Memory(Gate):
+    """The bundle's bytes against the champion's; nothing where there is no champion."""
+
+    memory_ratio: float = 3.0
+    """How many times the champion's size a bundle may have."""
+
+    def __call__(self, case: Case) -> Iterator[Verdict]:
+        if case.champion is not None:
+            yield self.verdict(case.challenger.bytes, case.champion.bytes)
+
+    def verdict(self, size: int, of_champion: int) -> Verdict:
+        """Of sizes in bytes."""
+        ratio = size / max(of_champion, 1)
+        note = f"times the champion's bundle: {size / 1e6:.1f} MB against {of_champion / 1e6:.1f} MB"
+        return Verdict("memory", self.memory_ratio, ratio, passes(ratio <= self.memory_ratio), note)

@@ -1,0 +1,23 @@
+"""Does the loaded bundle score as the trained model did?"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from evaluation.case import Case
+from evaluation.gate import Gate, Verdict, passes
+
+
+@dataclass(frozen=True)
+class Parity(Gate):
+    """The loaded bundle scores the golden inputs as the trained model did."""
+
+    parity: float = 1e-4
+    """The largest absolute difference between the golden scores and those of the loaded bundle."""
+
+    def __call__(self, case: Case) -> Iterator[Verdict]:
+        yield self.verdict(case.challenger.golden_difference())
+
+    def verdict(self, difference: float) -> Verdict:
+        """Of the largest difference; NaN fails."""
+        note = "largest difference to the golden scores of the training"
+        return Verdict("parity", self.parity, difference, passes(difference <= self.parity), note)

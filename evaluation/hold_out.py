@@ -1,0 +1,195 @@
+"""A hold-out and its replays: everybody who is compared ranks the same events, side by side in threads.
+
+A caller who judges many challengers on one hold-out keeps the replays of all but the challenger in one cache: what a
+bundle makes of a hold-out does not change.
+"""
+
+import os
+from collections.abc import Mapping, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from evaluation.replay import Questions, RememberedHybrid, replay_together
+from models.baselines import Popularity
+from models.bundle import Bundle
+from models.catalogue import Catalogue
+from models.history import HistoryBatch, Recommender
+from models.learning.batches import target_weights
+from models.learning.dataset import TrainingSet, is_panel
+from models.metrics import CUT, Chances, Evaluation, values
+from models.network.config import Recipe
+from models.network.sequence import torch_threads
+from models.ranking.retrieval import mask, top_k_rows
+
+ReplayKey = tuple[str, str, int, int]
+"""Who was replayed (a bundle's digest, or popularity), the name of the hold-out, and its positions (after, upto].
+
+Training sets of one digest are taken to be equal, and so are the limits of all judgements that share a cache."""
+
+ReplayCache = MutableMapping[ReplayKey, Evaluation]
+"""Replays of bundles other than a challenger, and of popularity."""
+
+FRESH_POPULARITY = "popularity, counted afresh"
+
+CHANCE_TARGETS = 5_000
+"""Chances are recorded for about so many targets of a hold-out, in groups that are spread evenly over it."""
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """Recommenders over one catalogue that are replayed together.
+
+    ``chances_of`` is the first of them where its chances are wanted, ``reward_floor`` what it learned with.
+    With ``strongest_by``, a metric, only the evaluation of the strongest is kept.
+    """
+
+    recommenders: tuple[Recommender, ...]
+    catalogue: Catalogue
+    chances_of: RememberedHybrid | None = None
+    reward_floor: float = Recipe.reward_floor
+    strongest_by: str | None = None
+
+    @staticmethod
+    def of(bundle: Bundle, hybrid: RememberedHybrid, parts: tuple[Recommender, ...] = ()) -> "Entrant":
+        """A bundle's hybrid, with its chances, and parts of it alone."""
+        floor = float(bundle.config["recipe"].get("reward_floor", Recipe.reward_floor))
+        return Entrant((hybrid, *parts), bundle.catalogue, hybrid, floor)
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """Events to replay: those of ``training_set`` at positions in (after, upto].
+
+    ``name`` tells hold-outs of one window apart in a cache. With ``each`` only so many groups of each user, the latest
+    ones, are replayed.
+    """
+
+    training_set: TrainingSet
+    name: str
+    after: int
+    upto: int
+    each: int | None = None
+
+    def replays(
+        self, entrants: Mapping[str, Entrant], newcomer: str, cache: ReplayCache
+    ) -> dict[str, list[Evaluation]]:
+        """The evaluations of each entrant, a thread each: numpy and torch compute outside Python's lock.
+
+        All but the newcomer are taken from the cache where it has them, and put there where it has not.
+        """
+        keys = {who: (who, self.name, self.after, self.upto) for who in entrants}
+        missing = [who for who in entrants if who == newcomer or keys[who] not in cache]
+        with torch_threads(1), ThreadPoolExecutor(os.cpu_count()) as pool:
+            running = {who: pool.submit(self._replay, entrants[who]) for who in missing}
+            fresh = {who: future.result() for who, future in running.items()}
+        cache.update({keys[who]: evaluations[0] for who, evaluations in fresh.items() if who != newcomer})
+        return {who: fresh[who] if who in fresh else [cache[keys[who]]] for who in entrants}
+
+    def _replay(self, entrant: Entrant) -> list[Evaluation]:
+        """The evaluation of each recommender of an entrant; the chances stand with the first."""
+        recorder = None
+        if entrant.chances_of is not None:
+            positions = self.training_set.positions
+            events = int(((positions > self.after) & (positions <= self.upto)).sum())
+            recorder = ChanceRecorder(entrant.chances_of, entrant.reward_floor, events)
+        evaluations = replay_together(
+            entrant.recommenders,
+            self.training_set,
+            self.after,
+            self.upto,
+            catalogue=entrant.catalogue,
+            onlooker=recorder,
+            each=self.each,
+        )
+        if entrant.strongest_by is not None:
+            return [strongest(evaluations, entrant.strongest_by)]
+        if recorder is not None:
+            evaluations[0] = replace(evaluations[0], chances=recorder.chances())
+        return evaluations
+
+
+class ChanceRecorder:
+    """Watches the replay of a hybrid and records the chances that its network gives to the targets of some groups.
+
+    The network learns by the softmax over the whole catalogue, or by a sampled one whose correction makes it an
+    estimate of the whole (``models.learning.fit``). So the softmax of its scores over the items that a user had not
+    seen is the chance that the next item is this one. The scores of other parts and of the mix have no such meaning.
+    """
+
+    def __init__(self, hybrid: RememberedHybrid, reward_floor: float, events: int) -> None:
+        """``reward_floor`` is the recipe's, ``events`` how many the replay goes over at most."""
+        self.hybrid, self.reward_floor = hybrid, reward_floor
+        self.every = max(round(events / CHANCE_TARGETS), 1)
+        self._taken: list[tuple[np.ndarray, ...]] = []
+
+    def take(self, asked: Questions, batch: HistoryBatch) -> None:
+        """The chances of a batch; the states that the hybrid was scored by are used again."""
+        has_target_B = np.zeros(len(batch), bool)
+        has_target_B[asked.row_T] = True
+        rows = np.flatnonzero(has_target_B & (asked.group_B % self.every == 0))
+        if not self.hybrid.hybrid.weights[0] or not len(rows):
+            return
+        place_B = np.full(len(batch), -1)
+        place_B[rows] = np.arange(len(rows))
+        seen, of_T = place_B[asked.row_S] >= 0, np.flatnonzero(place_B[asked.row_T] >= 0)
+        logits_BN = self.hybrid.hybrid.network.scores_of(self.hybrid.states(batch)[rows])
+        masked_BN = mask(logits_BN, place_B[asked.row_S[seen]], asked.seen_S[seen])
+        first_B, ten_B, lists_BK = _largest_chances(masked_BN)
+        row_T, item_T = place_B[asked.row_T[of_T]], asked.item_T[of_T]
+        hit_TK = (lists_BK[row_T] == item_T[:, None]) & (item_T[:, None] >= 0)
+        self._taken.append(
+            (
+                asked.position_T[of_T],
+                asked.user_B[asked.row_T[of_T]],
+                target_weights(asked.kind_T[of_T], asked.reward_T[of_T], self.reward_floor).astype(np.float64),
+                first_B[row_T],
+                hit_TK[:, 0],
+                ten_B[row_T],
+                hit_TK.any(axis=1),
+            )
+        )
+
+    def chances(self) -> Chances | None:
+        """Everything recorded, in the order of time; None for a hybrid whose network has no weight, and of nothing."""
+        if not self._taken:
+            return None
+        columns = [np.concatenate(parts) for parts in zip(*self._taken, strict=True)]
+        order = np.argsort(columns[0], kind="stable")
+        return Chances(*(column[order] for column in columns))
+
+
+def _largest_chances(masked_BN: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each row's softmax the largest chance and the sum of the ten largest, and the places of these (-1: none)."""
+    lists_BK = np.full((len(masked_BN), CUT), -1)
+    for row, best in enumerate(top_k_rows(masked_BN, CUT)):
+        lists_BK[row, : len(best)] = best
+    weights_BN = np.exp(masked_BN.astype(np.float64) - masked_BN.max(axis=1, keepdims=True))
+    chances_BK = np.take_along_axis(weights_BN, np.maximum(lists_BK, 0), axis=1) * (lists_BK >= 0)
+    chances_BK /= weights_BN.sum(axis=1, keepdims=True)
+    return chances_BK[:, 0], chances_BK.sum(axis=1), lists_BK
+
+
+def strongest(evaluations: Sequence[Evaluation], metric: str) -> Evaluation:
+    """Of replays over the same events the one with the largest sum of a metric."""
+    return max(evaluations, key=lambda evaluation: float(np.nansum(values(evaluation, metric)[1])))
+
+
+def fresh_popularity(training_set: TrainingSet, after: int, half_lives: Sequence[float]) -> tuple[Popularity, ...]:
+    """Popularity counted from what lies at positions up to ``after``, for every half-life (days).
+
+    The panel's events are left out as in training.
+    """
+    known = training_set.select(
+        (training_set.positions <= after) & ~is_panel(training_set.user_ids)[training_set.users]
+    )
+    return tuple(Popularity.fit(known, days) for days in half_lives)
+
+
+def event_rows(evaluation: Evaluation, training_set: TrainingSet) -> np.ndarray:
+    """The training set's row of each event that was judged (E,)."""
+    order = np.argsort(training_set.positions)
+    place_E = np.searchsorted(training_set.positions, evaluation.events["position"].to_numpy(), sorter=order)
+    row_E: np.ndarray = order[place_E]
+    return row_E
