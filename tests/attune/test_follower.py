@@ -70,12 +70,16 @@ def test_an_error_that_nobody_foresaw_ends_the_run() -> None:
         Follower("it", steps(ZeroDivisionError()), 0.1).run()
 
 
-def test_runs_in_a_thread_until_it_is_closed(eventually) -> None:
-    done: list[int] = []
-    follower = Follower("it", lambda: bool(done.append(1)), 0.001)
-    follower.close()
-    follower = Follower("it", lambda: bool(done.append(1)), 0.001)
+def test_runs_in_a_thread_until_it_is_closed() -> None:
+    stepped = threading.Event()
+
+    def step() -> bool:
+        stepped.set()
+        return False
+
+    Follower("it", step, 0.001).close()
+    follower = Follower("it", step, 0.001)
     follower.start()
-    eventually(lambda: len(done) > 2)
+    assert stepped.wait(10.0)
     follower.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "attune it"]
