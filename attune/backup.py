@@ -8,7 +8,6 @@ each part, a note of how far it has come is copied before what it speaks of.
 
 import fcntl
 import json
-import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,7 +21,7 @@ from attune import copies, event_log
 from attune.clock import SECOND, Clock, from_datetime, system_clock, to_datetime, to_iso
 from attune.copies import LogFacts
 from attune.errors import BackupError, ConfigError
-from attune.files import sync
+from attune.files import sync, whole_folder
 from attune.redis_connection import RedisAddress
 from attune.settings import Settings
 from attune.tables import SCHEMA_VERSION
@@ -161,16 +160,9 @@ def backup(settings: Settings, folder: Path, clock: Clock = system_clock) -> Bac
     with _room(folder), _explained(folder):
         moment = _free_moment(folder, clock())
         target = folder / _stamp(moment)
-        draft = folder / f".draft-{target.name}"
-        draft.mkdir(mode=0o700)
-        try:
+        with whole_folder(target, mode=0o700) as draft:
             facts, digests, not_copied = _copy_everything(settings, draft)
             _write_manifest(draft, moment, facts, digests, not_copied)
-            draft.rename(target)
-        except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
-        sync(folder)
     return _read(target)
 
 
@@ -233,7 +225,7 @@ def prune(folder: Path, keep: int, log_id: str | None = None) -> list[Path]:
         return []
     with _room(folder):
         for one in old:
-            leaving = one.with_name(f".draft-{one.name}")
+            leaving = one.with_name(f".{one.name}.draft")
             one.rename(leaving)  # at once: a half-removed backup has no valid name
             shutil.rmtree(leaving)
     return old
@@ -353,12 +345,7 @@ def _write_manifest(
     files = {name: {"sha256": digests[name], "bytes": sizes[name]} for name in sorted(digests)}
     about = {"format": FORMAT, "created_at": to_iso(moment), "schema": facts.schema, "log_id": facts.log_id}
     told = json.dumps({**about, "head": facts.head, "not_copied": not_copied, "files": files}, indent=1)
-    with (draft / MANIFEST).open("w") as stream:
-        stream.write(told + "\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    for folder in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
-        sync(folder)
+    (draft / MANIFEST).write_text(told + "\n")
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
@@ -425,7 +412,7 @@ def _room(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise BackupError(f"another backup is at work in {folder}; wait for its end") from error
-        for left_over in folder.glob(".draft-*"):
+        for left_over in folder.glob(".*.draft"):
             shutil.rmtree(left_over, ignore_errors=True)
         yield
 

@@ -1,9 +1,15 @@
-"""What must be on the disk, and not in a cache, before one says that it is there."""
+"""Files and folders that appear whole or not at all, and folders that are kept small.
+
+What is written goes to a draft beside its place, whose hidden name ends in ``.draft``, and is then renamed: a reader
+finds the old content or the new. What is ``durable`` is on the disk, and not in a cache, when the call returns.
+"""
 
 import os
+import secrets
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -16,7 +22,52 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-# Folders of things that can be made again are kept small.
+@contextmanager
+def whole_file(path: Path, durable: bool = False) -> Iterator[Path]:
+    """A draft to write, which takes the place of ``path`` at the end of the block; after an error it is removed."""
+    draft = _draft(path)
+    try:
+        yield draft
+        if durable:
+            sync(draft)
+        draft.rename(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync(path.parent)
+
+
+def write_whole(path: Path, content: str | bytes, mode: int = 0o666) -> None:
+    """Replace a file by one of this content; ``mode`` are its permissions, less those that the umask takes."""
+    with whole_file(path) as draft:
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with open(handle, "wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def whole_folder(path: Path, mode: int = 0o777) -> Iterator[Path]:
+    """An empty folder to fill, which gets the name ``path`` at the end of the block, durable with all that is in it.
+
+    After an error it is removed. Raises OSError where ``path`` is a folder that is not empty.
+    """
+    draft = _draft(path)
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    draft.mkdir(mode)
+    try:
+        yield draft
+        for entry in (*draft.rglob("*"), draft):
+            sync(entry)
+        draft.rename(path)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    sync(path.parent)
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.draft")
 
 
 def remove_old(folder: Path, keep: int, seconds: float, spared: Collection[str] = (), named: str = "*") -> list[str]:
@@ -27,10 +78,10 @@ def remove_old(folder: Path, keep: int, seconds: float, spared: Collection[str] 
     """
     if not folder.is_dir():
         return []
-    found = [(path.stat().st_mtime, path) for path in folder.glob(named) if not path.name.startswith(".")]
-    latest_first = [path for _, path in sorted(found, key=lambda one: (-one[0], one[1].name))]
+    entries = [(path.stat().st_mtime, path) for path in folder.glob(named) if not path.name.startswith(".")]
+    latest_first = [path for _, path in sorted(entries, key=lambda entry: (-entry[0], entry[1].name))]
     too_old = time.time() - seconds
-    gone = [one for one in latest_first[keep:] if one.name not in spared and one.stat().st_mtime < too_old]
+    gone = [path for path in latest_first[keep:] if path.name not in spared and path.stat().st_mtime < too_old]
     for path in gone:
         if path.is_dir():
             shutil.rmtree(path)

@@ -9,7 +9,6 @@ package brings.
 import fcntl
 import importlib.util
 import json
-import os
 import re
 import shutil
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from attune.clock import to_datetime
 from attune.errors import DataContractError
+from attune.files import write_whole
 
 KEPT = 20
 """Results whose pages stay."""
@@ -68,12 +68,11 @@ def publish(draft: Path, site: Path, result: Result, kept: int = KEPT) -> Path:
             place = page.relative_to(draft)
             if str(place) != FRONT:
                 (site / place).parent.mkdir(parents=True, exist_ok=True)
-                page.write_text(mended(page.read_text(), depth=len(place.parts) - 1))
-                os.replace(page, site / place)
+                write_whole(site / place, mended(page.read_text(), depth=len(place.parts) - 1))
         results = [result, *_results(site)][:kept]
-        _write(site / RESULTS, json.dumps([asdict(one) for one in results], indent=1))
+        write_whole(site / RESULTS, json.dumps([asdict(one) for one in results], indent=1))
         suites = sorted(page.stem for page in (site / "expectations").glob("*.html"))
-        _write(site / FRONT, front_page(results, suites))
+        write_whole(site / FRONT, front_page(results, suites))
         _remove_unlisted(site, results)
         shutil.rmtree(draft)
         for other in site.glob(".draft-*"):
@@ -157,7 +156,7 @@ def _bring_static(draft: Path, site: Path) -> None:
     for source in sources:
         target = folder / source.name
         if not target.exists() or target.stat().st_size != source.stat().st_size:
-            _write(target, source.read_bytes())
+            write_whole(target, source.read_bytes())
 
 
 def _bootstrap() -> Path:
@@ -184,9 +183,3 @@ def _remove_unlisted(site: Path, results: list[Result]) -> None:
     for folder in sorted((site / "validations").rglob("*"), reverse=True):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
-
-
-def _write(path: Path, content: str | bytes) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(content.encode() if isinstance(content, str) else content)
-    os.replace(draft, path)

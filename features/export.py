@@ -4,9 +4,6 @@ The columns bear attune's own names and times are moments (ISO 8601 in text), so
 interactions back without a map and gives the same rows.
 """
 
-import os
-import secrets
-import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -22,7 +19,7 @@ from attune.columns import Columns
 from attune.errors import ConfigError, DataContractError
 from attune.event_log import EventLog
 from attune.event_rows import TYPES
-from attune.files import sync
+from attune.files import whole_folder
 from features.lake import CHUNK, SCHEMA, to_table
 
 Format = Literal["parquet", "csv", "jsonl"]
@@ -61,19 +58,11 @@ def export(
     """
     _check(target, format, types)
     stop = log.head() if upto is None else min(upto, log.head())
-    draft = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        draft.mkdir(parents=True)
-        counts = _write_all(log, draft, format, after, stop, types)
-        for file in (*draft.iterdir(), draft):
-            sync(file)
-        draft.rename(target)
-        sync(target.parent)
+        with whole_folder(target) as folder:
+            return _write_all(log, folder, format, after, stop, types)
     except OSError as error:
         raise DataContractError(f"{target} cannot be written ({error.strerror or error}); nothing was kept") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return counts
 
 
 def _check(target: Path, format: str, types: Collection[str] | None) -> None:

@@ -10,7 +10,6 @@ import fcntl
 import io
 import json
 import logging
-import os
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ from attune import redis_connection
 from attune.clock import DAY, HOUR, SECOND, Clock, system_clock, to_datetime, to_iso
 from attune.columns import ITEM_STATS, USER_STATS, Columns
 from attune.errors import FeatureStoreError
+from attune.files import whole_file, write_whole
 from attune.redis_connection import RedisAddress
 from attune.settings import Settings
 from attune.user_state import Recent, UserState
@@ -135,9 +135,7 @@ class FileWatermark:
 
     def write(self, position: int, log_id: str) -> None:
         """As the protocol says."""
-        draft = self._path.with_suffix(".draft")
-        draft.write_text(f"{position} {log_id}\n")
-        os.replace(draft, self._path)
+        write_whole(self._path, f"{position} {log_id}\n")
 
 
 class RedisWatermark:
@@ -412,15 +410,14 @@ class FeatureStore:
 
     @contextlib.contextmanager
     def _drafted_registry(self) -> Iterator[feast.FeatureStore]:
-        registry, draft = self.folder / "registry.db", self.folder / ".registry.draft"
+        registry = self.folder / "registry.db"
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("w") as lock, _wrapped("write the registry"):
             fcntl.flock(lock, fcntl.LOCK_EX)
-            draft.unlink(missing_ok=True)
-            if registry.exists():
-                shutil.copyfile(registry, draft)
-            yield self._feast(draft)
-            os.replace(draft, registry)
+            with whole_file(registry) as draft:
+                if registry.exists():
+                    shutil.copyfile(registry, draft)
+                yield self._feast(draft)
         self._opened = None
 
     def _stamps(self, view: str) -> np.ndarray:
@@ -454,9 +451,8 @@ def _empty_table(view: str) -> pa.Table:
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(table, draft, row_group_size=max(len(table), 1))
-    os.replace(draft, path)
+    with whole_file(path) as draft:
+        pq.write_table(table, draft, row_group_size=max(len(table), 1))
 
 
 def _bounded(asked: pd.DataFrame, key: str, rows: pa.ChunkedArray) -> Iterator[pd.DataFrame]:

@@ -11,7 +11,6 @@ inside another file, so that they find every event once while the old files are 
 
 import fcntl
 import json
-import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from attune.clock import DAY, from_datetime, to_datetime
 from attune.columns import Columns
 from attune.errors import DataContractError
 from attune.event_log import EventLog
-from attune.files import sync
+from attune.files import sync, whole_file
 
 SCHEMA = pa.schema(
     [
@@ -292,15 +291,11 @@ class Lake:
     def _write(self, day: str, events: pa.Table) -> Path:
         folder = self.folder / f"day={day}"
         folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f".{os.getpid()}.draft"
-        with draft.open("wb") as stream:
-            pq.write_table(events, stream, compression="zstd", use_dictionary=REPEATING)
-            stream.flush()
-            os.fsync(stream.fileno())
         first, last = (events[Columns.POSITION][place].as_py() for place in (0, -1))
-        path = draft.rename(folder / f"{first:012d}-{last:012d}.parquet")
-        for directory in (folder, self.folder):
-            sync(directory)
+        path = folder / f"{first:012d}-{last:012d}.parquet"
+        with whole_file(path, durable=True) as draft, draft.open("wb") as stream:
+            pq.write_table(events, stream, compression="zstd", use_dictionary=REPEATING)
+        sync(self.folder)
         return path
 
     @contextmanager

@@ -8,7 +8,6 @@ for what it shows. What is left out is counted, each slate under the first reaso
 
 import json
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ import pyarrow.parquet as pq
 
 from attune.columns import Columns
 from attune.events import CANDIDATES_LOGGED
+from attune.files import whole_file, write_whole
 from features.impressions import HEAD, payloads, slates_at
 from features.labels import labels
 from features.lake import Lake
@@ -135,29 +135,22 @@ def build(
     left_out = dict.fromkeys(REASONS, 0) | {EARLIER: len(positions) - len(looked_at)}
     labelled = labels(lake, int(looked_at[0]) - 1, upto, terms) if len(looked_at) else None
     frame, feedback = (labelled.frame, labelled.counts) if labelled else (pd.DataFrame(), {})
-    rows, draft = 0, _draft(folder / SLATES)
-    with pq.ParquetWriter(draft, SCHEMA) as writer:
+    rows = 0
+    with whole_file(folder / SLATES) as draft, pq.ParquetWriter(draft, SCHEMA) as writer:
         for table, reasons in _tables(lake, looked_at, frame, version):
             kept = table.filter(pa.array(reasons == ""))
             rows += len(kept)
             writer.write_table(kept)
             for reason, count in zip(*np.unique(reasons[reasons != ""], return_counts=True), strict=True):
                 left_out[reason] += int(count)
-    os.replace(draft, folder / SLATES)
     found = LoggedSlates(folder, version, after, upto, rows, left_out, feedback)
-    draft = _draft(folder / COUNTS)
-    draft.write_text(json.dumps({**asdict(found), "folder": folder.name}, indent=2) + "\n")
-    os.replace(draft, folder / COUNTS)
+    write_whole(folder / COUNTS, json.dumps({**asdict(found), "folder": folder.name}, indent=2) + "\n")
     logger.info("%d slates of version %s; left out: %s; feedback: %s", rows, version, _told(left_out), _told(feedback))
     return found
 
 
 def _told(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none"
-
-
-def _draft(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}")
 
 
 def _tables(

@@ -6,7 +6,6 @@ sample of those that nobody has. Slates that popularity answered are left out, s
 history are of another scale; so are those of other policies, which log no features.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from attune.columns import Columns
+from attune.files import whole_file
 from features.impressions import payloads, slates_at
 from features.labels import labels
 from features.lake import Lake
@@ -60,9 +60,8 @@ def build(lake: Lake, folder: Path, upto: int, terms: Terms | None = None, most:
         table = pa.Table.from_pandas(frame[SCHEMA.names], SCHEMA, preserve_index=False)
     path = folder / REACTIONS.format(upto=upto)
     folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f".{path.name}.{os.getpid()}"
-    pq.write_table(table, draft)
-    os.replace(draft, path)
+    with whole_file(path) as draft:
+        pq.write_table(table, draft)
     return path
 
 

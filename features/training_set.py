@@ -13,9 +13,7 @@ neither events nor statistics, and ``window.json`` counts it by its reason under
 
 import hashlib
 import json
-import os
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +27,7 @@ import pyarrow.parquet as pq
 from attune.columns import ITEM_STATS, TRAIT_COLUMNS, USER_STATS, Columns
 from attune.errors import DataContractError
 from attune.event_types import RETRACT
+from attune.files import whole_file, write_whole
 from features.lake import Lake
 from features.reactions import Terms, that_counts
 from features.stats import item_stats, rewards, user_stats
@@ -146,13 +145,14 @@ def build(lake: Lake, store: "FeatureStore", folder: Path, upto: int, terms: Ter
     window = _window(events, items, logged[Columns.POSITION][-1].as_py(), left_out)
     folder.mkdir(parents=True, exist_ok=True)
     columns = [*EVENT_COLUMNS, *USER_STATS, *ITEM_STATS]
-    _write(pa.Table.from_pandas(events[columns], preserve_index=False), folder / EVENTS)
-    _write(pa.Table.from_pandas(items, _item_schema(), preserve_index=False), folder / ITEMS)
+    with whole_file(folder / EVENTS) as draft:
+        pq.write_table(pa.Table.from_pandas(events[columns], preserve_index=False), draft)
+    with whole_file(folder / ITEMS) as draft:
+        pq.write_table(pa.Table.from_pandas(items, _item_schema(), preserve_index=False), draft)
     users = lake.users(upto)
-    with _drafted(folder / TRAITS) as draft:
+    with whole_file(folder / TRAITS) as draft:
         write(draft, items, users[users[Columns.USER_ID].isin(events[Columns.USER_ID])])
-    with _drafted(folder / WINDOW) as draft:
-        draft.write_text(json.dumps(window, indent=2) + "\n")
+    write_whole(folder / WINDOW, json.dumps(window, indent=2) + "\n")
     return TrainingSet(folder, len(events), window)
 
 
@@ -204,16 +204,3 @@ def _item_schema() -> pa.Schema:
     head = [(Columns.ITEM_ID, pa.string()), (Columns.TITLE, pa.string()), (Columns.YEAR, pa.float64())]
     stats = [(name, pa.float32()) for name in ITEM_STATS]
     return pa.schema([*head, (Columns.GENRES, pa.list_(pa.string())), *texts, *stats])
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    with _drafted(path) as draft:
-        pq.write_table(table, draft)
-
-
-@contextmanager
-def _drafted(path: Path) -> Iterator[Path]:
-    """A file to write beside it, which then takes its place."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    yield draft
-    os.replace(draft, path)

@@ -6,7 +6,6 @@ verdict passed, without a gap from the first.
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
@@ -14,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from attune.errors import DataContractError
+from attune.files import write_whole
 
 WARNINGS_KEPT = 20
 
@@ -49,10 +49,7 @@ class Verdicts:
         with (self.folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             numbered = replace(verdict, number=1 + max((one.number for one in self.all()), default=0))
-            path = self._path(verdict)
-            draft = path.with_suffix(f".{os.getpid()}.draft")
-            draft.write_text(json.dumps(vars(numbered), indent=1))
-            draft.replace(path)
+            write_whole(self._path(verdict), json.dumps(vars(numbered), indent=1))
         return numbered
 
     def _path(self, verdict: Verdict) -> Path:

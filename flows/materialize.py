@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from attune.files import write_whole
 from attune.settings import Settings
 from flows import resources
 from flows.steps import flow, show_figures, step
@@ -36,10 +37,7 @@ def bring_online(settings: Settings, upto: int) -> dict[str, Any]:
 
 def remember(settings: Settings, upto: int) -> None:
     """Keep the position up to which the features count; a killed run leaves the last one, and is run again whole."""
-    path = settings.feast_folder / "counted_upto"
-    draft = path.with_suffix(".draft")
-    draft.write_text(f"{upto}\n")
-    draft.replace(path)
+    write_whole(settings.feast_folder / "counted_upto", f"{upto}\n")
 
 
 def counted_upto(settings: Settings) -> int:

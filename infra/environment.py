@@ -1,8 +1,8 @@
 """The environment variables of the tools, so that all they write lies under ``var`` and none of them phones home."""
 
 import json
-import os
 
+from attune.files import write_whole
 from attune.settings import Settings
 from mlflow_server import server as mlflow_command
 
@@ -88,11 +88,8 @@ def shell_environment(settings: Settings) -> dict[str, str]:
         "offline_store": {"type": "file"},
         "entity_key_serialization_version": 3,
     }
-    file, draft = folder / FEAST_FILE, folder / f".{FEAST_FILE}.{os.getpid()}"
-    draft.unlink(missing_ok=True)
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-        stream.write(f"# Written by `attune env`, for Feast's own commands.\n{json.dumps(config, indent=1)}\n")
-    draft.replace(file)
+    text = f"# Written by `attune env`, for Feast's own commands.\n{json.dumps(config, indent=1)}\n"
+    write_whole(folder / FEAST_FILE, text, mode=0o600)
     variables = environment(settings, lasting=True)
     needed = {name: text for name, text in variables.items() if name == "ATTUNE_VAR" or name.startswith(SHELL_PREFIXES)}
     return {**needed, "FEAST_REPO": str(folder), "FEAST_FS_YAML_FILE_PATH": str(file)}

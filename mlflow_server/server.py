@@ -20,6 +20,7 @@ from werkzeug.security import check_password_hash, generate_password_hash
 
 from attune import process
 from attune.errors import AttuneError, ConfigError
+from attune.files import write_whole
 from attune.settings import Settings
 
 HOST = "127.0.0.1"
@@ -214,10 +215,8 @@ def prepare_login(settings: Settings) -> None:
     when the database of people is damaged.
     """
     path, people = auth_file(settings), people_file(settings)
-    draft = path.with_name(f".{path.name}.draft")
-    for file in (draft, people):
-        file.touch(mode=0o600)
-        file.chmod(0o600)
+    people.touch(mode=0o600)
+    people.chmod(0o600)
     lines = {
         "default_permission": "READ",
         "database_uri": f"sqlite:///{people}",
@@ -226,8 +225,7 @@ def prepare_login(settings: Settings) -> None:
         "auth_cache_ttl_seconds": str(REMEMBERED_SECONDS),
     }
     text = "".join(f"{name} = {value.replace('%', '%%')}\n" for name, value in lines.items())
-    draft.write_text(f"[mlflow]\n{text}")
-    draft.replace(path)
+    write_whole(path, f"[mlflow]\n{text}", mode=0o600)
     try:
         _set_own_password(people, settings.mlflow_username, _text(settings.mlflow_password))
     except sqlite.Error as error:

@@ -12,9 +12,6 @@ Whoever loads a bundle checks the manifest; ``golden_difference`` says whether i
 
 import hashlib
 import json
-import os
-import secrets
-import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -30,7 +27,7 @@ from safetensors.numpy import save as write_tensors
 from attune.columns import ITEM_STATS, USER_STATS
 from attune.errors import BundleError
 from attune.event_types import KINDS, REWARD_TABLE_VERSION
-from attune.files import sync
+from attune.files import whole_folder
 from models.baselines import Popularity
 from models.catalogue import Catalogue
 from models.history import HistoryBatch, Recommender
@@ -239,24 +236,17 @@ def _catalogue(columns: Mapping[str, Any], stats_NF: np.ndarray) -> Catalogue:
 def seal(folder: Path, format_name: str, files: Mapping[str, bytes]) -> Path:
     """Write the files and their manifest as ``folder``; returns it. Raises BundleError when it exists already.
 
-    The folder appears whole or not at all: it is written under a temporary name beside it, synced, and renamed.
+    The folder appears whole or not at all.
     """
     if folder.exists():
         raise BundleError(f"{folder} exists already; a bundle is never written over: choose another folder")
     listed = {name: {"sha256": _sha256(content), "bytes": len(content)} for name, content in sorted(files.items())}
     manifest = json.dumps({"format": format_name, "files": listed}, indent=1).encode()
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    draft.mkdir(parents=True)
     try:
-        for name, content in {**files, MANIFEST: manifest}.items():
-            with (draft / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        sync(draft)
-        draft.rename(folder)
+        with whole_folder(folder) as draft:
+            for name, content in {**files, MANIFEST: manifest}.items():
+                (draft / name).write_bytes(content)
     except OSError as error:
-        shutil.rmtree(draft, ignore_errors=True)
         raise BundleError(f"{folder} could not be written: {error}") from error
     return folder
 

@@ -24,6 +24,7 @@ from attune.client import Client
 from attune.clock import system_clock
 from attune.errors import AttuneError, ConfigError
 from attune.event_log import EventLog
+from attune.files import write_whole
 from attune.settings import Settings
 from infra.child_processes import Interrupted, interrupted_by_signals, uninterrupted_cleanup
 from infra.demo.endpoint import Endpoint, load_result, react, start_load
@@ -146,9 +147,7 @@ class Report:
     def write(self) -> None:
         """Replace the file; it is always whole."""
         values = {name: value for name, value in asdict(self).items() if name != "file"}
-        draft = self.file.with_suffix(".draft")
-        draft.write_text(json.dumps(values, indent=1, default=str))
-        draft.replace(self.file)
+        write_whole(self.file, json.dumps(values, indent=1, default=str))
 
     def show_slates(self) -> None:
         """The slates before and after the feedback, side by side."""

@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-import os
 import socket
 from collections.abc import Iterable
 
 import psutil
 
 from attune.errors import ConfigError
+from attune.files import write_whole
 from attune.settings import Settings
 from infra.platform.parts import HOST, Part
 from infra.platform.supervisor import Supervisor
@@ -23,9 +23,7 @@ def write(settings: Settings) -> None:
     """Keep the addresses of a platform that starts."""
     path = settings.platform_folder / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}.draft")
-    draft.write_text(json.dumps({name: getattr(settings, name) for name in KEPT}, indent=1) + "\n")
-    draft.replace(path)
+    write_whole(path, json.dumps({name: getattr(settings, name) for name in KEPT}, indent=1) + "\n")
 
 
 def running(settings: Settings) -> Settings | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from attune import files
 from attune.clock import SECOND, Clock
 from attune.errors import ConfigError, DataContractError
 from attune.event_log import EventLog, prepare
@@ -97,7 +98,7 @@ def test_lines_of_json_hold_whole_events(one_of_each: EventLog, tmp_path: Path, 
 def test_some_positions_and_types_in_bounded_pieces(
     log: EventLog, act: Act, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "CHUNK", 7)
+    monkeypatch.setattr(exporting, "CHUNK", 7)
     log.append([act("u", "i", number) for number in range(50)])
     log.append([Item(event_id="i1", event_timestamp=0, item_id="i", attributes={})])
     log.append([act("u", "i", number) for number in range(50)])
@@ -121,7 +122,7 @@ def test_what_cannot_be_meant_or_written_is_refused(
     def full(path: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(export, "sync", full)
+    monkeypatch.setattr(files, "sync", full)
     with pytest.raises(DataContractError, match=r"No space left on device.*nothing was kept"):
         export(one_of_each, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []

@@ -277,7 +277,7 @@ def test_applying_again_keeps_everything(settings: Settings, store: FeatureStore
     again = FeatureStore(settings).online("a")
     assert again[0] == before[0]
     np.testing.assert_array_equal(again[1], before[1])
-    assert not list(store.folder.glob(".registry.draft"))
+    assert not list(store.folder.glob(".*.draft"))
 
 
 READER = """
