@@ -89,7 +89,8 @@ def shell_environment(settings: Settings) -> dict[str, str]:
         "entity_key_serialization_version": 3,
     }
     text = f"# Written by `attune env`, for Feast's own commands.\n{json.dumps(config, indent=1)}\n"
-    write_whole(folder / FEAST_FILE, text, mode=0o600)
+    file = folder / FEAST_FILE
+    write_whole(file, text, mode=0o600)
     variables = environment(settings, lasting=True)
     needed = {name: text for name, text in variables.items() if name == "ATTUNE_VAR" or name.startswith(SHELL_PREFIXES)}
     return {**needed, "FEAST_REPO": str(folder), "FEAST_FS_YAML_FILE_PATH": str(file)}
