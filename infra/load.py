@@ -9,11 +9,10 @@ import argparse
 import http.client
 import json
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import count, islice
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,106 +20,74 @@ from urllib.parse import urlsplit
 TIMEOUT_SECONDS = 30.0
 
 
-@dataclass
-class Measured:
-    """Seconds of each answered request and what went wrong with the others; threads add to it under the lock."""
-
-    seconds: list[float] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def report(self, elapsed: float) -> dict[str, Any]:
-        """The figures as the JSON object that is printed; percentiles are null when nothing was answered."""
-        answered = sorted(self.seconds)
-        return {
-            "requests": len(answered) + len(self.errors),
-            "errors": len(self.errors),
-            "first_error": self.errors[0] if self.errors else None,
-            "p50_ms": percentile(answered, 0.50),
-            "p99_ms": percentile(answered, 0.99),
-            "max_ms": percentile(answered, 1.0),
-            "requests_per_second": round(len(answered) / elapsed, 1) if elapsed else 0.0,
-        }
-
-
-def percentile(ordered: Sequence[float], share: float) -> float | None:
-    """The value that ``share`` of the values do not exceed (nearest rank), in milliseconds."""
-    if not ordered:
-        return None
-    rank = max(int(-(-share * len(ordered) // 1)), 1)
-    return round(ordered[rank - 1] * 1000, 3)
-
-
 def run(url: str, users: Sequence[str], requests: int, concurrency: int, k: int = 10) -> dict[str, Any]:
-    """Ask for ``requests`` slates, users in turn, over ``concurrency`` connections; the figures."""
-    measured = Measured()
-    turns = islice(count(), requests)
-    lock = threading.Lock()
-    threads = [
-        threading.Thread(target=_ask, args=(url, users, turns, lock, k, measured), daemon=True)
-        for _ in range(concurrency)
-    ]
+    """Ask for ``requests`` slates, users in turn, over ``concurrency`` connections; the figures in milliseconds.
+
+    Percentiles (nearest rank) are None when nothing was answered.
+    """
+    bodies = [json.dumps({"user_id": users[turn % len(users)], "k": k}) for turn in range(requests)]
     started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return measured.report(time.perf_counter() - started)
+    with ThreadPoolExecutor(concurrency) as pool:
+        shares = list(pool.map(partial(_ask, url), (bodies[start::concurrency] for start in range(concurrency))))
+    elapsed = time.perf_counter() - started
+    answered = sorted(seconds for share, _ in shares for seconds in share)
+    errors = [error for _, share in shares for error in share]
+
+    def percentile(share: float) -> float | None:
+        rank = max(int(-(-share * len(answered) // 1)), 1)
+        return round(answered[rank - 1] * 1000, 3) if answered else None
+
+    return {
+        "requests": len(answered) + len(errors),
+        "errors": len(errors),
+        "first_error": errors[0] if errors else None,
+        "p50_ms": percentile(0.50),
+        "p99_ms": percentile(0.99),
+        "max_ms": percentile(1.0),
+        "requests_per_second": round(len(answered) / elapsed, 1) if elapsed else 0.0,
+    }
 
 
-def _ask(
-    url: str, users: Sequence[str], turns: Iterator[int], lock: threading.Lock, k: int, measured: Measured
-) -> None:
+def _ask(url: str, bodies: Sequence[str]) -> tuple[list[float], list[str]]:
+    """Post the bodies over one connection; the seconds of each answer, and what went wrong with the others."""
     address = urlsplit(url)
     connection = http.client.HTTPConnection(address.hostname or "127.0.0.1", address.port, timeout=TIMEOUT_SECONDS)
-    while True:
-        with lock:
-            turn = next(turns, None)
-        if turn is None:
-            break
-        body = json.dumps({"user_id": users[turn % len(users)], "k": k})
+    answered, errors = list[float](), list[str]()
+    for body in bodies:
         started = time.perf_counter()
         try:
             connection.request("POST", "/v1/recommend", body, {"Content-Type": "application/json"})
             reply = connection.getresponse()
             content = reply.read()
-            fault = None if reply.status == 200 else f"{reply.status} {content[:200]!r}"
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            fault = f"{type(error).__name__}: {error}"
-        seconds = time.perf_counter() - started
-        with measured.lock:
-            if fault is None:
-                measured.seconds.append(seconds)
-            else:
-                measured.errors.append(fault)
+            errors.append(f"{type(error).__name__}: {error}")
+            continue
+        if reply.status == 200:
+            answered.append(time.perf_counter() - started)
+        else:
+            errors.append(f"{reply.status} {content[:200]!r}")
     connection.close()
+    return answered, errors
 
 
-def users_of(named: str) -> list[str]:
-    """A file with one user id a line, or a number N: the users 1 to N. Raises ValueError, OSError."""
-    if named.isdecimal() and int(named) > 0:
-        return [str(number) for number in range(1, int(named) + 1)]
-    users = [line for line in Path(named).read_text(encoding="utf-8").splitlines() if line.strip()]
-    if not users:
-        raise ValueError(f"{named} holds no user ids; write one a line")
-    return users
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, run, print the JSON; exit code 1 when a request failed."""
+def main() -> int:
+    """Parse, run, print the JSON; exit status 1 when a request failed."""
     parser = argparse.ArgumentParser(prog="python -m infra.load", description=__doc__.splitlines()[0])
     parser.add_argument("--url", required=True, help="the endpoint, such as http://127.0.0.1:8000")
-    parser.add_argument("--users", required=True, help="a file with one user id a line, or a number")
+    parser.add_argument("--users", required=True, help="a file with one user id a line, or N for the users 1 to N")
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--concurrency", type=int, default=4)
     parser.add_argument("--k", type=int, default=10)
-    asked = parser.parse_args(arguments)
+    given = parser.parse_args()
     try:
-        users = users_of(asked.users)
-    except (OSError, ValueError) as error:
+        number = int(given.users) if given.users.isdecimal() else 0
+        users = [str(user) for user in range(1, number + 1)] or Path(given.users).read_text("utf-8").splitlines()
+    except OSError as error:
         parser.error(f"--users: {error}")
-    report = run(asked.url, users, asked.requests, asked.concurrency, asked.k)
+    if not (users := [user for user in users if user.strip()]):
+        parser.error(f"--users: {given.users} holds no user ids; write one a line")
+    report = run(given.url, users, given.requests, given.concurrency, given.k)
     sys.stdout.write(json.dumps(report) + "\n")
     return 1 if report["errors"] or not report["requests"] else 0
 

@@ -31,7 +31,7 @@ BACKUP_SECONDS = 2 * 86_400.0
 TELEMETRY = ("DO_NOT_TRACK", "PREFECT_SERVER_ANALYTICS_ENABLED", "MLFLOW_DISABLE_TELEMETRY", "GX_ANALYTICS_ENABLED")
 LARGE_BYTES = 2**30
 """A database above this size is opened and asked for its tables, not read from end to end."""
-DATABASES = ("log/events.db", "feast/online/online.db", "mlflow/mlflow.db", "prefect/prefect.db")
+DATABASES = ("log/*.db", "feast/online/*.db", "mlflow/[!.]*.db", "prefect/*.db")
 OTHERS_MODE = 0o077
 """What a file's mode gives to other users."""
 
@@ -158,7 +158,7 @@ def missing_switches(environment: Mapping[str, str]) -> list[str]:
 
 def _databases(settings: Settings) -> Iterator[Finding]:
     """Whether every SQLite file under ``var`` is whole, as far as a quick check tells."""
-    files = [settings.var / name for name in DATABASES if (settings.var / name).exists()]
+    files = [path for pattern in DATABASES for path in sorted(settings.var.glob(pattern))]
     broken = [f"{path}: {error}" for path in files if (error := _sqlite_error(path))]
     if broken:
         yield Finding("databases", "bad", "; ".join(broken), "`attune down`, then `attune restore` the last backup")

@@ -21,11 +21,11 @@ import pytest
 from attune.client import Client
 from attune.event_log import EventLog
 from attune.settings import Settings
-from infra.platform import addresses
+from infra.platform import addresses, doctor
+from infra.platform.parts import parts as platform_parts
 from infra.platform.supervisor import Supervisor
 
 BIN = Path(sys.executable).parent
-PARTS = {"prefect", "mlflow", "keeper", "endpoint", "worker", "watcher"}
 PORTS = {f"ATTUNE_{name}_PORT": "0" for name in ("PREFECT", "MLFLOW", "SERVING", "WORKER")}
 LONG_ENOUGH = 120.0
 
@@ -125,7 +125,7 @@ def all_ready(shell: Shell) -> bool:
 
 def test_every_part_is_ready_and_started_once(shell: Shell) -> None:
     parts = {one["name"]: one for one in shell.attune("status")["parts"]}
-    assert set(parts) == PARTS
+    assert list(parts) == [part.name for part in platform_parts(shell.settings)]
     assert {one["state"] for one in parts.values()} == {"ready"}
     assert shell.attune("up")["seconds"] == 0
     assert {one["name"]: one["pid"] for one in shell.attune("status")["parts"]} == {
@@ -138,6 +138,12 @@ def test_the_doctor_finds_nothing_bad(shell: Shell) -> None:
     done = shell.run([str(BIN / "attune"), "doctor", "--json"])
     assert [one for one in json.loads(done.stdout)["findings"] if one["verdict"] == "bad"] == []
     assert done.returncode == 0
+
+
+def test_the_doctor_checks_every_database(shell: Shell) -> None:
+    var = shell.settings.var
+    written = {path for path in var.rglob("*.db") if path.read_bytes().startswith(b"SQLite format 3")}
+    assert written == {path for pattern in doctor.DATABASES for path in var.glob(pattern)}
 
 
 def test_their_own_tools_show_this_platform(shell: Shell) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from attune.event_log import EventLog
+from attune.promotions import bundle_name
 from attune.settings import Settings
 
 ATTUNE = str(Path(sys.executable).with_name("attune"))
@@ -103,13 +104,15 @@ def test_the_first_page_tells_exit_statuses_and_completion(attune) -> None:
         ("attune feedback u i re", {"retract"}),
         ("attune train --recipe s", {"small"}),
         ("attune rollback ", {"7", "12"}),
+        ("attune promote 1", {"12"}),
         ("attune compare c", {"champion", "challenger"}),
+        ("attune logs w", {"worker", "watcher"}),
         ("attune keys create shop --scope re", {"recommend"}),
     ],
 )
 def test_shells_complete_kinds_recipes_and_versions(tmp_path: Path, line: str, offered: set[str]) -> None:
-    for version in ("7", "12", "made"):
-        (tmp_path / "bundles" / version).mkdir(parents=True)
+    for name in (bundle_name("7", None), bundle_name("12", 64 * "c0ffee"), "made", "spoiled", ".version-9-draft"):
+        (tmp_path / "bundles" / name).mkdir(parents=True)
     asked = {"_ATTUNE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
     environment = {**os.environ, **asked, "ATTUNE_VAR": str(tmp_path)}
     done = subprocess.run([ATTUNE], env=environment, capture_output=True, text=True, check=False)

@@ -23,7 +23,7 @@ from evaluation.gates.popularity import BeatsPopularity
 from evaluation.intervals import Interval
 from evaluation.judge import gate_limits
 from evaluation.report import Judgement
-from infra.commands import execution
+from infra.commands import execution, options
 from infra.local_stack import Stack
 from models.metrics import EVENT_METRICS, GROUP_METRICS
 from models.registry import MODEL, UNJUDGED, Registry
@@ -224,6 +224,15 @@ def test_rollback_holds_when_mlflow_is_away(attune, promotions, promote, monkeyp
     assert (status, champion(promotions)) == (0, "1")
     assert "aliases do not say so yet" in " ".join(err.split())
     assert len(json.loads(out)["notes"]) == 2
+
+
+def test_versions_that_were_fetched_are_completed(promotions, mlflow_url) -> None:
+    """The registry itself writes the folders that the completion reads."""
+    registry, folder = Registry(mlflow_url), Settings().bundles_folder
+    for version in ("1", "3"):
+        registry.download(version, folder)
+    assert len(list(folder.iterdir())) == 2
+    assert options.versions() == ["3", "1"]
 
 
 def test_rollback_before_any_promotion(attune) -> None:

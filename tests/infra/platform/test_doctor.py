@@ -54,9 +54,10 @@ def test_a_damaged_database_is_named(settings: Settings) -> None:
     assert "restore" in found.advice
 
 
-def test_a_half_written_database_is_named(settings: Settings) -> None:
+@pytest.mark.parametrize("name", ["mlflow.db", "people.db"])
+def test_a_half_written_database_is_named(settings: Settings, name: str) -> None:
     (settings.var / "mlflow").mkdir()
-    (settings.var / "mlflow" / "mlflow.db").write_bytes(b"SQLite for")
+    (settings.var / "mlflow" / name).write_bytes(b"SQLite for")
     assert finding(settings, "databases").verdict == "bad"
 
 
