@@ -19,13 +19,13 @@ from sqlalchemy import (
     and_,
     bindparam,
     column,
+    func,
     select,
     update,
     values,
 )
 
-from attune import log_queries
-from attune.tables import EXPLORING, IN_TAIL, WHOLE, WORDS, events, log_head
+from attune.tables import EXPLORING, IN_TAIL, OF_ITEMS, WHOLE, WORDS, events, log_head
 
 LOOKED_UP = 512
 """Ids a statement, at most, when looking for what the log has already."""
@@ -53,7 +53,7 @@ class HotStatements:
         self._look_up = cache(lambda ids: compiled(_look_up(ids)))
         self._tails = cache(lambda users: compiled(_tails(users)))
         self._explored = cache(lambda users: compiled(_explored(users)))
-        self._last_item = compiled(log_queries.LAST_ITEM)
+        self._last_item = compiled(select(func.max(events.c.position)).where(OF_ITEMS))
         self._insert = events.insert().compile(dialect=dialect, column_keys=COLUMNS)
 
     def locked_head(self, connection: Connection) -> int:

@@ -11,17 +11,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Select, bindparam, desc, func, select
 
-from attune import log_queries
 from attune.clock import DAY, Clock, system_clock
+from attune.columns import Columns
 from attune.compiled_statements import COLUMNS, HotStatements
 from attune.database import Database, upgrade
-from attune.event_rows import rejected_rows, to_logged, to_row
-from attune.events import AnyEvent, Logged, Slate
-from attune.log_queries import ActiveUser, KnownItem
-from attune.row_rules import Rejected
-from attune.tables import events, log_head, quarantine
+from attune.events import AnyEvent, Item, Logged, Slate, User, to_logged, to_row
+from attune.row_rules import Rejected, rejected_rows
+from attune.tables import IN_TAIL, OF_ITEMS, events, log_head, quarantine
 
 LOOK_UP = 1_000
 """Digests a statement when looking for what the quarantine has already."""
@@ -32,8 +31,14 @@ FETCHED = 300
 CLOCK_SLACK = DAY
 """How far the clock may ever have been put back for ``logged_between`` to find everything."""
 
+FIRST_LOOK, LONGEST_LOOK = 1_000, 50_000
+"""Positions that are looked through at once for active users, from the head backwards; each look doubles the last."""
+
 BASE = "base"
 """Beside the columns of a row: the position of the version of an item that the row's was made from."""
+
+_VERSION = (events.c.item_id, events.c.payload, events.c.position)
+_ITEM, _USER = msgspec.json.Decoder(Item), msgspec.json.Decoder(User)
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,30 @@ class Quarantined:
     reason: str
     row: str
     stored_at: int
+
+
+@dataclass(frozen=True)
+class ActiveUser:
+    """A user and the last event of theirs that is no slate: its ``position``, and when it was logged (microseconds)."""
+
+    user_id: str
+    position: int
+    logged_at: int
+
+
+@dataclass(frozen=True)
+class KnownItem:
+    """What the latest event about an item says, and at which ``position`` it says so."""
+
+    item_id: str
+    attributes: dict[str, Any]
+    position: int
+
+    @property
+    def title(self) -> str:
+        """The title, or '' where none is known."""
+        title = self.attributes.get(Columns.TITLE)
+        return "" if title is None else str(title)
 
 
 def prepare(url: str) -> None:
@@ -99,7 +128,7 @@ class EventLog:
         return self.append_rows([[to_row(event) for event in given]])[0]
 
     def append_rows(self, groups: Sequence[list[dict[str, Any]]]) -> list[Appended]:
-        """``append`` for several callers in one transaction; rows as ``attune.event_rows.to_row`` makes them.
+        """``append`` for several callers in one transaction; rows as ``attune.events.to_row`` makes them.
 
         A row with ``BASE`` is a version of an item made from the one at that position (0: from nothing). Where the
         item has another one by now it is refused, as a conflict: of two changes at once neither is lost in silence.
@@ -252,19 +281,38 @@ class EventLog:
 
     def users(self, limit: int) -> list[ActiveUser]:
         """The ``limit`` users who were active last, the latest first; reads back only as far as these go."""
+        users: dict[str, ActiveUser] = {}
+        query = select(events.c.user_id, events.c.position, events.c.logged_at)
+        query = query.where(events.c.type.in_(("interaction", "feedback", "user"))).order_by(desc(events.c.position))
         with self._database.reading() as connection:
-            head = connection.scalar(select(log_head.c.position)) or 0
-            return log_queries.active_users(connection, head, limit)
+            upto, look = connection.scalar(select(log_head.c.position)) or 0, FIRST_LOOK
+            while upto > 0 and len(users) < limit:
+                stretch = query.where(events.c.position > upto - look, events.c.position <= upto)
+                for row in connection.execute(stretch):
+                    if row.user_id not in users and len(users) < limit:
+                        users[row.user_id] = ActiveUser(*row)
+                upto, look = upto - look, min(2 * look, LONGEST_LOOK)
+        return list(users.values())
 
     def items(self, limit: int, search: str = "") -> list[KnownItem]:
-        """The latest version of items, by title; with ``search`` those whose title holds all of its words."""
+        """The latest version of items, by title, then id; reads all versions of items, which are few beside the events.
+
+        With ``search``, those whose title holds all of its words, in any case and order.
+        """
+        query = select(*_VERSION).where(OF_ITEMS).order_by(events.c.position)
         with self._database.reading() as connection:
-            return log_queries.known_items(connection, limit, search)
+            latest = {row.item_id: row for row in connection.execute(query)}
+        words = search.casefold().split()
+        items = [item for item in map(_known, latest.values()) if all(word in item.title.casefold() for word in words)]
+        return sorted(items, key=lambda item: (item.title.casefold(), item.item_id))[:limit]
 
     def item(self, item_id: str) -> KnownItem | None:
-        """The latest version of that item; None when no event describes it."""
+        """The latest version of that item, through an index; None when no event describes it."""
         with self._database.reading() as connection:
-            return log_queries.known_item(connection, item_id)
+            position = _latest_versions(connection, [item_id]).get(item_id)
+            query = select(*_VERSION).where(events.c.position == position)
+            row = connection.execute(query).first() if position else None
+        return _known(row) if row else None
 
     def last_item_position(self) -> int:
         """The position of the last event about an item, 0 when there is none; an index look-up."""
@@ -273,18 +321,24 @@ class EventLog:
 
     def item_versions(self, after: int, limit: int) -> list[KnownItem]:
         """The first ``limit`` versions of items after a position, in the order of positions, through an index."""
+        query = select(*_VERSION).where(OF_ITEMS, events.c.position > after).order_by(events.c.position).limit(limit)
         with self._database.reading() as connection:
-            return log_queries.item_versions(connection, after, limit)
+            return [_known(row) for row in connection.execute(query)]
 
     def kinds_with(self, item_id: str) -> dict[str, int]:
         """How many events of each kind name that item, the commonest first; reads the whole log."""
+        number = func.count().label("number")
+        query = select(events.c.kind, number).where(events.c.item_id == item_id, events.c.kind.is_not(None))
         with self._database.reading() as connection:
-            return log_queries.kinds_with(connection, item_id)
+            rows = connection.execute(query.group_by(events.c.kind).order_by(desc(number), events.c.kind))
+            return {row.kind: row.number for row in rows}
 
     def user_attributes(self, user_id: str) -> dict[str, Any]:
         """What the latest event about that user says; empty when there is none."""
+        query = select(events.c.payload).where(events.c.user_id == user_id, IN_TAIL, events.c.type == "user")
         with self._database.reading() as connection:
-            return log_queries.user_attributes(connection, user_id)
+            payload = connection.scalar(query.order_by(desc(events.c.position)).limit(1))
+        return {} if payload is None else _USER.decode(payload).attributes
 
     def quarantine(self, type_name: str, source: str, rejected: Sequence[Rejected]) -> int:
         """Keep rows that were turned away, each once a (source, type, content, occurrence); how many were new.
@@ -342,7 +396,20 @@ def _first_logged_at(connection: Connection, moment: int) -> int:
 def _versions(connection: Connection, rows: list[dict[str, Any]]) -> dict[str, int]:
     """Where the latest version stands of each item that a row wants to build on, 0 where it has none."""
     wanted = sorted({row["item_id"] for row in rows if BASE in row})
-    return dict.fromkeys(wanted, 0) | log_queries.latest_versions(connection, wanted) if wanted else {}
+    return dict.fromkeys(wanted, 0) | _latest_versions(connection, wanted) if wanted else {}
+
+
+def _latest_versions(connection: Connection, item_ids: Sequence[str]) -> dict[str, int]:
+    """The position of the latest event about each of these items that has one.
+
+    The grouping keeps PostgreSQL from walking back through all items, which it would where the item is a popular one.
+    """
+    query = select(events.c.item_id, func.max(events.c.position)).where(OF_ITEMS, events.c.item_id.in_(item_ids))
+    return {row[0]: row[1] for row in connection.execute(query.group_by(events.c.item_id))}
+
+
+def _known(row: Any) -> KnownItem:
+    return KnownItem(row.item_id, _ITEM.decode(row.payload).attributes, row.position)
 
 
 _Placed = tuple[int, bool]

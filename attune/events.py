@@ -3,6 +3,10 @@
 Each event has an ``event_id`` (exactly once in the log) and an ``event_timestamp`` (microseconds, UTC:
 when it happened). When it was logged, and at which position, is the log's own knowledge: see ``Logged``.
 Objects are built by ``attune.row_rules`` from rows that passed its rules, and trusted from there on.
+
+In the log's table behaviour lies in columns of its own. Slates, items and users keep their whole content as JSON in
+``payload`` beside the columns they are looked up by (``value`` of a slate: how many positions explored, if they have a
+budget). What ``to_logged`` reads back equals what ``to_row`` was given.
 """
 
 import hashlib
@@ -10,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from attune.errors import DataContractError, UnreadableEvent
 from attune.event_types import reward
 
 CANDIDATES_LOGGED = 200
@@ -121,3 +126,90 @@ class Logged(msgspec.Struct, frozen=True):
 
 CONTENT = msgspec.json.Encoder(order="deterministic")
 """Encodes equal contents to equal bytes."""
+
+TYPES: dict[type, str] = {Interaction: "interaction", Feedback: "feedback", Slate: "slate", Item: "item", User: "user"}
+
+TEXTS = ("event_id", "user_id", "item_id", "slate_id", "retracts")
+
+DECODERS: dict[str, msgspec.json.Decoder] = {
+    TYPES[struct]: msgspec.json.Decoder(struct) for struct in (Slate, Item, User)
+}
+
+
+def to_row(event: AnyEvent) -> dict[str, Any]:
+    """The columns of an event, its position and the time of logging left out.
+
+    Raises DataContractError for content that could not be read back: text that is not Unicode, an id with a NUL,
+    a slate's score that is not finite, an object that JSON does not know.
+    """
+    try:
+        row: dict[str, Any] = {
+            "type": TYPES[type(event)],
+            "event_id": event.event_id,
+            "digest": event.digest(),
+            "user_id": getattr(event, "user_id", None),
+            "item_id": getattr(event, "item_id", None),
+            "kind": None,
+            "value": None,
+            "slate_id": event.slate_id if isinstance(event, Feedback) else None,
+            "retracts": None,
+            "event_timestamp": event.event_timestamp,
+            "payload": None,
+        }
+        if isinstance(event, Behaviour):
+            row["kind"], row["value"], row["retracts"] = event.kind, event.value, event.retracts
+        else:
+            payload = CONTENT.encode(event)
+            DECODERS[row["type"]].decode(payload)
+            row["payload"] = payload.decode()
+            if isinstance(event, Slate):
+                row["value"] = _explored(event)
+        joined = "".join(row[name] for name in TEXTS if row[name] is not None)
+        joined.encode()
+        if "\x00" in joined:
+            raise ValueError("text with a NUL character")
+        return row
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise DataContractError(f"event {event.event_id!r} cannot be stored: {error}") from error
+
+
+def to_logged(row: Any) -> Logged:
+    """The event that a row of the table ``events`` holds (any object with the columns as attributes)."""
+    return Logged(row.position, row.logged_at, _event(row))
+
+
+def _explored(slate: Slate) -> int | None:
+    """What the slate spent of a budget for exploration, for the index that counts it; None where it had none."""
+    explored = slate.policy.get("explored")
+    return explored if isinstance(explored, int) and slate.policy.get("budget") is not None else None
+
+
+def _event(row: Any) -> AnyEvent:
+    if row.type == "interaction":
+        return Interaction(
+            event_id=row.event_id,
+            event_timestamp=row.event_timestamp,
+            user_id=row.user_id,
+            item_id=row.item_id,
+            kind=row.kind,
+            value=row.value,
+            retracts=row.retracts,
+        )
+    if row.type == "feedback":
+        return Feedback(
+            event_id=row.event_id,
+            event_timestamp=row.event_timestamp,
+            user_id=row.user_id,
+            item_id=row.item_id,
+            kind=row.kind,
+            value=row.value,
+            retracts=row.retracts,
+            slate_id=row.slate_id,
+        )
+    try:
+        event: AnyEvent = DECODERS[row.type].decode(row.payload)
+    except (KeyError, msgspec.MsgspecError) as error:
+        raise UnreadableEvent(
+            f"position {row.position} holds a {row.type!r} that this version cannot read: {error}; update attune"
+        ) from error
+    return event

@@ -20,8 +20,7 @@ from typing import Any
 
 from attune.errors import DataContractError, LogBusy
 from attune.event_log import BASE, Appended, EventLog
-from attune.event_rows import to_row
-from attune.events import AnyEvent
+from attune.events import AnyEvent, to_row
 
 log = logging.getLogger(__name__)
 

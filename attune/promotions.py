@@ -3,11 +3,15 @@
 Whoever wants to promote takes the endpoint's lease. Every lease has a larger fencing number than all before it, and a
 promotion is written under its lease's number: a holder that was paused until its lease ran out and somebody else took
 it finds its number overtaken and is refused, whatever its own clock says. One lease promotes once at most.
-Leases are short; who needs one for longer renews it while at work (``attune.lease``).
+Leases are short and renewed while their holder lives (``Promotions.hold_lease``): when a holder is killed, others wait
+for the rest of one short lease, not for the longest judgement that anybody foresaw.
 Aliases elsewhere (MLflow's) are projections of this table.
 """
 
 import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal, get_args
@@ -23,6 +27,10 @@ from attune.tables import leases, promotions
 logger = logging.getLogger(__name__)
 
 Action = Literal["promote", "rollback"]
+
+LEASE_SECONDS = 45.0
+RENEWALS = 3
+"""A lease is renewed so many times in its length: some may find the database busy before it is lost."""
 
 RELEASED = 0
 """``expires_at`` of a lease that was given back."""
@@ -104,15 +112,15 @@ class Promotions:
         """
         with self._database.writing() as connection:
             now = self._clock()
-            held = _locked_lease(connection, endpoint)
-            if held is not None and held["expires_at"] > now and not overtake:
+            current = _locked_lease(connection, endpoint)
+            if current is not None and current["expires_at"] > now and not overtake:
                 raise PromotionConflict(
-                    f"{endpoint}: {held['holder']} holds the promotion lease until {to_iso(held['expires_at'])}; "
+                    f"{endpoint}: {current['holder']} holds the promotion lease until {to_iso(current['expires_at'])}; "
                     "wait until it ends and try again"
                 )
-            taken = Lease(endpoint, holder, (held["fence"] if held else 0) + 1, now + _micros(seconds), self)
-            _store(connection, taken, first=held is None)
-        return taken
+            lease = Lease(endpoint, holder, (current["fence"] if current else 0) + 1, now + _micros(seconds), self)
+            _store(connection, lease, first=current is None)
+        return lease
 
     def renew(self, lease: Lease, seconds: float) -> Lease:
         """The same lease, ending so many seconds from now. Raises PromotionConflict when it was lost."""
@@ -127,6 +135,27 @@ class Promotions:
         """End the lease now; does nothing when it has ended or was taken by somebody else."""
         with self._database.writing() as connection:
             connection.execute(update(leases).where(_is(lease)).values(expires_at=RELEASED))
+
+    @contextmanager
+    def hold_lease(
+        self, endpoint: str, holder: str, seconds: float = LEASE_SECONDS, overtake: bool = False
+    ) -> Iterator[Lease]:
+        """The endpoint's lease for the length of the block, however long that is; given back at its end.
+
+        A thread renews it. It stops when the lease was lost (the process slept past its end): then the block goes on
+        and ``append`` refuses it. Raises what ``lease`` raises.
+        """
+        done = threading.Event()
+        with self.lease(endpoint, holder, seconds, overtake) as lease:
+            renewer = threading.Thread(
+                target=renew_until, args=(done.wait, self, lease, seconds), name="lease", daemon=True
+            )
+            renewer.start()
+            try:
+                yield lease
+            finally:
+                done.set()
+                renewer.join()
 
     def append(
         self, lease: Lease, version: str, action: Action, reason: str, actor: str, bundle_digest: str | None = None
@@ -182,6 +211,18 @@ class Promotions:
     def close(self) -> None:
         """Close the connections."""
         self._database.close()
+
+
+def renew_until(ended: Callable[[float], object], promotions: Promotions, lease: Lease, seconds: float) -> None:
+    """Renew the lease again and again until ``ended`` (given the seconds to wait) says so, or the lease is lost."""
+    while not ended(seconds / RENEWALS):
+        try:
+            promotions.renew(lease, seconds)
+        except PromotionConflict as error:
+            logger.warning("the lease is no longer renewed: %s", error)
+            return
+        except EventLogError as error:
+            logger.warning("the lease was not renewed, trying again: %s", error)
 
 
 def _micros(seconds: float) -> int:

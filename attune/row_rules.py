@@ -5,12 +5,15 @@ A row is a mapping with the fields of an event; times are microseconds since the
 ``admit_all`` does so for many, and gives back what it turned away with the reason: no row is lost.
 """
 
+import json
 import math
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from hashlib import blake2b
 from typing import Any
 
 from attune.clock import DAY, MINUTE, Clock, to_iso
@@ -88,6 +91,55 @@ def admit_all(type_name: str, rows: Iterable[Row], clock: Clock) -> tuple[list[A
         except DataContractError as error:
             rejected.append(Rejected(number, row, error.field, str(error), error.rule))
     return admitted, rejected
+
+
+def rejected_rows(source: str, type_name: str, rejected: Iterable[Rejected]) -> dict[bytes, dict[str, Any]]:
+    """Quarantine rows by digest: over source, type, content and the number among equal rows of this call."""
+    occurrences: Counter[str] = Counter()
+    rows: dict[bytes, dict[str, Any]] = {}
+    for bad in rejected:
+        content = row_as_json(bad.row)
+        identity = json.dumps([source, type_name, content, occurrences[content]])
+        occurrences[content] += 1
+        digest = blake2b(identity.encode(), digest_size=16).digest()
+        rows[digest] = {
+            "digest": digest,
+            "source": source,
+            "type": type_name,
+            "row_number": bad.row_number,
+            "field": bad.field,
+            "reason": storable(bad.reason),
+            "row": content,
+        }
+    return rows
+
+
+def row_as_json(row: object) -> str:
+    """Any row as ASCII JSON, keys sorted; what JSON does not know stands there as its ``repr``. Never raises."""
+    if not isinstance(row, Mapping):
+        return json.dumps(_told(row))
+    return json.dumps({_key(name): _told(value) for name, value in row.items()}, sort_keys=True)
+
+
+def storable(words: str) -> str:
+    """The text with whatever a database refuses (lone surrogates, NUL) written as an escape."""
+    return words.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
+
+
+def _key(name: object) -> str:
+    told = name if isinstance(name, str) else _told(name)
+    return storable(told if isinstance(told, str) else json.dumps(told))
+
+
+def _told(value: object) -> object:
+    try:
+        json.dumps(value, sort_keys=True)
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        try:
+            return repr(value)
+        except (ValueError, RecursionError):
+            return f"<{type(value).__name__}>"
+    return value
 
 
 def _breach(field: str, rule: str, value: str) -> DataContractError:

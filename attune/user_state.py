@@ -1,4 +1,4 @@
-"""One user's state: pure, and the same code batch and online.
+"""One user's state, a pure fold of the log's events: the same code batch and online.
 
 The state is a function of the *set* of the user's events with positions up to ``state.position``: however they were
 batched, and in whatever order a batch lists them, the state is the same. Every part of it is bounded, and each bound
@@ -13,20 +13,30 @@ keeps what is largest by a key that never falls, so that a part left out can nev
 - ``attributes``: those of the latest ``User`` event by position.
 
 What the events of one user are: interactions, feedback and ``User`` events; slates and other users' are passed over.
+
+``current`` brings a state that was folded earlier up to what the log holds. One question to the log gives both the
+tail and the proof that the state was folded from this log: the user's event at the state's own position must be there.
+A state of another log (restored from a backup, say) is thrown away.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attune.clock import DAY
 from attune.event_types import KINDS, RETRACT
 from attune.events import Behaviour, Logged, User
 
+if TYPE_CHECKING:
+    from attune.event_log import EventLog
+
 RECENT_LIMIT = 200
 SEEN_LIMIT = 20_000
 DAYS_LIMIT = 64
+
+PAGE = 1_000
+"""Events folded at a time."""
 
 Placed = tuple[int, Behaviour]
 """An event with its position."""
@@ -167,3 +177,56 @@ def _counts(before: dict[tuple[int, str], int], behaviour: list[Placed], limit: 
         oldest = days[-limit]
         counts = {bucket: number for bucket, number in counts.items() if bucket[0] >= oldest}
     return counts
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """The ``state`` as of now; how many events were ``folded`` for it; ``astray``: the one given was of another log."""
+
+    state: UserState
+    folded: int
+    astray: bool
+
+
+def current(event_log: "EventLog", state: UserState, page: int = PAGE) -> Current:
+    """The user's state with everything in it that was logged before this call. Raises EventLogError."""
+    tail = event_log.tail(*_asked(state), page)
+    if _is_astray(state, tail):
+        return replace(current(event_log, empty(state.user_id), page), astray=True)
+    folded, state = len(tail) - _is_begun(state), fold(state, tail)
+    while len(tail) >= page:
+        tail = event_log.tail(state.user_id, state.position, page)
+        folded, state = folded + len(tail), fold(state, tail)
+    return Current(state, folded, False)
+
+
+def currents(event_log: "EventLog", states: Sequence[UserState], page: int = PAGE) -> list[Current | None]:
+    """``current`` of each, by one statement; None for one that takes longer, to be asked for alone.
+
+    That is one with a page to fold or more, or a state of another log. Raises EventLogError.
+    """
+    asked = [_asked(state) for state in states]
+    limit = page + len(states)
+    tails = event_log.tails(asked, limit)
+    if sum(map(len, tails)) >= limit:
+        tails = [event_log.tail(*one, page) for one in asked]
+    return [_soon(state, tail, page) for state, tail in zip(states, tails, strict=True)]
+
+
+def _soon(state: UserState, tail: Sequence[Logged], page: int) -> Current | None:
+    if len(tail) >= page or _is_astray(state, tail):
+        return None
+    return Current(fold(state, tail), len(tail) - _is_begun(state), False)
+
+
+def _asked(state: UserState) -> tuple[str, int]:
+    """Whose tail, and after which position: the event at the state's own one leads it."""
+    return state.user_id, state.position - _is_begun(state)
+
+
+def _is_astray(state: UserState, tail: Sequence[Logged]) -> bool:
+    return _is_begun(state) and (not tail or tail[0].position != state.position)
+
+
+def _is_begun(state: UserState) -> bool:
+    return state.position > 0

@@ -13,8 +13,8 @@ import numpy as np
 from attune.clock import SECOND, system_clock
 from attune.event_log import EventLog
 from attune.events import Interaction
-from attune.log_tail import PAGE
 from attune.settings import Settings
+from attune.user_state import PAGE
 from benchmarks import crowd, endpoint, serving_world
 from benchmarks.record import Figure, at_most, just
 

@@ -18,7 +18,7 @@ from pyarrow import csv
 from attune.columns import Columns
 from attune.errors import ConfigError, DataContractError
 from attune.event_log import EventLog
-from attune.event_rows import TYPES
+from attune.events import TYPES
 from attune.files import whole_folder
 from features.lake import CHUNK, SCHEMA, to_table
 

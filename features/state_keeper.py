@@ -20,10 +20,9 @@ from attune import process
 from attune.errors import EventLogError, FeatureStoreError
 from attune.event_log import EventLog
 from attune.follower import Follower
-from attune.log_tail import current
 from attune.process import stopped_by_signals
 from attune.settings import Settings
-from attune.user_state import empty
+from attune.user_state import current, empty
 from features.feature_store import FeatureStore
 
 logger = logging.getLogger(__name__)

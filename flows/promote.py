@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from prefect.artifacts import create_markdown_artifact
 
 from attune.errors import BundleError, VersionLost
-from attune.lease import held
 from attune.promotions import Lease, Promotion, Promotions
 from attune.settings import Settings
 from flows import resources
@@ -206,7 +205,7 @@ def promote(version: str | None = None, upto: int | None = None, accept_undecide
         accept_undecided: Take the risk where a gate has too few users or events to decide.
     """
     settings, promoted = Settings(), False
-    with resources.promotions(settings) as table, held(table, settings.endpoint, holder()) as lease:
+    with resources.promotions(settings) as table, table.hold_lease(settings.endpoint, holder()) as lease:
         corrected = reconcile(settings, table)
         refresh(settings, features=False)
         chosen, why = (version, "") if version else find_challenger(settings, table, accept_undecided)

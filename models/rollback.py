@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from attune.errors import ModelError
-from attune.lease import held
 from attune.promotions import Promotion, Promotions
 
 ALL = 1_000_000
@@ -44,7 +43,7 @@ def rollback(
     what MLflow could not do, and which aliases somebody had moved by hand. Raises ModelError when there is nothing to
     go back to. It does not wait for a promotion that is being judged: that one is refused when it comes to its end.
     """
-    with held(table, endpoint, actor, overtake=True) as lease:
+    with table.hold_lease(endpoint, actor, overtake=True) as lease:
         version = target(table, endpoint, version)
         known = next(row for row in table.history(endpoint, ALL) if row.version == version)
         _check_kept(registry, known, say)

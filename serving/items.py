@@ -12,10 +12,9 @@ from weakref import WeakValueDictionary
 from attune.clock import Clock
 from attune.columns import Columns
 from attune.errors import DataContractError
-from attune.event_log import EventLog
+from attune.event_log import EventLog, KnownItem
 from attune.events import Item
 from attune.group_commit import GroupCommit
-from attune.log_queries import KnownItem
 from attune.row_rules import Rejected, admit, new_event_id
 from attune.schemas import ItemAnswer, ItemBody, ItemKnown, ItemRequest, RetireRequest
 from serving.catalogue_snapshot import AVAILABLE, RETIRED, is_hidden

@@ -15,8 +15,7 @@ from cachetools import LRUCache
 
 from attune.errors import EventLogError, UnreadableEvent
 from attune.event_log import EventLog
-from attune.log_tail import PAGE, Current, current, currents
-from attune.user_state import UserState, empty
+from attune.user_state import PAGE, Current, UserState, current, currents, empty
 from features.feature_store import FeatureStore
 from models.recommender import UNKNOWN_USER_STATS
 from serving.catalogue_snapshot import CandidatePool, CatalogueReader, ItemFilter

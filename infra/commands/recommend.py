@@ -240,7 +240,7 @@ def items(
     [bold]attune items --search "lord rings"[/bold]
     [bold]attune items 4993[/bold]
     """
-    from attune.log_queries import KnownItem
+    from attune.event_log import KnownItem
     from infra.commands import execution
 
     if item is not None and search:

@@ -13,8 +13,7 @@ from sqlalchemy import event
 from attune.compiled_statements import COLUMNS
 from attune.errors import ConfigError, DataContractError, EventLogError, LogBusy
 from attune.event_log import BASE, EventLog, prepare
-from attune.event_rows import to_row
-from attune.events import Candidate, Feedback, Interaction, Item, Shown, Slate, User
+from attune.events import Candidate, Feedback, Interaction, Item, Shown, Slate, User, to_row
 from attune.row_rules import Rejected
 
 NOW = 1_700_000_000_000_000

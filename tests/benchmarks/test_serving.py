@@ -15,8 +15,8 @@ import pytest
 from attune.client import Client
 from attune.event_log import EventLog
 from attune.event_types import reward
-from attune.log_tail import current
 from attune.settings import Settings
+from attune.user_state import current
 from benchmarks import against_mlflow, crowd, effect, endpoint, memory, planted, serving, serving_world
 from benchmarks.serving_world import Size
 from features.feature_store import FeatureStore

@@ -9,7 +9,6 @@ import pytest
 
 from attune.event_log import EventLog
 from attune.events import Interaction
-from attune.lease import held
 from attune.promotions import Promotion, Promotions
 from attune.settings import Settings
 from features.lake import Lake
@@ -67,7 +66,7 @@ def test_promoting_the_champion_again_says_that_nothing_changed(
     (bundle / MANIFEST).write_text("{}")
     changed = []
     for version in ("1", "2", "2"):
-        with held(promotions, settings.endpoint, "test") as lease:
+        with promotions.hold_lease(settings.endpoint, "test") as lease:
             changed.append(promote.append.fn(settings, promotions, lease, version, bundle, Judged()))
     assert changed == [True, True, False]
     standing = promotions.champion(settings.endpoint)

@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 from attune.errors import EventLogError
 from attune.event_log import EventLog, prepare
 from attune.events import Item, Logged
-from attune.log_tail import current
 from attune.settings import Settings
-from attune.user_state import UserState, empty
+from attune.user_state import UserState, current, empty
 from models.bundle import Bundle
 from models.recommender import Asked, Request, recommend_many
 from serving.catalogue_snapshot import CatalogueReader, ItemFilter, LiveModel

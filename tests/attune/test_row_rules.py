@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 
 from attune.clock import DAY, HOUR, MINUTE
 from attune.errors import DataContractError
-from attune.event_rows import row_as_json, to_logged, to_row
 from attune.event_types import KINDS
-from attune.events import AnyEvent, Feedback, Interaction, Item, User
-from attune.row_rules import FUTURE_LIMIT, Row, admit, admit_all
+from attune.events import AnyEvent, Feedback, Interaction, Item, User, to_logged, to_row
+from attune.row_rules import FUTURE_LIMIT, Row, admit, admit_all, row_as_json
 
 NOW = 1_700_000_000_000_000
 GOOD = {"event_id": "e1", "event_timestamp": NOW, "user_id": "ada", "item_id": "tea", "kind": "rating", "value": 4}

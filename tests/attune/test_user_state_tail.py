@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from attune.event_log import EventLog
 from attune.events import Interaction, User
-from attune.log_tail import current, currents
-from attune.user_state import empty, fold
+from attune.user_state import current, currents, empty, fold
 
 EVENTS = st.lists(st.tuples(st.sampled_from("ab"), st.booleans()), max_size=12)
 

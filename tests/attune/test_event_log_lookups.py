@@ -4,11 +4,10 @@ import random
 
 import pytest
 
-from attune import log_queries
+from attune import event_log
 from attune.clock import DAY, HOUR
-from attune.event_log import EventLog
+from attune.event_log import ActiveUser, EventLog
 from attune.events import Interaction, Item, Shown, Slate, User
-from attune.log_queries import ActiveUser
 
 START = 20_000 * DAY
 
@@ -50,7 +49,7 @@ def test_a_clock_that_was_put_back_by_less_than_a_day_hides_nothing(log: EventLo
 
 
 def test_who_was_active_last(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_queries, "FIRST_LOOK", 2)
+    monkeypatch.setattr(event_log, "FIRST_LOOK", 2)
     slate = Slate(
         event_id="s", event_timestamp=0, user_id="only looked", model_version="1", served_by="champion", policy={},
         shown=[Shown("tea", 1.0, 1.0)], candidates=[], context={}, state_position=0,

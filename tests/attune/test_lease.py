@@ -11,17 +11,15 @@ import pytest
 from attune.clock import SECOND, system_clock
 from attune.errors import LogBusy, PromotionConflict
 from attune.event_log import prepare
-from attune.lease import held, renew_until
-from attune.promotions import Lease, Promotions
+from attune.promotions import Lease, Promotions, renew_until
 
 ROOT = Path(__file__).parents[2]
 START = 1_700_000_000_000_000
 
 HOLDER = """
 import sys, time
-from attune.lease import held
 from attune.promotions import Promotions
-with held(Promotions(sys.argv[1]), "default", "doomed", float(sys.argv[2])):
+with Promotions(sys.argv[1]).hold_lease("default", "doomed", float(sys.argv[2])):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -93,7 +91,7 @@ def test_a_busy_database_costs_one_renewal(promotions: Promotions, monkeypatch: 
 
 
 def test_a_block_longer_than_the_lease_keeps_it_and_gives_it_back(promotions: Promotions) -> None:
-    with held(promotions, "default", "flow", 0.6) as lease:
+    with promotions.hold_lease("default", "flow", 0.6) as lease:
         time.sleep(1.5)
         assert system_clock() > lease.expires_at
         with pytest.raises(PromotionConflict, match="flow holds"):
@@ -103,7 +101,7 @@ def test_a_block_longer_than_the_lease_keeps_it_and_gives_it_back(promotions: Pr
 
 
 def test_a_block_that_raises_gives_its_lease_back(promotions: Promotions) -> None:
-    with pytest.raises(KeyError), held(promotions, "default", "flow", 600):
+    with pytest.raises(KeyError), promotions.hold_lease("default", "flow", 600):
         raise KeyError
     assert promotions.lease("default", "other", 1).fence == 2
 
