@@ -87,7 +87,7 @@ def _untaught(rated: TrainingSet) -> Hybrid:
     with seeded(0):
         network = SequenceNetwork(replace(small().network, context=HISTORY), attributes)
     sequence = SequenceRecommender(network, attributes.genre_names)
-    return Hybrid(sequence, ItemKnn.fit(rated, KNN), Popularity.fit(rated, 30.0), WEIGHTS)
+    return Hybrid(sequence, (ItemKnn.fit(rated, KNN), Popularity.fit(rated, 30.0)), WEIGHTS)
 
 
 def stream(rated: TrainingSet, size: int, seed: int) -> Iterator[TrainingSet]:

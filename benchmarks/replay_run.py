@@ -25,7 +25,7 @@ from evaluation.gates.variety import genre_vectors, self_information
 from models.bundle import Bundle, Provenance, golden_batch, save_bundle
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
-from models.learning.training import last_position, learnable, panel_users, refit, train
+from models.learning.training import learnable, panel_users, refit, train
 from models.network.config import Recipe
 from models.network.sequence import torch_threads
 from models.ranking.policy import PlackettLuce
@@ -96,7 +96,7 @@ def _bundle(
     known = learnable(training_set, cut)
     final = replace(refit(known, hybrid, chosen, recipe, seed), preference=None, live=0.0)
     window = {"digest": "", "feature_service": "", "rows": len(known)}
-    provenance = Provenance(recipe.as_dict(), window, last_position(known), cut, seed, panel_users(known))
+    provenance = Provenance(recipe.as_dict(), window, int(known.positions.max()), cut, seed, panel_users(known))
     golden = golden_batch(known, cut, known.catalogue)
     return Bundle.load(save_bundle(folder, final, known.catalogue, PlackettLuce(), provenance, golden))
 

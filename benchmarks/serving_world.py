@@ -106,8 +106,7 @@ def bundle(
     attributes = ItemAttributes.of(training_set.catalogue)
     hybrid = Hybrid(
         SequenceRecommender(SequenceNetwork(config, attributes), attributes.genre_names),
-        mixing.knn or ItemKnn.fit(training_set, KNN),
-        Popularity.fit(training_set, 30.0),
+        (mixing.knn or ItemKnn.fit(training_set, KNN), Popularity.fit(training_set, 30.0)),
         mixing.weights,
         preference_of(replace(small(), felt=mixing.felt)),
         live=mixing.felt.live_weight,

@@ -19,7 +19,7 @@ from evaluation.replay import replay, replay_together
 from models.learning.dataset import TrainingSet, split_windows
 from models.learning.training import train
 from models.metrics import summary
-from models.network.config import RECIPES, Recipe
+from models.network.config import Recipe, recipe_named
 from models.training_job import report_file
 
 FIRST_SHARE = 0.5
@@ -92,7 +92,7 @@ def _origin(training_set: TrainingSet, recipe: Recipe, after: int, upto: int, se
 
 def cross_validate(folder: Path, bundle: Path, recipe: str, seed: int, origins: int) -> None:
     """Add to a bundle's report what the recipe comes to at so many earlier moments, see ``rolling_origins``."""
-    found = rolling_origins(TrainingSet.load(folder), RECIPES[recipe](), origins, seed)
+    found = rolling_origins(TrainingSet.load(folder), recipe_named(recipe), origins, seed)
     report = json.loads(report_file(bundle).read_text())
     report |= {"cross_validation": spread(found), "origins": [asdict(one) for one in found]}
     report_file(bundle).write_text(json.dumps(report, indent=1))

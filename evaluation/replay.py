@@ -14,7 +14,7 @@ import pandas as pd
 
 from models.catalogue import Catalogue
 from models.history import HistoryBatch, Recommender
-from models.hybrid import SOURCES, Hybrid
+from models.hybrid import Hybrid
 from models.learning.dataset import Groups, TrainingSet, groups, histories, targets
 from models.metrics import CUT, EVENT_COLUMNS, GROUP_COLUMNS, Evaluation, ranks
 from models.ranking.retrieval import mask, top_k_rows
@@ -265,4 +265,4 @@ class RememberedPart:
 def remembering(hybrid: Hybrid) -> tuple[RememberedHybrid, tuple[Recommender, ...]]:
     """The same hybrid, and its parts; in one thread."""
     whole = RememberedHybrid(hybrid)
-    return whole, tuple(RememberedPart(whole, *one) for one in zip(SOURCES, hybrid.parts, strict=True))
+    return whole, tuple(RememberedPart(whole, *one) for one in zip(hybrid.source_names, hybrid.parts, strict=True))

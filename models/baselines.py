@@ -1,6 +1,6 @@
 """Recommenders that count: popularity and item-kNN. Hard to beat on sparse data, and quick to refit."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,8 +9,16 @@ import scipy.sparse as sp
 
 from attune.clock import DAY
 from attune.event_types import KINDS
-from models.history import KIND_INDEX, HistoryBatch
+from models.catalogue import Catalogue
+from models.history import KIND_INDEX, HistoryBatch, Recommender
 from models.learning.dataset import TrainingSet
+from models.network.config import Recipe
+
+Measure = Callable[[Recommender], float]
+"""The objective of a recommender on validation; the first option with the largest one is chosen."""
+
+Tried = list[dict[str, Any]]
+"""A row for each option: its settings and its ``objective``."""
 
 VERDICTS = ("like", "dislike", "hide", "skip")
 """Kinds that say yes or no outright: their vote is the centred reward, so a `dislike` pushes similar items down."""
@@ -50,13 +58,29 @@ class Popularity:
         weights_N = np.bincount(training_set.items, weight_E, len(training_set.catalogue))
         return Popularity((weights_N / max(weights_N.max(), 1e-12)).astype(np.float32), half_life_days)
 
+    @staticmethod
+    def choose(learned: TrainingSet, recipe: Recipe, measure: Measure) -> tuple["Popularity", Tried]:
+        """By the half-life that predicts the validation window best, and all that was tried."""
+        tried = [(one := Popularity.fit(learned, days), measure(one)) for days in recipe.popularity_days]
+        chosen = max(tried, key=lambda row: row[1])[0]
+        return chosen, [{"half_life_days": one.half_life_days, "objective": value} for one, value in tried]
+
+    def refit(self, known: TrainingSet) -> "Popularity":
+        """With the same half-life, from other events."""
+        return Popularity.fit(known, self.half_life_days)
+
+    @property
+    def shared_N(self) -> np.ndarray:
+        """The scores that everybody gets."""
+        return self.weights_N
+
     def scores(self, batch: HistoryBatch) -> np.ndarray:
         """scores_BN: the same row for everybody."""
         return np.repeat(self.weights_N[None], len(batch), axis=0)
 
-    def extended(self, more: int) -> "Popularity":
-        """With so many items behind these that nobody used yet: they weigh nothing."""
-        return replace(self, weights_N=np.concatenate([self.weights_N, np.zeros(more, self.weights_N.dtype)]))
+    def extended(self, more: Catalogue) -> "Popularity":
+        """With the items of ``more`` behind these, which nobody used yet: they weigh nothing."""
+        return replace(self, weights_N=np.concatenate([self.weights_N, np.zeros(len(more), self.weights_N.dtype)]))
 
     def settings(self) -> dict[str, Any]:
         """What ``restore`` needs beside the tensors, as JSON values."""
@@ -103,6 +127,47 @@ class ItemKnn:
         return ItemKnn.from_counts(cooccurrence(training_set, choice.window), usage(training_set), choice)
 
     @staticmethod
+    def choose(learned: TrainingSet, recipe: Recipe, measure: Measure) -> tuple["ItemKnn", Tried]:
+        """By settings chosen one after another, each with the best of those before it, and all that was tried."""
+        grid = recipe.knn
+        axes: dict[str, tuple[Any, ...]] = {
+            "window": grid.windows,
+            "shrinkage": grid.shrinkages,
+            "history": grid.histories,
+            "decay": grid.decays,
+            "slope": grid.slopes,
+        }
+        counts = {window: cooccurrence(learned, window) for window in grid.windows}
+        used_N = usage(learned)
+        fitted: dict[tuple[int, float], ItemKnn] = {}
+        measured: dict[KnnChoice, float] = {}
+
+        def knn(choice: KnnChoice) -> ItemKnn:
+            key = (choice.window, choice.shrinkage)
+            if key not in fitted:
+                fitted[key] = ItemKnn.from_counts(counts[choice.window], used_N, choice)
+            return replace(fitted[key], choice=choice)
+
+        def objective(choice: KnnChoice) -> float:
+            if choice not in measured:
+                measured[choice] = measure(knn(choice))
+            return measured[choice]
+
+        chosen = KnnChoice(**{name: values[0] for name, values in axes.items()}, neighbours=grid.neighbours)
+        for name, values in axes.items():
+            if len(values) > 1:
+                chosen = max((replace(chosen, **{name: value}) for value in values), key=objective)
+        return knn(chosen), [{**choice.__dict__, "objective": value} for choice, value in measured.items()]
+
+    def refit(self, known: TrainingSet) -> "ItemKnn":
+        """With the same settings, from other events."""
+        return ItemKnn.fit(known, self.choice)
+
+    @property
+    def shared_N(self) -> None:
+        """None: everybody has scores of their own."""
+
+    @staticmethod
     def from_counts(counts_NN: sp.csr_matrix, usage_N: np.ndarray, choice: KnnChoice) -> "ItemKnn":
         """From ``cooccurrence`` and ``usage``, which are the same for every choice with one window."""
         pairs = counts_NN.tocoo()
@@ -137,11 +202,11 @@ class ItemKnn:
         flat = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
         return np.bincount(table.indices[flat], np.repeat(vote_L, lengths) * table.data[flat], table.shape[1])
 
-    def extended(self, more: int) -> "ItemKnn":
-        """With so many items behind these that stood near nothing yet; the similarities are shared, not copied."""
+    def extended(self, more: Catalogue) -> "ItemKnn":
+        """With the items of ``more`` behind these, near nothing yet; the similarities are shared, not copied."""
         old = self.similarity_NN
-        count = old.shape[0] + more
-        indptr = np.concatenate([old.indptr, np.full(more, old.indptr[-1], old.indptr.dtype)])
+        count = old.shape[0] + len(more)
+        indptr = np.concatenate([old.indptr, np.full(len(more), old.indptr[-1], old.indptr.dtype)])
         return replace(self, similarity_NN=sp.csr_matrix((old.data, old.indices, indptr), shape=(count, count)))
 
     def settings(self) -> dict[str, Any]:

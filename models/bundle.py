@@ -31,10 +31,11 @@ from attune.files import whole_folder
 from models.baselines import Popularity
 from models.catalogue import Catalogue
 from models.history import HistoryBatch, Recommender
-from models.hybrid import PARTS, Hybrid
+from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet, groups, histories
 from models.ranking.policy import Policy
 from models.ranking.policy_registry import restore
+from models.sources import NETWORK
 
 FORMAT = "attune-bundle/1"
 MANIFEST, CONFIG, ITEMS = "manifest.json", "config.json", "items.json"
@@ -184,13 +185,13 @@ def save_bundle(
     Raises BundleError when the folder exists or cannot be written.
     """
     tensors = hybrid.tensors()
-    weights = {name: values for name, values in tensors.items() if name.startswith(PARTS[0])}
+    weights = {name: values for name, values in tensors.items() if name.startswith(f"{NETWORK}/")}
     tables = {name: values for name, values in tensors.items() if name not in weights}
     tables[_STATS] = catalogue.stats_NF.astype(np.float32)
     config = {
         "format": FORMAT,
         **provenance.as_dict(),
-        "mix": dict(zip(PARTS, hybrid.weights, strict=True)),
+        "mix": dict(zip(hybrid.names, hybrid.weights, strict=True)),
         "model": hybrid.settings(),
         "policy": policy.describe(),
     }

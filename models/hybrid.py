@@ -1,37 +1,23 @@
-"""The hybrid: the network's, item-kNN's and popularity's scores, mixed by weights that validation chose.
+"""The hybrid: the scores of the network and of the sources beside it, mixed by weights that validation chose.
 
-Beside them, where the hybrid has them, stand the user's preference vector, which moves with every reaction of the
-user's, and the live item profile, which moves with everybody's (``attune.item_profile``; whoever asks hands it over).
+On top come, where the hybrid has them, the user's preference vector, which moves with every reaction of the user's,
+and the live item profile, which moves with everybody's (``attune.item_profile``; the caller hands it over).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
 import numpy as np
 
 from models.baselines import ItemKnn, Popularity
 from models.catalogue import Catalogue
-from models.history import HistoryBatch, Recommender
+from models.history import HistoryBatch
 from models.network.sequence import SequenceRecommender
 from models.ranking.preference import Preference
-from models.ranking.retrieval import LIVE, PREFERENCE
+from models.sources import LIVE, NETWORK, PREFERENCE, SEQUENCE, SOURCES, Part, Source
 
-PARTS = ("network", "item-knn", "popularity")
-SOURCES = ("sequence", "item-knn", "popularity")
-"""What slates call the parts as sources of candidates."""
-
-
-class Part(Recommender, Protocol):
-    """A recommender that can be written down."""
-
-    def settings(self) -> dict[str, Any]:
-        """JSON values."""
-        ...
-
-    def tensors(self) -> dict[str, np.ndarray]:
-        """Arrays by name."""
-        ...
+S = TypeVar("S")
 
 
 def normalised(scores_BN: np.ndarray, learned: int | None = None) -> np.ndarray:
@@ -55,28 +41,32 @@ def normalised(scores_BN: np.ndarray, learned: int | None = None) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Hybrid:
-    """``weights`` (network, item-kNN, popularity) add up to 1; a part of weight 0 is not computed.
+    """The network and the ``others`` (of ``models.sources.SOURCES``, in that order; popularity is one of them).
 
-    The parts' sum lies in [-1, 1] whoever the user is, so that the policy's temperature means one thing; preference and
-    live profile, in [-1, 1] as well, come on top by weights of their own (``live`` is the latter's, 0 for a hybrid that
-    does not use it). ``learned`` is how many of the items the parts were fitted to, None for all, see ``extended``.
-    Raises ValueError for a weight of the live profile that is negative or not finite.
+    ``weights`` are the network's and theirs, 1 in sum; a part of weight 0 is not computed. The parts' sum lies in
+    [-1, 1] whoever the user is, so that the policy's temperature means one thing; preference and live profile, in
+    [-1, 1] as well, come on top by weights of their own (``live`` is the latter's, 0 for a hybrid that does not use
+    it). ``learned`` is how many of the items the parts were fitted to, None for all, see ``extended``.
+    Raises ValueError for a weight too many or too few, and for a live weight that is negative or not finite.
     """
 
     network: SequenceRecommender
-    knn: ItemKnn
-    popularity: Popularity
-    weights: tuple[float, float, float]
+    others: tuple[Source, ...]
+    weights: tuple[float, ...]
     preference: Preference | None = None
     name: str = "hybrid"
     learned: int | None = None
     live: float = 0.0
-    _popular_1N: np.ndarray = field(init=False, repr=False, compare=False)
+    _shared_1N: dict[str, np.ndarray] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if len(self.weights) != len(self.parts):
+            raise ValueError(f"{len(self.weights)} weights for the {len(self.parts)} parts {', '.join(self.names)}")
         if not (np.isfinite(self.live) and self.live >= 0):
             raise ValueError(f"the weight of the live profile must be finite and not negative, not {self.live}")
-        object.__setattr__(self, "_popular_1N", normalised(self.popularity.weights_N[None], self.learned))
+        shared = [(other.name, other.shared_N) for other in self.others]
+        rows = {name: normalised(row_N[None], self.learned) for name, row_N in shared if row_N is not None}
+        object.__setattr__(self, "_shared_1N", rows)
 
     def extended(self, more: Catalogue) -> "Hybrid":
         """With the items of ``more`` behind these, known by their attributes alone.
@@ -86,15 +76,45 @@ class Hybrid:
         return replace(
             self,
             network=self.network.extended(more),
-            knn=self.knn.extended(len(more)),
-            popularity=self.popularity.extended(len(more)),
+            others=tuple(other.extended(more) for other in self.others),
             learned=len(self.popularity.weights_N) if self.learned is None else self.learned,
         )
 
+    def with_others(self, *others: Source) -> "Hybrid":
+        """With these in place of the sources of their names."""
+        named = {other.name: other for other in others}
+        return replace(self, others=tuple(named.get(other.name, other) for other in self.others))
+
     @property
-    def parts(self) -> tuple[Part, Part, Part]:
+    def parts(self) -> tuple[Part, ...]:
         """The recommenders in the order of the weights."""
-        return self.network, self.knn, self.popularity
+        return self.network, *self.others
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parts' names in bundles and reports."""
+        return NETWORK, *(other.name for other in self.others)
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """The parts' names as sources in slates."""
+        return SEQUENCE, *(other.name for other in self.others)
+
+    @property
+    def knn(self) -> ItemKnn:
+        """Item-kNN. Raises ValueError where the hybrid has none."""
+        return self._other(ItemKnn)
+
+    @property
+    def popularity(self) -> Popularity:
+        """What answers for a user without history. Raises ValueError where the hybrid has none."""
+        return self._other(Popularity)
+
+    def _other(self, kind: type[S]) -> S:
+        for other in self.others:
+            if isinstance(other, kind):
+                return other
+        raise ValueError(f"the hybrid of {', '.join(self.names)} has no {kind.__name__}")
 
     def scores(self, batch: HistoryBatch) -> np.ndarray:
         """scores_BN: the weighted sum of the parts' normalised scores."""
@@ -115,17 +135,16 @@ class Hybrid:
 
         ``live_1N`` is what the live profile says of the items at this moment; without it that source is absent.
         """
-        network, knn, popularity = self.weights
         found: dict[str, np.ndarray] = {}
-        if network:
-            found[SOURCES[0]] = normalised(self.network.scores_of(states_BD), self.learned)
+        if self.weights[0]:
+            found[SEQUENCE] = normalised(self.network.scores_of(states_BD), self.learned)
         if self.preference is not None:
             u_BD = self.preference.vectors(batch, self.network.unit_items_ND)
             found[PREFERENCE] = self.network.likeness(u_BD)
-        if knn:
-            found[SOURCES[1]] = normalised(self.knn.scores(batch), self.learned)
-        if popularity:
-            found[SOURCES[2]] = self._popular_1N
+        for other, weight in zip(self.others, self.weights[1:], strict=True):
+            if weight:
+                shared_1N = self._shared_1N.get(other.name)
+                found[other.name] = normalised(other.scores(batch), self.learned) if shared_1N is None else shared_1N
         if self.live and live_1N is not None:
             found[LIVE] = live_1N
         return found
@@ -133,17 +152,19 @@ class Hybrid:
     @property
     def source_weights(self) -> dict[str, float]:
         """The weight of each source that has one: a user's score of an item is the sum of these by what they say."""
-        felt = 0.0 if self.preference is None else self.preference.weight
-        weights = {**dict(zip(SOURCES, self.weights, strict=True)), PREFERENCE: felt, LIVE: self.live}
-        return {name: weight for name, weight in weights.items() if weight}
+        return {name: weight for name, weight in self._weights().items() if weight}
+
+    def _weights(self) -> dict[str, float]:
+        preference = 0.0 if self.preference is None else self.preference.weight
+        return {**dict(zip(self.source_names, self.weights, strict=True)), PREFERENCE: preference, LIVE: self.live}
 
     def mix(self, sources: Mapping[str, np.ndarray], users: int) -> np.ndarray:
         """scores_BN: the weighted sum of what ``sources`` gave for so many users."""
-        weights = self.source_weights
-        shape = (users, self._popular_1N.shape[1])
+        weights = self._weights()
+        shape = (users, len(self.network.items_ND))
         return mixed(
             [np.broadcast_to(scores_BN, shape) for scores_BN in sources.values()],
-            [weights.get(name, 0.0) for name in sources],
+            [weights[name] for name in sources],
         )
 
     def served(self, batch: HistoryBatch, sources: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -165,34 +186,35 @@ class Hybrid:
             "weights": list(self.weights),
             **({PREFERENCE: self.preference.settings()} if self.preference else {}),
             **({LIVE: self.live} if self.live else {}),
-            **{name: part.settings() for name, part in zip(PARTS, self.parts, strict=True)},
+            **{name: part.settings() for name, part in zip(self.names, self.parts, strict=True)},
         }
 
     def tensors(self) -> dict[str, np.ndarray]:
         """The arrays of all parts, each name led by its part: ``network/...``, ``item-knn/...``, ``popularity/...``."""
-        named = zip(PARTS, self.parts, strict=True)
+        named = zip(self.names, self.parts, strict=True)
         return {f"{part}/{name}": array for part, one in named for name, array in one.tensors().items()}
 
     @staticmethod
     def restore(catalogue: Catalogue, settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> "Hybrid":
-        """What ``settings`` and ``tensors`` gave, over the same catalogue."""
+        """What ``settings`` and ``tensors`` gave, over the same catalogue. Raises ValueError for an unknown source."""
 
         def own(part: str) -> dict[str, np.ndarray]:
             lead = f"{part}/"
             return {name[len(lead) :]: array for name, array in tensors.items() if name.startswith(lead)}
 
-        network, knn, popularity = settings["weights"]
+        unknown = settings.keys() - {"weights", NETWORK, PREFERENCE, LIVE, *SOURCES}
+        if unknown:
+            raise ValueError(f"unknown sources {sorted(unknown)}: this version knows {', '.join(SOURCES)}")
         return Hybrid(
-            SequenceRecommender.restore(catalogue, settings["network"], own("network")),
-            ItemKnn.restore(settings["item-knn"], own("item-knn")),
-            Popularity.restore(settings["popularity"], own("popularity")),
-            (float(network), float(knn), float(popularity)),
+            SequenceRecommender.restore(catalogue, settings[NETWORK], own(NETWORK)),
+            tuple(kind.restore(settings[name], own(name)) for name, kind in SOURCES.items() if name in settings),
+            tuple(map(float, settings["weights"])),
             Preference.restore(settings[PREFERENCE]) if PREFERENCE in settings else None,
             live=float(settings.get(LIVE, 0.0)),
         )
 
 
-def mixed(normalised_BN: list[np.ndarray], weights: list[float]) -> np.ndarray:
+def mixed(normalised_BN: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
     """The weighted sum of normalised scores, float32."""
     total_BN = np.zeros_like(normalised_BN[0])
     for scores_BN, weight in zip(normalised_BN, weights, strict=True):

@@ -123,20 +123,26 @@ def group_values(metric: str, hits: np.ndarray, relevant: np.ndarray) -> np.ndar
 
 def values(evaluation: Evaluation, metric: str, part: str = "all") -> tuple[np.ndarray, np.ndarray]:
     """The users (object) and the metric's values (float64) of a slice, a row per event or group."""
-    positive = part == "positive"
+    suffix = _suffix(part)
     if metric in GROUP_METRICS:
-        suffix = "_positive" if positive else ""
         rows = evaluation.groups[evaluation.groups[f"relevant{suffix}"] > 0]
         found = group_values(metric, rows[f"hits{suffix}"].to_numpy(float), rows[f"relevant{suffix}"].to_numpy(float))
     else:
-        rows = evaluation.events[evaluation.events["reward"] > 0.5] if positive else evaluation.events
+        rows = evaluation.events[evaluation.events["reward"] > 0.5] if suffix else evaluation.events
         found = event_values(metric, rows["rank"].to_numpy(float), rows["candidates"].to_numpy(float))
     return rows["user_id"].to_numpy(object), found
 
 
+def _suffix(part: str) -> str:
+    """What the group columns of a slice end in. Raises ValueError for an unknown slice."""
+    if part not in SLICES:
+        raise ValueError(f"unknown slice {part!r}: one of {SLICES}")
+    return "_positive" if part == "positive" else ""
+
+
 def coverage(evaluation: Evaluation, part: str = "all") -> float:
     """The share of the catalogue in the ten best of at least one group of the slice."""
-    chosen = evaluation.groups[f"relevant{'_positive' if part == 'positive' else ''}"].to_numpy() > 0
+    chosen = evaluation.groups[f"relevant{_suffix(part)}"].to_numpy() > 0
     shown = np.unique(evaluation.lists_GK[chosen])
     return float((shown >= 0).sum() / max(evaluation.catalogue_size, 1))
 

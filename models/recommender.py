@@ -16,7 +16,8 @@ from models.catalogue import Catalogue
 from models.history import HISTORY_LIMIT, KIND_INDEX, HistoryBatch, Recommender
 from models.network.sequence import gap_buckets
 from models.ranking.policy import Allowed, Drawn, Lot, Policy, Rule
-from models.ranking.retrieval import LIVE, Candidates, gather
+from models.ranking.retrieval import Candidates, gather
+from models.sources import LIVE
 
 CHAMPION = "champion"
 POPULARITY = "popularity"

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from attune.errors import ConfigError, DataContractError
+from attune.errors import DataContractError
 from models import model_card
 from models.bundle import CONFIG, Bundle, Provenance, git_commit, golden_batch, save_bundle
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet, split_windows
 from models.learning.finetuning import finetune
 from models.learning.training import OnEpoch, Trained, train
-from models.network.config import RECIPES, Recipe
+from models.network.config import Recipe, recipe_named
 from models.ranking.policy import Policy
 from models.ranking.policy_registry import Exploration
 from models.ranking.thompson import learned_policy
@@ -49,13 +49,11 @@ def train_bundle(
     epochs that is done. A policy that learns from reactions is given what ``gather`` says of them, up to where the
     hold-out begins. Raises ConfigError for an unknown recipe.
     """
-    if recipe not in RECIPES:
-        raise ConfigError(f"there is no recipe {recipe!r}: choose one of {', '.join(RECIPES)}")
+    chosen = recipe_named(recipe)
     training_set = TrainingSet.load(folder)
     windows = split_windows(training_set.positions)
 
     def make() -> Trained:
-        chosen = RECIPES[recipe]()
         told = _by_epoch(on_progress, chosen.epochs)
         return train(training_set, chosen, windows.train_upto, windows.validate_upto, seed, told)
 

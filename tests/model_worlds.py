@@ -136,7 +136,7 @@ def hybrid_of(training_set: TrainingSet, upto: int, weights: tuple[float, float,
     network = SequenceNetwork(SequenceConfig(width=8, blocks=1, heads=1, context=16), attributes)
     unlearned = SequenceRecommender(network, attributes.genre_names)
     choice = KnnChoice(window=20, shrinkage=1.0, history=10, decay=1.0, slope=0.25, neighbours=20)
-    return Hybrid(unlearned, ItemKnn.fit(known, choice), Popularity.fit(known, 30.0), weights)
+    return Hybrid(unlearned, (ItemKnn.fit(known, choice), Popularity.fit(known, 30.0)), weights)
 
 
 @pytest.fixture(scope="session")

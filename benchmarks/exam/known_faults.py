@@ -119,7 +119,7 @@ def newcomers_last(bundle: Bundle, _random: Random) -> Hybrid:
     network, knn, _ = bundle.hybrid.weights
     turned = replace(bundle.popularity, weights_N=1.0 - bundle.popularity.weights_N)
     rest = network + knn
-    return replace(bundle.hybrid, popularity=turned, weights=(network / rest, knn / rest, 0.0))
+    return replace(bundle.hybrid.with_others(turned), weights=(network / rest, knn / rest, 0.0))
 
 
 def drowned_live(bundle: Bundle, _random: Random) -> Hybrid:

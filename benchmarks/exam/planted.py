@@ -93,9 +93,7 @@ def hidden(bundle: Bundle, is_hidden_N: np.ndarray) -> Hybrid:
     table = hybrid.knn.similarity_NN.copy()
     table.data[is_hidden_N[table.indices]] = 0.0
     weights_N = np.where(is_hidden_N, np.float32(0), hybrid.popularity.weights_N)
-    return replace(
-        hybrid, knn=replace(hybrid.knn, similarity_NN=table), popularity=replace(hybrid.popularity, weights_N=weights_N)
-    )
+    return hybrid.with_others(replace(hybrid.knn, similarity_NN=table), replace(hybrid.popularity, weights_N=weights_N))
 
 
 HIDDEN = 8.0

@@ -153,7 +153,7 @@ def biased(bundle: Bundle, _random: Random, times: float) -> Hybrid:
 def oldest_first(bundle: Bundle, _random: Random) -> Hybrid:
     """Item-kNN's votes grow with age, and it has most to say."""
     choice = replace(bundle.hybrid.knn.choice, decay=1.25)
-    return replace(bundle.hybrid, knn=replace(bundle.hybrid.knn, choice=choice), weights=(0.3, 0.7, 0.0))
+    return replace(bundle.hybrid.with_others(replace(bundle.hybrid.knn, choice=choice)), weights=(0.3, 0.7, 0.0))
 
 
 def too_large(bundle: Bundle, random: Random, times: int) -> Hybrid:
@@ -162,7 +162,7 @@ def too_large(bundle: Bundle, random: Random, times: int) -> Hybrid:
     added = random.integers(table.shape[0], size=(2, times * table.nnz))
     faint = np.full(added.shape[1], 1e-9, np.float32)
     grown = table + sp.csr_matrix((faint, added), shape=table.shape)
-    return replace(bundle.hybrid, knn=ItemKnn(grown, bundle.hybrid.knn.choice))
+    return bundle.hybrid.with_others(ItemKnn(grown, bundle.hybrid.knn.choice))
 
 
 def coarse(bundle: Bundle, _random: Random) -> Hybrid:
@@ -183,7 +183,7 @@ def short_of_memory(bundle: Bundle, _random: Random) -> Hybrid:
     settings = network.settings()
     settings["config"] = {**settings["config"], "context": 1}
     forgetful = SequenceRecommender.restore(bundle.catalogue, settings, network.tensors())
-    return replace(bundle.hybrid, network=forgetful, knn=replace(knn, choice=replace(knn.choice, history=1)))
+    return replace(bundle.hybrid.with_others(replace(knn, choice=replace(knn.choice, history=1))), network=forgetful)
 
 
 def drowned(bundle: Bundle, _random: Random) -> Hybrid:
@@ -201,7 +201,7 @@ def neighbours_mixed_up(bundle: Bundle, random: Random) -> Hybrid:
     """Each item has another's neighbours, and nothing else counts."""
     table = bundle.hybrid.knn.similarity_NN
     mixed = table[random.permutation(table.shape[0])]
-    return replace(bundle.hybrid, knn=replace(bundle.hybrid.knn, similarity_NN=mixed), weights=(0.2, 0.8, 0.0))
+    return replace(bundle.hybrid.with_others(replace(bundle.hybrid.knn, similarity_NN=mixed)), weights=(0.2, 0.8, 0.0))
 
 
 def _turn(later: TrainingSet) -> np.ndarray:

@@ -20,8 +20,8 @@ from models.catalogue import Catalogue
 from models.history import HistoryBatch
 from models.learning.dataset import Groups, Ragged, TrainingSet, histories
 from models.ranking.policy import Lot
-from models.ranking.retrieval import LIVE
 from models.recommender import Users, features_of, scored
+from models.sources import LIVE
 
 _ALWAYS = np.iinfo(np.int64).max
 

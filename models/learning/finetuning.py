@@ -13,9 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from models.baselines import ItemKnn, Popularity
 from models.catalogue import Catalogue
-from models.hybrid import PARTS, Hybrid
+from models.hybrid import Hybrid
 from models.learning.batches import Sequences, new_and_replayed
 from models.learning.dataset import TrainingSet
 from models.learning.fit import fit, seeded
@@ -23,16 +22,17 @@ from models.learning.selection import MixSearch, Validation, Weights
 from models.learning.training import (
     OnEpoch,
     Trained,
-    ablation,
-    last_position,
+    best_epoch,
     learnable,
+    on_best_device,
     panel_users,
-    parts_alone,
+    report_on,
     tuning_schedule,
     validation_over,
 )
 from models.network.config import Recipe
 from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender, torch_threads
+from models.sources import Tried
 
 TAIL = 0.2
 """The share of the new window that choices are made on."""
@@ -69,47 +69,32 @@ def finetune(
     """
     recipe = replace(recipe, network=champion.hybrid.network.network.config)
     known = learnable(training_set, train_upto)
-    with torch_threads(recipe.threads):
-        final, report = _learn_on(champion, known, recipe, train_upto, seed, on_epoch)
-    used = max(last_position(known), champion.trained_upto)  # the champion's weights carry what it saw
-    return Trained(final, known.catalogue, recipe, used, train_upto, seed, panel_users(known), report)
-
-
-def _learn_on(
-    champion: Champion, known: TrainingSet, recipe: Recipe, train_upto: int, seed: int, on_epoch: OnEpoch | None
-) -> tuple[Hybrid, dict[str, Any]]:
-    """The hybrid and its report."""
     fresh = np.sort(known.positions[known.positions > champion.trained_upto])
     head_upto = int(fresh[int(len(fresh) * (1.0 - TAIL))]) - 1 if len(fresh) else train_upto
     head = known.upto(head_upto)
-    validation = validation_over(known, head.catalogue, head_upto, train_upto, recipe)
-
-    tried, epochs = _try_epochs(champion, head, validation, recipe, seed, on_epoch)
-    weights, weights_tried = _choose_weights(tried, validation, recipe)
-    chosen_epochs = max(epochs, key=lambda row: row["objective"])["epoch"]
-    final = _updated(champion, known, replace(recipe, finetune_epochs=chosen_epochs), seed)
-    return replace(final, weights=weights), {
-        "recipe": recipe.as_dict(),
-        "seed": seed,
-        "champion_trained_upto": champion.trained_upto,
-        "train_upto": train_upto,
-        "events": len(known),
-        "new_events": len(fresh),
-        "users": len(np.unique(known.users)),
-        "items": len(known.catalogue),
-        "new_items": int((champion.catalogue.places(known.catalogue.item_ids) < 0).sum()),
-        "parameters": sum(one.numel() for one in final.network.network.parameters()),
-        "epochs": epochs,
-        "chosen": {
-            "epochs": chosen_epochs,
-            "weights": dict(zip(PARTS, weights, strict=True)),
-            "item-knn": final.knn.settings(),
-            "popularity": final.popularity.settings(),
-        },
-        "tried": {"weights": weights_tried},
-        "validation": parts_alone(replace(tried, weights=weights), validation),
-        "ablation": ablation(tried, validation),
-    }
+    with torch_threads(recipe.threads):
+        validation = validation_over(known, head.catalogue, head_upto, train_upto, recipe)
+        tried, epochs = _try_epochs(champion, head, validation, recipe, seed, on_epoch)
+        weights, weights_tried = _choose_weights(tried, validation, recipe)
+        final = _updated(champion, known, replace(recipe, finetune_epochs=best_epoch(epochs)), seed)
+        report = {
+            **report_on(replace(tried, weights=weights), validation, known, recipe, seed, epochs),
+            "champion_trained_upto": champion.trained_upto,
+            "train_upto": train_upto,
+            "new_events": len(fresh),
+            "new_items": int((champion.catalogue.places(known.catalogue.item_ids) < 0).sum()),
+            "tried": {"weights": weights_tried},
+        }
+    return Trained(
+        replace(final, weights=weights),
+        known.catalogue,
+        recipe,
+        trained_upto=max(int(known.positions.max()), champion.trained_upto),  # the champion's weights carry what it saw
+        holdout_after=train_upto,
+        seed=seed,
+        panel_users=panel_users(known),
+        report=report,
+    )
 
 
 def extended(champion: Champion, catalogue: Catalogue) -> tuple[SequenceNetwork, tuple[str, ...]]:
@@ -132,18 +117,17 @@ def extended(champion: Champion, catalogue: Catalogue) -> tuple[SequenceNetwork,
     genres[: len(state["genre_GD"])] = state["genre_GD"]
     state["genre_GD"] = genres
     network.load_state_dict(state)
-    return network.to("cuda" if torch.cuda.is_available() else "cpu"), attributes.genre_names
+    return on_best_device(network), attributes.genre_names
 
 
 def _updated(champion: Champion, known: TrainingSet, recipe: Recipe, seed: int, on_epoch: Any = None) -> Hybrid:
     """Every part of the champion brought up to ``known``; ``on_epoch`` is given the hybrid of each epoch."""
     network, names = extended(champion, known.catalogue)
-    knn = ItemKnn.fit(known, champion.hybrid.knn.choice)
-    popularity = Popularity.fit(known, champion.hybrid.popularity.half_life_days)
+    old = champion.hybrid
+    others = tuple(other.refit(known) for other in old.others)
 
     def hybrid() -> Hybrid:
-        parts = SequenceRecommender(network, names), knn, popularity
-        return Hybrid(*parts, champion.hybrid.weights, champion.hybrid.preference, live=champion.hybrid.live)
+        return Hybrid(SequenceRecommender(network, names), others, old.weights, old.preference, live=old.live)
 
     if on_epoch is not None:
         on_epoch(0, None, hybrid())
@@ -176,7 +160,7 @@ def _try_epochs(
 
     def after(epoch: int, loss: float | None, hybrid: Hybrid) -> None:
         row: dict[str, Any] = {"epoch": epoch, "loss": loss, **validation.figures(hybrid)}
-        if row["objective"] > max((one["objective"] for one in rows), default=-1.0):
+        if row["objective"] > max((earlier["objective"] for earlier in rows), default=-1.0):
             best[:] = [{name: array.copy() for name, array in hybrid.network.tensors().items()}]
         rows.append(row)
         if on_epoch is not None:
@@ -187,10 +171,10 @@ def _try_epochs(
     return replace(last, network=network), rows
 
 
-def _choose_weights(tried: Hybrid, validation: Validation, recipe: Recipe) -> tuple[Weights, list[dict[str, Any]]]:
-    """The champion's weights, unless others are clearly better on the tail."""
+def _choose_weights(tried: Hybrid, validation: Validation, recipe: Recipe) -> tuple[Weights, Tried]:
+    """The champion's weights, unless others are clearly better on the tail; and all that were tried."""
     search = MixSearch(tried.parts, validation)
     kept = search.measure(tried.weights)
-    found, listed = search.choose(recipe.mix_step)
-    listed = [{**dict(zip(PARTS, tried.weights, strict=True)), "objective": kept, "champion": True}, *listed]
-    return (found if search.measure(found) > kept * WORTH_A_CHANGE else tried.weights), listed
+    best, rows = search.choose(recipe.mix_step)
+    rows = [{**search.row(tried.weights, kept), "champion": True}, *rows]
+    return (best if search.measure(best) > kept * WORTH_A_CHANGE else tried.weights), rows

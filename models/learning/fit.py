@@ -1,6 +1,6 @@
-"""One network, taught: the loop over epochs that training and fine-tuning share."""
+"""Training of the network: the losses by name, the optimiser, and the loop that training and fine-tuning share."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,23 +13,46 @@ from models.learning.batches import Choose, Lesson, Sequences, lessons, pieces
 from models.network.config import Recipe
 from models.network.sequence import SequenceNetwork
 
-# What the network is taught by: a softmax over the items, whole or sampled. Lower is better, one loss a question.
+FREQUENCY_POWER = 0.75
+"""Negatives are drawn by frequency to this power (Mikolov et al. 2013): neither uniform nor all hits."""
+
+LONGEST_GRADIENT = 1.0
+
+BETAS = (0.9, 0.98)
+EPSILON = 1e-8
 
 
-def full_softmax(states_QD: Tensor, items_ND: Tensor, bias_N: Tensor, targets_Q: Tensor) -> Tensor:
-    """losses_Q: cross-entropy of each target among all items."""
+class Negatives:
+    """Items to score beside the target, drawn with the probability q: ``log_q_N`` is its logarithm."""
+
+    def __init__(self, items_E: np.ndarray, count: int, rng: np.random.Generator, bias_N: Tensor) -> None:
+        self.count, self.rng, self.device = count, rng, bias_N.device
+        q_N = (np.bincount(items_E, minlength=len(bias_N)) + 1.0) ** FREQUENCY_POWER
+        self._cumulative_N = np.cumsum(q_N / q_N.sum())
+        self.log_q_N = torch.from_numpy(np.log(q_N / q_N.sum())).float().to(self.device)
+
+    def draw(self) -> Tensor:
+        """sampled_M: ``count`` items, with repeats."""
+        drawn = np.searchsorted(self._cumulative_N, self.rng.random(self.count))
+        return torch.from_numpy(np.minimum(drawn, len(self._cumulative_N) - 1)).to(self.device)
+
+
+def full_softmax(
+    states_QD: Tensor, items_ND: Tensor, bias_N: Tensor, targets_Q: Tensor, negatives: Negatives
+) -> Tensor:
+    """losses_Q: cross-entropy of each target among all items; the negatives are not drawn."""
     return F.cross_entropy(states_QD @ items_ND.T + bias_N, targets_Q, reduction="none")
 
 
 def sampled_softmax(
-    states_QD: Tensor, items_ND: Tensor, bias_N: Tensor, targets_Q: Tensor, sampled_M: Tensor, log_q_N: Tensor
+    states_QD: Tensor, items_ND: Tensor, bias_N: Tensor, targets_Q: Tensor, negatives: Negatives
 ) -> Tensor:
-    """losses_Q: cross-entropy of each target among itself and ``sampled_M`` items, shared by all questions.
+    """losses_Q: cross-entropy of each target among itself and sampled items, shared by all questions.
 
-    ``log_q_N`` is the log of the probability that one draw gives an item; subtracting the log of the expected
-    count makes the sampled sum an unbiased estimate of the whole one (Bengio and Senecal 2008). A sampled item
-    that is the target itself is left out.
+    Subtracting the log of a sampled item's expected count makes the sampled sum an unbiased estimate of the whole one
+    (Bengio and Senecal 2008). A sampled item that is the target itself is left out.
     """
+    sampled_M, log_q_N = negatives.draw(), negatives.log_q_N
     own_Q = (states_QD * F.embedding(targets_Q, items_ND)).sum(dim=1) + bias_N.index_select(0, targets_Q)
     expected_M = log_q_N.index_select(0, sampled_M) + torch.log(torch.tensor(float(len(sampled_M))))
     others_QM = states_QD @ F.embedding(sampled_M, items_ND).T + bias_N.index_select(0, sampled_M) - expected_M
@@ -37,17 +60,19 @@ def sampled_softmax(
     return torch.logsumexp(torch.cat([own_Q[:, None], others_QM], dim=1), dim=1) - own_Q
 
 
-# AdamW, as a few lines over lists of tensors.
-#
-# torch's own imports its compiler at the first step, which costs seconds in a process that trains for half a minute.
+Loss = Callable[[Tensor, Tensor, Tensor, Tensor, Negatives], Tensor]
+"""From states_QD, items_ND, bias_N, targets_Q and the negatives: a loss for each question (Q), lower is better."""
 
-
-BETAS = (0.9, 0.98)
-EPSILON = 1e-8
+LOSSES: Mapping[str, Loss] = {"sampled": sampled_softmax, "full": full_softmax}
+"""The losses that a recipe may name."""
 
 
 class AdamW:
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019); vectors are not decayed."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019); vectors are not decayed.
+
+    ``torch.optim.AdamW`` imports torch's compiler at the first step (3 to 4 s in a process that trains for half a
+    minute) and gives other weights in the last bits.
+    """
 
     def __init__(self, weights: Iterable[Tensor], weight_decay: float) -> None:
         self.weights = list(weights)
@@ -79,12 +104,6 @@ class AdamW:
         torch._foreach_addcdiv_(weights, means, spread, -rate / (1.0 - BETAS[0] ** self.steps))
         for weight in weights:
             weight.grad = None
-
-
-FREQUENCY_POWER = 0.75
-"""Negatives are drawn by frequency to this power (Mikolov et al. 2013): neither uniform nor all hits."""
-
-LONGEST_GRADIENT = 1.0
 
 
 @dataclass(frozen=True)
@@ -120,72 +139,46 @@ def fit(
     after_epoch: Callable[[int, float], None] | None = None,
     choose: Choose = pieces,
 ) -> None:
-    """Teach ``network`` in place; ``after_epoch`` is given the epoch (from 1) and the mean loss.
+    """Train ``network`` in place; ``after_epoch`` is given the epoch (from 1) and the mean loss.
 
     ``choose`` gives each epoch's pieces, by default all of them, cut anew. The same seed on the same machine
     gives the same weights.
     """
     context, rng = recipe.network.context, np.random.default_rng(seed)
     device = network.ids_ND.device
-    teacher = _Teacher(network, sequences, recipe, schedule, rng)
-    start = [one.detach().clone() for one in network.parameters()] if schedule.pull else []
-    per_epoch = -(-len(choose(sequences, context, np.random.default_rng(seed))) // recipe.batch)
+    optimiser = AdamW(network.parameters(), schedule.weight_decay)
+    negatives = Negatives(sequences.items_E, recipe.negatives, rng, network.bias_N)
+    start = [weight.detach().clone() for weight in network.parameters()] if schedule.pull else []
+    steps = schedule.epochs * -(-len(choose(sequences, context, np.random.default_rng(seed))) // recipe.batch)
     step = 0
     with seeded(seed):
         for epoch in range(1, schedule.epochs + 1):
             network.train()
-            chosen = choose(sequences, context, rng)
-            chosen = chosen[rng.permutation(len(chosen))]
+            epoch_pieces = choose(sequences, context, rng)
+            epoch_pieces = epoch_pieces[rng.permutation(len(epoch_pieces))]
             total, count = 0.0, 0
-            for lesson in lessons(sequences, chosen, context, recipe.batch, device):
+            for lesson in lessons(sequences, epoch_pieces, context, recipe.batch, device):
                 if not len(lesson.targets_Q):
                     continue
-                total += teacher.step(lesson, schedule.share(step, per_epoch * schedule.epochs), start)
+                loss = mean_loss(network, lesson, LOSSES[recipe.loss], negatives)
+                loss.backward()
+                rate = schedule.rate * schedule.share(step, steps)
+                optimiser.step(rate, LONGEST_GRADIENT)
+                if start:
+                    with torch.no_grad():
+                        for weight, anchor in zip(network.parameters(), start, strict=True):
+                            weight.lerp_(anchor, rate * schedule.pull)
+                total += float(loss.detach())
                 count, step = count + 1, step + 1
             network.eval()
             if after_epoch is not None:
                 after_epoch(epoch, total / max(count, 1))
 
 
-class _Teacher:
-    """The optimiser and the distribution of negatives of one fit."""
-
-    def __init__(
-        self,
-        network: SequenceNetwork,
-        sequences: Sequences,
-        recipe: Recipe,
-        schedule: Schedule,
-        rng: np.random.Generator,
-    ) -> None:
-        self.network, self.recipe, self.schedule, self.rng = network, recipe, schedule, rng
-        self.optimiser = AdamW(network.parameters(), schedule.weight_decay)
-        often_N = np.bincount(sequences.items_E, minlength=len(network.ids_ND)) + 1.0
-        q_N = often_N**FREQUENCY_POWER
-        self.cumulative_N = np.cumsum(q_N / q_N.sum())
-        self.log_q_N = torch.from_numpy(np.log(q_N / q_N.sum())).float().to(network.ids_ND.device)
-
-    def step(self, lesson: Lesson, share: float, start: list[Tensor]) -> float:
-        """One step of the optimiser; returns the mean loss."""
-        loss = self._loss(lesson)
-        loss.backward()
-        self.optimiser.step(self.schedule.rate * share, LONGEST_GRADIENT)
-        if start:
-            with torch.no_grad():
-                for weight, anchor in zip(self.network.parameters(), start, strict=True):
-                    weight.lerp_(anchor, self.schedule.rate * share * self.schedule.pull)
-        return float(loss.detach())
-
-    def _loss(self, lesson: Lesson) -> Tensor:
-        """The mean loss of the questions; what was liked weighs more than what was not."""
-        network, recipe = self.network, self.recipe
-        items_ND = network.items()
-        places_PD = network.encode(lesson.tokens, items_ND).flatten(0, 1)
-        states_QD = network.dropout(network.states(places_PD, lesson.from_Q, lesson.pauses_Q, lesson.user_stats_QS))
-        if recipe.loss == "full":
-            losses_Q = full_softmax(states_QD, items_ND, network.bias_N, lesson.targets_Q)
-        else:
-            drawn = np.searchsorted(self.cumulative_N, self.rng.random(recipe.negatives))
-            sampled_M = torch.from_numpy(np.minimum(drawn, len(items_ND) - 1)).to(items_ND.device)
-            losses_Q = sampled_softmax(states_QD, items_ND, network.bias_N, lesson.targets_Q, sampled_M, self.log_q_N)
-        return (losses_Q * lesson.weights_Q).sum() / lesson.weights_Q.sum().clamp(min=1e-6)
+def mean_loss(network: SequenceNetwork, lesson: Lesson, loss: Loss, negatives: Negatives) -> Tensor:
+    """The mean loss of the questions; what was liked weighs more than what was not."""
+    items_ND = network.items()
+    places_PD = network.encode(lesson.tokens, items_ND).flatten(0, 1)
+    states_QD = network.dropout(network.states(places_PD, lesson.from_Q, lesson.pauses_Q, lesson.user_stats_QS))
+    losses_Q = loss(states_QD, items_ND, network.bias_N, lesson.targets_Q, negatives)
+    return (losses_Q * lesson.weights_Q).sum() / lesson.weights_Q.sum().clamp(min=1e-6)

@@ -1,4 +1,4 @@
-"""A hybrid from nothing: every part is chosen on validation, then fitted again on all that may be learned."""
+"""A hybrid from nothing: every part is chosen on validation, then fitted again on all that may be learned from."""
 
 import copy
 from collections.abc import Callable
@@ -11,16 +11,18 @@ import torch
 from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
 from attune.errors import DataContractError
-from models.baselines import ItemKnn, Popularity
+from models.baselines import ItemKnn
 from models.catalogue import Catalogue
-from models.hybrid import PARTS, Hybrid
+from models.history import Recommender
+from models.hybrid import Hybrid
 from models.learning.batches import Sequences, new_and_replayed
 from models.learning.dataset import TrainingSet, is_panel
 from models.learning.fit import Schedule, fit, seeded
-from models.learning.selection import MixSearch, Validation, choose_knn, choose_popularity
+from models.learning.selection import MixSearch, Validation
 from models.network.config import Recipe
 from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender, torch_threads
 from models.ranking.preference import Preference
+from models.sources import SOURCES, Source
 
 OnEpoch = Callable[[dict[str, Any]], None]
 """Is given each epoch's row of the report as soon as it is known."""
@@ -68,52 +70,66 @@ def train(
     """
     known = learnable(training_set, validate_upto)
     with torch_threads(recipe.threads):
-        final, report = _learn(known, recipe, train_upto, validate_upto, seed, on_epoch)
-    used = last_position(known)
+        learned = known.upto(train_upto)
+        validation = validation_over(known, learned.catalogue, train_upto, validate_upto, recipe)
+
+        def measure(recommender: Recommender) -> float:
+            return validation.figures(recommender)["objective"]
+
+        results = {name: kind.choose(learned, recipe, measure) for name, kind in SOURCES.items()}
+        others = tuple(source for source, _ in results.values())
+        network, epochs = _choose_network(learned, others, validation, recipe, seed, on_epoch)
+        weights, weights_tried = MixSearch((network, *others), validation).choose(recipe.mix_step)
+        chosen = Hybrid(network, others, weights, preference_of(recipe), live=recipe.felt.live_weight)
+        report = {
+            **report_on(chosen, validation, known, recipe, seed, epochs),
+            "train_upto": train_upto,
+            "validate_upto": validate_upto,
+            "tried": {**{name: tried for name, (_, tried) in results.items()}, "weights": weights_tried},
+        }
+        final = refit(known, chosen, train_upto, recipe, seed)
+    used = int(known.positions.max())
     return Trained(final, known.catalogue, recipe, used, validate_upto, seed, panel_users(known), report)
 
 
-def _learn(
-    known: TrainingSet, recipe: Recipe, train_upto: int, validate_upto: int, seed: int, on_epoch: OnEpoch | None
-) -> tuple[Hybrid, dict[str, Any]]:
-    """The hybrid and its report."""
-    learned = known.upto(train_upto)
-    validation = validation_over(known, learned.catalogue, train_upto, validate_upto, recipe)
+def report_on(
+    chosen: Hybrid,
+    validation: Validation,
+    known: TrainingSet,
+    recipe: Recipe,
+    seed: int,
+    epochs: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """What every training reports: its data, its epochs, what was chosen, and how that does on validation.
 
-    popularity, popularity_tried = choose_popularity(learned, validation, recipe)
-    knn, knn_tried = choose_knn(learned, validation, recipe.knn)
-    network, epochs = _choose_network(learned, knn, validation, recipe, seed, on_epoch)
-    search = MixSearch((network, knn, popularity), validation)
-    weights, weights_tried = search.choose(recipe.mix_step)
-    chosen = Hybrid(network, knn, popularity, weights, preference_of(recipe), live=recipe.felt.live_weight)
-    best_epoch = max(epochs, key=lambda row: row["objective"])["epoch"]
-
-    final = refit(known, chosen, train_upto, recipe, seed)
-    return final, {
+    ``ablation`` holds the network's figures when a group of statistics is unknown to it, beside those with all of them.
+    """
+    network = chosen.network
+    return {
         "recipe": recipe.as_dict(),
         "seed": seed,
-        "train_upto": train_upto,
-        "validate_upto": validate_upto,
         "events": len(known),
         "users": len(np.unique(known.users)),
         "items": len(known.catalogue),
-        "parameters": sum(one.numel() for one in network.network.parameters()),
+        "parameters": sum(weight.numel() for weight in network.network.parameters()),
         "epochs": epochs,
         "chosen": {
-            "epochs": best_epoch,
-            "weights": dict(zip(PARTS, weights, strict=True)),
-            "item-knn": knn.settings(),
-            "popularity": popularity.settings(),
+            "epochs": best_epoch(epochs),
+            "weights": dict(zip(chosen.names, chosen.weights, strict=True)),
+            **{other.name: other.settings() for other in chosen.others},
         },
-        "tried": {"popularity": popularity_tried, "item-knn": knn_tried, "weights": weights_tried},
-        "validation": parts_alone(chosen, validation),
-        "ablation": ablation(chosen, validation),
+        "validation": {part.name: validation.figures(part) for part in (*chosen.parts, chosen)},
+        "ablation": {
+            "with all statistics": validation.figures(network),
+            "without user_stats": validation.without("user_stats_BF").figures(network),
+            "without item_stats": validation.without("item_stats_BLF").figures(network),
+        },
     }
 
 
-def last_position(learned: TrainingSet) -> int:
-    """The last log position among the events learned from, measured on them whatever was asked for."""
-    return int(learned.positions.max())
+def best_epoch(epochs: list[dict[str, Any]]) -> int:
+    """The first epoch with the largest objective."""
+    return int(max(epochs, key=lambda row: row["objective"])["epoch"])
 
 
 def panel_users(learned: TrainingSet) -> int:
@@ -139,19 +155,18 @@ def validation_over(known: TrainingSet, catalogue: Catalogue, after: int, upto: 
 def refit(known: TrainingSet, chosen: Hybrid, train_upto: int, recipe: Recipe, seed: int) -> Hybrid:
     """Every part, as it was chosen, brought up to everything known.
 
-    What is counted is counted again; the network learns on, from the stretch that it was chosen on and a replay of
+    The other sources are fitted again; the network learns on, from the window that it was chosen on and a replay of
     what it had learned: the hybrid is as good as from nothing, in a sixth of the time (docs/lab-notes.md).
     """
-    knn = ItemKnn.fit(known, chosen.knn.choice)
-    popularity = Popularity.fit(known, chosen.popularity.half_life_days)
+    others = tuple(other.refit(known) for other in chosen.others)
     network, names = copy.deepcopy(chosen.network.network), chosen.network.genre_names
     choose = new_and_replayed(train_upto, recipe.replay_share)
     fit(network, Sequences.of(known, recipe.reward_floor), recipe, tuning_schedule(recipe), seed, choose=choose)
-    return replace(chosen, network=SequenceRecommender(network, names), knn=knn, popularity=popularity)
+    return replace(chosen, network=SequenceRecommender(network, names), others=others)
 
 
 def preference_of(recipe: Recipe) -> Preference | None:
-    """What of the recipe is the users' preference vector; None where it has no weight."""
+    """The users' preference vector as the recipe has it; None where it has no weight."""
     felt = recipe.felt
     return Preference(felt.preference_step, felt.preference_weight) if felt.preference_weight else None
 
@@ -159,23 +174,6 @@ def preference_of(recipe: Recipe) -> Preference | None:
 def tuning_schedule(recipe: Recipe) -> Schedule:
     """The schedule of a network that learns on."""
     return Schedule(recipe.finetune_epochs, recipe.finetune_rate, recipe.warmup, 0.0, recipe.finetune_pull)
-
-
-def schedule_of(recipe: Recipe) -> Schedule:
-    """The schedule of a training from nothing."""
-    return Schedule(recipe.epochs, recipe.learning_rate, recipe.warmup, recipe.weight_decay)
-
-
-def new_network(
-    learned: TrainingSet, knn: ItemKnn, recipe: Recipe, seed: int
-) -> tuple[SequenceNetwork, tuple[str, ...]]:
-    """An untaught network on the best device, its items placed by item-kNN's similarities; and its genres."""
-    attributes = ItemAttributes.of(learned.catalogue)
-    with seeded(seed):
-        network = SequenceNetwork(recipe.network, attributes)
-    with torch.no_grad():
-        network.ids_ND.copy_(torch.from_numpy(warm_start(knn.similarity_NN, recipe.network.width)))
-    return network.to("cuda" if torch.cuda.is_available() else "cpu"), attributes.genre_names
 
 
 def warm_start(similarity_NN: sp.csr_matrix, width: int) -> np.ndarray:
@@ -193,8 +191,8 @@ def warm_start(similarity_NN: sp.csr_matrix, width: int) -> np.ndarray:
     start_N = np.random.default_rng(0).random(count)
     try:
         values, vectors_NK = eigsh(symmetric_NN, k=kept, which="LA", v0=start_N)
-    except ArpackNoConvergence as found:  # a few of the eigenvectors are better than none
-        values, vectors_NK = found.eigenvalues, found.eigenvectors
+    except ArpackNoConvergence as error:  # a few of the eigenvectors are better than none
+        values, vectors_NK = error.eigenvalues, error.eigenvectors
     placed_NK = vectors_NK * np.sqrt(np.maximum(values, 0.0))
     length = np.linalg.norm(placed_NK, axis=1).mean()
     ids_ND[:, : placed_NK.shape[1]] = placed_NK * (WARM_START_LENGTH / max(length, 1e-12))
@@ -203,41 +201,42 @@ def warm_start(similarity_NN: sp.csr_matrix, width: int) -> np.ndarray:
 
 def _choose_network(
     learned: TrainingSet,
-    knn: ItemKnn,
+    others: tuple[Source, ...],
     validation: Validation,
     recipe: Recipe,
     seed: int,
     on_epoch: OnEpoch | None,
 ) -> tuple[SequenceRecommender, list[dict[str, Any]]]:
-    """A network taught for the recipe's epochs, as it was after the best of them, and a row per epoch."""
-    network, names = new_network(learned, knn, recipe, seed)
+    """A network trained for the recipe's epochs, as it was after the best of them, and a row per epoch.
+
+    It starts on the best device with its items placed by item-kNN's similarities.
+    """
+    attributes = ItemAttributes.of(learned.catalogue)
+    names = attributes.genre_names
+    with seeded(seed):
+        network = SequenceNetwork(recipe.network, attributes)
+    knn = next(other for other in others if isinstance(other, ItemKnn))
+    with torch.no_grad():
+        network.ids_ND.copy_(torch.from_numpy(warm_start(knn.similarity_NN, recipe.network.width)))
+    network = on_best_device(network)
     often = validation.thinned(recipe.validate_every_batch)
     rows: list[dict[str, Any]] = []
     weights: dict[str, torch.Tensor] = {}
 
     def after_epoch(epoch: int, loss: float) -> None:
         row = {"epoch": epoch, "loss": loss, **often.figures(SequenceRecommender(network, names))}
-        if row["objective"] > max((one["objective"] for one in rows), default=-1.0):
+        if row["objective"] > max((earlier["objective"] for earlier in rows), default=-1.0):
             weights.update({name: tensor.clone() for name, tensor in network.state_dict().items()})
         rows.append(row)
         if on_epoch is not None:
             on_epoch(row)
 
-    fit(network, Sequences.of(learned, recipe.reward_floor), recipe, schedule_of(recipe), seed, after_epoch)
+    schedule = Schedule(recipe.epochs, recipe.learning_rate, recipe.warmup, recipe.weight_decay)
+    fit(network, Sequences.of(learned, recipe.reward_floor), recipe, schedule, seed, after_epoch)
     network.load_state_dict(weights)
     return SequenceRecommender(network, names), rows
 
 
-def parts_alone(hybrid: Hybrid, validation: Validation) -> dict[str, dict[str, float]]:
-    """Each part's figures on validation, and the hybrid's."""
-    return {one.name: validation.figures(one) for one in (*hybrid.parts, hybrid)}
-
-
-def ablation(hybrid: Hybrid, validation: Validation) -> dict[str, dict[str, float]]:
-    """The network's figures when a group of statistics is unknown to it, beside those with all of them."""
-    network = hybrid.network
-    return {
-        "with all statistics": validation.figures(network),
-        "without user_stats": validation.without("user_stats_BF").figures(network),
-        "without item_stats": validation.without("item_stats_BLF").figures(network),
-    }
+def on_best_device(network: SequenceNetwork) -> SequenceNetwork:
+    """The network on the accelerator, where there is one."""
+    return network.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -4,6 +4,7 @@ A recipe is written whole into the bundle and into the registry, and read back b
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,7 +72,8 @@ class Recipe:
     ``reward_floor`` is the weight of a target that is worth nothing beside one that is worth all; ``finetune_pull``
     how strongly fine-tuning is drawn back to the champion; ``replay_share`` how many old events it sees for a new
     one; ``validation_groups`` how many questions choices are made on, each ``validate_every_batch``-th batch of
-    them after each epoch; ``threads`` torch's, 0 for as many as there are cores.
+    them after each epoch; ``threads`` torch's, 0 for as many as there are cores. Raises ConfigError for a ``loss`` that
+    is not one of ``models.learning.fit.LOSSES``.
     """
 
     name: str
@@ -95,6 +97,12 @@ class Recipe:
     validation_groups: int = 2000
     validate_every_batch: int = 2
     threads: int = 1
+
+    def __post_init__(self) -> None:
+        from models.learning.fit import LOSSES  # torch, which a list of the recipes' names needs not
+
+        if self.loss not in LOSSES:
+            raise ConfigError(f"there is no loss {self.loss!r}: choose one of {', '.join(LOSSES)}")
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe as JSON values."""
@@ -145,4 +153,11 @@ def base() -> Recipe:
     )
 
 
-RECIPES = {"tiny": tiny, "small": small, "base": base}
+RECIPES: dict[str, Callable[[], Recipe]] = {"tiny": tiny, "small": small, "base": base}
+
+
+def recipe_named(name: str) -> Recipe:
+    """The recipe of that name. Raises ConfigError for an unknown one."""
+    if name not in RECIPES:
+        raise ConfigError(f"there is no recipe {name!r}: choose one of {', '.join(RECIPES)}")
+    return RECIPES[name]()

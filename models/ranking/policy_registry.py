@@ -36,7 +36,7 @@ def restore(described: Mapping[str, Any]) -> Policy:
     return Bounded(policy, described["budget"], float(described["least_quality"]), float(described.get("days", 1.0)))
 
 
-NEW: Mapping[str, Callable[[Sequence[str]], Policy]] = {
+DEFAULTS: Mapping[str, Callable[[Sequence[str]], Policy]] = {
     "plackett-luce": lambda sources: PlackettLuce(),
     "greedy": lambda sources: Greedy(),
     "epsilon": lambda sources: Epsilon(),
@@ -49,7 +49,7 @@ NEW: Mapping[str, Callable[[Sequence[str]], Policy]] = {
 class Exploration:
     """Which policy a new model draws by, within which limits (see ``Bounded``); the rest are the policy's defaults.
 
-    Raises ConfigError for a policy that is not one of ``NEW``, limits out of range, and limits of a policy that
+    Raises ConfigError for a policy that is not one of ``DEFAULTS``, limits out of range, and limits of a policy that
     explores nothing.
     """
 
@@ -59,8 +59,8 @@ class Exploration:
     least_quality: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.policy not in NEW:
-            raise ConfigError(f"there is no policy {self.policy!r}: choose one of {', '.join(NEW)}")
+        if self.policy not in DEFAULTS:
+            raise ConfigError(f"there is no policy {self.policy!r}: choose one of {', '.join(DEFAULTS)}")
         if self.is_bounded and self.policy == "greedy":
             raise ConfigError("the policy greedy explores nothing: leave out its limits, or choose another one")
         if self.budget is not None and self.budget < 0:
@@ -82,5 +82,5 @@ class Exploration:
 
     def of(self, sources: Sequence[str]) -> Policy:
         """The policy, of a model of these sources (as ``models.hybrid`` names them)."""
-        policy = NEW[self.policy](sources)
+        policy = DEFAULTS[self.policy](sources)
         return Bounded(policy, self.budget, self.least_quality, self.days) if self.is_bounded else policy

@@ -10,20 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-MIX = "mix"
-"""The source of a candidate that no quota brought: it is among the best by the mixed score."""
-
-NEW = "new"
-"""The source of items that nobody had used when the model was trained: the best of them by the mixed score."""
-
-PREFERENCE, LIVE = "preference", "live"
-"""The sources that move with what was just said: by the user, and by everybody."""
-
-QUOTAS: Mapping[str, int] = {"sequence": 20, PREFERENCE: 10, "item-knn": 20, "popularity": 5, LIVE: 10, NEW: 5}
-"""How many candidates each source names, of the policy's depth."""
-
-SILENT_AT_ZERO = frozenset({PREFERENCE, LIVE})
-"""Sources whose 0 says that nothing is known of an item: they name only what stands above it."""
+from models.sources import MIX, NEW, QUOTAS, SILENT_AT_ZERO
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """`attune bench replay` on the first ratings of the demo, with a model of one epoch."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +44,7 @@ class Tuned(Arm):
 
     def close(self, window: TrainingSet) -> None:
         self.known, self.learned = joined(self.known, window), self.learned + 1
-        self.hybrid = replace(self.hybrid, knn=ItemKnn.fit(self.known, self.hybrid.knn.choice))
+        self.hybrid = self.hybrid.with_others(ItemKnn.fit(self.known, self.hybrid.knn.choice))
 
 
 @pytest.fixture(scope="module")

@@ -254,7 +254,7 @@ def test_the_challenger_does_not_choose_the_popularity_that_it_has_to_beat(
     bundle_folder, planted, cut: int, tmp_path
 ) -> None:
     bundle = Bundle.load(bundle_folder)
-    easy = replace(bundle.hybrid, popularity=replace(bundle.popularity, half_life_days=0.001))
+    easy = bundle.hybrid.with_others(replace(bundle.popularity, half_life_days=0.001))
     lineage = Provenance({}, planted.window, cut, cut, seed=0, panel_users_trained=0)
     golden = golden_batch(planted, cut, planted.catalogue)
     folder = save_bundle(tmp_path / "easy", easy, bundle.catalogue, PlackettLuce(), lineage, golden)

@@ -32,9 +32,9 @@ from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
 from models.ranking.exploration import Bounded, Epsilon
 from models.ranking.policy import PlackettLuce, Policy
-from models.ranking.retrieval import LIVE
 from models.ranking.thompson import LinearPosterior, Thompson
 from models.recommender import Asked, Recommendation, Request, histories_from_states, recommend_many
+from models.sources import LIVE
 
 KNN, POPULAR = (0.1, 0.8, 0.1), (0.0, 0.0, 1.0)
 KINDS = {place: name for name, place in KIND_INDEX.items()}
@@ -246,9 +246,7 @@ def test_what_cannot_be_asked_about_is_counted_by_its_reason(made, serve, plante
     assert found.feedback == {"burst": 3}
     assert found.left_out == {"degraded answer": 4, UNKNOWN_ITEM: 1, NO_CANDIDATE: 1, ANOTHER_STATE: 1}
     knn = challenger.hybrid.popularity
-    broken = replace(
-        challenger, hybrid=replace(challenger.hybrid, popularity=replace(knn, weights_N=knn.weights_N * np.nan))
-    )
+    broken = replace(challenger, hybrid=challenger.hybrid.with_others(replace(knn, weights_N=knn.weights_N * np.nan)))
     assert replayed(folder, planted, broken, champion).left_out[NO_SCORE] == 8
     later = replayed(folder, planted, challenger, champion, after=10_004)
     assert later.log is not None

@@ -85,7 +85,7 @@ def fitted(
     network = SequenceNetwork(SequenceConfig(width=8, blocks=1, heads=1, context=16), attributes)
     choice = KnnChoice(window=20, shrinkage=1.0, history=10, decay=1.0, slope=0.25, neighbours=20)
     parts = ItemKnn.fit(learned, choice), Popularity.fit(learned, 30.0)
-    hybrid = Hybrid(SequenceRecommender(network, attributes.genre_names), *parts, weights)
+    hybrid = Hybrid(SequenceRecommender(network, attributes.genre_names), parts, weights)
     provenance = Provenance({"name": "by hand"}, known.window, last, last, seed=0, panel_users_trained=0)
     return save_bundle(folder, hybrid, known.catalogue, policy, provenance, golden_batch(known, last, known.catalogue))
 

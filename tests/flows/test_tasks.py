@@ -16,7 +16,7 @@ from features.validation_results import Verdict, Verdicts
 from flows import promote, resources, train, validate
 from models.bundle import MANIFEST
 from models.network.config import RECIPES
-from models.ranking.policy_registry import NEW
+from models.ranking.policy_registry import DEFAULTS
 
 
 @pytest.fixture
@@ -77,5 +77,5 @@ def test_promoting_the_champion_again_says_that_nothing_changed(
 
 def test_the_flow_offers_every_policy_and_recipe() -> None:
     hints = get_type_hints(train.train.fn)
-    assert get_args(hints["policy"]) == tuple(NEW)
+    assert get_args(hints["policy"]) == tuple(DEFAULTS)
     assert get_args(hints["recipe"]) == tuple(RECIPES)

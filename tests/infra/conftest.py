@@ -109,8 +109,10 @@ def make_bundle(clicks: list[Interaction], described: list[Item]) -> Callable[[P
         network = SequenceNetwork(SequenceConfig(width=16, blocks=1, heads=2, context=20), attributes)
         hybrid = Hybrid(
             SequenceRecommender(network, attributes.genre_names),
-            ItemKnn.fit(training_set, KnnChoice(50, 5.0, 20, 1.0, 0.5, 20)),
-            Popularity.fit(training_set, 30.0),
+            (
+                ItemKnn.fit(training_set, KnnChoice(50, 5.0, 20, 1.0, 0.5, 20)),
+                Popularity.fit(training_set, 30.0),
+            ),
             (0.1, 0.7, 0.2),
         )
         upto = len(events)

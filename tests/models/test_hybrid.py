@@ -83,7 +83,7 @@ def test_weights_find_the_part_that_knows(tastes, trained_on_tastes: Trained):
     """A part that gives the answers away gets the weight, wherever it stands."""
     last = int(tastes.positions.max())
     validation = Validation.over(tastes, int(last * 0.9), last, 50)
-    answers = {one.batch.now_B.tobytes(): one for one in validation.asked}
+    answers = {one.batch.now_B.tobytes(): one for one in validation.batches}
 
     class Oracle:
         name = "oracle"
@@ -116,7 +116,7 @@ def test_a_part_without_weight_is_not_asked(trained_on_tastes: Trained):
             raise AssertionError("asked")
 
     hybrid = trained_on_tastes.hybrid
-    mute = Hybrid(Silent(), hybrid.knn, hybrid.popularity, (0.0, 1.0, 0.0))  # type: ignore[arg-type]
+    mute = Hybrid(Silent(), hybrid.others, (0.0, 1.0, 0.0))  # type: ignore[arg-type]
     assert mute.scores(said([1], "like", 1.0)).shape == (1, 32)
 
 

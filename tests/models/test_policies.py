@@ -12,7 +12,7 @@ from scipy.stats import chisquare
 from attune.errors import ConfigError
 from models.ranking.exploration import Bounded, Epsilon, Greedy
 from models.ranking.policy import Lot, PlackettLuce, Policy
-from models.ranking.policy_registry import NEW, Exploration, restore
+from models.ranking.policy_registry import DEFAULTS, Exploration, restore
 from models.ranking.thompson import LinearPosterior, Thompson
 
 SOURCES = ("sequence", "item-knn", "popularity")
@@ -179,7 +179,7 @@ def test_a_depth_that_is_not_positive_is_refused(make) -> None:
         make(0)
 
 
-@pytest.mark.parametrize("name", NEW)
+@pytest.mark.parametrize("name", DEFAULTS)
 def test_what_is_chosen_by_name_is_what_the_bundle_says(name: str) -> None:
     policy = Exploration(name).of(SOURCES)
     assert policy.describe()["name"] == name

@@ -11,9 +11,10 @@ import pytest
 from models.baselines import ItemKnn, Popularity
 from models.catalogue import Catalogue
 from models.history import KIND_INDEX, HistoryBatch
-from models.hybrid import Hybrid, Part
+from models.hybrid import Hybrid
 from models.learning.training import Trained
 from models.network.sequence import SequenceRecommender
+from models.sources import Part
 
 RESTORE: dict[str, Callable[[Catalogue, dict, dict], Part]] = {
     "network": SequenceRecommender.restore,

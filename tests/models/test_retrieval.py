@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.ranking.retrieval import MIX, NEW, QUOTAS, Candidates, gather, top_k, without
+from models.ranking.retrieval import Candidates, gather, top_k, without
+from models.sources import MIX, NEW, QUOTAS
 
 SCORES = st.lists(st.integers(-3, 3), min_size=1, max_size=30)
 PARTS = ("sequence", "preference", "item-knn", "popularity", "live")

@@ -3,6 +3,7 @@
 import itertools
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -155,10 +156,9 @@ def test_the_sampled_softmax_estimates_the_whole_one():
     targets = torch.tensor([0, 3, 9, 29, 3])
     q = torch.softmax(torch.randn(30), 0)
     sampled = torch.multinomial(q, 20_000, replacement=True)
-    whole = full_softmax(states, items, bias, targets)
-    torch.testing.assert_close(
-        sampled_softmax(states, items, bias, targets, sampled, q.log()), whole, atol=0.06, rtol=0.0
-    )
+    negatives = SimpleNamespace(draw=lambda: sampled, log_q_N=q.log())
+    whole = full_softmax(states, items, bias, targets, negatives)
+    torch.testing.assert_close(sampled_softmax(states, items, bias, targets, negatives), whole, atol=0.06, rtol=0.0)
 
 
 def test_the_pause_since_the_last_event_is_heard(untaught, tastes):

@@ -14,14 +14,13 @@ from models import model_card, training_job
 from models.bundle import Bundle
 from models.learning import training
 from models.learning.dataset import TrainingSet, split_windows
-from models.network.config import Recipe
+from models.network.config import RECIPES, Recipe
 from models.ranking.policy_registry import Exploration
 
 
 @pytest.fixture(autouse=True)
 def quick_recipe(monkeypatch: pytest.MonkeyPatch, quick: Recipe) -> None:
-    monkeypatch.setattr(training_job, "RECIPES", {"quick": lambda: quick})
-    monkeypatch.setattr(origins, "RECIPES", {"quick": lambda: quick})
+    monkeypatch.setitem(RECIPES, "quick", lambda: quick)
 
 
 @pytest.fixture

@@ -45,5 +45,5 @@ def test_an_impression_and_a_second_event_of_an_item_are_no_targets(make_trainin
     ]
     small = make_training_set(rows)
     assert len(groups(small, 0, 6)) == 4
-    found = Validation.over(small, 0, 6, most=100).asked[0]
+    found = Validation.over(small, 0, 6, most=100).batches[0]
     assert [small.catalogue.item_ids[place] for place in found.target_items] == ["a", "c", "b"]

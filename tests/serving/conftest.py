@@ -384,8 +384,10 @@ def made_bundle(
     config = SequenceConfig(width=16, blocks=1, heads=2, context=20)
     hybrid = Hybrid(
         SequenceRecommender(SequenceNetwork(config, attributes), attributes.genre_names),
-        spoil(ItemKnn.fit(training_set, KnnChoice(50, 5.0, 20, 1.0, 0.5, 20))),
-        Popularity.fit(training_set, 30.0),
+        (
+            spoil(ItemKnn.fit(training_set, KnnChoice(50, 5.0, 20, 1.0, 0.5, 20))),
+            Popularity.fit(training_set, 30.0),
+        ),
         weights,
     )
     upto = int(training_set.positions.max())
