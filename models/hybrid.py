@@ -161,7 +161,7 @@ class Hybrid:
     def mix(self, sources: Mapping[str, np.ndarray], users: int) -> np.ndarray:
         """scores_BN: the weighted sum of what ``sources`` gave for so many users."""
         weights = self._weights()
-        shape = (users, len(self.network.items_ND))
+        shape = (users, next(iter(sources.values())).shape[1])
         return mixed(
             [np.broadcast_to(scores_BN, shape) for scores_BN in sources.values()],
             [weights[name] for name in sources],
