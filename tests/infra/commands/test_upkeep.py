@@ -1,30 +1,17 @@
 """Backups from the command line: made, read again, and damaged."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
 from attune.event_log import prepare
 from attune.settings import Settings
-from infra import cli
 
 
-@pytest.fixture
-def attune(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Run `attune ARGUMENTS` in this process over an empty log: (exit status, stdout, stderr)."""
-    monkeypatch.setenv("ATTUNE_VAR", str(tmp_path / "var"))
+@pytest.fixture(autouse=True)
+def empty_log(attune) -> None:
     prepare(Settings().log_url)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["attune", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        output = capsys.readouterr()
-        return int(ended.value.code or 0), output.out, output.err
-
-    return run
 
 
 def test_a_backup_is_checked_and_a_damaged_one_is_named(attune) -> None:
