@@ -1,11 +1,11 @@
-"""Joins what users were shown to how they reacted, window by window: nothing is told twice and nothing is lost.
+"""Joins impressions to the reactions to them, window by window, each exactly once.
 
-A window is the log's positions (after, upto]. It tells of its own slates, with the feedback logged by its end, and of
-what it changed about earlier slates: feedback that came after their window, take-backs, changed minds. Every event has
-one position and so belongs to one window: whoever asks window after window is told of each once, and arrives, by
-putting later words in the place of earlier ones, at what a single window over the whole log says.
+A window is the log's positions (after, upto]. It labels its own slates with the feedback logged by its end, and
+corrects the labels of earlier slates that feedback in it changed: late reactions, take-backs, changed minds. Every
+event has one position and so belongs to one window. A reader who takes window after window, later labels replacing
+earlier ones, arrives at the labels of a single window over the whole log.
 
-The last word on an item counts; the earlier ones stay readable in ``history``. What does not count is set aside with
+The last reaction to an item counts; earlier ones stay in ``history``. Feedback that does not count is set aside with
 the reason. Silence is worth ``SILENCE``, finally once the attribution window has passed (``settled``).
 """
 
@@ -34,33 +34,16 @@ from features.reactions import (
 )
 
 LABELS = [
-    *KEY,
-    Columns.MODEL_VERSION,
-    Columns.SERVED_BY,
-    Columns.RANK,
-    Columns.SCORE,
-    Columns.PROPENSITY,
-    Columns.REWARD,
-    Columns.KIND,
-    "late",
-    "settled",
+    *(*KEY, Columns.MODEL_VERSION, Columns.SERVED_BY, Columns.RANK, Columns.SCORE, Columns.PROPENSITY),
+    *(Columns.REWARD, Columns.KIND, "late", "settled"),
 ]
 HISTORY = [Columns.POSITION, Columns.EVENT_ID, *KEY, Columns.KIND, Columns.VALUE, Columns.REWARD, "late", "stands"]
 SET_ASIDE = [Columns.POSITION, Columns.EVENT_ID, *KEY, Columns.KIND, Columns.VALUE, REASON]
 ORGANIC = [Columns.POSITION, Columns.EVENT_ID, Columns.USER_ID, Columns.ITEM_ID, Columns.KIND, "prompted"]
 
 _BEHAVIOUR = [
-    Columns.POSITION,
-    Columns.LOGGED_AT,
-    Columns.TYPE,
-    Columns.EVENT_ID,
-    Columns.EVENT_TIMESTAMP,
-    Columns.USER_ID,
-    Columns.ITEM_ID,
-    Columns.KIND,
-    Columns.VALUE,
-    Columns.SLATE_ID,
-    Columns.RETRACTS,
+    *(Columns.POSITION, Columns.LOGGED_AT, Columns.TYPE, Columns.EVENT_ID, Columns.EVENT_TIMESTAMP, Columns.USER_ID),
+    *(Columns.ITEM_ID, Columns.KIND, Columns.VALUE, Columns.SLATE_ID, Columns.RETRACTS),
 ]
 _SLATES = [Columns.POSITION, Columns.LOGGED_AT, Columns.EVENT_ID, Columns.USER_ID, Columns.EVENT_TIMESTAMP]
 _SEEN_KINDS = [name for name, kind in KINDS.items() if kind.marks_seen]
@@ -96,6 +79,7 @@ class Labels:
         """Rows by what became of them; the reasons of ``REASONS`` among them."""
         silent = self.frame.groupby(Columns.SLATE_ID)[Columns.KIND].count() == 0
         reasons = self.set_aside[REASON].value_counts()
+        bounds = self.history.groupby(KEY)[Columns.REWARD].agg(["min", "max"])  # a yes and a no contradict each other
         return {
             "shown": len(self.frame),
             "slates": len(silent),
@@ -103,7 +87,7 @@ class Labels:
             "reactions": len(self.history),
             "late reactions": int(self.history["late"].sum()),
             "changed later": len(self.earlier),
-            "contradicted": _contradicted(self.history),
+            "contradicted": int(((bounds["min"] < SILENCE) & (bounds["max"] > SILENCE)).sum()),
             **{reason: int(reasons.get(reason, 0)) for reason in REASONS},
             "organic": int((~self.organic["prompted"]).sum()),
             "prompted": int(self.organic["prompted"].sum()),
@@ -137,6 +121,8 @@ def labels(lake: Lake, after: int = 0, upto: int | None = None, terms: Terms | N
     of_these = found[found[Columns.SLATE_ID].isin(shown[Columns.SLATE_ID])]
     history = _matched(of_these, shown, after, terms)
     stands = standing(of_these, upto)
+    is_open = (slates[Columns.POSITION] > after) & (slates[Columns.EVENT_TIMESTAMP] > now - terms.patience)
+    unsettled = slates.loc[is_open, Columns.POSITION]
     history["stands"] = history[Columns.EVENT_ID].isin(stands[Columns.EVENT_ID])
     return Labels(
         frame=_labelled(shown[shown[SLATE_POSITION] > after], stands, terms)[LABELS],
@@ -144,7 +130,7 @@ def labels(lake: Lake, after: int = 0, upto: int | None = None, terms: Terms | N
         history=history[HISTORY],
         set_aside=_set_aside(found[found[Columns.POSITION] > after], slates, history),
         organic=_prompted(organic, shown, terms),
-        settled_upto=_settled_upto(slates[slates[Columns.POSITION] > after], now - terms.patience, upto),
+        settled_upto=int(unsettled.min()) - 1 if len(unsettled) else upto,
     )
 
 
@@ -193,10 +179,10 @@ def _labelled(shown: pd.DataFrame, stands: pd.DataFrame, terms: Terms) -> pd.Dat
 
 def _changed(shown: pd.DataFrame, stands: pd.DataFrame, stood: pd.DataFrame, terms: Terms) -> pd.DataFrame:
     """Those of the earlier slates' items on which the last word is another than at the end of the window before."""
-    told = stood[[*KEY, Columns.EVENT_ID, Columns.REWARD]]
-    told = told.rename(columns={Columns.EVENT_ID: "told", Columns.REWARD: "before"})
-    joined = _labelled(shown, stands, terms).merge(told, how="left", on=KEY, validate="many_to_one")
-    changed = joined[Columns.EVENT_ID].fillna("") != joined["told"].fillna("")
+    earlier = stood[[*KEY, Columns.EVENT_ID, Columns.REWARD]]
+    earlier = earlier.rename(columns={Columns.EVENT_ID: "earlier_id", Columns.REWARD: "before"})
+    joined = _labelled(shown, stands, terms).merge(earlier, how="left", on=KEY, validate="many_to_one")
+    changed = joined[Columns.EVENT_ID].fillna("") != joined["earlier_id"].fillna("")
     joined["before"] = joined["before"].fillna(SILENCE).astype(np.float32)
     return joined.loc[changed, [*LABELS, "before"]].reset_index(drop=True)
 
@@ -225,14 +211,3 @@ def _prompted(organic: pd.DataFrame, shown: pd.DataFrame, terms: Terms) -> pd.Da
     waited = joined[Columns.EVENT_TIMESTAMP] - joined[SHOWN_AT]
     followed = joined.loc[(waited >= 0) & (waited <= terms.patience), Columns.EVENT_ID]
     return organic.assign(prompted=organic[Columns.EVENT_ID].isin(followed))[ORGANIC].reset_index(drop=True)
-
-
-def _settled_upto(slates: pd.DataFrame, settled_by: int, upto: int) -> int:
-    open_at = slates.loc[slates[Columns.EVENT_TIMESTAMP] > settled_by, Columns.POSITION]
-    return int(open_at.iloc[0]) - 1 if len(open_at) else upto
-
-
-def _contradicted(history: pd.DataFrame) -> int:
-    """Items on which one window holds a yes (above silence) and a no (below it) of the same user to the same slate."""
-    told = history.groupby(KEY)[Columns.REWARD].agg(["min", "max"])
-    return int(((told["min"] < SILENCE) & (told["max"] > SILENCE)).sum())

@@ -45,18 +45,9 @@ CUT_OFF = "candidates cut off"
 NOT_DRAWN = "propensities that are none"
 UNSETTLED = "attribution window still open"
 REASONS = (
-    EARLIER,
-    EMPTY,
-    ANOTHER_VERSION,
-    DEGRADED,
-    NO_POLICY,
-    DETERMINISTIC,
-    BUDGET_SPENT,
-    CAPPED,
-    CUT_OFF,
-    NOT_DRAWN,
-    UNSETTLED,
-)  # fmt: skip
+    *(EARLIER, EMPTY, ANOTHER_VERSION, DEGRADED, NO_POLICY, DETERMINISTIC),
+    *(BUDGET_SPENT, CAPPED, CUT_OFF, NOT_DRAWN, UNSETTLED),
+)
 """Why a slate is left out, in the order in which they are looked for."""
 
 _POLICY = pa.struct([
@@ -143,13 +134,15 @@ def build(
             writer.write_table(kept)
             for reason, count in zip(*np.unique(reasons[reasons != ""], return_counts=True), strict=True):
                 left_out[reason] += int(count)
-    found = LoggedSlates(folder, version, after, upto, rows, left_out, feedback)
-    write_whole(folder / COUNTS, json.dumps({**asdict(found), "folder": folder.name}, indent=2) + "\n")
-    logger.info("%d slates of version %s; left out: %s; feedback: %s", rows, version, _told(left_out), _told(feedback))
-    return found
+    result = LoggedSlates(folder, version, after, upto, rows, left_out, feedback)
+    write_whole(folder / COUNTS, json.dumps({**asdict(result), "folder": folder.name}, indent=2) + "\n")
+    logger.info(
+        "%d slates of version %s; left out: %s; feedback: %s", rows, version, _in_words(left_out), _in_words(feedback)
+    )
+    return result
 
 
-def _told(counts: dict[str, int]) -> str:
+def _in_words(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none"
 
 
@@ -160,13 +153,13 @@ def _tables(
 
     ``frame`` has a row for each position of each slate in the same order, so its rows follow from the lengths.
     """
-    told = 0
+    row = 0
     for slates in slates_at(lake, positions):
         parsed = payloads(slates, _PAYLOAD)
         shown, candidates = (_lists(parsed[name]) for name in ("shown", "candidates"))
         lengths = np.diff(shown.offsets.to_numpy())
-        part = frame.iloc[told : told + int(lengths.sum())]
-        told += len(part)
+        part = frame.iloc[row : row + int(lengths.sum())]
+        row += len(part)
         yield _table(slates, parsed, shown, candidates, part), _reasons(parsed, shown, candidates, part, version)
 
 

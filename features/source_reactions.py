@@ -1,9 +1,8 @@
-"""Writes what the sources said of shown items and what became of it: what Thompson's weights are learned from.
+"""Writes each source's scores of shown items with their rewards: a Thompson policy learns its weights from them.
 
-A file beside the training set, and the interface to ``models.ranking.thompson``. It holds settled slates alone:
-before the attribution window is over silence says nothing yet, and a slate that somebody has reacted to is no fair
-sample of those that nobody has. Slates that popularity answered are left out, since its scores of users without a
-history are of another scale; so are those of other policies, which log no features.
+A file beside the training set, which ``models.ranking.thompson`` reads. It holds settled slates alone: silence says
+nothing before the attribution window is over, and slates with a reaction are no fair sample. It leaves out slates that
+popularity answered, whose scores are of another scale, and those of other policies, which log no features.
 """
 
 from pathlib import Path
@@ -52,11 +51,12 @@ SCHEMA = pa.schema([
 def build(lake: Lake, folder: Path, upto: int, terms: Terms | None = None, most: int = MOST) -> Path:
     """What slates at positions up to ``upto`` say, as the log stood there; the file's path. Nothing later is read."""
     positions = lake.events(0, upto, ("slate",), [Columns.POSITION])[Columns.POSITION].to_numpy()[-most:]
-    said = pd.concat([_said(slates) for slates in slates_at(lake, positions)] or [_nothing()], ignore_index=True)
+    none = pd.DataFrame({Columns.SLATE_ID: [], Columns.RANK: []})
+    features = pd.concat([_features(slates) for slates in slates_at(lake, positions)] or [none], ignore_index=True)
     table = SCHEMA.empty_table()
-    if len(said):
+    if len(features):
         frame = labels(lake, int(positions[0]) - 1, upto, terms).frame
-        frame = frame[frame["settled"]].merge(said, on=[Columns.SLATE_ID, Columns.RANK], validate="one_to_one")
+        frame = frame[frame["settled"]].merge(features, on=[Columns.SLATE_ID, Columns.RANK], validate="one_to_one")
         table = pa.Table.from_pandas(frame[SCHEMA.names], SCHEMA, preserve_index=False)
     path = folder / REACTIONS.format(upto=upto)
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,11 +65,7 @@ def build(lake: Lake, folder: Path, upto: int, terms: Terms | None = None, most:
     return path
 
 
-def _nothing() -> pd.DataFrame:
-    return pd.DataFrame({Columns.SLATE_ID: [], Columns.RANK: []})
-
-
-def _said(slates: pa.RecordBatch) -> pd.DataFrame:
+def _features(slates: pa.RecordBatch) -> pd.DataFrame:
     """A row for each shown item of those slates that a champion drew by Thompson's policy."""
     parsed = payloads(slates, _PAYLOAD)
     policy = parsed["policy"].combine_chunks()

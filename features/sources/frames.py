@@ -1,7 +1,7 @@
-"""What every source gives: rows for the door as frames, and helpers that turn foreign columns into door values.
+"""The rows that every source gives, as frames, and helpers that convert foreign columns.
 
-A cell that cannot be understood is left as it came, so that the door turns that one row away with a reason;
-an absent cell is None.
+A cell that cannot be read stays as it came, so that the row rules reject that one row with a reason; an absent cell is
+None.
 """
 
 import re
@@ -69,17 +69,9 @@ def ids(column: pd.Series) -> pd.Series:
     """
     texts = [_id_text(raw) for raw in absent_as_none(column)]
     ends = {text for text in texts if isinstance(text, str) and text.endswith(".0") and _NUMBER.fullmatch(text)}
-    if ends and all(text in ends or not _is_number(text) for text in set(filter(_is_text, texts))):
-        texts = [text[:-2] if _is_text(text) and text in ends else text for text in texts]
+    if ends and all(text in ends or not _NUMBER.fullmatch(text) for text in {t for t in texts if isinstance(t, str)}):
+        texts = [text[:-2] if isinstance(text, str) and text in ends else text for text in texts]
     return pd.Series(texts, index=column.index, dtype=object)
-
-
-def _is_text(raw: Any) -> bool:
-    return isinstance(raw, str)
-
-
-def _is_number(text: str) -> bool:
-    return _NUMBER.fullmatch(text) is not None
 
 
 def _id_text(raw: Any) -> Any:
@@ -95,7 +87,7 @@ def _id_text(raw: Any) -> Any:
 def numbers(column: pd.Series) -> pd.Series:
     """Values as floats; what is no number stays as it came, an absent one becomes None."""
     parsed = as_numbers(column)
-    return keeping_the_rest(column, parsed.tolist(), parsed.notna().to_numpy(bool))
+    return with_rest(column, parsed.tolist(), parsed.notna().to_numpy(bool))
 
 
 def as_numbers(column: pd.Series) -> pd.Series:
@@ -124,8 +116,8 @@ def _is_plain_number(raw: Any) -> bool:
     return isinstance(raw, float | np.floating | Decimal)
 
 
-def keeping_the_rest(column: pd.Series, values: list[Any], understood: np.ndarray) -> pd.Series:
-    """``values`` where they were understood, elsewhere the column's cells as they came, an absent one as None."""
+def with_rest(column: pd.Series, values: list[Any], understood: np.ndarray) -> pd.Series:
+    """``values`` where they were understood, elsewhere the column's cells as they came; an absent cell is None."""
     chosen = np.empty(len(column), dtype=object)
     chosen[:] = values
     chosen[~understood] = absent_as_none(column[~understood]).to_numpy(object)
@@ -143,14 +135,11 @@ def split_lists(column: pd.Series) -> pd.Series:
     separator = next(
         (mark for mark in ("|", ";", ",") if len(texts) and texts.str.contains(mark, regex=False).any()), ""
     )
-    pattern = re.escape(separator) if separator else (r"\s+" if _blanks_separate(texts) else r"\Z")
-    return objects.map(lambda raw: _words(raw, pattern))
-
-
-def _blanks_separate(texts: pd.Series) -> bool:
     cells = set(texts)
     words = {word for cell in cells for word in cell.split()}
-    return len(words) <= 100 and len(cells) > 2 * len(words)
+    blanks_separate = len(words) <= 100 and len(cells) > 2 * len(words)
+    pattern = re.escape(separator) if separator else (r"\s+" if blanks_separate else r"\Z")
+    return objects.map(lambda raw: _words(raw, pattern))
 
 
 def _words(raw: Any, pattern: str) -> list[str]:
@@ -162,7 +151,7 @@ def _words(raw: Any, pattern: str) -> list[str]:
 
 
 def plain(raw: Any) -> Any:
-    """A cell as a plain Python value that the door and JSON take; what is neither number nor text becomes text."""
+    """A cell as a plain Python value that the row rules and JSON take; what is neither number nor text becomes text."""
     if raw is None or isinstance(raw, str | bool | int):
         return raw
     if isinstance(raw, list | tuple | np.ndarray):

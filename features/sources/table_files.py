@@ -1,4 +1,9 @@
-"""Reads one table out of a file: CSV (plain or gzipped, any usual separator) or Parquet."""
+"""Reads one table out of a file: CSV (plain or gzipped, any usual separator) or Parquet.
+
+CSV is taken to be UTF-8. Bytes that are not become lone surrogates (PEP 383), so that ``undecoded`` finds the records
+that hold them; a file that is plainly of an older encoding is read as Windows-1252. Quoted cells may span lines, and a
+broken line costs only itself.
+"""
 
 import csv
 import gzip
@@ -17,11 +22,14 @@ import pyarrow.parquet as pq
 from attune.errors import DataContractError
 from features.sources.frames import Unreadable
 
-# The text of a file whose encoding nobody told.
-#
-# UTF-8 is the rule. Bytes that are not UTF-8 become lone surrogates (PEP 383), so that ``undecoded`` finds the lines
-# that hold them; a file that plainly is of an older encoding is read as Windows-1252.
+SEPARATORS = ",;\t|"
+PARQUET_MAGIC, GZIP_MAGIC = b"PAR1", b"\x1f\x8b"
+UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
+BLOCK = 500
+"""Records turned into columns at a time."""
 
+LINE_LIMIT = 10_000
+"""Characters of an unreadable record that quarantine keeps."""
 
 BAD_LINES = 0.01
 """Up to this share of all lines (or a tenth of those with letters beyond ASCII) bad bytes are damage in UTF-8."""
@@ -45,7 +53,12 @@ def read_text(path: Path, gzipped: bool) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = content.decode("utf-8-sig", "surrogateescape")
-    return text if _damaged(text) else _windows(content)
+    lines = text.splitlines()
+    bad = sum(map(undecoded, lines))
+    beyond = sum(_BEYOND_ASCII.search(line) is not None for line in lines if not line.isascii())
+    if bad <= BAD_LINES * len(lines) or bad <= (beyond - bad) / 10:
+        return text
+    return content.decode("latin-1").translate(_WINDOWS)  # the five bytes that Windows-1252 lacks stay as in Latin-1
 
 
 def undecoded(words: str) -> bool:
@@ -56,33 +69,6 @@ def undecoded(words: str) -> bool:
 def shown(words: str) -> str:
     """The text with bytes that are not UTF-8 as escapes."""
     return words.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _damaged(text: str) -> bool:
-    """Whether this is UTF-8 with some bad lines, and not another encoding."""
-    lines = text.splitlines()
-    bad = sum(map(undecoded, lines))
-    beyond = sum(_BEYOND_ASCII.search(line) is not None for line in lines if not line.isascii())
-    return bad <= BAD_LINES * len(lines) or bad <= (beyond - bad) / 10
-
-
-def _windows(content: bytes) -> str:
-    """Windows-1252, where its five unassigned bytes stand for themselves as in Latin-1."""
-    return content.decode("latin-1").translate(_WINDOWS)
-
-
-# The records of a CSV text: quoted cells may span lines, and a line that is broken costs itself alone.
-
-
-LINE_LIMIT = 10_000
-"""Characters of an unreadable record that quarantine keeps."""
-
-OPEN_QUOTE = "row: a quote is opened and never closed"
-
-
-def split_lines(text: str) -> list[str]:
-    """The lines with their ends: line feed, carriage return, or both."""
-    return list(io.StringIO(text, newline=""))
 
 
 def records(lines: Sequence[str], separator: str) -> Iterator[tuple[list[str], str] | Unreadable]:
@@ -108,7 +94,7 @@ def records(lines: Sequence[str], separator: str) -> Iterator[tuple[list[str], s
 def _misquoted(line: str, separator: str, error: csv.Error) -> Iterator[tuple[list[str], str] | Unreadable]:
     """A line that the strict rules refuse; text after a closed quote is taken as part of the cell."""
     if line.count('"') % 2:
-        yield unreadable(line, OPEN_QUOTE)
+        yield unreadable(line, "row: a quote is opened and never closed")
         return
     try:
         yield next(csv.reader([line], delimiter=separator, skipinitialspace=True)), line
@@ -130,15 +116,6 @@ def flaw(record: str) -> str | None:
     return None
 
 
-SEPARATORS = ",;\t|"
-PARQUET_MAGIC = b"PAR1"
-GZIP_MAGIC = b"\x1f\x8b"
-BLOCK = 500
-"""Records turned into columns at a time."""
-
-UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
-
-
 def read_table(path: Path) -> tuple[pd.DataFrame, list[Unreadable]]:
     """The file's rows as a frame, and the records that could not be split into its columns.
 
@@ -146,23 +123,19 @@ def read_table(path: Path) -> tuple[pd.DataFrame, list[Unreadable]]:
     written by pandas, a separator at the end of each line); a named index of a Parquet file is a column.
     Raises DataContractError when the file is missing, empty, or holds no table.
     """
-    start = _start(path)
+    if not path.is_file():
+        raise DataContractError(f"{path}: no such file; check the path")
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(4)
+    except OSError as error:
+        raise DataContractError(f"{path}: cannot be read ({error}); check its permissions") from error
     if not start:
         raise DataContractError(f"{path}: the file is empty; a table with a header line is expected")
     table, broken = (_parquet(path), []) if start == PARQUET_MAGIC else _csv(path, start[:2] == GZIP_MAGIC)
     if not len(table) and not broken:
         raise DataContractError(f"{path}: the table has no rows")
     return table, broken
-
-
-def _start(path: Path) -> bytes:
-    if not path.is_file():
-        raise DataContractError(f"{path}: no such file; check the path")
-    try:
-        with path.open("rb") as stream:
-            return stream.read(4)
-    except OSError as error:
-        raise DataContractError(f"{path}: cannot be read ({error}); check its permissions") from error
 
 
 def _parquet(path: Path) -> pd.DataFrame:
@@ -180,15 +153,15 @@ def _parquet(path: Path) -> pd.DataFrame:
 
 def _csv(path: Path, gzipped: bool) -> tuple[pd.DataFrame, list[Unreadable]]:
     text = read_text(path, gzipped)
-    lines = split_lines(text)
+    lines = list(io.StringIO(text, newline=""))  # with their ends: line feed, carriage return, or both
     header = next((line for line in lines if line.strip()), "")
     separator = max(SEPARATORS, key=header.count)
-    found = records(lines, separator)
-    names = _names(path, next(found, None))
+    rest = records(lines, separator)
+    names = _names(path, next(rest, None))
     sound = flaw(text) is None
     columns: list[list[str | None]] = [[] for _ in names]
     broken: list[Unreadable] = []
-    while block := list(islice(found, BLOCK)):
+    while block := list(islice(rest, BLOCK)):
         rows = _whole_rows(block, names, sound, broken)
         for column, cells in zip(columns, zip(*rows, strict=True), strict=bool(rows)):
             column.extend([cell or None for cell in cells])
@@ -199,16 +172,21 @@ def _csv(path: Path, gzipped: bool) -> tuple[pd.DataFrame, list[Unreadable]]:
 def _whole_rows(
     block: list[tuple[list[str], str] | Unreadable], names: list[str], sound: bool, broken: list[Unreadable]
 ) -> list[list[str]]:
-    """The rows that have a cell for each name; the others go to ``broken``. ``sound``: no text needs a look."""
+    """The rows that have a cell for each name; empty cells at the end may be too many. The others go to ``broken``."""
     rows = []
     for record in block:
         if isinstance(record, Unreadable):
             broken.append(record)
             continue
-        cells, told = _fitted(record[0], names), record[1]
-        reason = None if sound else flaw(told)
-        if cells is None or reason is not None:
-            broken.append(unreadable(told, reason or _ragged(len(record[0]), names), reason or "row: ragged"))
+        cells, text = record
+        while len(cells) > len(names) and not cells[-1]:
+            cells.pop()
+        reason = None if sound else flaw(text)
+        if reason is not None:
+            broken.append(unreadable(text, reason, reason))
+        elif len(cells) != len(names):
+            ragged = f"row: {len(cells)} cells where the header names {len(names)} columns"
+            broken.append(unreadable(text, ragged, "row: ragged"))
         else:
             rows.append(cells)
     return rows
@@ -232,16 +210,3 @@ def _refuse_doubles(path: Path, names: list[str]) -> None:
     double = [name for name, count in Counter(names).items() if count > 1]
     if double:
         raise DataContractError(f"{path}: a column name stands twice in the header: {', '.join(double)}")
-
-
-def _fitted(cells: list[str], names: list[str]) -> list[str] | None:
-    """The cells of the named columns, or None when there are too few or too many; empty ones at the end may go."""
-    if len(cells) == len(names):
-        return cells
-    while len(cells) > len(names) and not cells[-1]:
-        cells.pop()
-    return cells if len(cells) == len(names) else None
-
-
-def _ragged(count: int, names: list[str]) -> str:
-    return f"row: {count} cells where the header names {len(names)} columns"

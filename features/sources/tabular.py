@@ -1,4 +1,4 @@
-"""Anyone's tables as events: files, and a map from attune's column names to theirs."""
+"""Reads anyone's tables: files, and a map from attune's column names to theirs."""
 
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
@@ -37,7 +37,7 @@ def read(
     scale: str | tuple[float, float] | None = None,
     unit: str | None = None,
 ) -> SourceFrames:
-    """The files as frames for the door.
+    """The files as frames.
 
     ``mapping`` names the files' columns ('user_id=uid,item_id=iid', or a dict); a column of attune's own name
     needs no entry. ``kind`` is every row's kind; ``kinds`` renames kinds ('addtocart=cart', '1=view' whether 1 is text

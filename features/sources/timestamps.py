@@ -8,7 +8,7 @@ import pandas as pd
 from attune.clock import SECOND
 from attune.columns import Columns
 from attune.errors import DataContractError
-from features.sources.frames import as_numbers, keeping_the_rest
+from features.sources.frames import as_numbers, with_rest
 
 UNITS = {"s": SECOND, "ms": 1_000, "us": 1}
 LIMIT = 2.0**62
@@ -94,7 +94,7 @@ def _from_datetimes(column: pd.Series, parsed: pd.Series) -> pd.Series:
 
 def _no_other_wholes(column: pd.Series, values: list[int], understood: np.ndarray) -> pd.Series:
     """What was not understood as it came, but whole numbers as text: they would pass for microseconds."""
-    kept = keeping_the_rest(column, values, understood)
+    kept = with_rest(column, values, understood)
     for place in np.flatnonzero(~understood):
         raw: Any = kept.iat[place]
         if isinstance(raw, int | np.integer):
