@@ -5,7 +5,7 @@ import numpy as np
 from benchmarks.bandit_worlds import ROUNDS, bandit_world
 from benchmarks.offpolicy_proofs import CLAIMS, COVERED, LEAST_REFUSED, WORLDS, Claim, Tally, prove
 from benchmarks.record import Figure, at_least, just
-from evaluation.offpolicy.verdict import OffPolicyLimits, judge
+from evaluation.offpolicy.estimate import OffPolicyLimits, estimate
 
 SMALL, TRIES = 40, 50
 """Users of a log that is too small, and how many such logs are asked how much would do."""
@@ -47,9 +47,9 @@ def _asked_for(seed: int) -> Figure:
     for place in range(TRIES):
         rng = np.random.default_rng([seed, place])
         world = bandit_world("none", rng)
-        needed = judge(world.draw(rng, users=SMALL)).verdicts["dr"].rows_needed
+        needed = estimate(world.draw(rng, users=SMALL)).estimates["dr"].rows_needed
         if needed is not None:
-            interval = judge(world.draw(rng, users=needed // ROUNDS)).verdicts["dr"].interval
+            interval = estimate(world.draw(rng, users=needed // ROUNDS)).estimates["dr"].interval
             got.append((interval.high - interval.low) / 2 / wanted)
     low, middle, high = np.quantile(got, [0.05, 0.5, 0.95]).tolist()
     note = f"dr; from {SMALL * ROUNDS} rows, nine in ten between {low:.2f} and {high:.2f}, of {len(got)} that said so"

@@ -12,10 +12,9 @@ from benchmarks.bandit_worlds import drawn, softmax
 from benchmarks.obp_environment import ask, obp_python
 from benchmarks.record import Figure, just
 from evaluation.intervals import Draw
-from evaluation.offpolicy.estimators import Weighting
+from evaluation.offpolicy.estimate import OffPolicyLimits, estimate, terms_of
+from evaluation.offpolicy.estimators import Weighting, bootstrap
 from evaluation.offpolicy.logs import BanditLog
-from evaluation.offpolicy.replicates import bootstrap
-from evaluation.offpolicy.verdict import OffPolicyLimits, estimates, judge
 
 TOLERANCE = 1e-6
 ROUNDS, ACTIONS, SWITCH = 3000, 8, 2.0
@@ -49,7 +48,7 @@ def differences(python: Path, folder: Path, seed: int) -> list[Figure]:
     np.savez(given, switch=SWITCH, **arrays)
     ask(python, "equal", given, out)
     theirs: dict[str, Any] = json.loads(out.read_text())
-    terms = estimates(_log(arrays), Weighting(switch=SWITCH))
+    terms = terms_of(_log(arrays), Weighting(switch=SWITCH))
     apart = {name: abs(terms[name].value - value) for name, value in theirs["values"].items()}
     found = [_small(f"4 {name}: largest difference from obp", difference) for name, difference in apart.items()]
     ours = bootstrap(terms, replicates=theirs["draws"], draw=_as_obp_draws(theirs["seed"]))
@@ -69,7 +68,7 @@ def open_bandit(python: Path, folder: Path, runs: int = RUNS) -> list[Figure]:
         found = {name: arrays[name] for name in arrays.files}
     truth, theirs_RE = float(found.pop("truth")), found.pop("values")
     logs = [BanditLog(**{name: column[run] for name, column in found.items()}) for run in range(runs + 1)]
-    ours_RE = np.array([[one.value for one in estimates(log, Weighting(switch=1.0)).values()] for log in logs])
+    ours_RE = np.array([[one.value for one in terms_of(log, Weighting(switch=1.0)).values()] for log in logs])
     errors_RE = np.abs(ours_RE[1:] - truth) / truth
     apart = float(np.abs(ours_RE - theirs_RE).max())
     figures = [_small("4 Open Bandit: largest difference from obp", apart, f"{runs + 1} logs of {len(logs[0]):,} rows")]
@@ -82,7 +81,7 @@ def open_bandit(python: Path, folder: Path, runs: int = RUNS) -> list[Figure]:
 def _verdicts(log: BanditLog, truth: float) -> list[Figure]:
     """What we say of the log itself: the value where it is decided, the reasons where it is not."""
     found = []
-    for name, verdict in judge(log, CLICK_LIMITS, Weighting(switch=1.0)).verdicts.items():
+    for name, verdict in estimate(log, CLICK_LIMITS, Weighting(switch=1.0)).estimates.items():
         low, high = verdict.interval.low, verdict.interval.high
         note = f"[{low:.4f}, {high:.4f}], truth {truth:.4f}: {verdict.outcome}"
         note = "; ".join([note, *verdict.reasons])

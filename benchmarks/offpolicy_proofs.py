@@ -7,9 +7,9 @@ import numpy as np
 
 from benchmarks.bandit_worlds import FLAWS, bandit_world
 from benchmarks.slate_worlds import SLATE_FLAWS, slate_world
+from evaluation.offpolicy.estimate import estimate
 from evaluation.offpolicy.estimators import Weighting
 from evaluation.offpolicy.logs import Log
-from evaluation.offpolicy.verdict import judge
 
 SHAPES = {"bandit": FLAWS, "slate": SLATE_FLAWS}
 WORLDS = 500
@@ -70,8 +70,8 @@ def prove(shape: str, flaw: str, worlds: int = WORLDS, seed: int = 0, replicates
     seen: dict[str, list[tuple[float, ...]]] = {}
     for world in range(worlds):
         value, log = _world(shape, flaw, np.random.default_rng([seed, place, world]))
-        answer = judge(log, weighting=WEIGHTING, replicates=replicates, seed=world)
-        for name, verdict in answer.verdicts.items():
+        answer = estimate(log, weighting=WEIGHTING, replicates=replicates, seed=world)
+        for name, verdict in answer.estimates.items():
             found = verdict.interval
             seen.setdefault(name, []).append(
                 (

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from attune.errors import ConfigError
 from benchmarks.record import Figure, just
+from evaluation.offpolicy.estimate import OffPolicyLimits, estimate
 from evaluation.offpolicy.logs import BanditLog
-from evaluation.offpolicy.verdict import OffPolicyLimits, judge
 
 FOLDER = "OPEN_BANDIT_SAMPLE"
 CAMPAIGNS = ("men", "women")
@@ -34,10 +34,10 @@ def _campaign(folder: Path, campaign: str, seed: int) -> list[Figure]:
     random_clicks_N, random_N = _columns(folder / f"random_{campaign}.parquet")
     truth = float(random_clicks_N.mean())
     log = BanditLog(clicks_N, propensities_N, np.full(len(clicks_N), random_N[0]))
-    answer = judge(log, OffPolicyLimits(half_width=truth / 5), seed=seed)
+    answer = estimate(log, OffPolicyLimits(half_width=truth / 5), seed=seed)
     where = f"4 Open Bandit sample, {campaign}, bts asked about random"
     found = [just(f"{where}: effective rows of {len(clicks_N):,}", answer.diagnosis.effective)]
-    for name, verdict in answer.verdicts.items():
+    for name, verdict in answer.estimates.items():
         low, high = verdict.interval.low, verdict.interval.high
         note = "; ".join([f"[{low:.4f}, {high:.4f}], truth {truth:.4f}: {verdict.outcome}", *verdict.reasons])
         found.append(just(f"{where}: {name}, relative error", abs(verdict.interval.value - truth) / truth, note))

@@ -13,9 +13,9 @@ from attune.event_types import KINDS
 from attune.user_state import RECENT_LIMIT, Recent, UserState
 from evaluation.hold_out import FRESH_POPULARITY, Entrant, HoldOut, ReplayCache, fresh_popularity
 from evaluation.intervals import Paired, paired
-from evaluation.offpolicy.logged_policy import replayed
+from evaluation.offpolicy.estimate import OffPolicyLimits
+from evaluation.offpolicy.logged_policy import logged_slates
 from evaluation.offpolicy.value_change import ValueChange, value_change
-from evaluation.offpolicy.verdict import OffPolicyLimits
 from evaluation.replay import RememberedHybrid, remembering
 from models.bundle import Bundle
 from models.history import KIND_INDEX
@@ -156,7 +156,7 @@ class Case:
         for bundle in self.bundles.values():
             entrants.setdefault(bundle.digest, Entrant.of(bundle, RememberedHybrid(bundle.hybrid)))
         window = str(self.training_set.window["digest"])
-        evaluations = self._replayed(HoldOut(self.training_set, window, self.after, self.upto), entrants)
+        evaluations = self._replay_all(HoldOut(self.training_set, window, self.after, self.upto), entrants)
         return {
             **{name: evaluations[bundle.digest][0] for name, bundle in self.bundles.items()},
             "popularity": evaluations[FRESH_POPULARITY][0],
@@ -176,11 +176,11 @@ class Case:
         name = f"{self.training_set.window['digest']}, the panel"
         two = self.challenger, self.bundles["champion"]
         entrants = {one.digest: Entrant((RememberedHybrid(one.hybrid),), one.catalogue) for one in two}
-        evaluations = self._replayed(HoldOut(panel, name, 0, upto, max(moments // max(users, 1), 1)), entrants)
+        evaluations = self._replay_all(HoldOut(panel, name, 0, upto, max(moments // max(users, 1), 1)), entrants)
         challenger, champion = (evaluations[bundle.digest][0] for bundle in two)
         return challenger, champion
 
-    def _replayed(self, hold_out: HoldOut, entrants: dict[str, Entrant]) -> dict[str, list[Evaluation]]:
+    def _replay_all(self, hold_out: HoldOut, entrants: dict[str, Entrant]) -> dict[str, list[Evaluation]]:
         began = perf_counter()
         evaluations = hold_out.replays(entrants, self.challenger.digest, self.replay_cache)
         self._seconds.append(perf_counter() - began)
@@ -216,7 +216,7 @@ class Case:
         """The challenger's value on what the champion showed; None without a champion or without slates."""
         if self.champion is None or self.slates is None:
             return None
-        slates = replayed(self.slates, self.training_set, self.challenger, self.champion, self.after)
+        slates = logged_slates(self.slates, self.training_set, self.challenger, self.champion, self.after)
         return value_change(slates, self.limits.off_policy)
 
     @cached_property

@@ -1,10 +1,19 @@
-"""What every estimate is made of, so that one bootstrap serves them all."""
+"""Estimators of another policy's value from logged rounds or slates, and one bootstrap for everything asked of a log.
 
-from collections.abc import Callable
+The value is the mean reward of a round, or of a slate's summed rewards, in the unit of the rewards, had the evaluation
+policy chosen what was shown. Every estimator takes a log and gives ``Terms``, a row for each round or slate; those that
+need a reward model raise ValueError where the log has none.
+
+w is the importance weight of a round, w_k that of a slate down to position k, both clipped as ``Weighting`` says; r is
+the reward, q the reward model's prediction for what was shown and v its mean over the evaluation policy's choices.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from evaluation.intervals import REPLICATES, Draw, Interval, by_user, percentiles, replicated
 from evaluation.offpolicy.logs import BanditLog, SlateLog
 
 
@@ -28,8 +37,8 @@ class Terms:
 
 def value_of(plain: np.ndarray, weighted: np.ndarray, norms: np.ndarray, counts: np.ndarray | float) -> np.ndarray:
     """Estimates from the sums of their terms and the counts of the rows, of any shape."""
-    found: np.ndarray = plain / counts + np.divide(weighted, norms, out=np.zeros_like(norms), where=norms > 0)
-    return found
+    values: np.ndarray = plain / counts + np.divide(weighted, norms, out=np.zeros_like(norms), where=norms > 0)
+    return values
 
 
 def mean(plain_N: np.ndarray) -> Terms:
@@ -75,16 +84,6 @@ def effective(weights_N: np.ndarray) -> float:
     """
     squares = float(np.square(weights_N).sum())
     return float(np.abs(weights_N).sum()) ** 2 / squares if squares > 0 else 0.0
-
-
-# The value of another policy from logged rounds: what each estimator sums.
-#
-# The value is the mean reward of a round, in the unit of the rewards, had the evaluation policy chosen the actions.
-# w is the importance weight of a round, clipped as ``Weighting`` says, r its reward, q the reward model's prediction
-# for the action shown and v its mean over the evaluation policy's actions.
-#
-# Every estimator takes a log of N rounds and gives ``Terms`` of N rows; those that need a reward model raise
-# ValueError where the log has none.
 
 
 def direct(log: BanditLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
@@ -164,15 +163,6 @@ def _model(log: BanditLog) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(log.predicted_N, np.float64), np.asarray(log.expected_N, np.float64)
 
 
-# The value of another policy from logged slates: what each estimator sums.
-#
-# The value is the mean of a slate's summed rewards, in the unit of the rewards, had the evaluation policy drawn the
-# slates. w_k is a slate's importance weight down to position k, clipped as ``Weighting`` says; r_k, q_k and v_k are
-# the reward there and the reward model's two predictions (see ``SlateLog``).
-#
-# Every estimator takes a log of S slates and gives ``Terms`` of S rows.
-
-
 def slate_ips(log: SlateLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
     """mean(w_K sum_k r_k): a slate is one action; unbiased however its items act on one another.
 
@@ -215,3 +205,51 @@ SLATE_ESTIMATORS: dict[str, SlateEstimator] = {"slate-ips": slate_ips, "rips": r
 def _rewards(log: SlateLog) -> np.ndarray:
     """The rewards, 0 where a slate has no such position."""
     return np.where(log.shown_SK, log.rewards_SK, 0.0)
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """Named values with their R replicates each, of a log with so many users."""
+
+    values: Mapping[str, float]
+    drawn: Mapping[str, np.ndarray]
+    users: int
+
+    def interval(self, name: str, level: float = 0.95) -> Interval:
+        """The percentile interval of a value."""
+        return percentiles(self.values[name], self.drawn[name], self.users, level)
+
+    def difference(self, one: str, other: str, level: float = 0.95) -> Interval:
+        """The interval of ``one - other``, paired draw by draw."""
+        drawn_R = self.drawn[one] - self.drawn[other]
+        return percentiles(self.values[one] - self.values[other], drawn_R, self.users, level)
+
+
+def bootstrap(
+    terms: Mapping[str, Terms],
+    users_N: np.ndarray | None = None,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    draw: Draw | None = None,
+    counts_N: np.ndarray | None = None,
+) -> Replicates:
+    """Replicates of every one of the terms, all of the same N rows, by user where there are users.
+
+    All share the draws, so that the difference between two of them has an interval as well, and a narrow one. A
+    replicate draws users, not rows, and forms every ratio anew; see ``evaluation/intervals.py``.
+
+    Rows count for ``counts_N`` (see ``counts_of``; by default each for one), in every sum and in the number of rows.
+    Time and memory grow with replicates times users, not with the rows behind them.
+    """
+    sums_TN = np.stack([part for term in terms.values() for part in (term.plain_N, term.weighted_N, term.norms_N)])
+    counts_N = np.ones(sums_TN.shape[1]) if counts_N is None else counts_N
+    counted_TN = np.concatenate([sums_TN * counts_N, counts_N[None, :]])
+    counted_TU = counted_TN if users_N is None else by_user(users_N, counted_TN)[0]
+    sums_RT, counts_R = replicated(counted_TU[:-1], counted_TU[-1], replicates, seed, draw)
+    totals_T, values, drawn = counted_TN.sum(axis=1), {}, {}
+    for place, name in enumerate(terms):
+        own = slice(3 * place, 3 * place + 3)
+        (plain, weighted, norms), (plain_R, weighted_R, norms_R) = totals_T[own], sums_RT[:, own].T
+        values[name] = float(value_of(plain, weighted, norms, totals_T[-1]))
+        drawn[name] = value_of(plain_R, weighted_R, norms_R, counts_R)
+    return Replicates(values, drawn, counted_TU.shape[1])

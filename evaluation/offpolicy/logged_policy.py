@@ -1,8 +1,23 @@
-"""What a model knew of users when slates were drawn: their events up to a log position, as the slates state it."""
+"""Slates that a champion showed, as a log to judge a challenger by: how probable its own policy makes each of them.
+
+The challenger is asked as if it had to draw each slate from the candidates that were logged: it scores them by what the
+user had done by then (``states_at``), and its policy tells how probable the shown list is. So what is judged is how it
+ranks what the champion found, not what it would find itself. Seen, excluded and filtered items are in no candidates.
+
+The champion is asked the same, for two checks that know nothing of what was drawn. Its scores must be the logged ones,
+or the state is not what it was: such slates are left out. And its policy over the logged scores must give the logged
+propensities; the slates of which that holds are counted (``restated``).
+
+Of a slate only those positions count that were free to explore whatever was drawn above them (``free``).
+
+What everybody said of items at that moment (``attune.item_profile``) is in no training set. Where the champion listens
+to it, it is what the logged scores have beyond the champion's own, so the challenger hears the same. A wrong state can
+hide there, up to the weight of that source. ``alike`` counts the slates that need no such explanation.
+"""
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,62 +38,6 @@ from models.ranking.policy import Lot
 from models.recommender import Users, features_of, scored
 from models.sources import LIVE
 
-_ALWAYS = np.iinfo(np.int64).max
-
-
-def states_at(
-    training_set: TrainingSet, users_B: np.ndarray, positions_B: np.ndarray, moments_B: np.ndarray, catalogue: Catalogue
-) -> HistoryBatch:
-    """The users' latest events at log positions up to ``positions_B``, asked at ``moments_B`` (microseconds).
-
-    ``users_B`` are places of the training set's users, -1 for somebody without any event. As serving folds a state, and
-    other than ``models.learning.dataset.histories``, it goes by what had been logged, not by what is dated earlier: an
-    event that was logged later is not known, however early its date. Items refer to ``catalogue``.
-
-    Two things may be other than they were. What a user took back since is left out (the training set lacks it). The
-    statistics are those before the user's latest event, where serving had those of the last materialisation.
-    """
-    starts_B, ends_B = training_set.known_before(users_B, np.full(len(users_B), _ALWAYS))
-    lengths_B = ends_B - starts_B
-    question_R = np.repeat(np.arange(len(users_B)), lengths_B)
-    within_R = np.arange(len(question_R)) - np.repeat(np.cumsum(lengths_B) - lengths_B, lengths_B)
-    row_R = training_set.by_user[starts_B[question_R] + within_R]
-    known_R = training_set.positions[row_R] <= positions_B[question_R]
-    row_R, question_R = row_R[known_R], question_R[known_R]
-    order = np.argsort(row_R, kind="stable")  # rows of a training set are in the order of time
-    row_R, question_R = row_R[order], question_R[order]
-    stats_BF = np.full((len(users_B), len(USER_STATS)), np.nan, np.float32)
-    stats_BF[question_R] = training_set.user_stats_EF[row_R]  # the latest one stays
-    nobody = len(users_B)  # has an event, so that there is one at all
-    own = training_set.select(np.append(row_R, 0))
-    own = replace(own, users=np.append(question_R, nobody))  # each question is a user of its own: they overlap
-    none = Ragged(np.zeros(len(users_B) + 1, np.int64), np.zeros(0, np.int64))
-    asked = Groups(np.arange(len(users_B)), np.full(len(users_B), _ALWAYS), stats_BF, none)
-    return replace(histories(own, asked, catalogue=catalogue), now_B=moments_B)
-
-
-# Logged slates as a log to judge a challenger by: how probable its own policy makes what the champion showed.
-#
-# The challenger is asked as if it had to draw each slate from the candidates that were logged: it scores them by what
-# the
-# user had done by then (``states_at``), and its policy tells how probable the shown list is. So what is judged is how
-# it
-# ranks what the champion found, not what it would find itself. Seen, excluded and filtered items are in no candidates.
-#
-# The champion is asked the same, for two checks that know nothing of what was drawn. Its scores must be the logged
-# ones,
-# or the state is not what it was: such slates are left out. And its policy over the logged scores must give the logged
-# propensities; the slates of which that holds are counted (``restated``).
-#
-# Of a slate only those positions count that were free to explore whatever was drawn above them (``free``).
-#
-# What everybody said of items at that moment (``attune.item_profile``) is in no training set. Where the champion
-# listens
-# to it, it is what the logged scores have beyond the champion's own, so the challenger hears the same. A wrong state
-# can
-# hide there, up to the weight of that source. ``alike`` counts the slates that need no such explanation.
-
-
 UNKNOWN_ITEM = "a candidate that the training set lacks"
 NO_CANDIDATE = "shows what is no candidate"
 ANOTHER_STATE = "the state cannot be put together again"
@@ -96,9 +55,11 @@ NEAR = 0.01
 RESTATED = 1e-6
 """How far, relatively, a propensity may lie from the logged one."""
 
+_ALWAYS = np.iinfo(np.int64).max
+
 
 @dataclass(frozen=True)
-class Replayed:
+class LoggedSlates:
     """The log (None without any slate), what was left out by its reason, and on how many slates the champion agrees.
 
     ``alike`` counts slates whose scores the champion gives again, ``restated`` those of whose propensities it does.
@@ -133,7 +94,17 @@ class _Slate:
 
 
 @dataclass(frozen=True)
-class _Said:
+class _Row:
+    """One row of the log: a slate, the challenger's chances, and whether the champion agrees with what was logged."""
+
+    slate: _Slate
+    chances_K: np.ndarray
+    is_alike: bool
+    is_restated: bool
+
+
+@dataclass(frozen=True)
+class _Scores:
     """What a bundle says of a slate's candidates, as long as nobody else says anything."""
 
     scores_C: np.ndarray
@@ -141,76 +112,60 @@ class _Said:
     vectors_CD: np.ndarray | None
 
 
-@dataclass(frozen=True)
-class _Row:
-    """One row of the log, and whether the champion agrees with its scores and its propensities."""
-
-    user_id: str
-    rewards_K: np.ndarray
-    propensities_K: np.ndarray
-    chances_K: np.ndarray
-    free: int
-    is_alike: bool
-    is_restated: bool
-
-
-def replayed(folder: Path, training_set: TrainingSet, challenger: Bundle, champion: Bundle, after: int = 0) -> Replayed:
+def logged_slates(
+    folder: Path, training_set: TrainingSet, challenger: Bundle, champion: Bundle, after: int = 0
+) -> LoggedSlates:
     """The champion's slates of a folder (see ``features.logged_slates``) as a log for the challenger.
 
     Only slates at log positions after ``after`` count: there the challenger's training must have ended. Rewards are
     centred. The training set must reach as far as the slates. Raises DataContractError where the folder lacks a file.
     """
-    users = pd.Index(training_set.user_ids)
-    sides = tuple(_knowing(bundle, training_set.catalogue) for bundle in (challenger, champion))
-    counted, found = _counted(folder), list[_Row]()
-    left_out = Counter(counted["left_out"])
-    for slates in _read(folder, after):
-        reasons = [_broken(slate, sides) for slate in slates]
-        whole = [slate for slate, reason in zip(slates, reasons, strict=True) if not reason]
-        rows, further = _judged(whole, training_set, users, *sides) if whole else ([], [])
-        found += rows
-        left_out.update(filter(None, reasons + further))
-    return Replayed(
-        _log(found) if found else None,
+    try:
+        stated = json.loads((folder / "slates.json").read_text())
+        left_out, feedback = Counter(stated["left_out"]), stated["feedback"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DataContractError(f"{folder} holds no logged slates: {error!r}; build it again") from error
+    bundles = [_with_items(bundle, training_set.catalogue) for bundle in (challenger, champion)]
+    users, rows = pd.Index(training_set.user_ids), list[_Row]()
+    for batch in pq.ParquetFile(folder / "slates.parquet").iter_batches(TOGETHER):
+        slates = []
+        for slate in (_slate(row) for row in batch.to_pylist() if row[Columns.POSITION] > after):
+            if (slate.shown_K < 0).any():
+                left_out[NO_CANDIDATE] += 1
+            elif not all((bundle.catalogue.places(slate.candidates) >= 0).all() for bundle in bundles):
+                left_out[UNKNOWN_ITEM] += 1
+            else:
+                slates.append(slate)
+        if slates:
+            usable, reasons = _rows(slates, training_set, users, *bundles)
+            rows += usable
+            left_out.update(reasons)
+    return LoggedSlates(
+        _log(rows) if rows else None,
         {reason: count for reason, count in left_out.items() if count},
-        sum(row.is_alike for row in found),
-        sum(row.is_restated for row in found),
-        sum(row.free < len(row.rewards_K) for row in found),
-        counted["feedback"],
+        sum(row.is_alike for row in rows),
+        sum(row.is_restated for row in rows),
+        sum(row.slate.free < len(row.slate.rewards_K) for row in rows),
+        feedback,
     )
 
 
-def _counted(folder: Path) -> dict[str, dict[str, int]]:
-    """What was left out of the folder, and what became of reactions."""
-    try:
-        stated = json.loads((folder / "slates.json").read_text())
-        found: dict[str, dict[str, int]] = {name: stated[name] for name in ("left_out", "feedback")}
-    except (OSError, ValueError, KeyError) as error:
-        raise DataContractError(f"{folder} holds no logged slates: {error!r}; build it again") from error
-    return found
-
-
-def _read(folder: Path, after: int) -> Iterator[list[_Slate]]:
-    for batch in pq.ParquetFile(folder / "slates.parquet").iter_batches(TOGETHER):
-        yield [_slate(row) for row in batch.to_pylist() if row[Columns.POSITION] > after]
-
-
-def _slate(found: Mapping[str, Any]) -> _Slate:
-    places = {item_id: place for place, item_id in enumerate(found["candidates"])}
-    explored = found["policy"]["explored_before"] or 0
+def _slate(row: Mapping[str, Any]) -> _Slate:
+    places = {item_id: place for place, item_id in enumerate(row["candidates"])}
+    explored = row["policy"]["explored_before"] or 0
     return _Slate(
-        user_id=found[Columns.USER_ID],
-        moment=found[Columns.EVENT_TIMESTAMP],
-        state_position=found["state_position"],
-        candidates=found["candidates"],
-        scores_C=np.array(found["scores"], np.float64),
-        shown_K=np.array([places.get(item_id, -1) for item_id in found["items"]], np.int64),
-        propensities_K=np.array(found["propensities"], np.float64),
-        rewards_K=centred(np.array(found["rewards"], np.float64)),
-        k=found["k"] or len(found["items"]),
-        seed=found["policy"]["seed"] or 0,
+        user_id=row[Columns.USER_ID],
+        moment=row[Columns.EVENT_TIMESTAMP],
+        state_position=row["state_position"],
+        candidates=row["candidates"],
+        scores_C=np.array(row["scores"], np.float64),
+        shown_K=np.array([places.get(item_id, -1) for item_id in row["items"]], np.int64),
+        propensities_K=np.array(row["propensities"], np.float64),
+        rewards_K=centred(np.array(row["rewards"], np.float64)),
+        k=row["k"] or len(row["items"]),
+        seed=row["policy"]["seed"] or 0,
         explored=explored,
-        free=free(len(found["items"]), found["policy"]["budget"], explored),
+        free=free(len(row["items"]), row["policy"]["budget"], explored),
     )
 
 
@@ -226,7 +181,7 @@ def free(shown: int, budget: int | None, explored: int) -> int:
     return shown if budget is None else min(max(budget - explored, 0), shown)
 
 
-def _knowing(bundle: Bundle, items: Catalogue) -> Bundle:
+def _with_items(bundle: Bundle, items: Catalogue) -> Bundle:
     """The bundle over the training set's items too: as serving takes in what came after a training."""
     places = np.flatnonzero(bundle.catalogue.places(items.item_ids) < 0)
     columns = ([getattr(items, name)[place] for place in places] for name in ("item_ids", "titles", "genres", "years"))
@@ -235,113 +190,120 @@ def _knowing(bundle: Bundle, items: Catalogue) -> Bundle:
     return bundle.extended(Catalogue(item_ids, titles, genres, years, unknown_NF)) if len(places) else bundle
 
 
-def _broken(slate: _Slate, sides: Sequence[Bundle]) -> str:
-    """Why the slate cannot be asked about ("": it can)."""
-    if (slate.shown_K < 0).any():
-        return NO_CANDIDATE
-    known = all((bundle.catalogue.places(slate.candidates) >= 0).all() for bundle in sides)
-    return "" if known else UNKNOWN_ITEM
-
-
-def _judged(
+def _rows(
     slates: Sequence[_Slate], training_set: TrainingSet, users: pd.Index, challenger: Bundle, champion: Bundle
 ) -> tuple[list[_Row], list[str]]:
-    """The rows of those slates that count, and of each slate why it does not ("": it does)."""
+    """The rows of those slates that count, and why each of the others does not."""
     at = (
         users.get_indexer([slate.user_id for slate in slates]),
         np.array([slate.state_position for slate in slates], np.int64),
         np.array([slate.moment for slate in slates], np.int64),
     )
     ours, theirs = (
-        _said(bundle, states_at(training_set, *at, bundle.catalogue), slates) for bundle in (challenger, champion)
+        _scores(bundle, states_at(training_set, *at, bundle.catalogue), slates) for bundle in (challenger, champion)
     )
-    beyond = [slate.scores_C - one.scores_C for slate, one in zip(slates, theirs, strict=True)]
-    lives = [_live(beyond_C, champion.hybrid.live) for beyond_C in beyond]
-    lots = [_lot(challenger, *one) for one in zip(slates, ours, lives, strict=True)]
-    again = [_lot(champion, *one, one[0].scores_C) for one in zip(slates, theirs, lives, strict=True)]
-    reasons = [_unusable(*one, champion.hybrid.live) for one in zip(lots, beyond, strict=True)]
-    kept = [place for place, reason in enumerate(reasons) if not reason]
-    if not kept:
+    live, reasons = champion.hybrid.live, list[str]()
+    counted, beyond, lots, champion_lots = list[_Slate](), list[np.ndarray](), list[Lot](), list[Lot]()
+    for slate, own, champions in zip(slates, ours, theirs, strict=True):
+        beyond_C = slate.scores_C - champions.scores_C
+        live_C = (np.clip(beyond_C / live, -1.0, 1.0) if live else np.zeros(len(beyond_C))).astype(np.float32)
+        lot = _lot(challenger, slate, own, live_C, own.scores_C + np.float32(challenger.hybrid.live) * live_C)
+        if not np.isfinite(lot.scores_C).all():
+            reasons.append(NO_SCORE)
+        elif not (np.abs(beyond_C) <= live + NEAR).all():
+            reasons.append(ANOTHER_STATE)
+        else:
+            counted.append(slate)
+            beyond.append(beyond_C)
+            lots.append(lot)
+            champion_lots.append(_lot(champion, slate, champions, live_C, slate.scores_C))
+    if not counted:
         return [], reasons
-    shown = [slates[place].shown_K for place in kept]
-    chances = challenger.policy.propensities_of([lots[place] for place in kept], shown)
-    stated = champion.policy.propensities_of([again[place] for place in kept], shown)
+    shown = [slate.shown_K for slate in counted]
+    chances = challenger.policy.propensities_of(lots, shown)
+    stated = champion.policy.propensities_of(champion_lots, shown)
     rows = [
-        _row(slates[place], chances_K, stated_K, beyond[place])
-        for place, chances_K, stated_K in zip(kept, chances, stated, strict=True)
+        _Row(
+            slate,
+            np.minimum(chances_K, 1.0),  # sums of floats may come out a rounding above
+            bool((np.abs(beyond_C) <= ALIKE).all()),
+            np.allclose(stated_K, slate.propensities_K, rtol=RESTATED, atol=0.0),
+        )
+        for slate, chances_K, stated_K, beyond_C in zip(counted, chances, stated, beyond, strict=True)
     ]
     return rows, reasons
 
 
-def _row(slate: _Slate, chances_K: np.ndarray, stated_K: np.ndarray, beyond_C: np.ndarray) -> _Row:
-    return _Row(
-        slate.user_id,
-        slate.rewards_K,
-        slate.propensities_K,
-        np.minimum(chances_K, 1.0),  # sums of floats may come out a rounding above
-        slate.free,
-        bool((np.abs(beyond_C) <= ALIKE).all()),
-        np.allclose(stated_K, slate.propensities_K, rtol=RESTATED, atol=0.0),
-    )
-
-
-def _said(bundle: Bundle, batch: HistoryBatch, slates: Sequence[_Slate]) -> list[_Said]:
+def _scores(bundle: Bundle, batch: HistoryBatch, slates: Sequence[_Slate]) -> list[_Scores]:
     places = [bundle.catalogue.places(slate.candidates) for slate in slates]
-    policy, found = bundle.policy, {}
+    policy, scores = bundle.policy, {}
     for part in scored(bundle, Users(batch, bundle.hybrid.states(batch))):
         for at, row in enumerate(part.rows.tolist()):
-            own = {name: one[at : at + 1] if len(one) > 1 else one for name, one in part.sources.items()}
-            found[row] = _Said(
+            own = {name: said[at : at + 1] if len(said) > 1 else said for name, said in part.sources.items()}
+            scores[row] = _Scores(
                 part.mixed_BN[at, places[row]],
                 features_of(policy.features, own, places[row]),
                 bundle.likeness_ND[places[row]] if policy.needs_vectors else None,
             )
-    return [found[row] for row in range(len(slates))]
+    return [scores[row] for row in range(len(slates))]
 
 
-def _live(beyond_C: np.ndarray, weight: float) -> np.ndarray:
-    """What everybody said of the candidates, by what the logged scores have beyond the champion's; float32."""
-    live_C = np.clip(beyond_C / weight, -1.0, 1.0) if weight else np.zeros(len(beyond_C))
-    return live_C.astype(np.float32)
-
-
-def _lot(bundle: Bundle, slate: _Slate, said: _Said, live_C: np.ndarray, scores_C: np.ndarray | None = None) -> Lot:
-    """What the bundle draws the slate from: by its own scores unless others are given."""
-    features_CF, policy = said.features_CF, bundle.policy
+def _lot(bundle: Bundle, slate: _Slate, own: _Scores, live_C: np.ndarray, scores_C: np.ndarray) -> Lot:
+    """What the bundle draws the slate from, by these scores."""
+    features_CF, policy = own.features_CF, bundle.policy
     if features_CF is not None and LIVE in policy.features:
         features_CF = features_CF.copy()
         features_CF[:, policy.features.index(LIVE)] = live_C
-    return Lot(
-        scores_C=said.scores_C + np.float32(bundle.hybrid.live) * live_C if scores_C is None else scores_C,
-        k=slate.k,
-        rng=np.random.default_rng(slate.seed),
-        vectors_CD=said.vectors_CD,
-        features_CF=features_CF,
-        explored=slate.explored,
-    )
-
-
-def _unusable(lot: Lot, beyond_C: np.ndarray, live: float) -> str:
-    """Why the slate does not count, whatever it shows ("": it does)."""
-    if not np.isfinite(lot.scores_C).all():
-        return NO_SCORE
-    return "" if (np.abs(beyond_C) <= live + NEAR).all() else ANOTHER_STATE
+    rng = np.random.default_rng(slate.seed)
+    vectors_CD = own.vectors_CD
+    return Lot(scores_C, slate.k, rng, vectors_CD=vectors_CD, features_CF=features_CF, explored=slate.explored)
 
 
 def _log(rows: Sequence[_Row]) -> SlateLog:
     """Padded to the longest slate, and each down to where it was free."""
-    lengths_S = np.array([len(row.rewards_K) for row in rows])
+    lengths_S = np.array([len(row.slate.rewards_K) for row in rows])
     shown_SK = np.arange(lengths_S.max()) < lengths_S[:, None]
 
-    def padded(name: str, padding: float) -> np.ndarray:
-        found_SK = np.full(shown_SK.shape, padding)
-        found_SK[shown_SK] = np.concatenate([getattr(row, name) for row in rows])
-        return found_SK
+    def padded(parts: Sequence[np.ndarray], padding: float) -> np.ndarray:
+        padded_SK = np.full(shown_SK.shape, padding)
+        padded_SK[shown_SK] = np.concatenate(parts)
+        return padded_SK
 
     whole = SlateLog(
-        rewards_SK=padded("rewards_K", np.nan),
-        propensities_SK=padded("propensities_K", 1.0),
-        chances_SK=padded("chances_K", 1.0),
-        users_S=np.array([row.user_id for row in rows], object),
+        rewards_SK=padded([row.slate.rewards_K for row in rows], np.nan),
+        propensities_SK=padded([row.slate.propensities_K for row in rows], 1.0),
+        chances_SK=padded([row.chances_K for row in rows], 1.0),
+        users_S=np.array([row.slate.user_id for row in rows], object),
     )
-    return whole.upto(np.array([row.free for row in rows]))
+    return whole.upto(np.array([row.slate.free for row in rows]))
+
+
+def states_at(
+    training_set: TrainingSet, users_B: np.ndarray, positions_B: np.ndarray, moments_B: np.ndarray, catalogue: Catalogue
+) -> HistoryBatch:
+    """The users' latest events at log positions up to ``positions_B``, asked at ``moments_B`` (microseconds).
+
+    ``users_B`` are places of the training set's users, -1 for somebody without any event. As serving folds a state, and
+    other than ``models.learning.dataset.histories``, it goes by what had been logged, not by what is dated earlier: an
+    event that was logged later is not known, however early its date. Items refer to ``catalogue``.
+
+    Two things may be other than they were. What a user took back since is left out (the training set lacks it). The
+    statistics are those before the user's latest event, where serving had those of the last materialisation.
+    """
+    starts_B, ends_B = training_set.known_before(users_B, np.full(len(users_B), _ALWAYS))
+    lengths_B = ends_B - starts_B
+    question_R = np.repeat(np.arange(len(users_B)), lengths_B)
+    within_R = np.arange(len(question_R)) - np.repeat(np.cumsum(lengths_B) - lengths_B, lengths_B)
+    row_R = training_set.by_user[starts_B[question_R] + within_R]
+    known_R = training_set.positions[row_R] <= positions_B[question_R]
+    row_R, question_R = row_R[known_R], question_R[known_R]
+    order = np.argsort(row_R, kind="stable")  # rows of a training set are in the order of time
+    row_R, question_R = row_R[order], question_R[order]
+    stats_BF = np.full((len(users_B), len(USER_STATS)), np.nan, np.float32)
+    stats_BF[question_R] = training_set.user_stats_EF[row_R]  # the latest one stays
+    nobody = len(users_B)  # has an event, so that there is one at all
+    own = training_set.select(np.append(row_R, 0))
+    own = replace(own, users=np.append(question_R, nobody))  # each question is a user of its own: they overlap
+    none = Ragged(np.zeros(len(users_B) + 1, np.int64), np.zeros(0, np.int64))
+    asked = Groups(np.arange(len(users_B)), np.full(len(users_B), _ALWAYS), stats_BF, none)
+    return replace(histories(own, asked, catalogue=catalogue), now_B=moments_B)

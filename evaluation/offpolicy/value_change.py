@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from evaluation.intervals import REPLICATES, Interval
-from evaluation.offpolicy.estimators import effective, mean, rips
-from evaluation.offpolicy.logged_policy import Replayed
+from evaluation.offpolicy.estimate import OffPolicyLimits, distant, estimate, holds
+from evaluation.offpolicy.estimators import bootstrap, effective, mean, rips
+from evaluation.offpolicy.logged_policy import LoggedSlates
 from evaluation.offpolicy.logs import SlateLog, counts_of
-from evaluation.offpolicy.replicates import bootstrap
-from evaluation.offpolicy.verdict import OffPolicyLimits, distant, holds, judge
 from models.figures import short
 
 
@@ -23,7 +22,7 @@ class ValueChange:
     ``challenger`` is its value by RIPS, ``shown`` that of what was shown, ``change`` their difference on the same
     slates. ``reasons`` say why it is not believed; without any it is decided. ``needed`` is how many slates like these
     would do, None where more of them mend nothing. ``effective`` is what the ``slates`` of ``users`` are worth.
-    ``left_out``, ``alike``, ``restated``, ``shortened`` and ``feedback`` are those of ``Replayed``.
+    ``left_out``, ``alike``, ``restated``, ``shortened`` and ``feedback`` are those of ``LoggedSlates``.
     """
 
     slates: int
@@ -67,20 +66,22 @@ class ValueChange:
 
 
 def value_change(
-    found: Replayed, limits: OffPolicyLimits | None = None, replicates: int = REPLICATES, seed: int = 0
+    slates: LoggedSlates, limits: OffPolicyLimits | None = None, replicates: int = REPLICATES, seed: int = 0
 ) -> ValueChange:
     """The change by RIPS, over as many positions from the top as the slates are enough for, at least the first.
 
     How many that are follows from the weights alone, so no outcome chooses it; people look from the top.
     """
-    log, limits = found.log, limits or OffPolicyLimits()
+    log, limits = slates.log, limits or OffPolicyLimits()
     if log is None:
-        return _nothing(found)
+        unknown = Interval(math.nan, -math.inf, math.inf)
+        figures = (0, 0, 0, 0.0, unknown, unknown, unknown, ("there is no slate to judge by",), None)
+        return ValueChange(*figures, slates.left_out, 0, 0, 0, slates.feedback)
     log = log.top(max(_reliable(log, limits, replicates, seed), 1))
-    answer = judge(log, limits, replicates=replicates, seed=seed)
-    verdict, diagnosis = answer.verdicts["rips"], answer.diagnosis
-    is_restated = found.restated >= limits.restated * len(log)
-    unlike = f"the champion's policy gives the propensities of {found.restated} of {len(log)} slates again"
+    answer = estimate(log, limits, replicates=replicates, seed=seed)
+    value, diagnosis = answer.estimates["rips"], answer.diagnosis
+    is_restated = slates.restated >= limits.restated * len(log)
+    unlike = f"the champion's policy gives the propensities of {slates.restated} of {len(log)} slates again"
     shown = mean(np.nan_to_num(log.rewards_SK).sum(axis=1))
     counts_S = counts_of(log, limits.user_cap)
     drawn = bootstrap({"challenger": rips(log), "shown": shown}, log.users_S, replicates, seed, counts_N=counts_S)
@@ -89,31 +90,24 @@ def value_change(
         users=diagnosis.users,
         top=log.rewards_SK.shape[1],
         effective=diagnosis.effective,
-        challenger=verdict.interval,
+        challenger=value.interval,
         shown=drawn.interval("shown"),
         change=drawn.difference("challenger", "shown"),
-        reasons=(*verdict.reasons, *(() if is_restated else (unlike,))),
-        needed=verdict.rows_needed if is_restated else None,
-        left_out=found.left_out,
-        alike=found.alike,
-        restated=found.restated,
-        shortened=found.shortened,
-        feedback=found.feedback,
+        reasons=(*value.reasons, *(() if is_restated else (unlike,))),
+        needed=value.rows_needed if is_restated else None,
+        left_out=slates.left_out,
+        alike=slates.alike,
+        restated=slates.restated,
+        shortened=slates.shortened,
+        feedback=slates.feedback,
     )
-
-
-def _nothing(found: Replayed) -> ValueChange:
-    """Of no slate."""
-    unknown = Interval(math.nan, -math.inf, math.inf)
-    reasons = ("there is no slate to judge by",)
-    return ValueChange(0, 0, 0, 0.0, unknown, unknown, unknown, reasons, None, found.left_out, 0, 0, 0, found.feedback)
 
 
 def _reliable(log: SlateLog, limits: OffPolicyLimits, replicates: int = REPLICATES, seed: int = 0) -> int:
     """Down to which position the slates are worth enough, and the champion takes enough of what the challenger does.
 
-    Above the first position, too, whose mean weight is not 1, by the interval that ``judge`` has of a last position. Of
-    one further up it has a wider one, of the same draws: so what is left is not refused for its weights.
+    Above the first position, too, whose mean weight is not 1, by the interval that ``estimate`` has of a last position.
+    Of one further up it has a wider one, of the same draws: so what is left is not refused for its weights.
     """
     counts_S, weights_KS = counts_of(log, limits.user_cap), log.prefixes_SK.T
     means = {str(k): mean(weights_S) for k, weights_S in enumerate(weights_KS)}

@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evaluation.offpolicy.estimate import terms_of
 from evaluation.offpolicy.estimators import (
     BANDIT_ESTIMATORS,
     SLATE_ESTIMATORS,
     Weighting,
+    bootstrap,
     cascade_dr,
     doubly_robust,
     effective,
 )
 from evaluation.offpolicy.logs import BanditLog, SlateLog
-from evaluation.offpolicy.replicates import bootstrap
-from evaluation.offpolicy.verdict import estimates
 from models.ranking.policy import Lot, PlackettLuce
 
 PLAIN = Weighting()
@@ -75,8 +75,8 @@ def test_slate_estimators_equal_the_values_made_by_hand(name: str, value: float)
 
 def test_without_a_reward_model_what_needs_one_says_so() -> None:
     log = BanditLog(BY_HAND.rewards_N, BY_HAND.propensities_N, BY_HAND.chances_N)
-    assert set(estimates(log)) == {"ips", "snips"}
-    assert set(estimates(SLATES.top(2))) == {"slate-ips", "rips"}
+    assert set(terms_of(log)) == {"ips", "snips"}
+    assert set(terms_of(SLATES.top(2))) == {"slate-ips", "rips"}
     with pytest.raises(ValueError, match="predicted_N"):
         doubly_robust(log)
     with pytest.raises(ValueError, match="predicted_SK"):
@@ -111,7 +111,7 @@ def test_a_policy_that_is_its_own_logger_is_worth_the_plain_mean(log: BanditLog)
 @given(bandit_logs())
 def test_a_model_that_says_nothing_makes_doubly_robust_what_weights_alone_give(log: BanditLog) -> None:
     silent = BanditLog(log.rewards_N, log.propensities_N, log.chances_N, 0 * log.rewards_N, 0 * log.rewards_N)
-    values = {name: terms.value for name, terms in estimates(silent).items()}
+    values = {name: terms.value for name, terms in terms_of(silent).items()}
     assert values["dr"] == pytest.approx(values["ips"], abs=1e-12)
     assert values["sndr"] == pytest.approx(values["snips"], abs=1e-12)
     assert values["dm"] == 0
@@ -120,7 +120,7 @@ def test_a_model_that_says_nothing_makes_doubly_robust_what_weights_alone_give(l
 @given(bandit_logs())
 def test_a_model_that_leaves_no_residual_makes_every_doubly_robust_one_the_direct_method(log: BanditLog) -> None:
     exact = BanditLog(log.rewards_N, log.propensities_N, log.chances_N, log.rewards_N, log.expected_N)
-    values = {name: terms.value for name, terms in estimates(exact).items()}
+    values = {name: terms.value for name, terms in terms_of(exact).items()}
     for name in ("dr", "sndr", "switch-dr"):
         assert values[name] == pytest.approx(values["dm"], abs=1e-12)
 
@@ -152,7 +152,7 @@ def test_the_order_of_the_rows_says_nothing(log: BanditLog, random: Any) -> None
     order = list(range(len(log)))
     random.shuffle(order)
     mixed = BanditLog(*(getattr(log, name)[order] for name in list(log.__dataclass_fields__)[:5]))
-    before, after = estimates(log), estimates(mixed)
+    before, after = terms_of(log), terms_of(mixed)
     for name, terms in before.items():
         assert after[name].value == pytest.approx(terms.value, rel=1e-9, abs=1e-9)
 
@@ -160,7 +160,7 @@ def test_the_order_of_the_rows_says_nothing(log: BanditLog, random: Any) -> None
 @given(bandit_logs())
 def test_a_slate_of_one_position_is_a_bandit(log: BanditLog) -> None:
     columns = [getattr(log, name)[:, None] for name in list(log.__dataclass_fields__)[:5]]
-    slates, rounds = estimates(SlateLog(*columns)), estimates(log)
+    slates, rounds = terms_of(SlateLog(*columns)), terms_of(log)
     for of_slate, of_round in (("slate-ips", "ips"), ("rips", "ips"), ("cascade-dr", "dr")):
         assert slates[of_slate].value == pytest.approx(rounds[of_round].value, abs=1e-9)
 
@@ -182,11 +182,11 @@ def test_the_bootstrap_equals_one_written_with_loops_over_users() -> None:
     log = BanditLog(rng.random(60), rng.uniform(0.2, 1, 60), rng.random(60), rng.random(60), rng.random(60), users_N)
     names = np.unique(users_N.astype(str))
     places_RU = rng.integers(0, len(names), (5, len(names)))
-    found = bootstrap(estimates(log), users_N, replicates=5, draw=lambda rows, below: places_RU)
+    found = bootstrap(terms_of(log), users_N, replicates=5, draw=lambda rows, below: places_RU)
     for replicate, places_U in enumerate(places_RU):
         rows = np.concatenate([np.flatnonzero(users_N.astype(str) == names[place]) for place in places_U])
         again = BanditLog(*(getattr(log, name)[rows] for name in list(log.__dataclass_fields__)[:5]))
-        for name, terms in estimates(again).items():
+        for name, terms in terms_of(again).items():
             assert found.drawn[name][replicate] == pytest.approx(terms.value, abs=1e-12)
 
 
@@ -203,7 +203,7 @@ def test_slates_that_the_policy_drew_tell_what_another_temperature_is_worth() ->
         propensities_SK=np.stack([one.propensities_K for one in logged]),
         chances_SK=np.array([chances[tuple(places_K)] for places_K in places_SK.tolist()]),
     )
-    found = bootstrap(estimates(log))
+    found = bootstrap(terms_of(log))
     for name in ("slate-ips", "rips"):
         interval = found.interval(name)
         assert interval.low <= value <= interval.high

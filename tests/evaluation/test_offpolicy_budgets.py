@@ -10,7 +10,7 @@ import pytest
 
 from evaluation.gates.off_policy_value import OffPolicyValue
 from evaluation.offpolicy.estimators import rips
-from evaluation.offpolicy.logged_policy import Replayed, free
+from evaluation.offpolicy.logged_policy import LoggedSlates, free
 from evaluation.offpolicy.logs import SlateLog
 from evaluation.offpolicy.value_change import ValueChange, value_change
 from models.ranking.exploration import Bounded
@@ -98,7 +98,7 @@ def logged(
 
 
 def judged(log: SlateLog) -> ValueChange:
-    return value_change(Replayed(log, {}, len(log), len(log)), replicates=500)
+    return value_change(LoggedSlates(log, {}, len(log), len(log)), replicates=500)
 
 
 def in_worlds(kind: str, count: int) -> Iterator[Shown]:

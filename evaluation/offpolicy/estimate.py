@@ -1,9 +1,13 @@
-"""Whether a log can answer at all: what is known of its weights and of its reward model before any value is read."""
+"""What another policy is worth by a log, or why the log does not say.
+
+An estimate is a value, as a gate's verdict is: ``decided``, or ``refused`` with its reasons. Too little data is no
+error; the estimate says how much it would take.
+"""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,8 +17,10 @@ from evaluation.offpolicy.estimators import (
     BANDIT_ESTIMATORS,
     NEEDS_MODEL,
     SLATE_ESTIMATORS,
+    Replicates,
     Terms,
     Weighting,
+    bootstrap,
     direct,
     doubly_robust,
     effective,
@@ -23,7 +29,8 @@ from evaluation.offpolicy.estimators import (
     slate_ips,
 )
 from evaluation.offpolicy.logs import BanditLog, Log, counts_of, users_of
-from evaluation.offpolicy.replicates import Replicates, bootstrap
+
+Outcome = Literal["decided", "refused"]
 
 DISTANT_WEIGHT = 20.0
 """From this weight on the logging policy hardly takes what the evaluation policy does: a twentieth as often."""
@@ -79,7 +86,7 @@ def check_terms(log: Log) -> dict[str, Terms]:
     return terms
 
 
-def diagnose(log: Log, found: Replicates, weighting: Weighting, level: float, counts_N: np.ndarray) -> Diagnosis:
+def diagnose(log: Log, drawn: Replicates, weighting: Weighting, level: float, counts_N: np.ndarray) -> Diagnosis:
     """The diagnosis, from replicates of ``check_terms`` whose rows counted for ``counts_N``.
 
     Checks have intervals of ``level``, shared by positions.
@@ -93,18 +100,18 @@ def diagnose(log: Log, found: Replicates, weighting: Weighting, level: float, co
     pair = ("plain dm", "plain dr") if isinstance(log, BanditLog) else ("plain rips", "plain slate-ips")
     return Diagnosis(
         rows=len(log),
-        users=found.users,
+        users=drawn.users,
         effective_K=tuple(effective(counts_N * weights_NK[:, k]) for k in range(positions)),
         carrying=effective(counts_N * _carried_N(log)),
-        mean_weights_K=tuple(found.interval(f"weight {k + 1}", of_each) for k in range(positions)),
+        mean_weights_K=tuple(drawn.interval(f"weight {k + 1}", of_each) for k in range(positions)),
         largest_share=float(counted_N.max()) / total,
         distant=distant(last_N, counts_N),
         certain=int(certain_N.sum()),
         certain_share=float(counts_N[certain_N].sum() / counts_N.sum()),
         switched=float(counted_N[last_N > weighting.switch].sum()) / total,
         clipped=float(np.average(last_N - weighting.clipped(last_N), weights=counts_N)),
-        residual=found.interval("residual") if "residual" in found.values else None,
-        disagreement=found.difference(*pair, level) if pair[0] in found.values else None,
+        residual=drawn.interval("residual") if "residual" in drawn.values else None,
+        disagreement=drawn.difference(*pair, level) if pair[0] in drawn.values else None,
     )
 
 
@@ -127,13 +134,6 @@ def _carried_N(log: Log) -> np.ndarray:
     return carried_S
 
 
-# What another policy is worth, or why the log does not say.
-#
-# A verdict is a value, as a gate is: ``decided`` or ``refused`` with its reasons. Too little data is no error; the
-# verdict says how much it would take.
-
-
-Outcome = Literal["decided", "refused"]
 ROUNDING = 1e-9
 
 
@@ -162,7 +162,7 @@ class OffPolicyLimits:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Estimate:
     """One estimator's answer.
 
     ``interval`` has the value with its 95 % interval even where it is refused, so that one sees what was not
@@ -181,39 +181,36 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a log says of an evaluation policy: a verdict of each estimator that it has the columns for."""
+    """What a log says of an evaluation policy: an estimate of each estimator that it has the columns for."""
 
     diagnosis: Diagnosis
-    verdicts: Mapping[str, Verdict]
+    estimates: Mapping[str, Estimate]
 
 
-def judge(
+def estimate(
     log: Log,
     limits: OffPolicyLimits | None = None,
     weighting: Weighting = AS_THEY_ARE,
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> Answer:
-    """Every estimator on a log, with a verdict each; estimators that need a reward model only where there is one."""
+    """What every estimator says of a log; those that need a reward model only where there is one."""
     limits = limits or OffPolicyLimits()
-    terms = estimates(log, weighting)
+    terms = terms_of(log, weighting)
     counts_N = counts_of(log, limits.user_cap)
-    found = bootstrap({**terms, **check_terms(log)}, users_of(log), replicates, seed, counts_N=counts_N)
-    diagnosis = diagnose(log, found, weighting, limits.check_level, counts_N)
-    verdicts = {name: _verdict(name, found.interval(name), diagnosis, limits) for name in terms}
-    return Answer(diagnosis, verdicts)
+    drawn = bootstrap({**terms, **check_terms(log)}, users_of(log), replicates, seed, counts_N=counts_N)
+    diagnosis = diagnose(log, drawn, weighting, limits.check_level, counts_N)
+    return Answer(diagnosis, {name: _estimate(name, drawn.interval(name), diagnosis, limits) for name in terms})
 
 
-def estimates(log: Log, weighting: Weighting = AS_THEY_ARE) -> dict[str, Terms]:
+def terms_of(log: Log, weighting: Weighting = AS_THEY_ARE) -> dict[str, Terms]:
     """The terms of every estimator that the log has the columns for."""
-    if isinstance(log, BanditLog):
-        has_model = log.predicted_N is not None
-        return {n: make(log, weighting) for n, make in BANDIT_ESTIMATORS.items() if has_model or n not in NEEDS_MODEL}
-    has_model = log.predicted_SK is not None
-    return {n: make(log, weighting) for n, make in SLATE_ESTIMATORS.items() if has_model or n not in NEEDS_MODEL}
+    estimators: Mapping[str, Any] = BANDIT_ESTIMATORS if isinstance(log, BanditLog) else SLATE_ESTIMATORS
+    has_model = (log.predicted_N if isinstance(log, BanditLog) else log.predicted_SK) is not None
+    return {name: make(log, weighting) for name, make in estimators.items() if has_model or name not in NEEDS_MODEL}
 
 
-def _verdict(name: str, interval: Interval, diagnosis: Diagnosis, limits: OffPolicyLimits) -> Verdict:
+def _estimate(name: str, interval: Interval, diagnosis: Diagnosis, limits: OffPolicyLimits) -> Estimate:
     scarce, faults = _scarce(diagnosis, limits), _faults(diagnosis, limits)
     needed = _rows_needed(interval, diagnosis, limits)
     reasons = [*scarce, *faults]
@@ -224,46 +221,46 @@ def _verdict(name: str, interval: Interval, diagnosis: Diagnosis, limits: OffPol
     if scarce and not faults and needed is not None:
         reasons.append(f"about {needed:,} rows like these would do, for +-{limits.half_width:g}")
     outcome: Outcome = "refused" if reasons else "decided"
-    return Verdict(name, outcome, interval, tuple(reasons), _warnings(name, diagnosis), None if faults else needed)
+    return Estimate(name, outcome, interval, tuple(reasons), _warnings(name, diagnosis), None if faults else needed)
 
 
 def _scarce(diagnosis: Diagnosis, limits: OffPolicyLimits) -> list[str]:
     """What more of the same would mend."""
-    found = []
+    reasons = []
     if diagnosis.users < limits.users:
-        found.append(f"the log has {diagnosis.users} users or independent rows, of at least {limits.users}")
+        reasons.append(f"the log has {diagnosis.users} users or independent rows, of at least {limits.users}")
     if diagnosis.effective < limits.effective:
-        found.append(
+        reasons.append(
             f"{diagnosis.rows:,} rows weigh as much as {diagnosis.effective:.0f}, of at least {limits.effective:.0f}"
         )
         enough = next(k for k, size in enumerate(diagnosis.effective_K) if size < limits.effective)
         if enough:
-            found.append(f"the first {enough} positions have enough: ask for the top {enough} of the log")
+            reasons.append(f"the first {enough} positions have enough: ask for the top {enough} of the log")
     if diagnosis.carrying < limits.carrying:
-        found.append(
+        reasons.append(
             f"the rewards rest on the worth of {diagnosis.carrying:.0f} rows, of at least {limits.carrying:.0f}"
         )
-    return found
+    return reasons
 
 
 def _faults(diagnosis: Diagnosis, limits: OffPolicyLimits) -> list[str]:
     """What no more of the same would mend."""
-    found = []
+    reasons = []
     if diagnosis.certain_share > limits.certain:
-        found.append(f"{_not_evaluable(diagnosis)}; log with exploration")
-    off = [one for one in diagnosis.mean_weights_K if not holds(one, 1.0)]
+        reasons.append(f"{_not_evaluable(diagnosis)}; log with exploration")
+    off = [weight for weight in diagnosis.mean_weights_K if not holds(weight, 1.0)]
     if off:
-        found.append(
+        reasons.append(
             f"the mean importance weight is {off[-1].value:.3f} [{off[-1].low:.3f}, {off[-1].high:.3f}] and not 1: "
             + ("the logging policy never takes part of it, or " if off[-1].value < 1 else "")
             + "the propensities are not those of the policy that drew"
         )
     if diagnosis.distant > limits.distant:
-        found.append(
+        reasons.append(
             f"{diagnosis.distant:.0%} of the evaluation policy's choices are taken at most 1/{DISTANT_WEIGHT:.0f} as "
             f"often by the logging policy, of at most {limits.distant:.0%}: log with more exploration"
         )
-    return found
+    return reasons
 
 
 def _own_faults(name: str, diagnosis: Diagnosis) -> list[str]:
@@ -286,15 +283,15 @@ def _own_faults(name: str, diagnosis: Diagnosis) -> list[str]:
 
 def _warnings(name: str, diagnosis: Diagnosis) -> tuple[str, ...]:
     """What is stated and refuses nothing."""
-    found = [_not_evaluable(diagnosis)] if diagnosis.certain else []
+    reasons = [_not_evaluable(diagnosis)] if diagnosis.certain else []
     if name == "switch-dr" and diagnosis.switched:
-        found.append(f"{diagnosis.switched:.1%} of the weight lies above the switch: there the reward model decides")
+        reasons.append(f"{diagnosis.switched:.1%} of the weight lies above the switch: there the reward model decides")
     if name != "dm" and diagnosis.clipped > 0:
-        found.append(f"clipping leaves {diagnosis.clipped:.1%} of the weight out, with the rewards that stood there")
+        reasons.append(f"clipping leaves {diagnosis.clipped:.1%} of the weight out, with the rewards that stood there")
     residual = diagnosis.residual
     if name == "dm" and residual is not None and not holds(residual, 0.0):
-        found.append(f"on what was logged the reward model is off by {residual.value:+.3f}")
-    return tuple(found)
+        reasons.append(f"on what was logged the reward model is off by {residual.value:+.3f}")
+    return tuple(reasons)
 
 
 def holds(interval: Interval, value: float) -> bool:

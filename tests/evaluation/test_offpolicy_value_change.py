@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from evaluation.gates.off_policy_value import OffPolicyValue
-from evaluation.offpolicy.logged_policy import Replayed
+from evaluation.offpolicy.estimate import OffPolicyLimits
+from evaluation.offpolicy.logged_policy import LoggedSlates
 from evaluation.offpolicy.logs import SlateLog
 from evaluation.offpolicy.value_change import ValueChange, value_change
-from evaluation.offpolicy.verdict import OffPolicyLimits
 from models.ranking.policy import Lot, PlackettLuce
 
 USERS, ROUNDS, POSITIONS, CANDIDATES = 100, 8, 3, 20
@@ -30,7 +30,7 @@ def as_good(seed: int, gap: float) -> ValueChange:
         chances_SK=np.minimum(chances_SK, 1.0),
         users_S=users_S,
     )
-    return value_change(Replayed(log, {}, len(log), len(log)), replicates=500)
+    return value_change(LoggedSlates(log, {}, len(log), len(log)), replicates=500)
 
 
 def test_the_further_apart_the_scores_the_fewer_positions_count() -> None:
@@ -68,7 +68,7 @@ def together(*logs: SlateLog) -> SlateLog:
 
 
 def valued(log: SlateLog, cap: float = OffPolicyLimits().user_cap) -> ValueChange:
-    return value_change(Replayed(log, {}, len(log), len(log)), OffPolicyLimits(user_cap=cap))
+    return value_change(LoggedSlates(log, {}, len(log), len(log)), OffPolicyLimits(user_cap=cap))
 
 
 @pytest.mark.parametrize(("liked", "against", "verdict"), [(0.6, 0.2, "pass"), (0.2, 0.6, "fail")])

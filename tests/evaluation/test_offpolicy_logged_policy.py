@@ -14,17 +14,17 @@ import pytest
 from attune.events import Interaction, Logged
 from attune.user_state import UserState, empty, fold
 from evaluation.gates.off_policy_value import OffPolicyValue
+from evaluation.offpolicy.estimate import OffPolicyLimits
 from evaluation.offpolicy.logged_policy import (
     ANOTHER_STATE,
     NO_CANDIDATE,
     NO_SCORE,
     UNKNOWN_ITEM,
-    Replayed,
-    replayed,
+    LoggedSlates,
+    logged_slates,
     states_at,
 )
 from evaluation.offpolicy.value_change import value_change
-from evaluation.offpolicy.verdict import OffPolicyLimits
 from models.bundle import Bundle, Provenance, golden_batch, save_bundle
 from models.catalogue import Catalogue
 from models.history import KIND_INDEX
@@ -155,7 +155,7 @@ def test_the_champions_own_chances_are_the_logged_propensities(
     champion = made(KNN, policy, live)
     said_1N = np.random.default_rng(1).uniform(-1, 1, (1, len(planted.catalogue))).astype(np.float32)
     folder = serve(champion, live_1N=said_1N if live else None).write(tmp_path / "slates")
-    found = replayed(folder, planted, champion, champion)
+    found = logged_slates(folder, planted, champion, champion)
     assert found.log is not None
     assert len(found.log) == found.restated == 60
     assert found.left_out == {}
@@ -170,7 +170,9 @@ def test_a_slate_counts_down_to_what_was_left_of_its_users_budget(
 ) -> None:
     """Three positions may explore; none, one or two have before. Propensities are compared on whole slates."""
     champion = made(KNN, Bounded(PlackettLuce(0.3), budget=3))
-    found = replayed(serve(champion).write(tmp_path / "slates"), planted, made(POPULAR, PlackettLuce(0.3)), champion)
+    found = logged_slates(
+        serve(champion).write(tmp_path / "slates"), planted, made(POPULAR, PlackettLuce(0.3)), champion
+    )
     assert found.log is not None
     assert found.log.shown_SK.sum(axis=1).tolist() == [3, 2, 1] * 20
     assert (found.shortened, found.restated) == (40, 60)
@@ -184,7 +186,7 @@ def test_a_challengers_chances_are_those_of_its_own_draw_from_these_candidates(
     champion, challenger = made(POPULAR, PlackettLuce(0.3), 0.2), made(KNN, PlackettLuce(0.2), 0.1)
     said_1N = np.random.default_rng(1).uniform(-1, 1, (1, len(planted.catalogue))).astype(np.float32)
     served = serve(champion, live_1N=said_1N)
-    found = replayed(served.write(tmp_path / "slates"), planted, challenger, champion)
+    found = logged_slates(served.write(tmp_path / "slates"), planted, challenger, champion)
     assert found.log is not None
     for slate, chances_K in zip(served.rows, found.log.chances_SK, strict=True):
         state = states(slate["user_id"], slate["state_position"])
@@ -240,22 +242,22 @@ def test_what_cannot_be_asked_about_is_counted_by_its_reason(made, serve, plante
     served.rows[2]["items"][0] = "elsewhere"
     served.rows[3]["scores"] = [score + 0.1 for score in served.rows[3]["scores"]]
     folder = served.write(tmp_path / "slates", {"degraded answer": 4, "deterministic policy": 0})
-    found = replayed(folder, planted, challenger, champion)
+    found = logged_slates(folder, planted, challenger, champion)
     assert found.log is not None
     assert len(found.log) == 7
     assert found.feedback == {"burst": 3}
     assert found.left_out == {"degraded answer": 4, UNKNOWN_ITEM: 1, NO_CANDIDATE: 1, ANOTHER_STATE: 1}
     knn = challenger.hybrid.popularity
     broken = replace(challenger, hybrid=challenger.hybrid.with_others(replace(knn, weights_N=knn.weights_N * np.nan)))
-    assert replayed(folder, planted, broken, champion).left_out[NO_SCORE] == 8
-    later = replayed(folder, planted, challenger, champion, after=10_004)
+    assert logged_slates(folder, planted, broken, champion).left_out[NO_SCORE] == 8
+    later = logged_slates(folder, planted, challenger, champion, after=10_004)
     assert later.log is not None
     assert len(later.log) == 5
 
 
 def test_a_policy_that_is_not_the_one_that_drew_is_found_out(made, serve, planted: TrainingSet, tmp_path: Path) -> None:
     drew, another = made(KNN, PlackettLuce(0.1)), made(KNN, PlackettLuce(0.12))
-    found = replayed(serve(drew, 200).write(tmp_path / "slates"), planted, drew, another)
+    found = logged_slates(serve(drew, 200).write(tmp_path / "slates"), planted, drew, another)
     assert found.restated < 20
     change = value_change(found)
     assert any("propensities of" in reason for reason in change.reasons)
@@ -270,10 +272,10 @@ def test_items_that_came_after_the_training_are_taken_in_as_serving_does(
     more = Catalogue(("new-1",), ("One",), (("g1",),), (1995.0,), np.full((1, 4), np.nan, np.float32))
     folder = serve(champion.extended(more)).write(tmp_path / "slates")
     known = replace(planted, catalogue=planted.catalogue.extended(more))
-    found = replayed(folder, known, champion, champion)
+    found = logged_slates(folder, known, champion, champion)
     assert found.log is not None
     assert len(found.log) == found.alike == found.restated == 60
-    assert replayed(folder, planted, champion, champion).left_out == {UNKNOWN_ITEM: 60}
+    assert logged_slates(folder, planted, champion, champion).left_out == {UNKNOWN_ITEM: 60}
 
 
 LIMITS = OffPolicyLimits()
@@ -309,7 +311,7 @@ def test_a_world_where_the_challenger_is_truly_better_or_worse(
     temperature = 0.7
     theirs, ours = (made(weights, PlackettLuce(temperature)) for weights in (champion, challenger))
     served = serve(theirs, 1600, k=2, seed=1)
-    change = value_change(replayed(served.write(tmp_path / "slates"), planted, ours, theirs))
+    change = value_change(logged_slates(served.write(tmp_path / "slates"), planted, ours, theirs))
     assert change.reasons == ()
     truth = {
         who: true_value(served.rows, planted, one, temperature, 0.8)
@@ -324,7 +326,7 @@ def test_a_world_where_the_challenger_is_truly_better_or_worse(
 
 def test_too_few_slates_say_how_many_it_takes(made, serve, planted: TrainingSet, tmp_path: Path) -> None:
     theirs, ours = made(KNN, PlackettLuce(0.4)), made(POPULAR, PlackettLuce(0.4))
-    change = value_change(replayed(serve(theirs, 40).write(tmp_path / "slates"), planted, ours, theirs))
+    change = value_change(logged_slates(serve(theirs, 40).write(tmp_path / "slates"), planted, ours, theirs))
     gate = OffPolicyValue().verdict(change)
     assert gate.verdict == "not_applicable"
     assert change.top == 1
@@ -334,12 +336,12 @@ def test_too_few_slates_say_how_many_it_takes(made, serve, planted: TrainingSet,
 
 
 def test_no_slate_at_all_says_what_became_of_them() -> None:
-    gate = OffPolicyValue().verdict(value_change(Replayed(None, {"deterministic policy": 500})))
+    gate = OffPolicyValue().verdict(value_change(LoggedSlates(None, {"deterministic policy": 500})))
     assert gate.verdict == "not_applicable"
     assert "500 deterministic policy" in gate.note
 
 
 def test_where_the_whole_slate_is_too_little_its_top_decides(made, serve, planted: TrainingSet, tmp_path: Path) -> None:
     theirs, ours = made(POPULAR, PlackettLuce(0.15)), made(KNN, PlackettLuce(0.15))
-    change = value_change(replayed(serve(theirs, 800, k=6).write(tmp_path / "slates"), planted, ours, theirs))
+    change = value_change(logged_slates(serve(theirs, 800, k=6).write(tmp_path / "slates"), planted, ours, theirs))
     assert 1 <= change.top < 6
