@@ -1,8 +1,12 @@
-"""`python -m benchmarks NAME --out FILE`: measures, and writes what it found."""
+"""`python -m benchmarks`: see ``benchmarks.command``."""
 
-import typer
+import sys
 
-from benchmarks.command import bench
+from attune.errors import AttuneError
+from benchmarks.command import app
 
 if __name__ == "__main__":
-    typer.run(bench)
+    try:
+        app(prog_name="python -m benchmarks")
+    except AttuneError as error:
+        sys.exit(f"benchmarks: {error}")

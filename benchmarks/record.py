@@ -1,4 +1,4 @@
-"""What a benchmark found, as one JSON file: figures with their limits, and all that one needs to run it again."""
+"""A benchmark's record, one JSON file: figures with their limits, and what is needed to measure them again."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ("torch", "prefect", "mlflow-skinny", "feast", "great-expectations", "sqlalchemy", "pysqlite3")
 
 
@@ -45,15 +45,15 @@ def write(path: Path, bench: str, command: str, seed: int | None, figures: list[
         ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
     machine = {"cores": os.cpu_count(), "platform": platform.platform(), "python": platform.python_version()}
-    found = {
+    record = {
         "bench": bench,
         "command": command,
         "commit": commit,
         "machine": machine,
         "versions": {name: version(name) for name in VERSIONS},
         "seed": seed,
-        "figures": [asdict(one) for one in figures],
+        "figures": [asdict(figure) for figure in figures],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found, indent=1) + "\n")
-    return found
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    return record

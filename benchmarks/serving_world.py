@@ -1,4 +1,4 @@
-"""A shop to load: items, users with histories in the log and in Feast, and a champion of the recipe ``small``.
+"""An installation to load: items, users with histories in the log and in Feast, and a champion of the recipe ``small``.
 
 The champion's tables are fitted to the histories; its network is as it was drawn, since speed does not depend on what
 the weights say.
@@ -48,7 +48,7 @@ Histories = Callable[[Size, np.random.Generator], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Mixing:
+class Mix:
     """How the champion's parts are mixed; the item-kNN given stands in for the one that is fitted."""
 
     weights: tuple[float, float, float] = (0.5, 0.4, 0.1)
@@ -63,7 +63,7 @@ def clustered(size: Size, random: np.random.Generator) -> np.ndarray:
 
 
 def build(
-    settings: Settings, size: Size, seed: int, histories: Histories = clustered, mixing: Mixing | None = None
+    settings: Settings, size: Size, seed: int, histories: Histories = clustered, mix: Mix | None = None
 ) -> pd.DataFrame:
     """Fill the log, refresh the online states, and promote a champion whose bundle lies on disk; gives the clicks."""
     random = np.random.default_rng(seed)
@@ -76,7 +76,7 @@ def build(
         with keeper.alone():
             while keeper.step():
                 pass
-    promote(settings, "1", bundle(settings, events, size, random, mixing or Mixing()))
+    promote(settings, "1", bundle(settings, events, size, random, mix or Mix()))
     return events
 
 
@@ -91,7 +91,7 @@ def bundle(
     events: pd.DataFrame,
     size: Size,
     random: np.random.Generator,
-    mixing: Mixing,
+    mix: Mix,
     version: str = "1",
 ) -> Bundle:
     """A version, saved where an endpoint finds it."""
@@ -106,10 +106,10 @@ def bundle(
     attributes = ItemAttributes.of(training_set.catalogue)
     hybrid = Hybrid(
         SequenceRecommender(SequenceNetwork(config, attributes), attributes.genre_names),
-        (mixing.knn or ItemKnn.fit(training_set, KNN), Popularity.fit(training_set, 30.0)),
-        mixing.weights,
-        preference_of(replace(small(), felt=mixing.felt)),
-        live=mixing.felt.live_weight,
+        (mix.knn or ItemKnn.fit(training_set, KNN), Popularity.fit(training_set, 30.0)),
+        mix.weights,
+        preference_of(replace(small(), felt=mix.felt)),
+        live=mix.felt.live_weight,
     )
     provenance = Provenance({"name": "small"}, window, len(events), len(events), 0, 0)
     golden = golden_batch(training_set, len(events), training_set.catalogue)

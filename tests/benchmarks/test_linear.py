@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.linear import LinearItems
-from benchmarks.stream import Asking, Memory, windows
+from benchmarks.replay_arms import Ease
+from benchmarks.replay_stream import StreamState, WindowQuestions, windows
 from models.learning.dataset import TrainingSet
 
 ITEMS = [f"i{place:02d}" for place in range(12)]
@@ -24,7 +24,7 @@ def in_pairs(make_training_set: Callable, users: int = 60) -> TrainingSet:
 def test_weights_restore_rows_better_than_any_others_with_a_zero_diagonal(make_training_set: Callable) -> None:
     """The penalised loss rises whatever weight off the diagonal is moved."""
     stream, penalty = in_pairs(make_training_set), 3.0
-    weights_NN = LinearItems.fit(stream, penalty).weights_NN.astype(np.float64)
+    weights_NN = Ease.fit(stream, penalty).weights_NN.astype(np.float64)
     seen_UN = np.zeros((len(stream.user_ids), len(ITEMS)))
     seen_UN[stream.users, stream.items] = 1.0
 
@@ -42,10 +42,10 @@ def test_weights_restore_rows_better_than_any_others_with_a_zero_diagonal(make_t
 
 
 def test_the_other_of_a_pair_comes_first(make_training_set: Callable) -> None:
-    linear = LinearItems.fit(in_pairs(make_training_set), 3.0)
+    linear = Ease.fit(in_pairs(make_training_set), 3.0)
     asked_of = make_training_set([(1, "new", ITEMS[4], "like", None, 1), (2, "new", ITEMS[5], "like", None, 2)], ITEMS)
     (window,) = windows(asked_of, 0, 2)
-    asked = Asking(Memory(1, asked_of.catalogue), window).questions(0, 2)
+    asked = WindowQuestions(StreamState(1, asked_of.catalogue), window).questions(0, 2)
     scores_BN = linear.scores(asked)
     first, second = np.argsort(asked.batch.now_B)
     assert scores_BN[second].argmax() == 5

@@ -1,4 +1,4 @@
-"""The parts of `attune bench offpolicy`: what they state, and that obp agrees."""
+"""The parts of `python -m benchmarks offpolicy`: what they state, and that obp agrees."""
 
 import os
 import sys
@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from attune.errors import ConfigError
-from benchmarks import coverage, obp, offpolicy, open_bandit
-from benchmarks.obp_environment import ask, obp_python
-from benchmarks.offpolicy_proofs import CLAIMS
+from benchmarks import offpolicy_coverage, offpolicy_obp, offpolicy_open_bandit
+from benchmarks.offpolicy_coverage import CLAIMS
+from benchmarks.offpolicy_obp import obp_python, run_obp
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +26,8 @@ def python() -> Iterator[Path]:
         pytest.skip(f"obp 0.4.1 cannot be installed here: {error}")
 
 
-def test_the_parts_are_those_that_the_command_names() -> None:
-    with pytest.raises(ConfigError, match="coverage, obp, open_bandit"):
-        offpolicy.measure(0, only="speed")
-
-
 def test_every_claim_has_its_figures() -> None:
-    figures = coverage.measure(seed=0, worlds=2)
+    figures = offpolicy_coverage.measure(seed=0, worlds=2)
     limited = [one for one in figures if one.limit is not None]
     assert len(limited) == sum(len(claim.covers) + len(claim.refuses) for claim in CLAIMS)
     assert all(one.name.startswith("3 ") for one in figures)
@@ -40,12 +35,12 @@ def test_every_claim_has_its_figures() -> None:
 
 
 def test_a_difference_from_obp_keeps_its_digits() -> None:
-    assert obp._small("x", 1.234567e-9).value == 1.23e-9
-    assert not obp._small("x", 2e-6).holds
+    assert offpolicy_obp._small("x", 1.234567e-9).value == 1.23e-9
+    assert not offpolicy_obp._small("x", 2e-6).holds
 
 
 def test_draws_are_those_of_the_former_generator() -> None:
-    places_RN = obp._as_obp_draws(7)(3, 10)
+    places_RN = offpolicy_obp._as_obp_draws(7)(3, 10)
     former, values = np.random.RandomState(7), np.arange(10) * 2.5
     assert (values[places_RN] == np.stack([former.choice(values, size=10) for _ in range(3)])).all()
 
@@ -53,33 +48,35 @@ def test_draws_are_those_of_the_former_generator() -> None:
 def test_an_interpreter_without_obp_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OBP_PYTHON", sys.executable)
     with obp_python() as found, pytest.raises(ConfigError, match="OBP_PYTHON=") as caught:
-        ask(found, "equal", "a", "b")
+        run_obp(found, "equal", "a", "b")
     assert "obp did not answer" in str(caught.value)
 
 
 def test_the_sample_is_judged_where_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(open_bandit.FOLDER, str(tmp_path))
+    monkeypatch.setenv(offpolicy_open_bandit.FOLDER, str(tmp_path))
     with pytest.raises(ConfigError, match=r"bts_men\.parquet"):
-        open_bandit.measure(0)
+        offpolicy_open_bandit.measure(0)
     rng = np.random.default_rng(0)
-    for campaign in open_bandit.CAMPAIGNS:
+    for campaign in offpolicy_open_bandit.CAMPAIGNS:
         for policy, propensities_N in (("bts", rng.uniform(0.1, 0.4, 500)), ("random", np.full(500, 0.2))):
             columns = {"click": rng.integers(0, 2, 500), "propensity_score": propensities_N}
             pq.write_table(pa.table(columns), tmp_path / f"{policy}_{campaign}.parquet")
-    figures = open_bandit.measure(0)
+    figures = offpolicy_open_bandit.measure(0)
     assert len(figures) == 2 * 3
     assert all("truth 0." in one.note for one in figures if "error" in one.name)
 
 
-@pytest.mark.skipif(open_bandit.FOLDER not in os.environ, reason=f"{open_bandit.FOLDER} names no Open Bandit sample")
+@pytest.mark.skipif(
+    offpolicy_open_bandit.FOLDER not in os.environ, reason=f"{offpolicy_open_bandit.FOLDER} names no Open Bandit sample"
+)
 def test_a_week_of_real_clicks_decides_nothing() -> None:
-    assert all("refused" in one.note for one in open_bandit.measure(0) if "error" in one.name)
+    assert all("refused" in one.note for one in offpolicy_open_bandit.measure(0) if "error" in one.name)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_obp_gives_the_same_values_and_intervals(python: Path, tmp_path: Path) -> None:
-    figures = obp.differences(python, tmp_path, seed=0)
+    figures = offpolicy_obp.differences(python, tmp_path, seed=0)
     assert len(figures) == 12
     assert all(one.holds for one in figures), [one for one in figures if not one.holds]
 
@@ -87,5 +84,5 @@ def test_obp_gives_the_same_values_and_intervals(python: Path, tmp_path: Path) -
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_obp_gives_the_same_values_on_its_own_real_log(python: Path, tmp_path: Path) -> None:
-    figures = obp.open_bandit(python, tmp_path, runs=2)
+    figures = offpolicy_obp.open_bandit(python, tmp_path, runs=2)
     assert figures[0].holds, figures[0]

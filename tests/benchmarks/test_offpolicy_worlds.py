@@ -3,20 +3,26 @@
 import numpy as np
 import pytest
 
-from benchmarks.bandit_worlds import BanditWorld, bandit_world
-from benchmarks.offpolicy_proofs import CLAIMS, COVERED, LEAST_REFUSED, WORLDS, Claim, prove
-from benchmarks.slate_worlds import SlateWorld, plackett_luce, slate_world, to_the_end
+from benchmarks.offpolicy_coverage import CLAIMS, COVERED, LEAST_REFUSED, WORLDS, Claim, count_worlds
+from benchmarks.offpolicy_worlds import (
+    BanditWorld,
+    SlateWorld,
+    bandit_world,
+    expected_rewards_below,
+    plackett_luce,
+    slate_world,
+)
 
 FEW = 40
 NAMES = [f"{claim.shape}, {claim.flaw}" for claim in CLAIMS]
 
 
 def check(claim: Claim, worlds: int, low: float, high: float) -> None:
-    tallies = prove(claim.shape, claim.flaw, worlds)
+    coverages = count_worlds(claim.shape, claim.flaw, worlds)
     for name in claim.covers:
-        assert low <= tallies[name].covered <= high, f"{name} covers {tallies[name].covered}"
+        assert low <= coverages[name].covered <= high, f"{name} covers {coverages[name].covered}"
     for name in claim.refuses:
-        assert tallies[name].refused >= LEAST_REFUSED, f"{name} is refused in {tallies[name].refused}"
+        assert coverages[name].refused >= LEAST_REFUSED, f"{name} is refused in {coverages[name].refused}"
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=NAMES)
@@ -52,7 +58,7 @@ def test_the_truth_of_a_slate_world_is_what_its_evaluation_policy_gets() -> None
 def test_the_chances_of_all_slates_sum_to_one_and_a_model_ends_in_the_value() -> None:
     world = slate_world("none", np.random.default_rng(2))
     assert np.prod(world.logging_XLK, axis=2).sum(axis=1) == pytest.approx(np.ones(len(world.logging_XLK)))
-    _, expected_XLK = to_the_end(world.rewards_XLK, world.evaluation_XLK)
+    _, expected_XLK = expected_rewards_below(world.rewards_XLK, world.evaluation_XLK)
     assert expected_XLK[:, :, 0].mean() == pytest.approx(world.value)
     uniform_XLK = plackett_luce(np.ones((1, 5)))
     assert uniform_XLK[0, 0] == pytest.approx([1 / 5, 1 / 4, 1 / 3])

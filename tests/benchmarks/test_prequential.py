@@ -8,11 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.arms import Arm, Frozen, Live, Neighbours, RecentPopularity, answers
-from benchmarks.decayed import LivePopularity
-from benchmarks.prequential import Yardsticks, prequential, warm
-from benchmarks.stream import Asking, Memory, Questions, windows
-from benchmarks.tally import NEW, OLD, SETTLED, Tally
+from benchmarks.prequential import NEW, OLD, SETTLED, ItemMeasures, Tally, prequential, warm_up
+from benchmarks.replay_arms import (
+    Arm,
+    FrozenAtCut,
+    LiveHistory,
+    LivePopularity,
+    Neighbours,
+    RecentPopularity,
+    served_scores,
+)
+from benchmarks.replay_stream import Questions, StreamState, WindowQuestions, windows
 from evaluation.gates.variety import genre_vectors, self_information
 from evaluation.replay import replay
 from models.baselines import ItemKnn, KnnChoice, Popularity
@@ -56,10 +62,10 @@ def run(
     stream: TrainingSet, arms: Sequence[Arm], after: int, size: int = 4, listener: Lists | None = None, limit: int = 200
 ) -> list[Tally]:
     """The arms on everything after a position."""
-    memory = Memory(len(stream.user_ids), stream.catalogue, limit)
-    warm(memory, arms, windows(stream, 0, after, size))
-    yardsticks = Yardsticks(self_information(stream), genre_vectors(stream.catalogue))
-    return prequential(memory, arms, windows(stream, after, LAST, size), yardsticks, listener, batch=3)
+    state = StreamState(len(stream.user_ids), stream.catalogue, limit)
+    warm_up(state, arms, windows(stream, 0, after, size))
+    measures = ItemMeasures(self_information(stream), genre_vectors(stream.catalogue))
+    return prequential(state, arms, windows(stream, after, LAST, size), measures, listener, batch=3)
 
 
 @given(
@@ -98,16 +104,16 @@ def test_memory_keeps_the_latest_events_and_all_that_was_seen(
     ordered = sorted(events, key=lambda event: event[0])
     rows = [(place, user, item, kind, None, time) for place, (time, user, item, kind) in enumerate(ordered, start=1)]
     stream = make_training_set(rows, ITEMS)
-    memory = Memory(len(stream.user_ids), stream.catalogue, limit)
+    state = StreamState(len(stream.user_ids), stream.catalogue, limit)
     for window in windows(stream, 0, LAST, size):
-        memory.remember(window)
+        state.append(window)
     for user, name in enumerate(stream.user_ids):
         own = [ITEMS.index(row[2]) for row in rows if row[1] == name]
-        kept = memory.items_UL[user][memory.items_UL[user] > 0] - 1
+        kept = state.items_UL[user][state.items_UL[user] > 0] - 1
         assert kept.tolist() == own[-limit:]
         used = {ITEMS.index(row[2]) for row in rows if row[1] == name and row[3] != "impression"}
-        assert set(np.flatnonzero(memory.seen(np.array([user]))[0])) == used
-        assert memory.events_U[user] == len(own)
+        assert set(np.flatnonzero(state.seen(np.array([user]))[0])) == used
+        assert state.events_U[user] == len(own)
 
 
 def test_windows_part_no_moment_and_memory_refuses_one_that_does(make_training_set: Callable) -> None:
@@ -115,17 +121,17 @@ def test_windows_part_no_moment_and_memory_refuses_one_that_does(make_training_s
     stream = make_training_set(rows, ITEMS)
     cut = list(windows(stream, 0, LAST, size=2))
     assert [len(window) for window in cut] == [2, 3, 3, 3, 1]
-    memory = Memory(1, stream.catalogue)
-    memory.remember(stream.select(np.arange(4)))
+    state = StreamState(1, stream.catalogue)
+    state.append(stream.select(np.arange(4)))
     with pytest.raises(ValueError, match="part no moment"):
-        memory.remember(stream.select(np.arange(4, 12)))
+        state.append(stream.select(np.arange(4, 12)))
 
 
 def test_a_window_over_other_items_is_refused(make_training_set: Callable) -> None:
     stream = make_training_set([(1, "a", "x", "like", None, 1)], ["x", "y"])
-    memory = Memory(1, make_training_set([(1, "a", "x", "like", None, 1)], ["x", "z"]).catalogue)
+    state = StreamState(1, make_training_set([(1, "a", "x", "like", None, 1)], ["x", "z"]).catalogue)
     with pytest.raises(ValueError, match="another catalogue"):
-        memory.remember(stream)
+        state.append(stream)
 
 
 @given(events=st.lists(EVENT, min_size=4, max_size=30), seed=st.integers(0, 99))
@@ -133,7 +139,7 @@ def test_a_window_over_other_items_is_refused(make_training_set: Callable) -> No
 def test_nothing_of_a_moment_reaches_its_own_answers(
     make_training_set: Callable, events: list[tuple], seed: int
 ) -> None:
-    """Whatever happens at the last moment, and to whom, the answers at that moment are the same."""
+    """Whatever happens at the last moment, and to whom, the served_scores at that moment are the same."""
     ordered = sorted(events, key=lambda event: event[0])
     last = ordered[-1][0]
     random = np.random.default_rng(seed)
@@ -158,7 +164,7 @@ def test_nothing_of_a_moment_reaches_its_own_answers(
 def test_what_was_seen_never_comes_back(planted: TrainingSet, trained: Hybrid, cut: int) -> None:
     cut = _between_moments(planted, cut)
     lists = Lists()
-    run(planted, [Live(trained), Frozen(Live(trained), _memory(planted, cut))], cut, 64, lists)
+    run(planted, [LiveHistory(trained), FrozenAtCut(LiveHistory(trained), _memory(planted, cut))], cut, 64, lists)
     assert len(lists.kept) > 100
     for (_, user, moment), shown in lists.kept.items():
         own = (planted.users == user) & (planted.times < moment)
@@ -170,10 +176,10 @@ def _between_moments(stream: TrainingSet, position: int) -> int:
     return int(stream.positions[stream.times <= time].max())
 
 
-def _memory(stream: TrainingSet, upto: int) -> Memory:
-    memory = Memory(len(stream.user_ids), stream.catalogue)
-    warm(memory, [], windows(stream, 0, upto))
-    return memory
+def _memory(stream: TrainingSet, upto: int) -> StreamState:
+    state = StreamState(len(stream.user_ids), stream.catalogue)
+    warm_up(state, [], windows(stream, 0, upto))
+    return state
 
 
 def drifting(make_training_set: Callable) -> tuple[TrainingSet, int]:
@@ -193,7 +199,7 @@ def drifting(make_training_set: Callable) -> tuple[TrainingSet, int]:
 def test_live_histories_beat_frozen_ones_when_tastes_drift(make_training_set: Callable, make_hybrid: Callable) -> None:
     stream, cut = drifting(make_training_set)
     hybrid = make_hybrid(stream, int(stream.positions.max()))
-    live, frozen = run(stream, [Live(hybrid), Frozen(Live(hybrid), _memory(stream, cut))], cut, 50)
+    live, frozen = run(stream, [LiveHistory(hybrid), FrozenAtCut(LiveHistory(hybrid), _memory(stream, cut))], cut, 50)
     times = live.times(frozen, "hr@10", SETTLED)
     assert times.low > 1.2, times
     assert live.events(SETTLED) == frozen.events(SETTLED) == live.events(OLD) > 0
@@ -202,14 +208,14 @@ def test_live_histories_beat_frozen_ones_when_tastes_drift(make_training_set: Ca
 
 def test_an_arm_is_asked_as_the_pipeline_is(planted: TrainingSet, trained: Hybrid, cut: int) -> None:
     """Users without history get popularity; the others the hybrid's scores, row by row."""
-    memory = _memory(planted, _between_moments(planted, cut))
+    state = _memory(planted, _between_moments(planted, cut))
     (window,) = windows(planted, _between_moments(planted, cut), LAST, size=10**6)
-    asking = Asking(memory, window)
+    asking = WindowQuestions(state, window)
     asked = asking.questions(0, len(asking))
     empty_B = asked.batch.items_BL[:, -1] == 0
     assert empty_B.any()
     assert not empty_B.all()
-    scores_BN = answers(trained, asked.batch)
+    scores_BN = served_scores(trained, asked.batch)
     np.testing.assert_array_equal(scores_BN[empty_B], trained.popularity.scores(asked.batch)[empty_B])
     rows = np.flatnonzero(~empty_B)
     np.testing.assert_allclose(scores_BN[rows], trained.scores(asked.batch.select(rows)), atol=1e-5)
@@ -241,15 +247,15 @@ def _places(stream: TrainingSet, moments: range) -> list[tuple[int, int]]:
 
 def test_frozen_histories_stay_as_they_were(planted: TrainingSet, trained: Hybrid, cut: int) -> None:
     cut = _between_moments(planted, cut)
-    memory = _memory(planted, cut)
-    frozen = memory.copy()
-    warm(memory, [], windows(planted, cut, LAST))
+    state = _memory(planted, cut)
+    frozen = state.copy()
+    warm_up(state, [], windows(planted, cut, LAST))
     before = _memory(planted, cut)
     users = np.arange(len(planted.user_ids))
     moments = np.full(len(users), LAST)
     np.testing.assert_array_equal(frozen.histories(users, moments).items_BL, before.histories(users, moments).items_BL)
-    assert (memory.events_U > frozen.events_U).any()
-    assert frozen.catalogue is memory.catalogue
+    assert (state.events_U > frozen.events_U).any()
+    assert frozen.catalogue is state.catalogue
 
 
 @dataclass(frozen=True)
@@ -265,19 +271,19 @@ class Since(Arm):
 def test_a_frozen_arm_is_asked_as_of_the_cut_however_late_it_is(make_training_set: Callable) -> None:
     rows = [(place, "a", ITEMS[place - 1], "like", None, place * 10) for place in range(1, 13)]
     stream = make_training_set(rows, ITEMS)
-    memory = _memory(stream, 4)
+    state = _memory(stream, 4)
     (window,) = windows(stream, 4, LAST)
-    asked = Asking(memory, window).questions(0, 8)
+    asked = WindowQuestions(state, window).questions(0, 8)
     assert Since().scores(asked)[:, 0].tolist() == [10] * 8
-    assert Frozen(Since(), memory).scores(asked)[:, 0].tolist() == [0] * 8
+    assert FrozenAtCut(Since(), state).scores(asked)[:, 0].tolist() == [0] * 8
 
 
 def test_popularity_stands_in_where_nobody_has_a_history(planted: TrainingSet, trained: Hybrid) -> None:
-    memory = Memory(len(planted.user_ids), planted.catalogue)
-    batch = memory.histories(np.arange(3), np.full(3, LAST))
+    state = StreamState(len(planted.user_ids), planted.catalogue)
+    batch = state.histories(np.arange(3), np.full(3, LAST))
     live_BN = np.zeros((3, len(planted.catalogue)), np.float32)
     live_BN[1, 5] = 1.0
     with_live = replace(trained, live=0.5)
     popular = Popularity(trained.popularity.weights_N, 1.0).scores(batch)
     popular[1, 5] += 0.5
-    np.testing.assert_allclose(answers(with_live, batch, live_BN), popular)
+    np.testing.assert_allclose(served_scores(with_live, batch, live_BN), popular)

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from attune.clock import DAY, HOUR
 from attune.events import Interaction, Logged
 from attune.item_profile import ItemProfile
-from benchmarks.arms import Live, LiveItems
-from benchmarks.choosing import FeltGrid, choose_felt
-from benchmarks.decayed import DecayedSums, LiveProfile
-from benchmarks.prequential import Yardsticks, prequential, warm
-from benchmarks.stream import Memory, windows
+from benchmarks.prequential import ItemMeasures, prequential, warm_up
+from benchmarks.replay_arms import DecayedSums, LiveHistory, LiveItemProfile, LiveProfile
+from benchmarks.replay_grid import OnlineGrid, search_grid
+from benchmarks.replay_stream import StreamState, windows
 from evaluation.gates.variety import genre_vectors, self_information
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
@@ -96,24 +95,24 @@ def test_a_hit_that_only_the_item_profile_can_know(make_training_set: Callable, 
     stream, cut = hits_of_the_hour(make_training_set)
     hybrid = make_hybrid(stream, cut)
     with_items = replace(hybrid, live=5.0)
-    arms = [Live(hybrid), LiveItems(with_items, LiveProfile(120, 0.1), prior=5.0)]
-    memory = Memory(len(stream.user_ids), stream.catalogue)
-    warm(memory, arms, windows(stream, 0, cut, 40))
-    yardsticks = Yardsticks(self_information(stream), genre_vectors(stream.catalogue))
-    live, with_profile = prequential(memory, arms, windows(stream, cut, 10**9, 40), yardsticks)
+    arms = [LiveHistory(hybrid), LiveItemProfile(with_items, LiveProfile(120, 0.1), prior=5.0)]
+    state = StreamState(len(stream.user_ids), stream.catalogue)
+    warm_up(state, arms, windows(stream, 0, cut, 40))
+    measures = ItemMeasures(self_information(stream), genre_vectors(stream.catalogue))
+    live, with_profile = prequential(state, arms, windows(stream, cut, 10**9, 40), measures)
     assert with_profile.times(live, "hr@10").low > 1.5
     assert with_profile.interval("hr@10").value > 0.5
 
 
 def test_what_is_felt_is_chosen_where_it_helps(make_training_set: Callable, make_hybrid: Callable) -> None:
-    """In that world: a short memory and much weight; the objective of all that was tried is told."""
+    """In that world: a short state and much weight; the objective of all that was tried is told."""
     stream, cut = hits_of_the_hour(make_training_set)
     hybrid: Hybrid = make_hybrid(stream, cut)
-    grid = FeltGrid(half_lives=(30.0, 0.25), profile_weights=(0.01, 1.0), priors=(5.0,), steps=(0.1,))
-    memory = Memory(len(stream.user_ids), stream.catalogue)
-    felt = choose_felt(hybrid, memory, windows(stream, 0, cut), windows(stream, cut, 10**9), grid)
-    assert (felt.profile.half_life_days, felt.profile.weight) == (0.25, 1.0)
-    of_profiles = [one["objective"] for one in felt.tried if one["what"] == "item profile"]
-    assert max(of_profiles) > 2 * felt.alone > 0
-    assert len(felt.tried) == 1 + len(grid.preferences()) + len(grid.profiles()) + len(grid.popularity_days)
-    assert memory.events_U.sum() == len(stream)
+    grid = OnlineGrid(half_lives=(30.0, 0.25), profile_weights=(0.01, 1.0), priors=(5.0,), steps=(0.1,))
+    state = StreamState(len(stream.user_ids), stream.catalogue)
+    online = search_grid(hybrid, state, windows(stream, 0, cut), windows(stream, cut, 10**9), grid)
+    assert (online.profile.half_life_days, online.profile.weight) == (0.25, 1.0)
+    of_profiles = [one["objective"] for one in online.tried if one["what"] == "item profile"]
+    assert max(of_profiles) > 2 * online.alone > 0
+    assert len(online.tried) == 1 + len(grid.preferences()) + len(grid.profiles()) + len(grid.popularity_days)
+    assert state.events_U.sum() == len(stream)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from benchmarks.tally import EVERYBODY, MEASURES, NEW, OLD, Answered, Tally, hits
+from benchmarks.prequential import EVERYBODY, MEASURES, NEW, OLD, Tally, WindowAnswers, hits
 from evaluation import intervals
 from evaluation.gates.variety import diversity, genre_vectors, novelty, self_information
 from evaluation.replay import replay
@@ -50,7 +50,7 @@ def _tally(name: str, users_T: np.ndarray, values_T: np.ndarray, liked_T: np.nda
         values_MT = np.tile(values_T[part], (len(MEASURES), 1))
         lists_TK = np.tile([name == "other", 3], (len(part), 1)).astype(np.int64)
         earlier_T = np.arange(len(part))
-        tally.take(Answered(users_T[part], earlier_T, liked_T[part], lists_TK, values_MT), len(part), 0.5)
+        tally.take(WindowAnswers(users_T[part], earlier_T, liked_T[part], lists_TK, values_MT), len(part), 0.5)
     return tally
 
 

@@ -1,4 +1,4 @@
-"""`attune bench replay` on the first ratings of the demo, with a model of one epoch."""
+"""`python -m benchmarks replay` on the first ratings of the demo, with a model of one epoch."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +10,12 @@ from attune import item_profile
 from attune.clock import DAY, HOUR
 from attune.columns import USER_STATS
 from attune.errors import ConfigError
-from benchmarks import pace, replay, replay_figures, replay_worlds
-from benchmarks.arms import Arm, Live
-from benchmarks.choosing import FeltGrid
-from benchmarks.exam.stretches import joined
-from benchmarks.replay_run import BOTH, FROZEN_ARMS, LIVE, PREFERENCE, PROFILE, Found, replayed
-from benchmarks.stream import Memory, Questions
+from benchmarks import command, datasets, replay_movielens, replay_pace
+from benchmarks.gates_experiment import join_events
+from benchmarks.replay_arms import Arm, LiveHistory
+from benchmarks.replay_grid import OnlineGrid
+from benchmarks.replay_protocol import BOTH, FROZEN_ARMS, LIVE, PREFERENCE, PROFILE, ReplayResult, run
+from benchmarks.replay_stream import Questions, StreamState
 from models.baselines import ItemKnn
 from models.bundle import Bundle
 from models.learning.dataset import TrainingSet
@@ -26,7 +26,7 @@ EVENTS = 12_000
 
 @pytest.fixture(scope="module")
 def world() -> TrainingSet:
-    whole = replay_worlds.movielens_demo()
+    whole = datasets.movielens_demo()
     return whole.select(np.arange(EVENTS))
 
 
@@ -35,61 +35,63 @@ class Tuned(Arm):
 
     name = "tuned"
 
-    def __init__(self, bundle: Bundle, memory: Memory, before: TrainingSet) -> None:
-        assert memory.latest == before.times.max()
+    def __init__(self, bundle: Bundle, state: StreamState, before: TrainingSet) -> None:
+        assert state.latest == before.times.max()
         self.hybrid, self.known, self.learned = bundle.hybrid, before, 0
 
     def scores(self, asked: Questions) -> np.ndarray:
-        return Live(self.hybrid).scores(asked)
+        return LiveHistory(self.hybrid).scores(asked)
 
     def close(self, window: TrainingSet) -> None:
-        self.known, self.learned = joined(self.known, window), self.learned + 1
+        self.known, self.learned = join_events(self.known, window), self.learned + 1
         self.hybrid = self.hybrid.with_others(ItemKnn.fit(self.known, self.hybrid.knn.choice))
 
 
 @pytest.fixture(scope="module")
-def found(world: TrainingSet, quick: Recipe) -> Iterator[Found]:
-    grid = FeltGrid((0.1,), (None,), (0.2,), (7.0,), (20.0,), (0.2,), (30.0,))
+def found(world: TrainingSet, quick: Recipe) -> Iterator[ReplayResult]:
+    grid = OnlineGrid((0.1,), (None,), (0.2,), (7.0,), (20.0,), (0.2,), (30.0,))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(item_profile, "TINY", 0.0)  # the replay forgets nothing: so they must agree to the last list
-        yield replayed(world, quick, seed=0, grid=grid, more=[Tuned])
+        yield run(world, quick, seed=0, grid=grid, extra_arms=[Tuned])
 
 
-def test_the_lists_are_those_of_single_requests(found: Found) -> None:
+def test_the_lists_are_those_of_single_requests(found: ReplayResult) -> None:
     for name in (LIVE, PREFERENCE, PROFILE, BOTH):
-        compared, same = found.alone[name]
+        compared, same = found.single_requests[name]
         assert compared > 100
         assert same == compared, name
 
 
-def test_every_arm_answers_the_same_questions(found: Found) -> None:
+def test_every_arm_answers_the_same_questions(found: ReplayResult) -> None:
     assert len(found.tallies) == 11
     assert len({tally.events() for tally in found.tallies.values()}) == 1
     assert all(tally.seconds > 0 for tally in found.tallies.values())
 
 
-def test_an_arm_may_learn_on(found: Found) -> None:
+def test_an_arm_may_learn_on(found: ReplayResult) -> None:
     tuned = found.tallies["tuned"].interval("hr@10", "everybody").value
     assert tuned != found.tallies[LIVE].interval("hr@10", "everybody").value
     assert tuned > 0
 
 
-def test_what_is_told_and_drawn(found: Found, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {one.name: one for one in replay_figures.figures("w", found)}
+def test_what_is_told_and_drawn(found: ReplayResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {one.name: one for one in replay_movielens.figures("w", found)}
     assert {"w, live history, hr@10, everybody, all", "w, item-kNN, coverage, everybody, liked"} <= set(told)
     assert "95 %: " in told["w, frozen at the cut, ndcg@10, 20+ events, all"].note
     assert told["w, + preference over live history, times HR@10"].value > 0
-    assert replay_figures.lift(found).low <= replay_figures.lift(found).value
-    best = replay_figures.strongest(found)
-    assert all(replay_figures.lift(found).value <= replay_figures.lift(found, frozen=one).value for one in FROZEN_ARMS)
+    assert replay_movielens.lift(found).low <= replay_movielens.lift(found).value
+    best = replay_movielens.strongest(found)
+    assert all(
+        replay_movielens.lift(found).value <= replay_movielens.lift(found, frozen=one).value for one in FROZEN_ARMS
+    )
     assert told[f"w, {FROZEN_ARMS[best]} over itself frozen, times HR@10, 10+ events before the cut"].value > 0
     monkeypatch.setenv("ATTUNE_VAR", str(tmp_path))
-    replay_figures.draw("w", found.tallies)
+    replay_movielens.draw("w", found.tallies)
     assert (tmp_path / "bench" / "replay-w.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_cut_parts_no_moment(world: TrainingSet) -> None:
-    cut = replay_worlds.cut_at(world, 0.8)
+    cut = datasets.cut_at(world, 0.8)
     upto = world.positions <= cut
     assert world.times[upto].max() < world.times[~upto].min()
     assert upto.mean() == pytest.approx(0.8, abs=0.01)
@@ -109,21 +111,21 @@ def test_statistics_are_those_of_finished_hours_and_days(world: TrainingSet) -> 
 
 
 def test_without_the_data_it_says_where_to_put_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(replay_worlds.DATA, str(tmp_path))
+    monkeypatch.setenv(datasets.DATA, str(tmp_path))
     with pytest.raises(ConfigError, match=r"ATTUNE_TEST_DATA.*ml-1m"):
-        replay.measure(0, "movielens_1m")
+        command.measure("replay", "movielens_1m", 0)
     with pytest.raises(ConfigError, match="no part"):
-        replay.measure(0, "nothing")
+        command.measure("replay", "nothing", 0)
 
 
 def test_a_synthetic_stream_asks_a_question_for_each_event() -> None:
-    timed = pace.timed_replay(3_000, seed=0)
+    timed = replay_pace.timed_replay(3_000, seed=0)
     assert timed.groups == 3_000
     assert timed.seconds > 0
 
 
 def test_a_rating_stands_once_in_the_synthetic_stream(world: TrainingSet) -> None:
-    events = list(pace.stream(world, 20_000, seed=1))
+    events = list(replay_pace.stream(world, 20_000, seed=1))
     pairs = np.concatenate([window.users * 10**6 + window.items for window in events])
     times = np.concatenate([window.times for window in events])
     assert len(np.unique(pairs)) == len(pairs) == 20_000

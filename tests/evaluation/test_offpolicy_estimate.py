@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.bandit_worlds import bandit_world
-from benchmarks.slate_worlds import slate_world
+from benchmarks.offpolicy_worlds import bandit_world, slate_world
 from evaluation.offpolicy.estimate import OffPolicyLimits, estimate
 from evaluation.offpolicy.estimators import Weighting
 from evaluation.offpolicy.logs import BanditLog, SlateLog
