@@ -1,4 +1,7 @@
-"""Logging, set up once per process by its entry point."""
+"""What every process of attune sets up at its start: its log records, how it is stopped, how it says it is alive.
+
+A process without a port touches a heartbeat file now and then.
+"""
 
 import logging
 import signal
@@ -8,8 +11,11 @@ from pathlib import Path
 
 from attune.settings import Settings
 
+FRESH_SECONDS = 60.0
+"""A process whose heartbeat is older is taken for stuck."""
 
-def set_up(level: int = logging.INFO, file: Path | None = None) -> None:
+
+def set_up_logging(level: int = logging.INFO, file: Path | None = None) -> None:
     """Send log records and warnings to ``file``, or to standard error when none is given."""
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -23,39 +29,28 @@ def set_up(level: int = logging.INFO, file: Path | None = None) -> None:
     logging.getLogger("httpx").setLevel(max(level, logging.WARNING))  # it reports every request
 
 
-# A process without a port says that it is alive by touching a file now and then.
-
-
-FRESH_SECONDS = 60.0
-"""A process that has not touched its file for so long is taken for stuck."""
-
-
-def file_of(settings: Settings, name: str) -> Path:
-    """The file that the process of that name touches."""
-    return settings.platform_folder / f"{name}.pulse"
-
-
-def beat(settings: Settings, name: str) -> None:
-    """Say that the process is alive at this moment."""
-    path = file_of(settings, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-
-
-def age(settings: Settings, name: str) -> float:
-    """Seconds since the last sign of life; infinite when there was none."""
-    try:
-        return max(0.0, time.time() - file_of(settings, name).stat().st_mtime)
-    except FileNotFoundError:
-        return float("inf")
-
-
-# How a process that follows the log is told to end: TERM or INT, after the step at hand.
-
-
-def stopped_by_signals() -> threading.Event:
-    """An event that TERM and INT set; call it in the main thread."""
+def stop_on_signals() -> threading.Event:
+    """An event that TERM and INT set, to end a follower after the step at hand; call it in the main thread."""
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
     return stop
+
+
+def write_heartbeat(settings: Settings, name: str) -> None:
+    """Say that the process of that name is alive at this moment."""
+    path = _heartbeat_file(settings, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
+def heartbeat_age(settings: Settings, name: str) -> float:
+    """Seconds since the last heartbeat; infinite when there was none."""
+    try:
+        return max(0.0, time.time() - _heartbeat_file(settings, name).stat().st_mtime)
+    except FileNotFoundError:
+        return float("inf")
+
+
+def _heartbeat_file(settings: Settings, name: str) -> Path:
+    return settings.platform_folder / f"{name}.heartbeat"

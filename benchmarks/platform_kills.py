@@ -21,7 +21,7 @@ from benchmarks.record import Figure, at_most, just
 from features.importer import import_source
 from features.lake import Lake
 from features.sources import movielens
-from features.validation_results import Verdicts
+from features.validation_results import ValidationResults
 from infra.local_stack import Stack
 from models.registry import Registry
 
@@ -120,7 +120,7 @@ def _verdict(settings: Settings) -> Iterator[Figure]:
     with closing(EventLog(settings.log_url)) as log:
         wanted = sum(log.counts().values())
         behind = log.head() - min(
-            lake.watermark(), Verdicts(settings.validation_folder).passed_upto(), counted_upto(settings)
+            lake.watermark(), ValidationResults(settings.validation_folder).passed_upto(), counted_upto(settings)
         )
     distinct = pc.count_distinct(held["event_id"]).as_py()
     yield at_most("events lost between log and lake", wanted - distinct, 0)

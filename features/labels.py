@@ -7,30 +7,67 @@ earlier ones, arrives at the labels of a single window over the whole log.
 
 The last reaction to an item counts; earlier ones stay in ``history``. Feedback that does not count is set aside with
 the reason. Silence is worth ``SILENCE``, finally once the attribution window has passed (``settled``).
+
+Training sets ask here too (``that_counts``), so feedback that is set aside teaches no model either. Slates are parsed
+without a loop over rows (``slates_at``, ``payloads``).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.json as pj
 
+from attune.clock import DAY, MINUTE
 from attune.columns import Columns
 from attune.event_types import KINDS, RETRACT, SILENCE, centred
-from features.impressions import SHOWN_AT, SLATE_POSITION, shown_at
-from features.lake import BEHAVIOUR, Lake
-from features.reactions import (
-    ANOTHER_USER,
-    KEY,
-    NEVER,
-    NOT_SHOWN,
-    REASON,
-    REASONS,
-    TAKEN_BACK_AT,
-    UNKNOWN_SLATE,
-    Terms,
-    reactions,
-    standing,
+from features.lake import BEHAVIOUR, CHUNK, SCHEMA, Lake
+from features.stats import rewards
+
+KEY = [Columns.SLATE_ID, Columns.USER_ID, Columns.ITEM_ID]
+"""What a reaction is to: one item of one slate, by the user whom the slate was made for."""
+
+NEVER = int(np.iinfo(np.int64).max)
+"""The position of the take-back of what was never taken back."""
+
+TAKEN_BACK_AT, REASON = "taken_back_at", "reason"
+
+OUT_OF_RANGE = "reward outside 0 to 1"
+BURST = "burst"
+UNKNOWN_SLATE = "unknown slate"
+ANOTHER_USER = "another user's slate"
+NOT_SHOWN = "not on the slate"
+BY_ITSELF = (OUT_OF_RANGE, BURST)
+"""Why feedback does not count whatever its slate says: this follows from what the user sent alone."""
+
+REASONS = (*BY_ITSELF, UNKNOWN_SLATE, ANOTHER_USER, NOT_SHOWN)
+"""Why feedback is set aside, in the order in which they are looked for."""
+
+SHOWN_AT = "shown_at"
+"""The slate's own time, in microseconds."""
+
+SLATE_POSITION = "slate_position"
+"""The log position of the slate that showed the item."""
+
+_TOGETHER = 5_000
+"""Slates parsed at once: with their candidates some tens of megabytes of JSON."""
+
+_MADE_BY = [(Columns.MODEL_VERSION, pa.string()), (Columns.SERVED_BY, pa.string())]
+_FIELDS = [(Columns.ITEM_ID, pa.string()), (Columns.SCORE, pa.float64()), (Columns.PROPENSITY, pa.float64())]
+_PAYLOAD = pa.schema([*_MADE_BY, ("shown", pa.list_(pa.struct(_FIELDS)))])
+HEAD = (Columns.POSITION, Columns.EVENT_ID, Columns.USER_ID, Columns.EVENT_TIMESTAMP)
+_ROWS = pa.schema(
+    [
+        (SLATE_POSITION, pa.int64()),
+        *[(name, pa.string()) for name in (Columns.SLATE_ID, Columns.USER_ID)],
+        (SHOWN_AT, pa.int64()),
+        *_MADE_BY,
+        (Columns.RANK, pa.int64()),
+        *_FIELDS,
+    ]
 )
 
 LABELS = [
@@ -47,6 +84,26 @@ _BEHAVIOUR = [
 ]
 _SLATES = [Columns.POSITION, Columns.LOGGED_AT, Columns.EVENT_ID, Columns.USER_ID, Columns.EVENT_TIMESTAMP]
 _SEEN_KINDS = [name for name, kind in KINDS.items() if kind.marks_seen]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What counts as a reaction to a slate.
+
+    ``patience`` is the attribution window in microseconds: silence until then says nothing for good, and feedback that
+    came later is called late. ``reach`` is how many positions before a window slates are looked for. ``most_a_minute``
+    is how many reactions of one user that carry the same minute count; the further ones are a script's, not a person's.
+    Raises ValueError for a number that is not positive.
+    """
+
+    patience: int = DAY
+    reach: int = 1_000_000
+    most_a_minute: int = 60
+
+    def __post_init__(self) -> None:
+        for name in ("patience", "reach", "most_a_minute"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -144,6 +201,72 @@ def slate_returns(frame: pd.DataFrame) -> pd.Series:
     return rewards.groupby(frame[Columns.SLATE_ID], sort=False).sum()
 
 
+def reactions(behaviour: pd.DataFrame, terms: Terms) -> pd.DataFrame:
+    """The feedback among the behaviour (in the order of positions), take-backs left out.
+
+    Adds ``reward`` (float32), ``taken_back_at`` (the position of its user's first take-back, or ``NEVER``) and
+    ``reason`` (``OUT_OF_RANGE``, ``BURST`` or None). Both reasons follow from the events alone, however the log is cut
+    into windows.
+    """
+    found = behaviour[_is_reaction(behaviour)].reset_index(drop=True)
+    worth = rewards(found[Columns.KIND], found[Columns.VALUE])
+    return found.assign(
+        **{
+            Columns.REWARD: worth.astype(np.float32),
+            TAKEN_BACK_AT: _taken_back_at(found, behaviour),
+            REASON: _reasons(found, worth, terms),
+        }
+    )
+
+
+def that_counts(behaviour: pd.DataFrame, terms: Terms) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The behaviour without the reactions that do not count ``BY_ITSELF``, and how many of them each reason left out.
+
+    ``behaviour`` is the log from its first position on, in the order of positions: an event's verdict follows from
+    those before it alone, so nothing that is logged later changes it, however early it is dated. Interactions all
+    stay: imported history has whole sessions in one minute.
+    """
+    is_reaction = _is_reaction(behaviour).to_numpy()
+    found = behaviour[is_reaction]
+    reasons = _reasons(found, rewards(found[Columns.KIND], found[Columns.VALUE]), terms)
+    stays = np.ones(len(behaviour), bool)
+    stays[is_reaction] = pd.isna(reasons)
+    return behaviour[stays].reset_index(drop=True), {reason: int((reasons == reason).sum()) for reason in BY_ITSELF}
+
+
+def standing(found: pd.DataFrame, upto: int) -> pd.DataFrame:
+    """The last word on each slate, user and item as the log stood at ``upto``: one row for each ``KEY`` at most."""
+    counts = found[REASON].isna() & (found[Columns.POSITION] <= upto) & (found[TAKEN_BACK_AT] > upto)
+    return found[counts].drop_duplicates(KEY, keep="last")
+
+
+def shown_at(lake: Lake, positions: np.ndarray) -> pd.DataFrame:
+    """The items of the slates at these log positions (int64, ascending), in the order of position and rank.
+
+    Columns slate_position, slate_id, user_id, shown_at, model_version, served_by, rank (from 1), item_id, score,
+    propensity. Only the stretches of the lake that hold one of the slates are read, a file at a time.
+    """
+    parts = [_rows(part) for part in slates_at(lake, positions)]
+    return pa.concat_tables([_ROWS.empty_table(), *parts]).to_pandas()
+
+
+def slates_at(lake: Lake, positions: np.ndarray) -> Iterator[pa.RecordBatch]:
+    """The slates at these log positions (int64, ascending), some thousands at a time: ``HEAD`` and the payload."""
+    runs = np.split(positions, np.flatnonzero(np.diff(positions) > CHUNK) + 1) if len(positions) else []
+    for run in runs:
+        for piece in lake.pieces(int(run[0]) - 1, int(run[-1]), ("slate",), (*HEAD, Columns.PAYLOAD)):
+            wanted = pc.is_in(piece[Columns.POSITION], pa.array(run, SCHEMA.field(Columns.POSITION).type))
+            yield from piece.filter(wanted).to_batches(max_chunksize=_TOGETHER)
+
+
+def payloads(slates: pa.RecordBatch, schema: pa.Schema) -> pa.Table:
+    """These fields of the slates' payloads, a row each; null where a slate does not name one."""
+    text = "\n".join(slates[Columns.PAYLOAD].to_pylist()).encode()
+    read = pj.ReadOptions(use_threads=False, block_size=len(text) + 1)
+    parse = pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    return pj.read_json(pa.BufferReader(text), read, parse).combine_chunks()
+
+
 def _behaviour(lake: Lake, start: int, after: int, upto: int) -> pd.DataFrame:
     """The window's behaviour, and of what lies before it the feedback and take-backs alone."""
     stretch = lake.events(start, upto, BEHAVIOUR, _BEHAVIOUR)
@@ -211,3 +334,46 @@ def _prompted(organic: pd.DataFrame, shown: pd.DataFrame, terms: Terms) -> pd.Da
     waited = joined[Columns.EVENT_TIMESTAMP] - joined[SHOWN_AT]
     followed = joined.loc[(waited >= 0) & (waited <= terms.patience), Columns.EVENT_ID]
     return organic.assign(prompted=organic[Columns.EVENT_ID].isin(followed))[ORGANIC].reset_index(drop=True)
+
+
+def _is_reaction(behaviour: pd.DataFrame) -> pd.Series:
+    return (behaviour[Columns.TYPE] == "feedback") & (behaviour[Columns.KIND] != RETRACT)
+
+
+def _reasons(found: pd.DataFrame, worth: np.ndarray, terms: Terms) -> np.ndarray:
+    """Which of the reasons ``BY_ITSELF`` holds for each reaction, or None (object array)."""
+    minute = found[Columns.EVENT_TIMESTAMP] // MINUTE
+    turn = found.groupby([found[Columns.USER_ID], minute]).cumcount().to_numpy()
+    in_range = (worth >= 0.0) & (worth <= 1.0)
+    reason = np.full(len(found), None, object)
+    reason[turn >= terms.most_a_minute] = BURST
+    reason[~in_range] = OUT_OF_RANGE
+    return reason
+
+
+def _taken_back_at(found: pd.DataFrame, behaviour: pd.DataFrame) -> np.ndarray:
+    named = behaviour.loc[behaviour[Columns.KIND] == RETRACT, [Columns.USER_ID, Columns.RETRACTS, Columns.POSITION]]
+    pairs = found[[Columns.EVENT_ID, Columns.USER_ID, Columns.POSITION]].merge(
+        named,
+        left_on=[Columns.EVENT_ID, Columns.USER_ID],
+        right_on=[Columns.RETRACTS, Columns.USER_ID],
+        suffixes=("", "_of_retract"),
+    )
+    pairs = pairs[pairs[Columns.POSITION] < pairs["position_of_retract"]]
+    first = pairs.groupby(Columns.EVENT_ID)["position_of_retract"].min()
+    at: np.ndarray = first.reindex(found[Columns.EVENT_ID], fill_value=NEVER).to_numpy(np.int64)
+    return at
+
+
+def _rows(slates: pa.RecordBatch) -> pa.Table:
+    """A row for each position of each slate."""
+    parsed = payloads(slates, _PAYLOAD)
+    shown = parsed["shown"].combine_chunks()
+    lengths = pc.fill_null(pc.list_value_length(shown), 0).to_numpy(zero_copy_only=False)
+    first = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    of_slate = pa.array(np.repeat(np.arange(len(lengths)), lengths))
+    head = [slates[name].take(of_slate) for name in HEAD]
+    made_by = [parsed[name].take(of_slate) for name, _ in _MADE_BY]
+    rank = pa.array(np.arange(len(of_slate)) - first + 1, pa.int64())
+    items = pc.list_flatten(shown)
+    return pa.table([*head, *made_by, rank, *(pc.struct_field(items, name) for name, _ in _FIELDS)], schema=_ROWS)

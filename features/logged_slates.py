@@ -1,9 +1,16 @@
-"""Writes the slates that another policy can be judged by: what was shown, how probably, among what, and its rewards.
+"""Writes what slates of the log teach: those that another policy can be judged by, and what their sources said.
 
-A folder beside the training set of a judgement, and the interface to ``evaluation.offpolicy.logged_policy``. Whether
-a slate is in it is decided by what stood before it was drawn, never by what was drawn or came of it: leaving slates out
-then chooses among requests and not among outcomes. Only one that no policy drew (a propensity that is none) is left out
-for what it shows. What is left out is counted, each slate under the first reason that holds.
+``write_slates``: what was shown, how probably, among what, and its rewards; the interface to
+``evaluation.offpolicy.logged_policy``. Whether a slate is in it is decided by what stood before it was drawn, never by
+what was drawn or came of it: leaving slates out then chooses among requests and not among outcomes. Only one that no
+policy drew (a propensity that is none) is left out for what it shows. What is left out is counted, each slate under
+the first reason that holds.
+
+``write_source_reactions``: what the sources said of shown items and what became of it; the interface to
+``models.ranking.thompson``, which learns its weights from it. It holds settled slates alone: before the attribution
+window is over silence says nothing yet, and a slate that somebody has reacted to is no fair sample of those that nobody
+has. Slates that popularity answered are left out, since its scores of users without a history are of another scale; so
+are those of other policies, which log no features.
 """
 
 import json
@@ -21,17 +28,15 @@ import pyarrow.parquet as pq
 from attune.columns import Columns
 from attune.events import CANDIDATES_LOGGED
 from attune.files import whole_file, write_whole
-from features.impressions import HEAD, payloads, slates_at
-from features.labels import labels
+from features.labels import HEAD, Terms, labels, payloads, slates_at
 from features.lake import Lake
-from features.reactions import Terms
 
 logger = logging.getLogger(__name__)
 
 SLATES, COUNTS = "slates.parquet", "slates.json"
 
 MOST = 50_000
-"""The latest slates that are looked at: some hundred megabytes, and minutes of scoring."""
+"""The latest slates that are looked at: some hundred megabytes, and minutes of scoring; learning forgets older ones."""
 
 EARLIER = "earlier than the latest that are looked at"
 EMPTY = "nothing was shown"
@@ -68,7 +73,7 @@ _PAYLOAD = pa.schema([
     ("shown", pa.list_(_SHOWN)),
     ("candidates", pa.list_(_CANDIDATE)),
 ])  # fmt: skip
-SCHEMA = pa.schema([
+SLATES_SCHEMA = pa.schema([
     (Columns.POSITION, pa.int64()),
     (Columns.SLATE_ID, pa.string()),
     (Columns.USER_ID, pa.string()),
@@ -88,6 +93,31 @@ SCHEMA = pa.schema([
 [0, 1]; ``candidates`` as they were drawn from, with their scores; ``k`` is how many were asked for."""
 
 
+REACTIONS_FILE = "source_reactions-{upto}.parquet"
+"""Trainings that learn up to other positions may share a folder."""
+
+CHAMPION, THOMPSON = "champion", "thompson"
+"""Who must have answered, and by which policy, as slates name them."""
+
+_SOURCES_POLICY = pa.struct([
+    ("name", pa.string()),
+    ("sources", pa.list_(pa.string())),
+    ("features", pa.list_(pa.list_(pa.float64()))),
+])  # fmt: skip
+_SOURCES_PAYLOAD = pa.schema([(Columns.SERVED_BY, pa.string()), ("policy", _SOURCES_POLICY)])
+REACTIONS_SCHEMA = pa.schema([
+    (Columns.SLATE_ID, pa.string()),
+    (Columns.USER_ID, pa.string()),
+    (Columns.EVENT_TIMESTAMP, pa.int64()),
+    (Columns.RANK, pa.int64()),
+    (Columns.REWARD, pa.float32()),
+    ("sources", pa.list_(pa.string())),
+    ("features", pa.list_(pa.float64())),
+])  # fmt: skip
+"""A row for each item shown, by slate and rank (from 1): when it was shown (microseconds), its reward in [0, 1]
+(silence 0.5), and what each of the ``sources`` said of it."""
+
+
 @dataclass(frozen=True)
 class LoggedSlates:
     """What was written: ``rows`` slates of one version at positions (after, upto], and how many were ``left_out``.
@@ -105,7 +135,7 @@ class LoggedSlates:
     feedback: dict[str, int]
 
 
-def build(
+def write_slates(
     lake: Lake,
     folder: Path,
     version: str,
@@ -117,7 +147,7 @@ def build(
     """The slates that ``version`` made at positions (after, upto] (upto: all that the lake holds), whole and settled.
 
     Reads the labels of the latest ``most`` of them at once and the payloads some thousands at a time. Writes
-    ``slates.parquet`` (see ``SCHEMA``) and ``slates.json``, which appears last. A late reaction counts as any other.
+    ``slates.parquet`` (see ``SLATES_SCHEMA``) and ``slates.json``, which appears last. Late reactions count too.
     """
     upto, terms = lake.watermark() if upto is None else upto, terms or Terms()
     positions = lake.events(after, upto, ("slate",), [Columns.POSITION])[Columns.POSITION].to_numpy()
@@ -127,7 +157,7 @@ def build(
     labelled = labels(lake, int(looked_at[0]) - 1, upto, terms) if len(looked_at) else None
     frame, feedback = (labelled.frame, labelled.counts) if labelled else (pd.DataFrame(), {})
     rows = 0
-    with whole_file(folder / SLATES) as draft, pq.ParquetWriter(draft, SCHEMA) as writer:
+    with whole_file(folder / SLATES) as draft, pq.ParquetWriter(draft, SLATES_SCHEMA) as writer:
         for table, reasons in _tables(lake, looked_at, frame, version):
             kept = table.filter(pa.array(reasons == ""))
             rows += len(kept)
@@ -140,6 +170,23 @@ def build(
         "%d slates of version %s; left out: %s; feedback: %s", rows, version, _in_words(left_out), _in_words(feedback)
     )
     return result
+
+
+def write_source_reactions(lake: Lake, folder: Path, upto: int, terms: Terms | None = None, most: int = MOST) -> Path:
+    """What slates at positions up to ``upto`` say, as the log stood there; the file's path. Nothing later is read."""
+    positions = lake.events(0, upto, ("slate",), [Columns.POSITION])[Columns.POSITION].to_numpy()[-most:]
+    none = pd.DataFrame({Columns.SLATE_ID: [], Columns.RANK: []})
+    features = pd.concat([_source_scores(slates) for slates in slates_at(lake, positions)] or [none], ignore_index=True)
+    table = REACTIONS_SCHEMA.empty_table()
+    if len(features):
+        frame = labels(lake, int(positions[0]) - 1, upto, terms).frame
+        frame = frame[frame["settled"]].merge(features, on=[Columns.SLATE_ID, Columns.RANK], validate="one_to_one")
+        table = pa.Table.from_pandas(frame[REACTIONS_SCHEMA.names], REACTIONS_SCHEMA, preserve_index=False)
+    path = folder / REACTIONS_FILE.format(upto=upto)
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as draft:
+        pq.write_table(table, draft)
+    return path
 
 
 def _in_words(counts: dict[str, int]) -> str:
@@ -178,7 +225,7 @@ def _table(
         "candidates": _field(candidates, Columns.ITEM_ID),
         "scores": _field(candidates, Columns.SCORE),
     }
-    return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+    return pa.table([columns[name] for name in SLATES_SCHEMA.names], schema=SLATES_SCHEMA)
 
 
 def _reasons(
@@ -224,3 +271,27 @@ def _true(found: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """As a mask; null is false."""
     mask: np.ndarray = pc.fill_null(found, False).to_numpy(zero_copy_only=False)  # type: ignore[call-arg]
     return mask.astype(bool)
+
+
+def _source_scores(slates: pa.RecordBatch) -> pd.DataFrame:
+    """A row for each shown item of those slates that a champion drew by Thompson's policy."""
+    parsed = payloads(slates, _SOURCES_PAYLOAD)
+    policy = parsed["policy"].combine_chunks()
+    drawn_so = pc.and_(
+        pc.equal(parsed[Columns.SERVED_BY], CHAMPION), pc.equal(pc.struct_field(policy, "name"), THOMPSON)
+    )
+    mask = pc.fill_null(drawn_so, False).combine_chunks()
+    policy, slates = policy.filter(mask), slates.filter(mask)
+    features = pc.struct_field(policy, "features")
+    lengths = pc.fill_null(pc.list_value_length(features), 0).to_numpy(zero_copy_only=False)
+    of_slate = np.repeat(np.arange(len(lengths)), lengths)
+    first = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return pd.DataFrame(
+        {
+            Columns.SLATE_ID: slates[Columns.EVENT_ID].take(pa.array(of_slate)).to_pandas(),
+            Columns.EVENT_TIMESTAMP: slates[Columns.EVENT_TIMESTAMP].take(pa.array(of_slate)).to_pandas(),
+            Columns.RANK: np.arange(len(of_slate)) - first + 1,
+            "sources": pc.struct_field(policy, "sources").take(pa.array(of_slate)).to_pandas(),
+            "features": pc.list_flatten(features).to_pandas(),
+        }
+    )

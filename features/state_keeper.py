@@ -20,7 +20,6 @@ from attune import process
 from attune.errors import EventLogError, FeatureStoreError
 from attune.event_log import EventLog
 from attune.follower import Follower
-from attune.process import stopped_by_signals
 from attune.settings import Settings
 from attune.user_state import current, empty
 from features.feature_store import FeatureStore
@@ -77,7 +76,7 @@ class StateKeeper:
                 lambda: self.step() > 0,
                 self._settings.keeper_poll_seconds,
                 errors=(EventLogError, FeatureStoreError),
-                heartbeat=partial(process.beat, self._settings, "keeper"),
+                heartbeat=partial(process.write_heartbeat, self._settings, "keeper"),
                 stop=stop,
             ).run()
 
@@ -105,8 +104,8 @@ class StateKeeper:
 
 def main() -> None:
     """Follow the log until TERM or INT."""
-    stop = stopped_by_signals()
-    process.set_up()
+    stop = process.stop_on_signals()
+    process.set_up_logging()
     settings = Settings()
     store = FeatureStore(settings)
     store.apply()

@@ -28,8 +28,8 @@ from attune.columns import ITEM_STATS, TRAIT_COLUMNS, USER_STATS, Columns
 from attune.errors import DataContractError
 from attune.event_types import RETRACT
 from attune.files import whole_file, write_whole
+from features.labels import Terms, that_counts
 from features.lake import Lake
-from features.reactions import Terms, that_counts
 from features.stats import item_stats, rewards, user_stats
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
-"""What validation said of each batch of positions, kept as one JSON file a batch.
+"""What validation found in each batch of positions, kept as one JSON file a batch.
 
-Batches may overlap: the newest verdict on a position is the one that holds. Training reads only positions whose
-verdict passed, without a gap from the first.
+Batches may overlap: the newest result on a position is the one that holds. Training reads only positions whose
+result passed, without a gap from the first.
 """
 
 import fcntl
@@ -19,10 +19,10 @@ WARNINGS_KEPT = 20
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The verdict on positions in (``after``, ``upto``]; ``broken`` says which critical expectations were.
+class ValidationResult:
+    """The result on positions in (``after``, ``upto``]; ``broken`` names the critical expectations that failed.
 
-    ``number`` is its place in the order of judging, from 1: ``Verdicts.record`` gives it.
+    ``number`` is its place in the order of validation, from 1: ``ValidationResults.record`` gives it.
     """
 
     after: int
@@ -37,68 +37,68 @@ class Verdict:
         return not self.broken
 
 
-class Verdicts:
-    """The folder of verdicts; a batch that is judged again replaces its verdict."""
+class ValidationResults:
+    """The folder of results; a batch that is validated again replaces its result."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def record(self, verdict: Verdict) -> Verdict:
-        """Write a verdict as the newest of all, and return it with its number; it appears whole or not at all."""
+    def record(self, result: ValidationResult) -> ValidationResult:
+        """Write a result as the newest of all, and return it with its number; it appears whole or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            numbered = replace(verdict, number=1 + max((one.number for one in self.all()), default=0))
-            write_whole(self._path(verdict), json.dumps(vars(numbered), indent=1))
+            numbered = replace(result, number=1 + max((earlier.number for earlier in self.all()), default=0))
+            write_whole(self._path(result), json.dumps(vars(numbered), indent=1))
         return numbered
 
-    def _path(self, verdict: Verdict) -> Path:
-        return self.folder / f"{verdict.after:015d}-{verdict.upto:015d}.json"
+    def _path(self, result: ValidationResult) -> Path:
+        return self.folder / f"{result.after:015d}-{result.upto:015d}.json"
 
-    def all(self) -> list[Verdict]:
-        """Every verdict, in the order of the positions."""
+    def all(self) -> list[ValidationResult]:
+        """Every result, in the order of the positions."""
         rows = [json.loads(path.read_text()) for path in sorted(self.folder.glob("*.json"))]
         return [
-            Verdict(row["after"], row["upto"], tuple(row["broken"]), tuple(row["warnings"]), row["number"])
+            ValidationResult(row["after"], row["upto"], tuple(row["broken"]), tuple(row["warnings"]), row["number"])
             for row in rows
         ]
 
-    def standing(self) -> Iterator[tuple[int, int, Verdict | None]]:
-        """(after, upto, the verdict that holds there or None), stretch after stretch from position 1, without gaps."""
-        waiting = sorted(self.all(), key=lambda one: one.after, reverse=True)
-        edges = sorted({0} | {edge for one in waiting for edge in (one.after, one.upto)})
-        newest: list[tuple[int, int, Verdict]] = []
+    def standing(self) -> Iterator[tuple[int, int, ValidationResult | None]]:
+        """(after, upto, the result that holds there or None), stretch after stretch from position 1, without gaps."""
+        waiting = sorted(self.all(), key=lambda result: result.after, reverse=True)
+        edges = sorted({0} | {edge for result in waiting for edge in (result.after, result.upto)})
+        newest: list[tuple[int, int, ValidationResult]] = []
         for after, upto in pairwise(edges):
             while waiting and waiting[-1].after <= after:
-                verdict = waiting.pop()
-                heappush(newest, (-verdict.number, verdict.upto, verdict))
+                result = waiting.pop()
+                heappush(newest, (-result.number, result.upto, result))
             while newest and newest[0][1] <= after:
                 heappop(newest)
             yield after, upto, newest[0][2] if newest else None
 
     def passed_upto(self) -> int:
-        """The last position up to which the newest verdict on every one passed; 0 when that is none."""
+        """The last position up to which the newest result on every one passed; 0 when that is none."""
         reached = 0
-        for _, upto, verdict in self.standing():
-            if verdict is None or not verdict.ok:
+        for _, upto, result in self.standing():
+            if result is None or not result.ok:
                 break
             reached = upto
         return reached
 
     def join(self) -> int:
-        """Put one verdict in place of all that lie in the stretch that passed; how many went.
+        """Put one result in place of all that lie in the stretch that passed; how many went.
 
         The one that stands for them is written first, as the newest: a killed call leaves the same standing.
         """
         reached = self.passed_upto()
-        inside = [one for one in self.all() if one.upto <= reached]
+        inside = [result for result in self.all() if result.upto <= reached]
         if len(inside) < 2:
             return 0
-        warnings = tuple(dict.fromkeys(warning for one in inside for warning in one.warnings))[:WARNINGS_KEPT]
-        whole = self.record(Verdict(0, reached, (), warnings))
-        gone = [one for one in inside if (one.after, one.upto) != (whole.after, whole.upto)]
-        for one in gone:
-            self._path(one).unlink(missing_ok=True)
+        warnings = tuple(dict.fromkeys(warning for result in inside for warning in result.warnings))[:WARNINGS_KEPT]
+        whole = self.record(ValidationResult(0, reached, (), warnings))
+        gone = {self._path(result) for result in inside} - {self._path(whole)}
+        for path in gone:
+            path.unlink(missing_ok=True)
         return len(gone)
 
     def demand(self, upto: int) -> None:
@@ -106,10 +106,10 @@ class Verdicts:
         reached = self.passed_upto()
         if reached >= upto:
             return
-        for after, _, verdict in self.standing():
-            if after >= reached and verdict is not None and not verdict.ok:
+        for after, _, result in self.standing():
+            if after >= reached and result is not None and not result.ok:
                 raise DataContractError(
-                    f"training is stopped: positions {verdict.after + 1} to {verdict.upto} broke critical "
-                    f"expectations ({'; '.join(verdict.broken)}); mend the source or the suite and validate again"
+                    f"training is stopped: positions {result.after + 1} to {result.upto} broke critical "
+                    f"expectations ({'; '.join(result.broken)}); mend the source or the suite and validate again"
                 )
         raise DataContractError(f"positions {reached + 1} to {upto} are not validated yet: run the flow `validate`")

@@ -15,7 +15,7 @@ def compute_stats(settings: Settings) -> dict[str, int]:
     They count what training sets count, so that a model is asked with what it was taught by.
     """
     from features import stats
-    from features.reactions import Terms, that_counts
+    from features.labels import Terms, that_counts
 
     lake, store = resources.lake(settings), resources.feature_store(settings)
     upto = lake.watermark()

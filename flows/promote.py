@@ -125,7 +125,7 @@ def gather_slates(
     lake, after = resources.lake(settings), unlearned_after(map(Bundle.load, folders))
     last = lake.watermark() if upto is None else upto
     folder = settings.training_folder / f"slates-{champion.version}-{after}-{last}"
-    return logged_slates.build(lake, folder, champion.version, after, last).folder
+    return logged_slates.write_slates(lake, folder, champion.version, after, last).folder
 
 
 @step

@@ -6,7 +6,7 @@ from typing import Any
 from attune.files import remove_old
 from attune.promotions import Promotion, Promotions
 from attune.settings import Settings
-from features.validation_results import Verdicts
+from features.validation_results import ValidationResults
 from flows import resources
 from flows.steps import HOUR, flow, show_figures, step
 
@@ -38,7 +38,7 @@ def join_files(settings: Settings) -> dict[str, Any]:
     yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
     with resources.event_log(settings) as log:
         after, upto = resources.lake(settings).rebuild(log, yesterday, yesterday)
-    return {"positions_joined": upto - after, "verdicts_joined": Verdicts(settings.validation_folder).join()}
+    return {"positions_joined": upto - after, "verdicts_joined": ValidationResults(settings.validation_folder).join()}
 
 
 @step

@@ -32,11 +32,11 @@ def refresh(settings: Settings, features: bool = True) -> None:
 def build_training_set(settings: Settings, upto: int | None) -> Path:
     """The events up to a position (the lake's watermark by default) with their features, once validated."""
     from features import training_set
-    from features.validation_results import Verdicts
+    from features.validation_results import ValidationResults
 
     lake = resources.lake(settings)
     last = lake.watermark() if upto is None else upto
-    Verdicts(settings.validation_folder).demand(last)
+    ValidationResults(settings.validation_folder).demand(last)
     folder = settings.training_folder / f"upto-{last}"
     return training_set.build(lake, resources.feature_store(settings), folder, last).folder
 
@@ -54,9 +54,9 @@ def fit(settings: Settings, folder: Path, recipe: str, seed: int, exploration: d
 
 def reactions_writer(settings: Settings, folder: Path) -> Callable[[int], Path]:
     """Writes, up to a position, the reactions to slates that a policy can learn from into a training set's folder."""
-    from features import source_reactions
+    from features.logged_slates import write_source_reactions
 
-    return partial(source_reactions.build, resources.lake(settings), folder)
+    return partial(write_source_reactions, resources.lake(settings), folder)
 
 
 @step

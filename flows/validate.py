@@ -8,7 +8,7 @@ from prefect.artifacts import create_table_artifact
 
 from attune.clock import system_clock
 from attune.settings import Settings
-from features.validation_results import Verdict, Verdicts
+from features.validation_results import ValidationResult, ValidationResults
 from flows import resources
 from flows.automations import BROKEN, LOG, VALIDATED, announce
 from flows.steps import flow, progress, step
@@ -21,7 +21,7 @@ BATCH = 250_000
 class BatchResult:
     """The verdict on one batch, how many expectations were evaluated, and the page that shows all of them."""
 
-    verdict: Verdict
+    verdict: ValidationResult
     expectations: int
     docs: str
 
@@ -46,7 +46,7 @@ def window(settings: Settings, after: int | None, upto: int | None) -> tuple[int
 
     Never beyond the watermark: a verdict is on events that were there.
     """
-    start = Verdicts(settings.validation_folder).passed_upto() if after is None else max(after, 0)
+    start = ValidationResults(settings.validation_folder).passed_upto() if after is None else max(after, 0)
     watermark = resources.lake(settings).watermark()
     return start, watermark if upto is None else min(upto, watermark)
 
@@ -65,7 +65,7 @@ def judge(settings: Settings, after: int, upto: int) -> list[BatchResult]:
     """
     from features import expectations
 
-    lake, verdicts = resources.lake(settings), Verdicts(settings.validation_folder)
+    lake, verdicts = resources.lake(settings), ValidationResults(settings.validation_folder)
     described = lake.item_ids(("item",), upto)
     bar = progress("validation-progress", "Validating the lake's new events")
     results = []
@@ -73,7 +73,7 @@ def judge(settings: Settings, after: int, upto: int) -> list[BatchResult]:
         events = lake.events(start, stop, columns=expectations.COLUMNS)
         name = f"positions {start + 1:,} to {stop:,}"
         outcome = expectations.validate(events, described, system_clock(), settings.docs_folder, name)
-        verdict = Verdict(start, stop, tuple(map(str, outcome.failed)), tuple(map(str, outcome.warnings)))
+        verdict = ValidationResult(start, stop, tuple(map(str, outcome.failed)), tuple(map(str, outcome.warnings)))
         results.append(BatchResult(verdicts.record(verdict), outcome.evaluated, str(outcome.docs)))
         bar((stop - after) / (upto - after))
     return results
@@ -112,7 +112,10 @@ def update_training_pause(settings: Settings, passed: bool) -> None:
     The note that training was paused stays until Prefect took the resumption. So whoever switches training off by hand
     is not overruled by every batch that passes.
     """
-    note, passed_upto = settings.validation_folder / "paused", Verdicts(settings.validation_folder).passed_upto()
+    note, passed_upto = (
+        settings.validation_folder / "paused",
+        ValidationResults(settings.validation_folder).passed_upto(),
+    )
     payload = {"passed_upto": passed_upto}
     if not passed:
         note.touch()

@@ -21,7 +21,6 @@ from attune import process
 from attune.errors import EventLogError
 from attune.event_log import EventLog
 from attune.follower import Follower
-from attune.process import stopped_by_signals
 from attune.settings import Settings
 from flows.automations import BATCH, LOG, post
 from flows.missed_runs import catch_up
@@ -91,7 +90,7 @@ class Watcher:
             self.step,
             POLL_SECONDS,
             errors=(EventLogError, httpx.HTTPError, PrefectException),
-            heartbeat=partial(process.beat, self._settings, "watcher"),
+            heartbeat=partial(process.write_heartbeat, self._settings, "watcher"),
             stop=stop,
         ).run()
 
@@ -102,8 +101,8 @@ class Watcher:
 
 def main() -> None:
     """Follow the log until TERM or INT."""
-    stop = stopped_by_signals()
-    process.set_up()
+    stop = process.stop_on_signals()
+    process.set_up_logging()
     settings = Settings()
     with (
         contextlib.closing(EventLog(settings.log_url, lock_seconds=settings.lock_seconds)) as event_log,

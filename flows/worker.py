@@ -37,7 +37,7 @@ PATIENCE_SECONDS = 120.0
 
 def main() -> NoReturn:
     """Prepare, then become the worker; exit status 2 when it cannot."""
-    process.set_up()
+    process.set_up_logging()
     os.chdir(ROOT)
     try:
         with get_client(sync_client=True) as client:

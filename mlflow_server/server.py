@@ -268,7 +268,7 @@ def _set_own_password(people: Path, name: str, password: str) -> None:
 
 def main() -> NoReturn:
     """Prepare the store and become the server; exit status 2, with one line that says why, when it cannot."""
-    process.set_up()
+    process.set_up_logging()
     logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # it reports each of its parts
     try:
         settings = Settings()

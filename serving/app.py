@@ -294,7 +294,7 @@ def _exit(number: int, frame: Any) -> NoReturn:
 
 def main() -> int:
     """The process: settings from the environment; returns the exit code."""
-    process.set_up()
+    process.set_up_logging()
     request_ids.prefix_log_lines()
     use_one_thread()
     for name, value in REGISTRY_PATIENCE.items():

@@ -15,7 +15,6 @@ from attune.event_types import KINDS
 from features.sources import frames
 from features.sources.frames import INTERACTION_COLUMNS, SourceFrames, Unreadable
 from features.sources.table_files import read_table
-from features.sources.timestamps import moments
 
 ITEM_COLUMNS = (Columns.ITEM_ID, Columns.TITLE, Columns.YEAR, Columns.GENRES, Columns.TEXT)
 USER_COLUMNS = (Columns.USER_ID,)
@@ -158,7 +157,7 @@ def _moments(
             f"the rows stand in the order of time (order row): {', '.join(map(str, table.columns))}",
             Columns.EVENT_TIMESTAMP,
         )
-    return moments(table[columns[Columns.EVENT_TIMESTAMP]], unit)
+    return frames.moments(table[columns[Columns.EVENT_TIMESTAMP]], unit)
 
 
 def _entities(

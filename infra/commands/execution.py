@@ -176,7 +176,7 @@ def _environment(settings: Settings) -> Iterator[None]:
     """The environment of this process names the servers of these settings; a signal ends the block."""
     before = dict(os.environ)
     with ending():
-        process.set_up(logging.WARNING, settings.logs_folder / "commands.log")
+        process.set_up_logging(logging.WARNING, settings.logs_folder / "commands.log")
         event_logs.prepare(settings.log_url)
         os.environ.update({**MLFLOW_TIMEOUTS, **environment(settings)})
         try:
@@ -189,7 +189,7 @@ def _environment(settings: Settings) -> Iterator[None]:
 @contextmanager
 def _stack(settings: Settings) -> Iterator[Stack]:
     """A stack in which nothing runs yet."""
-    process.set_up(logging.WARNING, settings.logs_folder / "commands.log")
+    process.set_up_logging(logging.WARNING, settings.logs_folder / "commands.log")
     with ending(), Stack(settings) as stack, uninterrupted_cleanup():
         yield stack
 

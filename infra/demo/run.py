@@ -48,7 +48,7 @@ def run() -> int:
     with only_one(folder.with_name("demo.lock")):
         moved = _move_aside(folder)
         folder.mkdir(parents=True)
-        process.set_up(logging.WARNING, folder / "logs" / "demo.log")
+        process.set_up_logging(logging.WARNING, folder / "logs" / "demo.log")
         report = Report(folder / "report.json")
         report.write()
         settings = Settings(

@@ -43,11 +43,11 @@ class Part:
 
     def is_alive(self, settings: Settings) -> bool:
         """Whether it answers; a part without a port, whether its heartbeat is recent."""
-        return answers(self.alive) if self.alive else process.age(settings, self.name) < process.FRESH_SECONDS
+        return answers(self.alive) if self.alive else process.heartbeat_age(settings, self.name) < process.FRESH_SECONDS
 
     def is_ready(self, settings: Settings, seconds: float) -> bool:
         """Whether it does its work; a part without a port, whether it had a heartbeat in the last ``seconds``."""
-        return answers(self.ready) if self.ready else process.age(settings, self.name) < seconds
+        return answers(self.ready) if self.ready else process.heartbeat_age(settings, self.name) < seconds
 
 
 def parts(settings: Settings) -> list[Part]:

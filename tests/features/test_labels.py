@@ -12,9 +12,20 @@ from hypothesis import strategies as st
 from attune.clock import DAY, HOUR, MINUTE, SECOND
 from attune.event_log import EventLog, prepare
 from attune.events import AnyEvent, Feedback, Interaction, Shown, Slate
-from features.labels import Labels, labels, slate_returns
+from features.labels import (
+    ANOTHER_USER,
+    BURST,
+    KEY,
+    NOT_SHOWN,
+    OUT_OF_RANGE,
+    REASONS,
+    UNKNOWN_SLATE,
+    Labels,
+    Terms,
+    labels,
+    slate_returns,
+)
 from features.lake import Lake
-from features.reactions import ANOTHER_USER, BURST, KEY, NOT_SHOWN, OUT_OF_RANGE, REASONS, UNKNOWN_SLATE, Terms
 
 NOW = 20_000 * DAY
 """What the log's clock says: far later than every slate that names no other time."""

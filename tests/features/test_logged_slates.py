@@ -16,7 +16,7 @@ from attune.events import CANDIDATES_LOGGED, Candidate, Feedback, Interaction, S
 from features import logged_slates
 from features.labels import labels
 from features.lake import Lake
-from features.logged_slates import REASONS, SCHEMA, build
+from features.logged_slates import REASONS, SLATES_SCHEMA, write_slates
 
 NOW = 20_000 * DAY
 """What the log's clock says."""
@@ -48,9 +48,9 @@ def written(log: EventLog, lake: Lake, tmp_path: Path) -> Callable[..., tuple[pd
         log.append(list(events))
         lake.ingest(log)
         folder = tmp_path / "slates"
-        build(lake, folder, **({"version": "3", "after": 0} | asked))
+        write_slates(lake, folder, **({"version": "3", "after": 0} | asked))
         table = pq.read_table(folder / logged_slates.SLATES)
-        assert table.schema.names == SCHEMA.names
+        assert table.schema.names == SLATES_SCHEMA.names
         return table.to_pandas(), json.loads((folder / logged_slates.COUNTS).read_text())
 
     return one
@@ -141,14 +141,14 @@ def test_only_the_window_and_only_the_latest_are_looked_at(written) -> None:
 def test_a_lake_without_slates_gives_an_empty_frame(written, act: Callable[..., Interaction]) -> None:
     frame, counts = written(act("u", "a"))
     assert len(frame) == counts["rows"] == 0
-    assert list(frame.columns) == SCHEMA.names
+    assert list(frame.columns) == SLATES_SCHEMA.names
 
 
 def test_many_slates_keep_their_own_rewards_over_files_and_stretches(
     written, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Slates of random lengths, read in stretches of seven: each one's rewards are those that its labels say."""
-    monkeypatch.setattr("features.impressions._TOGETHER", 7)
+    monkeypatch.setattr("features.labels._TOGETHER", 7)
     rng, events = np.random.default_rng(5), []
     for number in range(60):
         items = [f"i{n}" for n in rng.permutation(9)[: rng.integers(0, 5)]]

@@ -12,7 +12,7 @@ from attune.clock import DAY
 from attune.event_log import EventLog
 from attune.events import Feedback, Shown, Slate
 from features.lake import Lake
-from features.source_reactions import SCHEMA, build
+from features.logged_slates import REACTIONS_SCHEMA, write_source_reactions
 
 NOW = 20_000 * DAY
 """What the log's clock says."""
@@ -43,7 +43,7 @@ def written(log: EventLog, lake: Lake, tmp_path: Path) -> Callable[..., pd.DataF
     def one(*events: Any, upto: int | None = None) -> pd.DataFrame:
         log.append(list(events))
         lake.ingest(log)
-        path = build(lake, tmp_path / "set", lake.watermark() if upto is None else upto)
+        path = write_source_reactions(lake, tmp_path / "set", lake.watermark() if upto is None else upto)
         return pd.read_parquet(path)
 
     return one
@@ -51,7 +51,7 @@ def written(log: EventLog, lake: Lake, tmp_path: Path) -> Callable[..., pd.DataF
 
 def test_each_shown_item_has_what_the_sources_said_and_its_reward(written) -> None:
     frame = written(slate("s1"), slate("s2"), react("s1", "cup", "like"), react("s2", "tea", "dislike"))
-    assert list(frame.columns) == SCHEMA.names
+    assert list(frame.columns) == REACTIONS_SCHEMA.names
     assert list(zip(frame["slate_id"], frame["rank"], frame["reward"], strict=True)) == [
         ("s1", 1, 0.5), ("s1", 2, 1.0), ("s2", 1, 0.0), ("s2", 2, 0.5)
     ]  # fmt: skip
@@ -80,5 +80,5 @@ def test_nothing_after_the_position_is_read(written) -> None:
 
 def test_without_slates_there_is_an_empty_file(written, act) -> None:
     frame = written(act("u", "tea"), slate("other", policy={"name": "greedy"}))
-    assert list(frame.columns) == SCHEMA.names
+    assert list(frame.columns) == REACTIONS_SCHEMA.names
     assert len(frame) == 0

@@ -10,7 +10,7 @@ import pytest
 from attune.clock import SECOND
 from attune.errors import DataContractError
 from features.sources import frames, movielens, tabular
-from features.sources.timestamps import moments
+from features.sources.frames import moments
 
 MAP = "user_id=u,item_id=i,event_timestamp=t"
 JULY = 1_500_000_000

@@ -16,9 +16,8 @@ from attune.settings import Settings
 from features import stats, training_set
 from features.feature_store import FeatureStore
 from features.importer import import_source
-from features.labels import labels
+from features.labels import BURST, OUT_OF_RANGE, Terms, labels, that_counts
 from features.lake import Lake
-from features.reactions import BURST, OUT_OF_RANGE, Terms, that_counts
 from features.sources import movielens
 from models.baselines import Popularity
 from models.learning.dataset import TrainingSet

@@ -6,8 +6,8 @@ from attune.event_log import EventLog
 from attune.events import Feedback
 from attune.settings import Settings
 from features.feature_store import FeatureStore
+from features.labels import Terms
 from features.lake import Lake
-from features.reactions import Terms
 from flows.materialize import compute_stats
 
 LONG_AGO = 10_000 * DAY

@@ -12,7 +12,7 @@ from attune.events import Interaction
 from attune.promotions import Promotion, Promotions
 from attune.settings import Settings
 from features.lake import Lake
-from features.validation_results import Verdict, Verdicts
+from features.validation_results import ValidationResult, ValidationResults
 from flows import promote, resources, train, validate
 from models.bundle import MANIFEST
 from models.network.config import RECIPES
@@ -34,7 +34,7 @@ def test_a_batch_ends_at_the_lakes_watermark(settings: Settings) -> None:
     assert validate.window.fn(settings, None, None) == (0, 5)
     assert validate.window.fn(settings, None, 500) == (0, 5)
     assert validate.window.fn(settings, -3, 2) == (0, 2)
-    Verdicts(settings.validation_folder).record(Verdict(0, 3, (), ()))
+    ValidationResults(settings.validation_folder).record(ValidationResult(0, 3, (), ()))
     assert validate.window.fn(settings, None, 4) == (3, 4)
 
 

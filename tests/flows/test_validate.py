@@ -12,7 +12,7 @@ from attune.event_log import EventLog, prepare
 from attune.events import Interaction, Item
 from attune.settings import Settings
 from features.lake import Lake
-from features.validation_results import Verdicts
+from features.validation_results import ValidationResults
 from flows import validate
 
 EVENTS = 1_000
@@ -80,9 +80,9 @@ def test_every_stretch_gets_its_verdict(log: EventLog, shown: Shown, monkeypatch
     settings = Settings()
     assert (found["after"], found["upto"], found["ok"], found["broken"]) == (0, EVENTS, True, [])
     assert [warning.split(": ")[:2] for warning in found["warnings"]] == [["positions 667 to 1,000", "unknown_item"]]
-    kept = Verdicts(settings.validation_folder).all()
+    kept = ValidationResults(settings.validation_folder).all()
     assert [(one.after, one.upto, one.ok) for one in kept] == [(0, 333, True), (333, 666, True), (666, 1_000, True)]
-    assert Verdicts(settings.validation_folder).passed_upto() == EVENTS
+    assert ValidationResults(settings.validation_folder).passed_upto() == EVENTS
     assert found["expectations"] > 3 * 20
     assert len(list(settings.docs_folder.glob("validations/events/*/*/*.html"))) == 3
     assert shown.progress == sorted(shown.progress)
@@ -108,7 +108,7 @@ def test_a_broken_stretch_stops_what_comes_after_it_alone(
     assert not found["ok"]
     assert len(found["broken"]) == 1
     assert found["broken"][0].startswith("positions 334 to 666: value: ")
-    verdicts = Verdicts(Settings().validation_folder)
+    verdicts = ValidationResults(Settings().validation_folder)
     assert verdicts.passed_upto() == 333
     assert shown.announced == ["attune.validation.failed"]
     monkeypatch.setattr(expectations, "validate", real)

@@ -135,7 +135,7 @@ def ready(client: httpx.Client) -> None:
 @pytest.fixture
 def exit_words(monkeypatch, caplog) -> Callable[..., str]:
     """Runs ``main`` here with these settings; what it said before it gave up with exit code 2."""
-    monkeypatch.setattr(app.process, "set_up", lambda: None)
+    monkeypatch.setattr(app.process, "set_up_logging", lambda: None)
     monkeypatch.setattr(app, "use_one_thread", lambda: None)
     monkeypatch.setattr(app.signal, "signal", lambda number, action: None)
 
