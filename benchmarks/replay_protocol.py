@@ -42,7 +42,7 @@ from models.metrics import CUT
 from models.network.config import Recipe
 from models.network.sequence import torch_threads
 from models.ranking.policy import PlackettLuce
-from models.recommender import Asked, Request, recommend_many
+from models.recommender import Request, SlateQuery, recommend_many
 
 LEARNED, CHOSEN, JUDGED = 0.6, 0.7, 0.8
 SAMPLED = 1_500
@@ -228,7 +228,7 @@ def _single_request(
     own = training_set.by_user[start:end]
     state = fold(empty(str(training_set.user_ids[user])), _logged(training_set, own.tolist()))
     at_moment = training_set.by_user[end]  # the first event of the group: its statistics are those of the question
-    asked = Asked(state, training_set.user_stats_EF[at_moment], Request(CUT, now=moment, seed=0))
+    asked = SlateQuery(state, training_set.user_stats_EF[at_moment], Request(CUT, now=moment, seed=0))
     (answer,) = recommend_many(bundle, [asked], live_1N=live_1N)
     return bundle.catalogue.places([one.item_id for one in answer.candidates[:CUT]]).tolist()
 

@@ -19,7 +19,7 @@ from features.feature_store import FeatureStore
 from models.bundle import Bundle
 from models.network.sequence import use_one_thread
 from models.ranking.retrieval import top_k, without
-from models.recommender import Asked, Request, encode
+from models.recommender import Request, SlateQuery, encode
 
 CONNECTIONS, SECONDS = 16, 10.0
 TURNS, WARM = 400, 20
@@ -78,7 +78,7 @@ def _blocking_parts(settings: Settings) -> dict[str, float]:
     with closing(EventLog(settings.log_url)) as log:
         users = [f"u{user}" for user in range(TURNS + WARM)]
         states = [store.online(user)[0] for user in users]
-        asked = [[Asked(state, None, Request(10, now))] for state in states if state is not None]
+        asked = [[SlateQuery(state, None, Request(10, now))] for state in states if state is not None]
         scores_N = bundle.hybrid.scores(encode(bundle, asked[0]).batch)[0]
         seen = [bundle.catalogue.places(one[0].state.seen) for one in asked]
 

@@ -22,7 +22,7 @@ from models.history import KIND_INDEX
 from models.learning.dataset import TrainingSet, is_panel
 from models.metrics import Evaluation
 from models.network.sequence import torch_threads
-from models.recommender import PopularityAlone, Request, Served, recommend
+from models.recommender import BundleView, PopularityAlone, Request, recommend
 
 RIVALS = ("champion", "anchor", "elder")
 """Who was champion now, first, and ten promotions ago."""
@@ -243,7 +243,7 @@ class Case:
         as in serving, so that what else the machine does meets all of them alike. A challenger with numbers that are
         not finite gives no answer: infinite, as is then everybody's.
         """
-        timed: dict[str, Served] = {"challenger": self.challenger}
+        timed: dict[str, BundleView] = {"challenger": self.challenger}
         if self.champion is not None:
             timed["champion"] = self.champion
         timed["popularity"] = PopularityAlone.of(self.challenger)

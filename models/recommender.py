@@ -15,15 +15,15 @@ from attune.user_state import UserState
 from models.catalogue import Catalogue
 from models.history import HISTORY_LIMIT, KIND_INDEX, HistoryBatch, Recommender
 from models.network.sequence import gap_buckets
-from models.ranking.policy import Allowed, Drawn, Lot, Policy, Rule
+from models.ranking.policy import Allowed, Draw, Policy, Pool, Rule
 from models.ranking.retrieval import Candidates, gather
 from models.sources import LIVE
 
 CHAMPION = "champion"
 POPULARITY = "popularity"
 
-Kept = MutableMapping[Hashable, np.ndarray]
-"""What the network said of users: states (D,) by key, see ``encode``."""
+StateCache = MutableMapping[Hashable, np.ndarray]
+"""The users as the network sees them: states (D,) by key, see ``encode``."""
 
 DEEPER = 8
 """How many times as deep the next search is where a rule left a slate short."""
@@ -47,7 +47,7 @@ class Mixture(Protocol):
     def mix(self, sources: Mapping[str, np.ndarray], users: int) -> np.ndarray: ...
 
 
-class Served(Protocol):
+class BundleView(Protocol):
     """What the pipeline needs of a bundle (``models.bundle.Bundle`` has it)."""
 
     @property
@@ -72,7 +72,7 @@ class PopularityAlone:
     likeness_ND: np.ndarray
 
     @staticmethod
-    def of(bundle: Served) -> "PopularityAlone":
+    def of(bundle: BundleView) -> "PopularityAlone":
         """Equal catalogue and policy."""
         return PopularityAlone(bundle.catalogue, bundle.popularity, bundle.policy, bundle.likeness_ND)
 
@@ -97,8 +97,8 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One question: for whom, and what.
+class SlateQuery:
+    """One query: for whom, and what.
 
     ``user_stats`` has shape (F,), NaN or None where unknown. ``removed`` are places of the catalogue that may not
     come back, beside what the user saw and excludes. ``rule`` is asked once the candidates are known, and
@@ -126,47 +126,16 @@ class Recommendation:
 
 
 @dataclass(frozen=True)
-class Users:
-    """The users of some questions as the model sees them: histories, and ``states_BD`` (B, 0 without a network)."""
+class EncodedUsers:
+    """The users of some queries as the model sees them: histories, and ``states_BD`` (B, 0 without a network)."""
 
     batch: HistoryBatch
     states_BD: np.ndarray
 
 
-def recommend(
-    bundle: Served,
-    state: UserState,
-    user_stats: np.ndarray | None,
-    request: Request,
-    rule: Rule | None = None,
-) -> Recommendation:
-    """A slate for one user; see ``recommend_many``."""
-    return recommend_many(bundle, [Asked(state, user_stats, request, rule=rule)])[0]
-
-
-def recommend_many(
-    bundle: Served, asked: Sequence[Asked], users: Users | None = None, live_1N: np.ndarray | None = None
-) -> list[Recommendation]:
-    """A slate for each question: score everything, remove what may not come back, gather candidates, draw.
-
-    Each is the slate that the question alone would have got. A user without any usable history is served by the
-    bundle's popularity, and ``served_by`` says so. As many items come back as are asked for, unless fewer are left or
-    a rule lets none of those that are left follow (``serving.caps`` says when a rule can end a slate early).
-    ``users`` is what ``encode`` gave for these questions. ``live_1N`` (float32, in [-1, 1]) is what everybody says of
-    the catalogue's items at this moment, by ``attune.item_profile``; without it that source is absent, as it is where
-    models are judged. A bundle with a weight for it adds it to its popularity as well: who is new is shown hits too.
-    """
-    found: dict[int, Recommendation] = {}
-    for part in scored(bundle, users or encode(bundle, asked), live_1N):
-        rows = part.rows.tolist()
-        slates = _slates(bundle, [asked[row] for row in rows], part.sources, part.mixed_BN, part.served_by)
-        found.update(zip(rows, slates, strict=True))
-    return [found[place] for place in range(len(asked))]
-
-
 @dataclass(frozen=True)
-class Scored:
-    """Some of the users, by their ``rows``: what each source says to them, the mix, and whose scores these are."""
+class UserScores:
+    """Some of the users, by their ``rows``: the scores of each source, the mix, and whose scores these are."""
 
     rows: np.ndarray
     served_by: str
@@ -174,183 +143,214 @@ class Scored:
     mixed_BN: np.ndarray
 
 
-def scored(bundle: Served, users: Users, live_1N: np.ndarray | None = None) -> Iterator[Scored]:
+def recommend(
+    bundle: BundleView,
+    state: UserState,
+    user_stats: np.ndarray | None,
+    request: Request,
+    rule: Rule | None = None,
+) -> Recommendation:
+    """A slate for one user; see ``recommend_many``."""
+    return recommend_many(bundle, [SlateQuery(state, user_stats, request, rule=rule)])[0]
+
+
+def recommend_many(
+    bundle: BundleView,
+    queries: Sequence[SlateQuery],
+    users: EncodedUsers | None = None,
+    live_1N: np.ndarray | None = None,
+) -> list[Recommendation]:
+    """A slate for each query: score everything, remove what may not come back, gather candidates, draw.
+
+    Each is the slate that the query alone would have got. A user without any usable history is served by the
+    bundle's popularity, and ``served_by`` says so. As many items come back as are asked for, unless fewer are left or
+    a rule lets none of those that are left follow (``serving.caps`` says when a rule can end a slate early).
+    ``users`` is what ``encode`` gave for these queries. ``live_1N`` (float32, in [-1, 1]) is what everybody says of
+    the catalogue's items at this moment, by ``attune.item_profile``; without it that source is absent, as it is where
+    models are judged. A bundle with a weight for it adds it to its popularity as well: who is new is shown hits too.
+    """
+    slates: dict[int, Recommendation] = {}
+    for part in scored(bundle, users or encode(bundle, queries), live_1N):
+        rows = part.rows.tolist()
+        slates.update(zip(rows, _slates(bundle, [queries[row] for row in rows], part), strict=True))
+    return [slates[place] for place in range(len(queries))]
+
+
+def scored(bundle: BundleView, users: EncodedUsers, live_1N: np.ndarray | None = None) -> Iterator[UserScores]:
     """The scores of everything: the hybrid's for those who have a usable history, popularity's for the others."""
     known_B = users.batch.items_BL[:, -1] > 0
     for recommender, name, mask_B in ((bundle.hybrid, CHAMPION, known_B), (bundle.popularity, POPULARITY, ~known_B)):
         rows = np.flatnonzero(mask_B)
-        if len(rows):
-            part = Users(users.batch.select(rows), users.states_BD[rows])
-            yield Scored(rows, name, *_scored(bundle, recommender, part, live_1N))
+        if not len(rows):
+            continue
+        batch = users.batch.select(rows)
+        if isinstance(recommender, Mixture):
+            sources = recommender.sources(batch, users.states_BD[rows], live_1N)
+            mixed_BN = recommender.mix(sources, len(batch))
+        else:
+            mixed_BN = recommender.scores(batch)
+            sources = {recommender.name: mixed_BN}
+            live = bundle.hybrid.live if isinstance(bundle.hybrid, Mixture) else 0.0
+            if live and live_1N is not None:
+                sources[LIVE], mixed_BN = live_1N, mixed_BN + np.float32(live) * live_1N
+        yield UserScores(rows, name, sources, mixed_BN)
 
 
-def encode(bundle: Served, asked: Sequence[Asked], kept: Kept | None = None) -> Users:
-    """The users of the questions. What the network said of them is looked up in ``kept`` first, and kept there.
+def encode(bundle: BundleView, queries: Sequence[SlateQuery], cache: StateCache | None = None) -> EncodedUsers:
+    """The users of the queries. What the network says of them is looked up in ``cache`` first, and added to it.
 
-    A key is the user, the log position that was folded, which of the events the bundle knows the items of, what is said
-    of those items that it did not learn, the statistics and the bucket of the time since the latest event: all that
-    the network is given. Use one ``kept`` for a bundle and what it is extended to.
+    A key is the user, the log position that was folded, which of the events the bundle knows the items of, the
+    attributes of those items that it did not learn (they may change), the statistics and the bucket of the time since
+    the latest event: all that the network is given. Use one ``cache`` for a bundle and what it is extended to.
     """
-    stats_BF = np.stack([UNKNOWN_USER_STATS if one.user_stats is None else one.user_stats for one in asked])
-    now_B = np.array([one.request.now for one in asked], np.int64)
-    batch = histories_from_states(bundle.catalogue, [one.state for one in asked], stats_BF, now_B)
+    stats_BF = np.stack([UNKNOWN_USER_STATS if query.user_stats is None else query.user_stats for query in queries])
+    now_B = np.array([query.request.now for query in queries], np.int64)
+    batch = histories_from_states(bundle.catalogue, [query.state for query in queries], stats_BF, now_B)
     if not isinstance(bundle.hybrid, Mixture):
-        return Users(batch, np.zeros((len(asked), 0), np.float32))
-    if kept is None:
-        return Users(batch, bundle.hybrid.states(batch))
-    keys = _keys(asked, batch, bundle.catalogue, bundle.hybrid.learned)
-    found = {place: state_D for place, key in enumerate(keys) if (state_D := kept.get(key)) is not None}
-    missing = [place for place in range(len(asked)) if place not in found]
+        return EncodedUsers(batch, np.zeros((len(queries), 0), np.float32))
+    if cache is None:
+        return EncodedUsers(batch, bundle.hybrid.states(batch))
+    keys = _cache_keys(queries, batch, bundle.catalogue, bundle.hybrid.learned)
+    states = {place: state_D for place, key in enumerate(keys) if (state_D := cache.get(key)) is not None}
+    missing = [place for place in range(len(queries)) if place not in states]
     if missing:
-        part = batch if len(missing) == len(asked) else batch.select(np.array(missing))
-        found.update(zip(missing, bundle.hybrid.states(part), strict=True))
-        kept.update((keys[place], found[place]) for place in missing)
-    return Users(batch, np.stack([found[place] for place in range(len(asked))]))
+        part = batch if len(missing) == len(queries) else batch.select(np.array(missing))
+        states.update(zip(missing, bundle.hybrid.states(part), strict=True))
+        cache.update((keys[place], states[place]) for place in missing)
+    return EncodedUsers(batch, np.stack([states[place] for place in range(len(queries))]))
 
 
-def _keys(asked: Sequence[Asked], batch: HistoryBatch, catalogue: Catalogue, learned: int | None) -> list[Hashable]:
+def _cache_keys(
+    queries: Sequence[SlateQuery], batch: HistoryBatch, catalogue: Catalogue, learned: int | None
+) -> list[Hashable]:
     pauses = gap_buckets(batch.now_B - batch.times_BL[:, -1]).tolist()
-    known = [hash(items_L[items_L > 0].tobytes()) for items_L in batch.items_BL]
-    later = [() if learned is None else _described(catalogue, items_L, learned) for items_L in batch.items_BL]
-    return [
-        (one.state.user_id, one.state.position, items, said, pause, stats_F.tobytes())
-        for one, items, said, pause, stats_F in zip(asked, known, later, pauses, batch.user_stats_BF, strict=True)
-    ]
-
-
-def _described(catalogue: Catalogue, items_L: np.ndarray, learned: int) -> tuple[Hashable, ...]:
-    """What the network is told of the items that it did not learn: it may be another tomorrow."""
-    places = (items_L[items_L > learned] - 1).tolist()
-    return tuple((catalogue.genres[place], catalogue.years[place]) for place in places)
-
-
-def _scored(
-    bundle: Served, recommender: Recommender, users: Users, live_1N: np.ndarray | None
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """What the sources say, and all of it mixed."""
-    if isinstance(recommender, Mixture):
-        sources = recommender.sources(users.batch, users.states_BD, live_1N)
-        return sources, recommender.mix(sources, len(users.batch))
-    scores_BN = recommender.scores(users.batch)
-    weight = bundle.hybrid.live if isinstance(bundle.hybrid, Mixture) else 0.0
-    if not weight or live_1N is None:
-        return {recommender.name: scores_BN}, scores_BN
-    return {recommender.name: scores_BN, LIVE: live_1N}, scores_BN + np.float32(weight) * live_1N
-
-
-def _slates(
-    bundle: Served, asked: Sequence[Asked], sources: Mapping[str, np.ndarray], mixed_BN: np.ndarray, served_by: str
-) -> list[Recommendation]:
-    policy, catalogue = bundle.policy, bundle.catalogue
-    depths = [max(policy.depth, one.request.k) for one in asked]
-    removed = [_removed(catalogue, one) for one in asked]
-    found = gather(mixed_BN, sources, depths, removed, catalogue.new_places)
-    seeds = [secrets.randbits(53) if one.request.seed is None else one.request.seed for one in asked]
-    said = [_said(sources, policy.features, row) for row in range(len(asked))]
-    lots = [_lot(bundle, *one) for one in zip(asked, found, mixed_BN, said, seeds, strict=True)]
-    slates = []
-    for row, drawn in enumerate(policy.draw_many(lots)):
-        one, slate = asked[row], _Slate(policy.at_depth(depths[row]), found[row], lots[row], drawn)
-        if one.rule is not None and len(drawn.places_K) < one.request.k:
-            own = _said(sources, tuple(sources), row)
-            slate = _deepened(bundle, one, slate, own, mixed_BN[row : row + 1], removed[row], seeds[row])
-        slates.append(_recommendation(catalogue, slate, seeds[row], served_by, one))
-    return slates
+    keys: list[Hashable] = []
+    for query, items_L, pause, stats_F in zip(queries, batch.items_BL, pauses, batch.user_stats_BF, strict=True):
+        later = [] if learned is None else (items_L[items_L > learned] - 1).tolist()
+        attributes = tuple((catalogue.genres[place], catalogue.years[place]) for place in later)
+        items = hash(items_L[items_L > 0].tobytes())
+        keys.append((query.state.user_id, query.state.position, items, attributes, pause, stats_F.tobytes()))
+    return keys
 
 
 @dataclass(frozen=True)
 class _Slate:
-    """What was drawn, from what, by which policy."""
+    """What was drawn, from which candidates, by which policy."""
 
     policy: Policy
-    found: Candidates
-    lot: Lot
-    drawn: Drawn
+    candidates: Candidates
+    pool: Pool
+    draw: Draw
 
 
-def _said(sources: Mapping[str, np.ndarray], names: Sequence[str], row: int) -> dict[str, np.ndarray]:
-    """What those of the named sources that there are say to one user, (1, N) each."""
+def _slates(bundle: BundleView, queries: Sequence[SlateQuery], scores: UserScores) -> list[Recommendation]:
+    policy, catalogue, sources = bundle.policy, bundle.catalogue, scores.sources
+    depths = [max(policy.depth, query.request.k) for query in queries]
+    removed = [
+        np.concatenate([catalogue.places([*query.state.seen, *query.request.exclude]), query.removed])
+        for query in queries
+    ]
+    candidates = gather(scores.mixed_BN, sources, depths, removed, catalogue.new_places)
+    seeds = [secrets.randbits(53) if query.request.seed is None else query.request.seed for query in queries]
+    own = [_own(sources, policy.features, row) for row in range(len(queries))]
+    pools = [_pool(bundle, *row) for row in zip(queries, candidates, scores.mixed_BN, own, seeds, strict=True)]
+    recommendations = []
+    for row, draw in enumerate(policy.draw_many(pools)):
+        query, slate = queries[row], _Slate(policy.at_depth(depths[row]), candidates[row], pools[row], draw)
+        if query.rule is not None and len(draw.places_K) < query.request.k:
+            all_own = _own(sources, tuple(sources), row)
+            slate = _deepened(bundle, query, slate, all_own, scores.mixed_BN[row : row + 1], removed[row], seeds[row])
+        recommendations.append(_recommendation(catalogue, slate, seeds[row], scores.served_by, query))
+    return recommendations
+
+
+def _own(sources: Mapping[str, np.ndarray], names: Sequence[str], row: int) -> dict[str, np.ndarray]:
+    """The scores of one user by those of the named sources that there are, (1, N) each."""
     named = {name: sources[name] for name in names if name in sources}
-    return {name: said[row : row + 1] if len(said) > 1 else said for name, said in named.items()}
+    return {name: scores_BN[row : row + 1] if len(scores_BN) > 1 else scores_BN for name, scores_BN in named.items()}
 
 
-def _lot(
-    bundle: Served, asked: Asked, found: Candidates, mixed_N: np.ndarray, said: Mapping[str, np.ndarray], seed: int
-) -> Lot:
-    return Lot(
-        scores_C=mixed_N[found.places_C],
-        k=asked.request.k,
+def _pool(
+    bundle: BundleView,
+    query: SlateQuery,
+    candidates: Candidates,
+    mixed_N: np.ndarray,
+    own: Mapping[str, np.ndarray],
+    seed: int,
+) -> Pool:
+    places_C = candidates.places_C
+    return Pool(
+        scores_C=mixed_N[places_C],
+        k=query.request.k,
         rng=np.random.default_rng(seed),
-        allowed=None if asked.rule is None else asked.rule(found.places_C),
-        keys_C=found.places_C,
-        vectors_CD=bundle.likeness_ND[found.places_C] if bundle.policy.needs_vectors else None,
-        features_CF=features_of(bundle.policy.features, said, found.places_C),
-        explored=asked.explored,
+        allowed=None if query.rule is None else query.rule(places_C),
+        keys_C=places_C,
+        vectors_CD=bundle.likeness_ND[places_C] if bundle.policy.needs_vectors else None,
+        features_CF=features_of(bundle.policy.features, own, places_C),
+        explored=query.explored,
     )
 
 
-def features_of(names: Sequence[str], said: Mapping[str, np.ndarray], places_C: np.ndarray) -> np.ndarray | None:
-    """What the named sources say of the candidates (C, F); one that is absent says 0. None where none is named."""
+def features_of(names: Sequence[str], scores: Mapping[str, np.ndarray], places_C: np.ndarray) -> np.ndarray | None:
+    """The scores (1, N) of the named sources at the candidates (C, F), 0 for one that is absent; None without names."""
     if not names:
         return None
-    silent_C = np.zeros(len(places_C), np.float32)
-    return np.stack([said[name][0, places_C] if name in said else silent_C for name in names], axis=1)
+    absent_C = np.zeros(len(places_C), np.float32)
+    return np.stack([scores[name][0, places_C] if name in scores else absent_C for name in names], axis=1)
 
 
 def _deepened(
-    bundle: Served,
-    asked: Asked,
+    bundle: BundleView,
+    query: SlateQuery,
     slate: _Slate,
-    sources: Mapping[str, np.ndarray],
+    own: Mapping[str, np.ndarray],
     mixed_1N: np.ndarray,
     removed: np.ndarray,
     seed: int,
 ) -> _Slate:
-    """The slate of a question alone, by deeper and deeper searches, until it is full or nothing that is left fits.
+    """The slate of one query, by deeper and deeper searches, until it is full or nothing that is left may follow.
 
     Each is drawn anew under the same seed, and its policy names the depth. Under one cap on items of one value each
     the depth follows from the candidates alone, and the propensities are those of the whole answer; otherwise they
     are those of the draw at that depth, since whether it was needed depends on the draw before.
     """
-    depth = max(bundle.policy.depth, asked.request.k)
+    depth = max(bundle.policy.depth, query.request.k)
     is_left_N = np.ones(len(bundle.catalogue), bool)
     is_left_N[removed[removed >= 0]] = False
     left = np.flatnonzero(is_left_N)
-    allowed = None if asked.rule is None else asked.rule(left)
-    while len(slate.drawn.places_K) < asked.request.k and depth < len(left) and _fits(allowed, left, slate):
+    allowed = None if query.rule is None else query.rule(left)
+    while len(slate.draw.places_K) < query.request.k and depth < len(left) and _may_follow(allowed, left, slate):
         depth = min(DEEPER * depth, len(left))
         policy = bundle.policy.at_depth(depth)
-        (found,) = gather(mixed_1N, sources, [depth], [removed], bundle.catalogue.new_places)
-        lot = _lot(bundle, asked, found, mixed_1N[0], sources, seed)
-        slate = _Slate(policy, found, lot, policy.draw_many([lot])[0])
+        (candidates,) = gather(mixed_1N, own, [depth], [removed], bundle.catalogue.new_places)
+        pool = _pool(bundle, query, candidates, mixed_1N[0], own, seed)
+        slate = _Slate(policy, candidates, pool, policy.draw_many([pool])[0])
     return slate
 
 
-def _fits(allowed: Allowed | None, left: np.ndarray, slate: _Slate) -> bool:
+def _may_follow(allowed: Allowed | None, left: np.ndarray, slate: _Slate) -> bool:
     """Whether any item that is left (places, ascending) may stand below those of the slate by the rule over them."""
     if allowed is None:
         return True
-    above = np.searchsorted(left, slate.found.places_C[slate.drawn.places_K])
+    above = np.searchsorted(left, slate.candidates.places_C[slate.draw.places_K])
     open_C = allowed(above.tolist()).copy()
     open_C[above] = False
     return bool(open_C.any())
 
 
-def _removed(catalogue: Catalogue, asked: Asked) -> np.ndarray:
-    seen = catalogue.places([*asked.state.seen, *asked.request.exclude])
-    return np.concatenate([seen, asked.removed])
-
-
-def _recommendation(catalogue: Catalogue, slate: _Slate, seed: int, served_by: str, asked: Asked) -> Recommendation:
-    found, drawn = slate.found, slate.drawn
-    ids_C, scores_C = [catalogue.item_ids[place] for place in found.places_C.tolist()], slate.lot.scores_C.tolist()
-    chosen = zip(drawn.places_K.tolist(), drawn.propensities_K.tolist(), strict=True)
+def _recommendation(
+    catalogue: Catalogue, slate: _Slate, seed: int, served_by: str, query: SlateQuery
+) -> Recommendation:
+    candidates, draw = slate.candidates, slate.draw
+    ids_C = [catalogue.item_ids[place] for place in candidates.places_C.tolist()]
+    scores_C = slate.pool.scores_C.tolist()
+    positions = zip(draw.places_K.tolist(), draw.propensities_K.tolist(), strict=True)
     return Recommendation(
-        shown=[Shown(ids_C[place], scores_C[place], propensity) for place, propensity in chosen],
-        candidates=list(map(Candidate, ids_C, scores_C, found.sources_C)),
-        policy={**slate.policy.describe(), **drawn.notes, "seed": seed},
+        shown=[Shown(ids_C[place], scores_C[place], propensity) for place, propensity in positions],
+        candidates=list(map(Candidate, ids_C, scores_C, candidates.sources_C)),
+        policy={**slate.policy.describe(), **draw.notes, "seed": seed},
         served_by=served_by,
-        context=asked.request.context,
+        context=query.request.context,
     )
 
 
@@ -362,29 +362,29 @@ def histories_from_states(
     Events that were taken back and items that the catalogue lacks are left out; item statistics are the
     catalogue's. The batch is as long as its longest history, at least 1. ``now`` is one time for all, or one each.
     """
-    events = [[one for one in state.recent if not one.retracted] for state in states]
-    places = [catalogue.places([one.item_id for one in row]) for row in events]
+    events = [[event for event in state.recent if not event.retracted] for state in states]
+    places = [catalogue.places([event.item_id for event in row]) for row in events]
     kept = [
-        [(int(place) + 1, one) for place, one in zip(found, row, strict=True) if place >= 0][-HISTORY_LIMIT:]
-        for found, row in zip(places, events, strict=True)
+        [(int(place) + 1, event) for place, event in zip(row_places, row, strict=True) if place >= 0][-HISTORY_LIMIT:]
+        for row_places, row in zip(places, events, strict=True)
     ]
     length = max(1, *map(len, kept)) if kept else 1
     known_BL = np.arange(length) >= length - np.array([len(row) for row in kept])[:, None]
     flat = list(chain.from_iterable(kept))
 
     def filled(values: list[Any], padding: float, dtype: type) -> np.ndarray:
-        found_BL: np.ndarray = np.full(known_BL.shape, padding, dtype)
-        found_BL[known_BL] = values
-        return found_BL
+        filled_BL: np.ndarray = np.full(known_BL.shape, padding, dtype)
+        filled_BL[known_BL] = values
+        return filled_BL
 
     items_BL = filled([item for item, _ in flat], 0, np.int64)
     stats_BLF = np.full((*items_BL.shape, len(ITEM_STATS)), np.nan, np.float32)
     stats_BLF[known_BL] = catalogue.stats_NF[items_BL[known_BL] - 1]
     return HistoryBatch(
         items_BL=items_BL,
-        kinds_BL=filled([KIND_INDEX[one.kind] for _, one in flat], 0, np.int64),
-        rewards_BL=filled([reward(one.kind, one.value) for _, one in flat], 0.5, np.float32),
-        times_BL=filled([one.time for _, one in flat], 0, np.int64),
+        kinds_BL=filled([KIND_INDEX[event.kind] for _, event in flat], 0, np.int64),
+        rewards_BL=filled([reward(event.kind, event.value) for _, event in flat], 0.5, np.float32),
+        times_BL=filled([event.time for _, event in flat], 0, np.int64),
         item_stats_BLF=stats_BLF,
         user_stats_BF=np.asarray(user_stats_BF, np.float32),
         now_B=np.full(len(states), now, np.int64),

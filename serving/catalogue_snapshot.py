@@ -19,7 +19,7 @@ from attune.columns import ITEM_STATS, Columns
 from attune.errors import EventLogError
 from attune.event_log import EventLog
 from models.catalogue import Catalogue
-from models.recommender import Served
+from models.recommender import BundleView
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ _Value = tuple[str, bool, Any]
 """An attribute and a value of it; whether the value is a truth value stands apart, since Python takes true for 1."""
 
 
-class ExtendableModel(Served, Protocol):
+class ExtendableModel(BundleView, Protocol):
     """What a model needs to take in items that it did not learn."""
 
     def extended(self, more: Catalogue) -> Self:
@@ -259,7 +259,7 @@ class LiveModel:
 
 
 @dataclass(frozen=True, slots=True)
-class CandidatePool:
+class Pool:
     """What a request may choose from: a snapshot without the places ``removed``; ``stale`` if no log was read."""
 
     snapshot: CatalogueSnapshot
@@ -274,10 +274,10 @@ class ItemFilter:
     live: LiveModel
     where: Where
 
-    def pool(self, stale: bool = False) -> CandidatePool:
+    def pool(self, stale: bool = False) -> Pool:
         """The candidates by the model's latest snapshot."""
         snapshot = self.live.snapshot
-        return CandidatePool(snapshot, snapshot.removed(self.where), stale)
+        return Pool(snapshot, snapshot.removed(self.where), stale)
 
 
 class CatalogueReader:
@@ -295,11 +295,11 @@ class CatalogueReader:
         """The item that changed last stands last."""
         self._lock = threading.Lock()
 
-    def pool(self, item_filter: ItemFilter) -> CandidatePool:
+    def pool(self, item_filter: ItemFilter) -> Pool:
         """The candidates as of now; where the log cannot be read, as of the latest snapshot."""
         return self.pools([item_filter])[0]
 
-    def pools(self, filters: Sequence[ItemFilter]) -> list[CandidatePool]:
+    def pools(self, filters: Sequence[ItemFilter]) -> list[Pool]:
         """``pool`` of each, by one question to the log."""
         stale = False
         try:

@@ -14,9 +14,9 @@ from models.bundle import Bundle
 from models.catalogue import Catalogue
 from models.history import HistoryBatch
 from models.ranking.policy import PlackettLuce
-from models.recommender import POPULARITY, Asked, PopularityAlone, Recommendation, Request, encode, recommend_many
+from models.recommender import POPULARITY, PopularityAlone, Recommendation, Request, SlateQuery, encode, recommend_many
 from serving.caps import AtMost, Caps
-from serving.catalogue_snapshot import CandidatePool, LiveModel
+from serving.catalogue_snapshot import LiveModel, Pool
 from serving.state import UserView
 
 UNUSED = 0.5
@@ -102,7 +102,7 @@ class RankingQuery:
     """
 
     champion: Champion | None
-    pool: CandidatePool
+    pool: Pool
     user: UserView
     request: Request
     at_most: AtMost = field(default_factory=dict)
@@ -135,10 +135,10 @@ def rank_by_popularity(query: RankingQuery) -> Recommendation:
     return replace(recommend_many(model, [_pipeline_input(query)])[0], served_by=POPULARITY)
 
 
-def _pipeline_input(query: RankingQuery) -> Asked:
+def _pipeline_input(query: RankingQuery) -> SlateQuery:
     rule = Caps(query.pool.snapshot, query.at_most) if query.at_most else None
     user = query.user
-    return Asked(user.state, user.user_stats, query.request, query.pool.removed, rule, query.explored)
+    return SlateQuery(user.state, user.user_stats, query.request, query.pool.removed, rule, query.explored)
 
 
 def resized(live_1N: np.ndarray | None, size: int) -> np.ndarray | None:

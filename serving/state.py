@@ -18,7 +18,7 @@ from attune.event_log import EventLog
 from attune.user_state import PAGE, Current, UserState, current, currents, empty
 from features.feature_store import FeatureStore
 from models.recommender import UNKNOWN_USER_STATS
-from serving.catalogue_snapshot import CandidatePool, CatalogueReader, ItemFilter
+from serving.catalogue_snapshot import CatalogueReader, ItemFilter, Pool
 from serving.metrics import Metrics
 from serving.micro_batcher import BoundedExecutor, MicroBatcher, Overloaded
 
@@ -72,7 +72,7 @@ class TailView:
     """
 
     current: Current | None
-    pool: CandidatePool | None
+    pool: Pool | None
     is_long: bool = False
 
 
@@ -198,9 +198,7 @@ class StateReader:
         user, _ = await self._read(user_id, None, seconds)
         return user
 
-    async def read_with_pool(
-        self, user_id: str, item_filter: ItemFilter, seconds: float
-    ) -> tuple[UserView, CandidatePool]:
+    async def read_with_pool(self, user_id: str, item_filter: ItemFilter, seconds: float) -> tuple[UserView, Pool]:
         """``read``, and the candidates; without the log as of the latest snapshot, and ``degraded`` says so."""
         user, pool = await self._read(user_id, item_filter, seconds)
         pool = pool or item_filter.pool(stale=True)
@@ -208,9 +206,7 @@ class StateReader:
             self._degrade(user.degraded, EVENT_LOG)
         return user, pool
 
-    async def _read(
-        self, user_id: str, item_filter: ItemFilter | None, seconds: float
-    ) -> tuple[UserView, CandidatePool | None]:
+    async def _read(self, user_id: str, item_filter: ItemFilter | None, seconds: float) -> tuple[UserView, Pool | None]:
         until = time.monotonic() + seconds
         recent = self._recent.get(user_id)
         snapshot = recent or await self._snapshot(user_id, seconds / 2)

@@ -8,7 +8,7 @@ import numpy as np
 from attune.user_state import UserState
 from evaluation.case import Case, user_states
 from evaluation.gate import Gate, Verdict, not_applicable, passes
-from models.recommender import Recommendation, Request, Served, recommend
+from models.recommender import BundleView, Recommendation, Request, recommend
 
 SLATE, USERS = 10, 100
 
@@ -35,7 +35,7 @@ class Exploration(Gate):
         return Verdict("exploration", self.worth_kept, share, passes(share >= self.worth_kept), note)
 
 
-def worth_kept(bundle: Served, states: Sequence[UserState], now: int) -> float | None:
+def worth_kept(bundle: BundleView, states: Sequence[UserState], now: int) -> float | None:
     """The share of the best slates' worth that the drawn ones keep, the mean over the users; None without any.
 
     By the model's own scores of its candidates, counted from the worst of them, as ``models.ranking.exploration`` does.

@@ -34,8 +34,8 @@ from models.bundle import Bundle
 from models.catalogue import Catalogue
 from models.history import HistoryBatch
 from models.learning.dataset import Groups, Ragged, TrainingSet, histories
-from models.ranking.policy import Lot
-from models.recommender import Users, features_of, scored
+from models.ranking.policy import Pool
+from models.recommender import EncodedUsers, features_of, scored
 from models.sources import LIVE
 
 UNKNOWN_ITEM = "a candidate that the training set lacks"
@@ -203,25 +203,25 @@ def _rows(
         _scores(bundle, states_at(training_set, *at, bundle.catalogue), slates) for bundle in (challenger, champion)
     )
     live, reasons = champion.hybrid.live, list[str]()
-    counted, beyond, lots, champion_lots = list[_Slate](), list[np.ndarray](), list[Lot](), list[Lot]()
+    counted, beyond, pools, champion_pools = list[_Slate](), list[np.ndarray](), list[Pool](), list[Pool]()
     for slate, own, champions in zip(slates, ours, theirs, strict=True):
         beyond_C = slate.scores_C - champions.scores_C
         live_C = (np.clip(beyond_C / live, -1.0, 1.0) if live else np.zeros(len(beyond_C))).astype(np.float32)
-        lot = _lot(challenger, slate, own, live_C, own.scores_C + np.float32(challenger.hybrid.live) * live_C)
-        if not np.isfinite(lot.scores_C).all():
+        pool = _pool(challenger, slate, own, live_C, own.scores_C + np.float32(challenger.hybrid.live) * live_C)
+        if not np.isfinite(pool.scores_C).all():
             reasons.append(NO_SCORE)
         elif not (np.abs(beyond_C) <= live + NEAR).all():
             reasons.append(ANOTHER_STATE)
         else:
             counted.append(slate)
             beyond.append(beyond_C)
-            lots.append(lot)
-            champion_lots.append(_lot(champion, slate, champions, live_C, slate.scores_C))
+            pools.append(pool)
+            champion_pools.append(_pool(champion, slate, champions, live_C, slate.scores_C))
     if not counted:
         return [], reasons
     shown = [slate.shown_K for slate in counted]
-    chances = challenger.policy.propensities_of(lots, shown)
-    stated = champion.policy.propensities_of(champion_lots, shown)
+    chances = challenger.policy.propensities_of(pools, shown)
+    stated = champion.policy.propensities_of(champion_pools, shown)
     rows = [
         _Row(
             slate,
@@ -237,7 +237,7 @@ def _rows(
 def _scores(bundle: Bundle, batch: HistoryBatch, slates: Sequence[_Slate]) -> list[_Scores]:
     places = [bundle.catalogue.places(slate.candidates) for slate in slates]
     policy, scores = bundle.policy, {}
-    for part in scored(bundle, Users(batch, bundle.hybrid.states(batch))):
+    for part in scored(bundle, EncodedUsers(batch, bundle.hybrid.states(batch))):
         for at, row in enumerate(part.rows.tolist()):
             own = {name: said[at : at + 1] if len(said) > 1 else said for name, said in part.sources.items()}
             scores[row] = _Scores(
@@ -248,7 +248,7 @@ def _scores(bundle: Bundle, batch: HistoryBatch, slates: Sequence[_Slate]) -> li
     return [scores[row] for row in range(len(slates))]
 
 
-def _lot(bundle: Bundle, slate: _Slate, own: _Scores, live_C: np.ndarray, scores_C: np.ndarray) -> Lot:
+def _pool(bundle: Bundle, slate: _Slate, own: _Scores, live_C: np.ndarray, scores_C: np.ndarray) -> Pool:
     """What the bundle draws the slate from, by these scores."""
     features_CF, policy = own.features_CF, bundle.policy
     if features_CF is not None and LIVE in policy.features:
@@ -256,7 +256,7 @@ def _lot(bundle: Bundle, slate: _Slate, own: _Scores, live_C: np.ndarray, scores
         features_CF[:, policy.features.index(LIVE)] = live_C
     rng = np.random.default_rng(slate.seed)
     vectors_CD = own.vectors_CD
-    return Lot(scores_C, slate.k, rng, vectors_CD=vectors_CD, features_CF=features_CF, explored=slate.explored)
+    return Pool(scores_C, slate.k, rng, vectors_CD=vectors_CD, features_CF=features_CF, explored=slate.explored)
 
 
 def _log(rows: Sequence[_Row]) -> SlateLog:

@@ -1,20 +1,40 @@
-"""Policies that explore not at all, or evenly: the deterministic one and epsilon-greedy."""
+"""Policies that explore not at all or evenly (greedy, epsilon-greedy), and limits on the exploration of any policy.
+
+The limits are a budget for each user and a floor under the slate's quality.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
-from models.ranking.policy import Drawn, Lot, Policy
+from models.ranking.policy import Draw, Policy, Pool
 
 Chances = Callable[[np.ndarray], np.ndarray]
 """Given which candidates are open at the next position (bool, C; one at least), their probabilities (float64, C)."""
 
 
+class PositionByPosition(Policy, Protocol):
+    """A policy whose probabilities at a position follow from the scores of what is open there alone."""
+
+    def chances(self, scores_C: np.ndarray, open_C: np.ndarray) -> np.ndarray:
+        """The probabilities of the next position, float64 (C); they sum to 1 over ``open_C``."""
+        ...
+
+    def draw_many(self, pools: Sequence[Pool]) -> list[Draw]:
+        """See ``Policy``. Raises ValueError for a score that is not finite."""
+        return [in_order(pool, partial(self.chances, pool.scores_C)) for pool in pools]
+
+    def propensities_of(self, pools: Sequence[Pool], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """See ``Policy``."""
+        rows = zip(pools, places, strict=True)
+        return [given(pool, partial(self.chances, pool.scores_C), places_K) for pool, places_K in rows]
+
+
 @dataclass(frozen=True)
-class Greedy(Policy):
+class Greedy(PositionByPosition):
     """Shows the best that the rules allow at each position, always; equal scores go by the candidates' order.
 
     Its propensities are 1, and no other policy can be judged by what it shows: it shows nothing else. Its slates say so
@@ -32,24 +52,16 @@ class Greedy(Policy):
 
     @staticmethod
     def restore(described: Mapping[str, Any]) -> "Greedy":
-        """What ``describe`` told."""
+        """What ``describe`` gave."""
         return Greedy(int(described["candidates"]))
 
-    def at_depth(self, depth: int) -> Self:
-        """The same, drawing from so many candidates."""
-        return replace(self, depth=depth)
-
-    def draw_many(self, lots: Sequence[Lot]) -> list[Drawn]:
-        """See ``Policy``. Raises ValueError for a score that is not finite."""
-        return [in_order(lot, partial(best_alone, lot.scores_C)) for lot in lots]
-
-    def propensities_of(self, lots: Sequence[Lot], places: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """See ``Policy``: 1 as long as the list is the ranking."""
-        return [given(lot, partial(best_alone, lot.scores_C), one) for lot, one in zip(lots, places, strict=True)]
+    def chances(self, scores_C: np.ndarray, open_C: np.ndarray) -> np.ndarray:
+        """Probability 1 for the first of the best that are open, float64."""
+        return best_alone(scores_C, open_C)
 
 
 @dataclass(frozen=True)
-class Epsilon(Policy):
+class Epsilon(PositionByPosition):
     """The best that the rules allow at each position, and with probability ``epsilon`` any of them, all alike.
 
     So an open candidate has the propensity epsilon / n among n, and the best 1 - epsilon more: a small share of
@@ -72,20 +84,8 @@ class Epsilon(Policy):
 
     @staticmethod
     def restore(described: Mapping[str, Any]) -> "Epsilon":
-        """What ``describe`` told."""
+        """What ``describe`` gave."""
         return Epsilon(float(described["epsilon"]), int(described["candidates"]))
-
-    def at_depth(self, depth: int) -> Self:
-        """The same, drawing from so many candidates."""
-        return replace(self, depth=depth)
-
-    def draw_many(self, lots: Sequence[Lot]) -> list[Drawn]:
-        """See ``Policy``. Raises ValueError for a score that is not finite."""
-        return [in_order(lot, partial(self.chances, lot.scores_C)) for lot in lots]
-
-    def propensities_of(self, lots: Sequence[Lot], places: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """See ``Policy``."""
-        return [given(lot, partial(self.chances, lot.scores_C), one) for lot, one in zip(lots, places, strict=True)]
 
     def chances(self, scores_C: np.ndarray, open_C: np.ndarray) -> np.ndarray:
         """The probabilities of the next position, float64 (C); they sum to 1 over ``open_C``."""
@@ -94,43 +94,43 @@ class Epsilon(Policy):
         return chances_C
 
 
-def in_order(lot: Lot, chances: Chances) -> Drawn:
+def in_order(pool: Pool, chances: Chances) -> Draw:
     """One slate, position after position by ``chances`` of what is left and allowed; noise belongs to the items.
 
     Raises ValueError for a score that is not finite.
     """
-    noise_KC = lot.noise()
+    noise_KC = pool.noise()
 
     def picked(position: int, chances_C: np.ndarray) -> int:
         with np.errstate(divide="ignore"):
             return int((np.log(chances_C) + noise_KC[position]).argmax())  # the Gumbel-max trick
 
-    places, propensities = _down(lot, chances, len(noise_KC), picked)
-    return Drawn(np.array(places, np.int64), np.array(propensities, np.float64))
+    places, propensities = _down(pool, chances, len(noise_KC), picked)
+    return Draw(np.array(places, np.int64), np.array(propensities, np.float64))
 
 
-def given(lot: Lot, chances: Chances, places_K: np.ndarray) -> np.ndarray:
+def given(pool: Pool, chances: Chances, places_K: np.ndarray) -> np.ndarray:
     """The probability of each place of a list given those above it (float64, K), by ``chances`` as ``in_order`` has it.
 
     Raises ValueError for a score that is not finite.
     """
-    found_K = np.zeros(len(places_K))
-    _, propensities = _down(lot, chances, len(places_K), lambda position, _: int(places_K[position]))
-    found_K[: len(propensities)] = propensities
-    return found_K
+    propensities_K = np.zeros(len(places_K))
+    _, propensities = _down(pool, chances, len(places_K), lambda position, _: int(places_K[position]))
+    propensities_K[: len(propensities)] = propensities
+    return propensities_K
 
 
 def _down(
-    lot: Lot, chances: Chances, most: int, pick: Callable[[int, np.ndarray], int]
+    pool: Pool, chances: Chances, most: int, pick: Callable[[int, np.ndarray], int]
 ) -> tuple[list[int], list[float]]:
     """What ``pick`` takes position after position, given the chances there, and how probable it was."""
-    if not np.isfinite(lot.scores_C).all():
+    if not np.isfinite(pool.scores_C).all():
         raise ValueError("a candidate's score is not finite")
-    left_C = np.ones(len(lot.scores_C), bool)
+    left_C = np.ones(len(pool.scores_C), bool)
     places: list[int] = []
     propensities: list[float] = []
     for position in range(most):
-        open_C = left_C if lot.allowed is None else left_C & lot.allowed(places)
+        open_C = left_C if pool.allowed is None else left_C & pool.allowed(places)
         if not open_C.any():
             break
         chances_C = chances(open_C)
@@ -153,16 +153,13 @@ def check_depth(depth: int) -> None:
         raise ValueError(f"depth must be at least 1, not {depth}")
 
 
-# Limits on exploration that hold for any policy: a budget for each user, and a floor under the slate's quality.
-
-
 @dataclass(frozen=True)
 class Bounded(Policy):
     """Another policy, kept within limits; both are rules of the draw, so propensities stay exact.
 
     A position explores when its item is worth less than the best that the rules allow there, as far as the policy
     within knows (``Policy.worth``: acting on what was learned is no exploration). ``budget`` is how many positions of
-    one user may explore within any ``days``, counted from ``Lot.explored`` on (whoever asks counts back); None: any
+    one user may explore within any ``days``, counted from ``Pool.explored`` on (whoever asks counts back); None: any
     number. Once it is spent, only the best are left to draw from. The period stands here and not in a setting since the
     number means nothing without it: a bundle, and each slate, says what its users were promised.
 
@@ -207,28 +204,28 @@ class Bounded(Policy):
         """The same, drawing from so many candidates."""
         return replace(self, inner=self.inner.at_depth(depth))
 
-    def worth(self, lot: Lot) -> np.ndarray:
+    def worth(self, pool: Pool) -> np.ndarray:
         """As the policy within."""
-        return self.inner.worth(lot)
+        return self.inner.worth(pool)
 
     def describe(self) -> dict[str, Any]:
         """What the policy within says, and the limits."""
         limits = {"budget": self.budget, "days": self.days, "least_quality": self.least_quality}
         return {**self.inner.describe(), **limits}
 
-    def draw_many(self, lots: Sequence[Lot]) -> list[Drawn]:
+    def draw_many(self, pools: Sequence[Pool]) -> list[Draw]:
         """See ``Policy``; ``notes`` tell how many positions explored, how many had before, and the slate's quality."""
-        limits = self._limits(lots)
-        drawn = self.inner.draw_many([replace(lot, allowed=limit) for lot, limit in zip(lots, limits, strict=True)])
+        limits = self._limits(pools)
+        drawn = self.inner.draw_many([replace(pool, allowed=limit) for pool, limit in zip(pools, limits, strict=True)])
         return [replace(one, notes=limit.notes(one)) for one, limit in zip(drawn, limits, strict=True)]
 
-    def propensities_of(self, lots: Sequence[Lot], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def propensities_of(self, pools: Sequence[Pool], places: Sequence[np.ndarray]) -> list[np.ndarray]:
         """See ``Policy``."""
-        limited = [replace(lot, allowed=limit) for lot, limit in zip(lots, self._limits(lots), strict=True)]
+        limited = [replace(pool, allowed=limit) for pool, limit in zip(pools, self._limits(pools), strict=True)]
         return self.inner.propensities_of(limited, places)
 
-    def _limits(self, lots: Sequence[Lot]) -> list["_Limit"]:
-        return [_Limit(lot, self.inner.worth(lot), self.budget, self.least_quality) for lot in lots]
+    def _limits(self, pools: Sequence[Pool]) -> list["_Limit"]:
+        return [_Limit(pool, self) for pool in pools]
 
 
 @dataclass(frozen=True)
@@ -243,30 +240,30 @@ class _Open:
 class _Limit:
     """The rule of one draw. What it keeps are results alone: it says the same of the same items above, always."""
 
-    def __init__(self, lot: Lot, worth_C: np.ndarray, budget: int | None, least_quality: float) -> None:
-        self._lot = lot
-        self._worth_C = worth_C
-        self._worst = float(np.min(worth_C, initial=np.inf))
-        self._left = np.inf if budget is None else max(budget - lot.explored, 0)
-        self._share = least_quality
+    def __init__(self, pool: Pool, bounds: Bounded) -> None:
+        self._pool = pool
+        self._worth_C = bounds.inner.worth(pool)
+        self._worst = float(np.min(self._worth_C, initial=np.inf))
+        self._left = np.inf if bounds.budget is None else max(bounds.budget - pool.explored, 0)
+        self._share = bounds.least_quality
         self._below: dict[tuple[int, ...], _Open] = {}
 
     def __call__(self, above: Sequence[int]) -> np.ndarray:
         """Which candidates may come next (bool, C)."""
-        found = self._at(tuple(above))
-        if found.explored >= self._left:
-            return np.asarray(found.open_C & (self._worth_C >= found.best))
-        return np.asarray(found.open_C & (self._worth_C - self._worst >= self._share * (found.best - self._worst)))
+        below = self._at(tuple(above))
+        if below.explored >= self._left:
+            return np.asarray(below.open_C & (self._worth_C >= below.best))
+        return np.asarray(below.open_C & (self._worth_C - self._worst >= self._share * (below.best - self._worst)))
 
-    def notes(self, drawn: Drawn) -> dict[str, Any]:
+    def notes(self, drawn: Draw) -> dict[str, Any]:
         """What was used of the limits; the quality is the slate's worth as a share of the greedy one's."""
         places = tuple(drawn.places_K.tolist())
         greedy: tuple[int, ...] = ()
-        while len(greedy) < len(places) and (found := self._at(greedy)).open_C.any():
-            greedy = (*greedy, int(np.where(found.open_C, self._worth_C, -np.inf).argmax()))
+        while len(greedy) < len(places) and (below := self._at(greedy)).open_C.any():
+            greedy = (*greedy, int(np.where(below.open_C, self._worth_C, -np.inf).argmax()))
         worth, best = ((self._worth_C[list(chosen)] - self._worst).sum() for chosen in (places, greedy))
         quality = float(worth / best) if best > 0 else 1.0
-        used = {"explored": self._at(places).explored, "explored_before": self._lot.explored, "quality": quality}
+        used = {"explored": self._at(places).explored, "explored_before": self._pool.explored, "quality": quality}
         return {**drawn.notes, **used}
 
     def _at(self, above: tuple[int, ...]) -> _Open:
@@ -275,7 +272,7 @@ class _Limit:
             if above:
                 before = self._at(above[:-1])
                 explored = before.explored + int(self._worth_C[above[-1]] < before.best)
-            allowed, count = self._lot.allowed, len(self._worth_C)
+            allowed, count = self._pool.allowed, len(self._worth_C)
             open_C = np.ones(count, bool) if allowed is None else allowed(list(above)).copy()
             open_C[list(above)] = False
             best = float(self._worth_C[open_C].max(initial=-np.inf))

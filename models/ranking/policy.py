@@ -18,7 +18,7 @@ Rule = Callable[[np.ndarray], Allowed]
 """A rule before the candidates are known: given their places in the catalogue (int64, C), what it says of them."""
 
 Pick = Callable[[int, np.ndarray], np.ndarray]
-"""Given a position and its logits (B, C), the place (int64, B) that each lot has there."""
+"""Given a position and its logits (B, C), the place (int64, B) that each pool has there."""
 
 DEFAULT_TEMPERATURE = 0.05
 """For scores in [-1, 1], as the hybrid gives: of ten items shown about seven are of the ten best, the average
@@ -34,7 +34,7 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 @dataclass(frozen=True)
-class Lot:
+class Pool:
     """What one slate of at most ``k`` items is drawn from: C candidates, by their scores.
 
     ``keys_C`` (integers) ties an item's noise to its identity instead of its place: under one seed two slates then
@@ -64,7 +64,7 @@ class Lot:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Draw:
     """K positions, top first: the candidates' places (int64) and their conditional propensities (float64).
 
     ``notes`` are JSON values that the slate records beside what ``Policy.describe`` says: what held for this draw.
@@ -86,12 +86,12 @@ class Policy(Protocol):
 
     @property
     def needs_vectors(self) -> bool:
-        """Whether its lots must have ``vectors_CD``."""
+        """Whether its pools must have ``vectors_CD``."""
         return False
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The sources whose scores of the candidates its lots must have, in the order of ``features_CF``."""
+        """The sources whose scores of the candidates its pools must have, in the order of ``features_CF``."""
         return ()
 
     @property
@@ -104,13 +104,13 @@ class Policy(Protocol):
         """What a budget is for."""
         return 1.0
 
-    def worth(self, lot: Lot) -> np.ndarray:
+    def worth(self, pool: Pool) -> np.ndarray:
         """What each candidate is worth as far as is known, float64 (C): the scores, with what the policy learned."""
-        return np.asarray(lot.scores_C, np.float64)
+        return np.asarray(pool.scores_C, np.float64)
 
     def at_depth(self, depth: int) -> Self:
         """The same, drawing from so many candidates."""
-        ...
+        return replace(self, depth=depth)  # type: ignore[type-var]
 
     def describe(self) -> dict[str, Any]:
         """What a slate and a bundle record of it, as JSON values: ``name`` and all that ``restore`` needs.
@@ -119,15 +119,15 @@ class Policy(Protocol):
         """
         ...
 
-    def draw_many(self, lots: Sequence[Lot]) -> list[Drawn]:
-        """From each lot at most ``k`` distinct places, fewer when the rules leave fewer; each drawn for itself."""
+    def draw_many(self, pools: Sequence[Pool]) -> list[Draw]:
+        """From each pool at most ``k`` distinct places, fewer when the rules leave fewer; each drawn for itself."""
         ...
 
-    def propensities_of(self, lots: Sequence[Lot], places: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """For a list of distinct places from each lot, top first (int64, K), the probability of each given those above.
+    def propensities_of(self, pools: Sequence[Pool], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The probability of each place of a list given those above it; a list of distinct places a pool, top first.
 
         Float64, K: what ``draw_many`` states where it draws that very list, and 0 where it never would. A policy that
-        estimates its chances by draws makes those that ``draw_many`` makes under the lot's seed.
+        estimates its chances by draws makes those that ``draw_many`` makes under the pool's seed.
         """
         ...
 
@@ -139,9 +139,9 @@ class Policy(Protocol):
         allowed: Allowed | None = None,
         keys_C: np.ndarray | None = None,
         vectors_CD: np.ndarray | None = None,
-    ) -> Drawn:
-        """One slate; see ``Lot`` and ``draw_many``."""
-        return self.draw_many([Lot(scores_C, k, rng, allowed, keys_C, vectors_CD)])[0]
+    ) -> Draw:
+        """One slate; see ``Pool`` and ``draw_many``."""
+        return self.draw_many([Pool(scores_C, k, rng, allowed, keys_C, vectors_CD)])[0]
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class PlackettLuce(Policy):
 
     @staticmethod
     def restore(described: Mapping[str, Any]) -> "PlackettLuce":
-        """What ``describe`` told."""
+        """What ``describe`` gave."""
         diversity = float(described.get("diversity", 0.0))
         return PlackettLuce(float(described["temperature"]), int(described["candidates"]), diversity)
 
@@ -186,56 +186,52 @@ class PlackettLuce(Policy):
         """Where it draws with diversity."""
         return self.diversity > 0
 
-    def at_depth(self, depth: int) -> Self:
-        """The same, drawing from so many candidates."""
-        return replace(self, depth=depth)
-
-    def draw_many(self, lots: Sequence[Lot]) -> list[Drawn]:
-        """From each of B lots at most ``k`` distinct places, fewer when the rules leave fewer; each drawn for itself.
+    def draw_many(self, pools: Sequence[Pool]) -> list[Draw]:
+        """From each of B pools at most ``k`` distinct places, fewer when the rules leave fewer; each drawn for itself.
 
         Raises ValueError for a score that is not finite, for vectors that are missing, not finite or too long where
         there is diversity.
         """
-        left_BC, most_B = _laid_out(lots)
-        noise_BKC = _noise(lots, (most_B.max(), left_BC.shape[1]))
+        left_BC, most_B = _laid_out(pools)
+        noise_BKC = _noise(pools, (most_B.max(), left_BC.shape[1]))
 
         def picked(position: int, logits_BC: np.ndarray) -> np.ndarray:
             found_B: np.ndarray = (logits_BC + noise_BKC[:, position]).argmax(axis=1)
             return found_B
 
-        places_BK, propensities_BK, lengths_B = self._down(lots, left_BC, most_B, picked)
+        places_BK, propensities_BK, lengths_B = self._down(pools, left_BC, most_B, picked)
         return [
-            Drawn(places_K[:length], propensities_K[:length])
+            Draw(places_K[:length], propensities_K[:length])
             for places_K, propensities_K, length in zip(places_BK, propensities_BK, lengths_B.tolist(), strict=True)
         ]
 
-    def propensities_of(self, lots: Sequence[Lot], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def propensities_of(self, pools: Sequence[Pool], places: Sequence[np.ndarray]) -> list[np.ndarray]:
         """See ``Policy``; raises as ``draw_many`` does."""
-        left_BC, _ = _laid_out(lots)
+        left_BC, _ = _laid_out(pools)
         counts_B = np.array([len(places_K) for places_K in places], np.int64)
-        given_BK = np.zeros((len(lots), counts_B.max()), np.int64)
+        given_BK = np.zeros((len(pools), counts_B.max()), np.int64)
         for given_K, places_K in zip(given_BK, places, strict=True):
             given_K[: len(places_K)] = places_K
-        _, found_BK, lengths_B = self._down(lots, left_BC, counts_B, lambda position, _: given_BK[:, position])
+        _, found_BK, lengths_B = self._down(pools, left_BC, counts_B, lambda position, _: given_BK[:, position])
         found_BK = np.where(np.arange(given_BK.shape[1]) < lengths_B[:, None], found_BK, 0.0)
         return [found_K[:count] for found_K, count in zip(found_BK, counts_B.tolist(), strict=True)]
 
     def _down(
-        self, lots: Sequence[Lot], left_BC: np.ndarray, most_B: np.ndarray, pick: Pick
+        self, pools: Sequence[Pool], left_BC: np.ndarray, most_B: np.ndarray, pick: Pick
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Position after position, what ``pick`` takes: places (B, K), their chances, and how long each list could be.
 
-        ``left_BC`` (see ``_laid_out``) is used up; ``most_B`` is how many positions each lot is asked for.
+        ``left_BC`` (see ``_laid_out``) is used up; ``most_B`` is how many positions each pool is asked for.
         """
-        vectors = [self._vectors(lot.vectors_CD, len(lot.scores_C)) for lot in lots] if self.diversity else []
-        shape = (len(lots), int(most_B.max()), left_BC.shape[1])
-        rows, similar_BC = np.arange(len(lots)), np.zeros(left_BC.shape)
+        vectors = [self._vectors(pool.vectors_CD, len(pool.scores_C)) for pool in pools] if self.diversity else []
+        shape = (len(pools), int(most_B.max()), left_BC.shape[1])
+        rows, similar_BC = np.arange(len(pools)), np.zeros(left_BC.shape)
         logits_BKC, places_BK = np.empty(shape), np.zeros(shape[:2], np.int64)
         is_drawn_BK = np.arange(shape[1]) < most_B[:, None]
         with np.errstate(over="ignore", invalid="ignore"):  # of a row that is -inf all over nothing is drawn
             for position in range(shape[1]):
                 next_BC = left_BC - self.diversity * similar_BC if self.diversity else left_BC
-                next_BC, logits_BC = _ruled(lots, next_BC, places_BK[:, :position]), logits_BKC[:, position]
+                next_BC, logits_BC = _ruled(pools, next_BC, places_BK[:, :position]), logits_BKC[:, position]
                 best_B1 = next_BC.max(axis=1, keepdims=True)
                 np.subtract(next_BC, best_B1, out=logits_BC)
                 np.divide(logits_BC, self.temperature, out=logits_BC)
@@ -278,21 +274,21 @@ class PlackettLuce(Policy):
         return vectors_CD
 
 
-def _laid_out(lots: Sequence[Lot]) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (B, C), -inf where a lot has fewer candidates, and how many items each lot can give."""
-    left_BC = np.full((len(lots), max(len(lot.scores_C) for lot in lots)), -np.inf)
-    for left_C, lot in zip(left_BC, lots, strict=True):
-        if not np.isfinite(lot.scores_C).all():
+def _laid_out(pools: Sequence[Pool]) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (B, C), -inf where a pool has fewer candidates, and how many items each pool can give."""
+    left_BC = np.full((len(pools), max(len(pool.scores_C) for pool in pools)), -np.inf)
+    for left_C, pool in zip(left_BC, pools, strict=True):
+        if not np.isfinite(pool.scores_C).all():
             raise ValueError("a candidate's score is not finite")
-        left_C[: len(lot.scores_C)] = lot.scores_C
-    return left_BC, np.array([lot.most for lot in lots], np.int64)
+        left_C[: len(pool.scores_C)] = pool.scores_C
+    return left_BC, np.array([pool.most for pool in pools], np.int64)
 
 
-def _noise(lots: Sequence[Lot], shape: tuple[int, int]) -> np.ndarray:
-    """The lots' noise (B, K, C), 0 where a lot has fewer positions or candidates."""
-    noise_BKC = np.zeros((len(lots), *shape))
-    for noise_KC, lot in zip(noise_BKC, lots, strict=True):
-        noise_KC[: lot.most, : len(lot.scores_C)] = lot.noise()
+def _noise(pools: Sequence[Pool], shape: tuple[int, int]) -> np.ndarray:
+    """The pools' noise (B, K, C), 0 where a pool has fewer positions or candidates."""
+    noise_BKC = np.zeros((len(pools), *shape))
+    for noise_KC, pool in zip(noise_BKC, pools, strict=True):
+        noise_KC[: pool.most, : len(pool.scores_C)] = pool.noise()
     return noise_BKC
 
 
@@ -303,15 +299,15 @@ def _shares(logits_BKC: np.ndarray, places_BK: np.ndarray) -> np.ndarray:
     return picked_BK / weights_BKC.sum(axis=2)
 
 
-def _ruled(lots: Sequence[Lot], next_BC: np.ndarray, above_BK: np.ndarray) -> np.ndarray:
-    """With -inf at what the lots' rules do not allow below the places ``above_BK``."""
-    if all(lot.allowed is None for lot in lots):
+def _ruled(pools: Sequence[Pool], next_BC: np.ndarray, above_BK: np.ndarray) -> np.ndarray:
+    """With -inf at what the pools' rules do not allow below the places ``above_BK``."""
+    if all(pool.allowed is None for pool in pools):
         return next_BC
     next_BC = next_BC.copy()
-    for next_C, lot, above_K in zip(next_BC, lots, above_BK, strict=True):
-        if lot.allowed is not None:
-            count = len(lot.scores_C)
-            next_C[:count][~lot.allowed(above_K.tolist())] = -np.inf
+    for next_C, pool, above_K in zip(next_BC, pools, above_BK, strict=True):
+        if pool.allowed is not None:
+            count = len(pool.scores_C)
+            next_C[:count][~pool.allowed(above_K.tolist())] = -np.inf
     return next_BC
 
 

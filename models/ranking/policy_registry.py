@@ -1,4 +1,4 @@
-"""The policies by name: what a bundle's settings, or a logged slate, said of its policy gives the policy again.
+"""The policies by name: what the settings of a bundle, or a logged slate, record of a policy gives the policy again.
 
 ``Exploration`` is what a person chooses when a model is trained; a fine-tuned one keeps its champion's policy.
 """

@@ -29,7 +29,7 @@ the discounts of West and Harrison (1997), "Bayesian forecasting and dynamic mod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +39,7 @@ from attune.columns import Columns
 from attune.event_types import centred
 from models.learning.dataset import is_panel
 from models.ranking.exploration import Bounded, check_depth, given, in_order
-from models.ranking.policy import Drawn, Lot, Policy
+from models.ranking.policy import Draw, Policy, Pool
 
 PRIOR_DEVIATION = 0.1
 """How far a weight may be off before anything was seen: by a step of the grid that the mix was chosen on."""
@@ -146,7 +146,7 @@ class Thompson(Policy):
 
     @staticmethod
     def restore(described: Mapping[str, Any]) -> "Thompson":
-        """What ``describe`` told."""
+        """What ``describe`` gave."""
         posterior = LinearPosterior(tuple(described["mean"]), tuple(map(tuple, described["precision"])))
         return Thompson(
             posterior,
@@ -156,61 +156,57 @@ class Thompson(Policy):
             float(described["floor"]),
         )
 
-    def at_depth(self, depth: int) -> Self:
-        """The same, drawing from so many candidates."""
-        return replace(self, depth=depth)
-
-    def worth(self, lot: Lot) -> np.ndarray:
+    def worth(self, pool: Pool) -> np.ndarray:
         """By the posterior's mean. Raises ValueError for features that are missing or not finite."""
-        return np.asarray(lot.scores_C + self._features(lot).astype(np.float64) @ self.posterior.mean, np.float64)
+        return np.asarray(pool.scores_C + self._features(pool).astype(np.float64) @ self.posterior.mean, np.float64)
 
-    def draw_many(self, lots: Sequence[Lot]) -> list[Drawn]:
+    def draw_many(self, pools: Sequence[Pool]) -> list[Draw]:
         """See ``Policy``; ``notes`` hold the ``errors`` of the propensities, and the ``features`` of what is shown.
 
         Raises ValueError for a score that is not finite, and for features that are missing or not finite.
         """
-        return [self._drawn(lot) for lot in lots]
+        return [self._drawn(pool) for pool in pools]
 
-    def propensities_of(self, lots: Sequence[Lot], places: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def propensities_of(self, pools: Sequence[Pool], places: Sequence[np.ndarray]) -> list[np.ndarray]:
         """See ``Policy``: shares of fresh draws, so unbiased for the long-run chance at every position by itself."""
-        return [self._given(lot, one) for lot, one in zip(lots, places, strict=True)]
+        return [self._given(pool, one) for pool, one in zip(pools, places, strict=True)]
 
-    def chances(self, lot: Lot, open_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def chances(self, pool: Pool, open_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The probabilities of the next position (float64, C; 1 in sum over ``open_C``), and the wins they rest on.
 
-        The weights are drawn from the lot's generator, so every call makes new ones.
+        The weights are drawn from the pool's generator, so every call makes new ones.
         """
-        features_CF, open_at = self._features(lot), np.flatnonzero(open_C)
-        weights_MF = self.posterior.weights(lot.rng.standard_normal((self.samples, len(self.sources))))
-        values_MO = weights_MF @ features_CF[open_at].T + lot.scores_C[open_at]
+        features_CF, open_at = self._features(pool), np.flatnonzero(open_C)
+        weights_MF = self.posterior.weights(pool.rng.standard_normal((self.samples, len(self.sources))))
+        values_MO = weights_MF @ features_CF[open_at].T + pool.scores_C[open_at]
         wins_C = np.bincount(open_at[values_MO.argmax(axis=1)], minlength=len(open_C))
         floor = min(self.floor, 1.0 / len(open_at))
         return open_C * (floor + (1.0 - len(open_at) * floor) * wins_C / self.samples), wins_C
 
-    def _drawn(self, lot: Lot) -> Drawn:
+    def _drawn(self, pool: Pool) -> Draw:
         wins: list[np.ndarray] = []
 
         def chances(open_C: np.ndarray) -> np.ndarray:
-            chances_C, wins_C = self.chances(lot, open_C)
+            chances_C, wins_C = self.chances(pool, open_C)
             wins.append(wins_C)
             return chances_C
 
-        drawn = in_order(lot, chances)
+        drawn = in_order(pool, chances)
         won = np.array([wins_C[place] for wins_C, place in zip(wins, drawn.places_K, strict=True)])
         likely = (won + 2.0) / (self.samples + 4.0)
-        shown_KF = self._features(lot)[drawn.places_K].astype(np.float64)
+        shown_KF = self._features(pool)[drawn.places_K].astype(np.float64)
         notes = {
             "errors": np.sqrt(likely * (1.0 - likely) / (self.samples + 4.0)).tolist(),
             "features": np.round(shown_KF, DIGITS).tolist(),
         }
         return replace(drawn, notes=notes)
 
-    def _given(self, lot: Lot, places_K: np.ndarray) -> np.ndarray:
-        lot.noise()  # a draw takes it from the generator first: under one seed the weights are then the same
-        return given(lot, lambda open_C: self.chances(lot, open_C)[0], places_K)
+    def _given(self, pool: Pool, places_K: np.ndarray) -> np.ndarray:
+        pool.noise()  # a draw takes it from the generator first: under one seed the weights are then the same
+        return given(pool, lambda open_C: self.chances(pool, open_C)[0], places_K)
 
-    def _features(self, lot: Lot) -> np.ndarray:
-        features_CF, shape = lot.features_CF, (len(lot.scores_C), len(self.sources))
+    def _features(self, pool: Pool) -> np.ndarray:
+        features_CF, shape = pool.features_CF, (len(pool.scores_C), len(self.sources))
         if features_CF is None or features_CF.shape != shape or not np.isfinite(features_CF).all():
             raise ValueError(f"every candidate needs finite features of the sources {', '.join(self.sources)}")
         return features_CF

@@ -19,7 +19,7 @@ from evaluation.offpolicy.estimators import (
     effective,
 )
 from evaluation.offpolicy.logs import BanditLog, SlateLog
-from models.ranking.policy import Lot, PlackettLuce
+from models.ranking.policy import PlackettLuce, Pool
 
 PLAIN = Weighting()
 
@@ -194,7 +194,7 @@ def test_slates_that_the_policy_drew_tell_what_another_temperature_is_worth() ->
     likes_C, scores_C = np.array([0.9, 0.6, 0.5, 0.3, 0.1]), np.array([0.2, 0.5, 0.3, 0.6, 0.1])
     warm, cool = PlackettLuce(1.0), PlackettLuce(0.5)
     rng, slates, k = np.random.default_rng(9), 3000, 3
-    logged = warm.draw_many([Lot(scores_C, k, rng) for _ in range(slates)])
+    logged = warm.draw_many([Pool(scores_C, k, rng) for _ in range(slates)])
     chances = {places: _chances(cool, scores_C, places) for places in permutations(range(5), k)}
     value = sum(np.prod(down) * likes_C[list(places)].sum() for places, down in chances.items())
     places_SK = np.stack([one.places_K for one in logged])

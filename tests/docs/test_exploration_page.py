@@ -15,7 +15,7 @@ from attune.events import AnyEvent, Feedback, Shown, Slate
 from attune.settings import Settings
 from features.lake import Lake
 from models.ranking.exploration import Bounded
-from models.ranking.policy import Lot, PlackettLuce
+from models.ranking.policy import PlackettLuce, Pool
 
 NOW = 20_000 * DAY
 """What the log's clock says: the attribution window of every slate is over."""
@@ -27,7 +27,7 @@ USERS, SLATES, CANDIDATES = 300, 8, 12
 def slate_and_reactions(user: int, turn: int, rng: np.random.Generator) -> Iterator[AnyEvent]:
     """One slate by Plackett-Luce; who looks at a position likes its item the more often the higher its score is."""
     scores_C = rng.uniform(-0.5, 0.5, CANDIDATES)
-    (drawn,) = PlackettLuce(0.2).draw_many([Lot(scores_C, len(CURVE_K), rng)])
+    (drawn,) = PlackettLuce(0.2).draw_many([Pool(scores_C, len(CURVE_K), rng)])
     at, name = NOW - 3 * DAY + turn * HOUR, f"s{user}-{turn}"
     shown = [
         Shown(f"i{place}", float(scores_C[place]), float(propensity))
@@ -84,8 +84,8 @@ def worst_quality(genres_C: list[set[str]], worth_C: np.ndarray) -> float:
         taken = {genre for place in above for genre in genres_C[place]}
         return np.array([not genres & taken for genres in genres_C])
 
-    lots = [Lot(worth_C, 2, np.random.default_rng(seed), allowed=allowed) for seed in range(100)]
-    drawn = Bounded(PlackettLuce(0.3), least_quality=0.8).draw_many(lots)
+    pools = [Pool(worth_C, 2, np.random.default_rng(seed), allowed=allowed) for seed in range(100)]
+    drawn = Bounded(PlackettLuce(0.3), least_quality=0.8).draw_many(pools)
     return min(float(one.notes["quality"]) for one in drawn)
 
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from models.ranking.exploration import Bounded, Epsilon, Greedy
-from models.ranking.policy import Lot, PlackettLuce, Policy
+from models.ranking.policy import PlackettLuce, Policy, Pool
 from models.ranking.policy_registry import BY_NAME
 from models.ranking.thompson import LinearPosterior, Thompson
 
@@ -21,7 +21,7 @@ OF_ALL = {"name", "candidates", "seed"}
 def recorded(policy: Policy) -> set[str]:
     """The fields of a slate's ``policy`` that say something of this one."""
     rng, vectors_CD, features_CF = np.random.default_rng(0), np.eye(2), np.zeros((2, 1))
-    (drawn,) = policy.draw_many([Lot(np.zeros(2), 1, rng, vectors_CD=vectors_CD, features_CF=features_CF)])
+    (drawn,) = policy.draw_many([Pool(np.zeros(2), 1, rng, vectors_CD=vectors_CD, features_CF=features_CF)])
     return (policy.describe().keys() | drawn.notes.keys()) - OF_ALL
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from evaluation.position_bias import examination
-from models.ranking.policy import Lot, PlackettLuce
+from models.ranking.policy import PlackettLuce, Pool
 
 CURVE_K = np.array([1.0, 0.8, 0.65, 0.5, 0.42, 0.36, 0.3, 0.25])
 
@@ -29,7 +29,7 @@ def world(curve_K: np.ndarray, users: int = 400, slates: int = 12, seed: int = 0
     random, count = np.random.default_rng(seed), users * slates
     scores_BC = random.uniform(-0.5, 0.5, (count, 12))
     drawn = PlackettLuce(0.2).draw_many(
-        [Lot(scores_C, len(curve_K), np.random.default_rng([seed, place])) for place, scores_C in enumerate(scores_BC)]
+        [Pool(scores_C, len(curve_K), np.random.default_rng([seed, place])) for place, scores_C in enumerate(scores_BC)]
     )
     scores_BK = np.stack([scores_C[one.places_K] for scores_C, one in zip(scores_BC, drawn, strict=True)])
     keen_B = np.repeat(random.uniform(0.5, 1.0, users), slates)

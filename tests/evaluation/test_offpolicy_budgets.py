@@ -14,7 +14,7 @@ from evaluation.offpolicy.logged_policy import LoggedSlates, free
 from evaluation.offpolicy.logs import SlateLog
 from evaluation.offpolicy.value_change import ValueChange, value_change
 from models.ranking.exploration import Bounded
-from models.ranking.policy import Drawn, Lot, PlackettLuce
+from models.ranking.policy import Draw, PlackettLuce, Pool
 
 CONTEXTS, CANDIDATES, POSITIONS, BUDGET = 4, 4, 3, 4
 USERS, ROUNDS, WORLDS = 300, 4, 40
@@ -58,23 +58,23 @@ class Shown:
         return np.array([free(POSITIONS, BUDGET, explored) for explored in self.explored_S])
 
 
-def lot(scores_C: np.ndarray, explored: int) -> Lot:
-    return Lot(scores_C, POSITIONS, np.random.default_rng(0), explored=explored)
+def pool(scores_C: np.ndarray, explored: int) -> Pool:
+    return Pool(scores_C, POSITIONS, np.random.default_rng(0), explored=explored)
 
 
 def chances_of(scores_C: np.ndarray, explored: int) -> np.ndarray:
     """Of every list that could be shown, the probability of each item given those above it (L, K)."""
-    return np.stack(POLICY.propensities_of([lot(scores_C, explored)] * len(LISTS_LK), list(LISTS_LK)))
+    return np.stack(POLICY.propensities_of([pool(scores_C, explored)] * len(LISTS_LK), list(LISTS_LK)))
 
 
 def show(world: World, rng: np.random.Generator) -> Shown:
     """The champion's slates to everybody, round by round, until a user's budget is spent."""
     context_U, spent_U = rng.integers(0, CONTEXTS, USERS), np.zeros(USERS, int)
-    rows: list[tuple[int, int, Drawn]] = []
+    rows: list[tuple[int, int, Draw]] = []
     for _ in range(ROUNDS):
         asking = np.flatnonzero(spent_U < BUDGET)
-        lots = [replace(lot(world.theirs_XC[context_U[u]], int(spent_U[u])), rng=rng) for u in asking]
-        drawn = POLICY.draw_many(lots)
+        pools = [replace(pool(world.theirs_XC[context_U[u]], int(spent_U[u])), rng=rng) for u in asking]
+        drawn = POLICY.draw_many(pools)
         rows += [(int(u), int(spent_U[u]), one) for u, one in zip(asking, drawn, strict=True)]
         spent_U[asking] += [one.notes["explored"] for one in drawn]
     users_S, explored_S = (np.array([row[place] for row in rows]) for place in (0, 1))
@@ -83,11 +83,11 @@ def show(world: World, rng: np.random.Generator) -> Shown:
 
 
 def logged(
-    world: World, contexts_S: np.ndarray, rows: Sequence[tuple[int, int, Drawn]], rng: np.random.Generator
+    world: World, contexts_S: np.ndarray, rows: Sequence[tuple[int, int, Draw]], rng: np.random.Generator
 ) -> SlateLog:
     """The slates (user, explored before, drawn) as a log for the challenger."""
     places_SK = np.stack([drawn.places_K for _, _, drawn in rows])
-    asked = [lot(world.ours_XC[x], explored) for x, (_, explored, _) in zip(contexts_S, rows, strict=True)]
+    asked = [pool(world.ours_XC[x], explored) for x, (_, explored, _) in zip(contexts_S, rows, strict=True)]
     liked_SK = world.likes_XC[contexts_S[:, None], places_SK]
     return SlateLog(
         rewards_SK=(rng.random(liked_SK.shape) < liked_SK).astype(float),

@@ -33,7 +33,7 @@ from models.learning.dataset import TrainingSet
 from models.ranking.exploration import Bounded, Epsilon
 from models.ranking.policy import PlackettLuce, Policy
 from models.ranking.thompson import LinearPosterior, Thompson
-from models.recommender import Asked, Recommendation, Request, histories_from_states, recommend_many
+from models.recommender import Recommendation, Request, SlateQuery, histories_from_states, recommend_many
 from models.sources import LIVE
 
 KNN, POPULAR = (0.1, 0.8, 0.1), (0.0, 0.0, 1.0)
@@ -121,7 +121,7 @@ def serve(planted: TrainingSet, states) -> Callable[..., Served]:
             state = states(user, int(rng.integers(1, latest)))
             request = Request(k, int(planted.times.max()) + number, seed=int(rng.integers(2**53)))
             known.append(state)
-            asked.append(Asked(state, None, request, explored=number % 3))
+            asked.append(SlateQuery(state, None, request, explored=number % 3))
         for state, one, slate in zip(known, asked, recommend_many(bundle, asked, live_1N=live_1N), strict=True):
             of_cluster = np.array([item.item_id[:2] == cluster_of(planted, state.user_id) for item in slate.shown])
             rewards = np.where(rng.random(len(of_cluster)) < np.where(of_cluster, liked, 0.1), 1.0, 0.5)
@@ -190,7 +190,7 @@ def test_a_challengers_chances_are_those_of_its_own_draw_from_these_candidates(
     assert found.log is not None
     for slate, chances_K in zip(served.rows, found.log.chances_SK, strict=True):
         state = states(slate["user_id"], slate["state_position"])
-        asked = Asked(state, None, Request(3, slate["event_timestamp"], seed=0))
+        asked = SlateQuery(state, None, Request(3, slate["event_timestamp"], seed=0))
         (own,) = recommend_many(challenger, [asked], live_1N=said_1N)
         scores = {one.item_id: one.score for one in own.candidates}  # all that is left: the catalogue is small
         weights = {item: np.exp(scores[item] / 0.2) for item in slate["candidates"]}

@@ -8,7 +8,7 @@ from evaluation.offpolicy.estimate import OffPolicyLimits
 from evaluation.offpolicy.logged_policy import LoggedSlates
 from evaluation.offpolicy.logs import SlateLog
 from evaluation.offpolicy.value_change import ValueChange, value_change
-from models.ranking.policy import Lot, PlackettLuce
+from models.ranking.policy import PlackettLuce, Pool
 
 USERS, ROUNDS, POSITIONS, CANDIDATES = 100, 8, 3, 20
 POLICY = PlackettLuce(0.3)
@@ -20,8 +20,8 @@ def as_good(seed: int, gap: float) -> ValueChange:
     theirs_UC = rng.normal(0, 0.3, (USERS, CANDIDATES))
     ours_UC = theirs_UC + rng.normal(0, gap, theirs_UC.shape)
     users_S = np.repeat(np.arange(USERS), ROUNDS)
-    drawn = POLICY.draw_many([Lot(theirs_UC[user], POSITIONS, rng) for user in users_S])
-    ours = [Lot(ours_UC[user], POSITIONS, rng) for user in users_S]
+    drawn = POLICY.draw_many([Pool(theirs_UC[user], POSITIONS, rng) for user in users_S])
+    ours = [Pool(ours_UC[user], POSITIONS, rng) for user in users_S]
     chances_SK = np.stack(POLICY.propensities_of(ours, [one.places_K for one in drawn]))
     liked_S1 = rng.uniform(0.1, 0.5, USERS)[users_S][:, None]
     log = SlateLog(

@@ -11,7 +11,7 @@ from scipy.stats import chisquare
 
 from attune.errors import ConfigError
 from models.ranking.exploration import Bounded, Epsilon, Greedy
-from models.ranking.policy import Lot, PlackettLuce, Policy
+from models.ranking.policy import PlackettLuce, Policy, Pool
 from models.ranking.policy_registry import DEFAULTS, Exploration, restore
 from models.ranking.thompson import LinearPosterior, Thompson
 
@@ -31,10 +31,10 @@ every = pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES.keys()
 SCORES = st.lists(st.floats(-2, 2), min_size=1, max_size=20)
 
 
-def lot_of(scores: Sequence[float], k: int, seed: int, allowed=None, keys_C=None) -> Lot:
+def lot_of(scores: Sequence[float], k: int, seed: int, allowed=None, keys_C=None) -> Pool:
     features_CF = np.random.default_rng(seed + 1).uniform(-1, 1, (len(scores), 3)).astype(np.float32)
     rng = np.random.default_rng(seed)
-    return Lot(np.array(scores, np.float64), k, rng, allowed, keys_C, features_CF=features_CF)
+    return Pool(np.array(scores, np.float64), k, rng, allowed, keys_C, features_CF=features_CF)
 
 
 @every
@@ -65,16 +65,16 @@ def test_a_rule_that_looks_at_the_items_above_is_obeyed(policy: Policy, groups: 
 
 
 @every
-@given(lots=st.lists(st.tuples(SCORES, st.integers(0, 10), st.booleans()), min_size=1, max_size=5))
+@given(pools=st.lists(st.tuples(SCORES, st.integers(0, 10), st.booleans()), min_size=1, max_size=5))
 def test_slates_are_drawn_together_as_each_alone(
-    policy: Policy, lots: list[tuple[list[float], int, bool]]
+    policy: Policy, pools: list[tuple[list[float], int, bool]]
 ) -> None:  # fmt: skip
-    def made(seed: int) -> Lot:
-        scores, k, ruled = lots[seed]
+    def made(seed: int) -> Pool:
+        scores, k, ruled = pools[seed]
         rule = (lambda above: np.arange(len(scores)) % 2 == len(above) % 2) if ruled else None
         return lot_of(scores, k, seed, rule)
 
-    together = policy.draw_many([made(seed) for seed in range(len(lots))])
+    together = policy.draw_many([made(seed) for seed in range(len(pools))])
     for seed, drawn in enumerate(together):
         (alone,) = policy.draw_many([made(seed)])
         assert drawn.places_K.tolist() == alone.places_K.tolist()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from models.ranking.policy import Lot, PlackettLuce
+from models.ranking.policy import PlackettLuce, Pool
 from models.ranking.preference import unit_rows
 
 FINITE = st.floats(-1e30, 1e30, allow_nan=False)
@@ -262,19 +262,19 @@ def test_diversity_without_sound_vectors_is_refused(vectors_CD: np.ndarray | Non
 
 
 @given(
-    lots=st.lists(st.tuples(st.lists(st.floats(-2, 2), max_size=8), st.integers(0, 10), st.booleans()), min_size=1),
+    pools=st.lists(st.tuples(st.lists(st.floats(-2, 2), max_size=8), st.integers(0, 10), st.booleans()), min_size=1),
     diversity=st.sampled_from([0.0, 0.5]),
 )
-def test_slates_are_drawn_together_as_each_alone(lots: list[tuple[list[float], int, bool]], diversity: float) -> None:
+def test_slates_are_drawn_together_as_each_alone(pools: list[tuple[list[float], int, bool]], diversity: float) -> None:
     policy = PlackettLuce(0.3, diversity=diversity)
 
-    def drawn_from(seed: int) -> Lot:
-        scores, k, ruled = lots[seed]
+    def drawn_from(seed: int) -> Pool:
+        scores, k, ruled = pools[seed]
         vectors_CD = unit_rows(np.random.default_rng(seed).normal(size=(len(scores), 3)).astype(np.float32))
         rule = (lambda above: np.arange(len(scores)) % 2 == len(above) % 2) if ruled else None
-        return Lot(np.array(scores), k, np.random.default_rng(seed), rule, vectors_CD=vectors_CD)
+        return Pool(np.array(scores), k, np.random.default_rng(seed), rule, vectors_CD=vectors_CD)
 
-    together = policy.draw_many([drawn_from(seed) for seed in range(len(lots))])
+    together = policy.draw_many([drawn_from(seed) for seed in range(len(pools))])
     for seed, drawn in enumerate(together):
         (alone,) = policy.draw_many([drawn_from(seed)])
         assert drawn.places_K.tolist() == alone.places_K.tolist()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.ranking.exploration import Bounded, Epsilon, Greedy
-from models.ranking.policy import Lot, PlackettLuce, Policy
+from models.ranking.policy import PlackettLuce, Policy, Pool
 from models.ranking.thompson import LinearPosterior, Thompson
 
 INNER = st.sampled_from([PlackettLuce(0.5), PlackettLuce(100.0), Epsilon(1.0), Epsilon(0.3), Greedy()])
@@ -30,8 +30,8 @@ def test_a_users_budget_is_never_exceeded_however_many_slates(
     scores_C, explored = np.array(scores), 0
     rule = capped((np.arange(len(scores)) % 5, 2))
     for turn in range(6):
-        lot = Lot(scores_C, 5, np.random.default_rng([seed, turn]), rule, explored=explored)
-        (drawn,) = Bounded(inner, budget=budget).draw_many([lot])
+        pool = Pool(scores_C, 5, np.random.default_rng([seed, turn]), rule, explored=explored)
+        (drawn,) = Bounded(inner, budget=budget).draw_many([pool])
         assert drawn.notes["explored_before"] == explored
         assert drawn.notes["explored"] == explored_by_hand(scores_C, drawn.places_K.tolist(), rule)
         explored += drawn.notes["explored"]
@@ -42,7 +42,7 @@ def test_a_budget_that_is_spent_before_leaves_the_ranking() -> None:
     scores_C = np.linspace(1, 0, 30)
     policy = Bounded(PlackettLuce(100.0), budget=4)
     fresh, spent = (
-        policy.draw_many([Lot(scores_C, 10, np.random.default_rng(0), explored=explored)])[0] for explored in (0, 9)
+        policy.draw_many([Pool(scores_C, 10, np.random.default_rng(0), explored=explored)])[0] for explored in (0, 9)
     )
     assert fresh.notes["explored"] == 4
     assert spent.places_K.tolist() == list(range(10))
@@ -57,8 +57,8 @@ def test_a_slate_is_worth_its_share_of_the_greedy_one_under_a_cap_as_without(
     capped, inner: Policy, scores: list[float], share: float, k: int, limit: int, seed: int
 ) -> None:
     scores_C, rule = np.array(scores), capped((np.arange(len(scores)) % 3, limit))
-    lot = Lot(scores_C, k, np.random.default_rng(seed), rule)
-    (drawn,) = Bounded(inner, least_quality=share).draw_many([lot])
+    pool = Pool(scores_C, k, np.random.default_rng(seed), rule)
+    (drawn,) = Bounded(inner, least_quality=share).draw_many([pool])
     greedy = Greedy().draw(scores_C, k, np.random.default_rng(0), rule)
     worth_C = scores_C - scores_C.min()
     best = worth_C[greedy.places_K].sum()
@@ -98,11 +98,11 @@ def test_acting_on_what_was_learned_is_no_exploration() -> None:
     """A spent budget leaves the best by all that is known, and not by a mix that reactions have proved wrong."""
     scores_C, features_CF = np.array([0.3, 0.2, 0.1]), np.array([[0.0], [0.5], [1.0]])
     learned = Thompson(LinearPosterior((0.5,), ((100.0,),)), ("item-knn",))
-    lot = Lot(scores_C, 3, np.random.default_rng(0), features_CF=features_CF)
-    (drawn,) = Bounded(learned, budget=0).draw_many([lot])
+    pool = Pool(scores_C, 3, np.random.default_rng(0), features_CF=features_CF)
+    (drawn,) = Bounded(learned, budget=0).draw_many([pool])
     assert drawn.places_K.tolist() == [2, 1, 0]
     assert drawn.propensities_K.tolist() == [1.0, 1.0, 1.0]
     assert drawn.notes["explored"] == 0
     assert drawn.notes["quality"] == 1.0
-    (unlearned,) = Bounded(Thompson(LinearPosterior.prior(1, 0.1), ("item-knn",)), budget=0).draw_many([lot])
+    (unlearned,) = Bounded(Thompson(LinearPosterior.prior(1, 0.1), ("item-knn",)), budget=0).draw_many([pool])
     assert unlearned.places_K.tolist() == [0, 1, 2]

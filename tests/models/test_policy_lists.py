@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.ranking.exploration import Bounded, Epsilon, Greedy
-from models.ranking.policy import Lot, PlackettLuce, Policy
+from models.ranking.policy import PlackettLuce, Policy, Pool
 from models.ranking.thompson import LinearPosterior, Thompson
 
 THOMPSON = Thompson(LinearPosterior.prior(3, 0.3), ("sequence", "item-knn", "popularity"), samples=64, floor=1e-3)
@@ -25,18 +25,18 @@ POLICIES: dict[str, Policy] = {
 every = pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES.keys())
 
 
-def lot_of(scores: Sequence[float], k: int, seed: int, allowed=None) -> Lot:
+def lot_of(scores: Sequence[float], k: int, seed: int, allowed=None) -> Pool:
     rng = np.random.default_rng(seed + 1)
     vectors_CD = rng.normal(size=(len(scores), 4))
     vectors_CD /= np.linalg.norm(vectors_CD, axis=1, keepdims=True) * (1 + 1e-9)
     features_CF = rng.uniform(-1, 1, (len(scores), 3))
     own = np.random.default_rng(seed)
-    return Lot(np.array(scores, np.float64), k, own, allowed, None, vectors_CD, features_CF, explored=seed % 3)
+    return Pool(np.array(scores, np.float64), k, own, allowed, None, vectors_CD, features_CF, explored=seed % 3)
 
 
 @every
 @given(
-    lots=st.lists(
+    pools=st.lists(
         st.tuples(st.lists(st.floats(-2, 2), min_size=1, max_size=20), st.integers(1, 12), st.booleans()),
         min_size=1,
         max_size=4,
@@ -44,11 +44,11 @@ def lot_of(scores: Sequence[float], k: int, seed: int, allowed=None) -> Lot:
     start=st.integers(0, 2**32),
 )
 def test_the_policy_that_drew_a_list_gives_it_the_propensities_that_it_stated(
-    capped, policy: Policy, lots: list[tuple[list[float], int, bool]], start: int
+    capped, policy: Policy, pools: list[tuple[list[float], int, bool]], start: int
 ) -> None:
-    def made() -> list[Lot]:
-        rules = [capped((np.arange(len(scores)) % 4, 2)) if ruled else None for scores, _, ruled in lots]
-        return [lot_of(*one[:2], start + at, rule) for at, (one, rule) in enumerate(zip(lots, rules, strict=True))]
+    def made() -> list[Pool]:
+        rules = [capped((np.arange(len(scores)) % 4, 2)) if ruled else None for scores, _, ruled in pools]
+        return [lot_of(*one[:2], start + at, rule) for at, (one, rule) in enumerate(zip(pools, rules, strict=True))]
 
     drawn = policy.draw_many(made())
     found = policy.propensities_of(made(), [one.places_K for one in drawn])

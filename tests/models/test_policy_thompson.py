@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from models.ranking.policy import Lot
+from models.ranking.policy import Pool
 from models.ranking.thompson import LinearPosterior, Thompson
 
 RNG = np.random.default_rng(4)
@@ -18,8 +18,8 @@ POLICY = Thompson(LinearPosterior.prior(3, 0.3), ("sequence", "item-knn", "live"
 ALL = np.ones(6, bool)
 
 
-def lot(seed: int, k: int = 3, **named) -> Lot:
-    return Lot(SCORES_C, k, np.random.default_rng(seed), features_CF=FEATURES_CF, **named)
+def pool(seed: int, k: int = 3, **named) -> Pool:
+    return Pool(SCORES_C, k, np.random.default_rng(seed), features_CF=FEATURES_CF, **named)
 
 
 def long_run(open_C: np.ndarray, samples: int = 400_000) -> np.ndarray:
@@ -32,7 +32,7 @@ def long_run(open_C: np.ndarray, samples: int = 400_000) -> np.ndarray:
 def test_propensities_lie_within_their_standard_errors_of_the_long_run() -> None:
     exact, off = {}, []
     for seed in range(400):
-        (drawn,) = POLICY.draw_many([lot(seed)])
+        (drawn,) = POLICY.draw_many([pool(seed)])
         open_C = ALL.copy()
         for place, propensity, error in zip(
             drawn.places_K.tolist(), drawn.propensities_K, drawn.notes["errors"], strict=True
@@ -50,7 +50,7 @@ def test_propensities_lie_within_their_standard_errors_of_the_long_run() -> None
 def test_first_places_are_as_frequent_as_the_long_run_says() -> None:
     counts = np.zeros(6)
     for seed in range(5_000):
-        counts[POLICY.draw_many([lot(seed, 1)])[0].places_K[0]] += 1
+        counts[POLICY.draw_many([pool(seed, 1)])[0].places_K[0]] += 1
     expected = POLICY.floor + (1 - 6 * POLICY.floor) * long_run(ALL)
     assert chisquare(counts, 5_000 * expected / expected.sum()).pvalue > 0.001
 
@@ -59,7 +59,7 @@ def test_dividing_by_the_propensities_is_unbiased() -> None:
     rewards_C = np.array([0.1, 0.9, 0.4, 0.0, 0.7, 0.3])
     found = []
     for seed in range(5_000):
-        (drawn,) = POLICY.draw_many([lot(seed, 1)])
+        (drawn,) = POLICY.draw_many([pool(seed, 1)])
         found.append(rewards_C[drawn.places_K[0]] / drawn.propensities_K[0] / 6)
     assert np.mean(found) == pytest.approx(rewards_C.mean(), abs=4 * np.std(found) / np.sqrt(5_000))
 
@@ -67,7 +67,7 @@ def test_dividing_by_the_propensities_is_unbiased() -> None:
 @given(floor=st.floats(1e-6, 0.9), samples=st.integers(1, 50), closed=st.sets(st.integers(0, 5), max_size=5))
 def test_no_open_candidate_falls_under_the_floor(floor: float, samples: int, closed: set[int]) -> None:
     open_C = ~np.isin(np.arange(6), list(closed))
-    chances_C, wins_C = replace(POLICY, floor=floor, samples=samples).chances(lot(0), open_C)
+    chances_C, wins_C = replace(POLICY, floor=floor, samples=samples).chances(pool(0), open_C)
     assert chances_C.sum() == pytest.approx(1.0, abs=1e-12)
     assert (chances_C[open_C] >= min(floor, 1 / np.count_nonzero(open_C)) - 1e-12).all()
     assert wins_C.sum() == samples
@@ -79,7 +79,7 @@ def test_it_explores_less_the_more_is_known() -> None:
     features_RF = random.uniform(-1, 1, (2_000, 3))
     known = POLICY.posterior.updated(features_RF, 0.05 * random.normal(size=2_000), noise=0.05)
     sure = replace(POLICY, posterior=known)
-    best = [np.mean([policy.draw_many([lot(seed, 1)])[0].places_K[0] == 0 for seed in range(300)])
+    best = [np.mean([policy.draw_many([pool(seed, 1)])[0].places_K[0] == 0 for seed in range(300)])
             for policy in (POLICY, sure)]  # fmt: skip
     assert best[0] < 0.7
     assert best[1] > 0.95
@@ -102,7 +102,7 @@ def test_what_its_slates_log_is_enough_to_learn_what_the_mix_does_not_know() -> 
     for turn in range(30):
         for slate in range(10):
             scores_C, features_CF = random.uniform(-0.3, 0.3, 40), random.uniform(-1, 1, (40, 3))
-            drawn = policy.draw_many([Lot(scores_C, 3, np.random.default_rng([turn, slate]), features_CF=features_CF)])
+            drawn = policy.draw_many([Pool(scores_C, 3, np.random.default_rng([turn, slate]), features_CF=features_CF)])
             places_K = drawn[0].places_K
             value_C = scores_C + features_CF @ truth_F
             residuals_K = value_C[places_K] + 0.5 * random.normal(size=3) - scores_C[places_K]
@@ -150,4 +150,4 @@ def test_settings_out_of_range_are_refused(named: dict, said: str) -> None:
 @pytest.mark.parametrize("features_CF", [None, np.zeros((6, 2)), np.full((6, 3), np.nan)])
 def test_without_sound_features_nothing_is_drawn(features_CF: np.ndarray | None) -> None:
     with pytest.raises(ValueError, match="features of the sources sequence, item-knn, live"):
-        POLICY.draw_many([replace(lot(0), features_CF=features_CF)])
+        POLICY.draw_many([replace(pool(0), features_CF=features_CF)])

@@ -16,7 +16,7 @@ from models.learning.dataset import Groups, Ragged, histories, seen
 from models.ranking.exploration import Bounded, Epsilon, Greedy
 from models.ranking.policy import PlackettLuce, Policy
 from models.ranking.thompson import LinearPosterior, Thompson
-from models.recommender import Asked, Request, encode, histories_from_states, recommend, recommend_many
+from models.recommender import Request, SlateQuery, encode, histories_from_states, recommend, recommend_many
 
 ITEMS = tuple(f"i{place:02d}" for place in range(30))
 CATALOGUE = Catalogue(ITEMS, ("",) * 30, ((),) * 30, (None,) * 30, np.random.default_rng(0).random((30, 4), np.float32))
@@ -170,7 +170,7 @@ def test_many_questions_at_once_get_the_slates_that_each_would_have_got_alone(bu
             for place in range(user)
         ]
         request = Request(5, NOW + user, exclude=(bundle.catalogue.item_ids[user],), seed=user)
-        asked.append(Asked(state_of(rows), None, request, removed=np.array([user + 1])))
+        asked.append(SlateQuery(state_of(rows), None, request, removed=np.array([user + 1])))
     together = recommend_many(bundle, asked)
     alone = [recommend_many(bundle, [one])[0] for one in asked]
     assert [[one.item_id for one in slate.shown] for slate in together] == [
@@ -215,8 +215,8 @@ def test_a_deeper_search_is_made_only_where_it_brings_something_and_changes_nobo
         looks.append(len(places_C))
         return capped((groups_N[places_C], 1))
 
-    others = [Asked(state_of(HISTORY), None, Request(2, NOW, seed=seed)) for seed in range(3)]
-    asked = Asked(state_of(HISTORY), None, Request(6, NOW, seed=5), rule=rule)
+    others = [SlateQuery(state_of(HISTORY), None, Request(2, NOW, seed=seed)) for seed in range(3)]
+    asked = SlateQuery(state_of(HISTORY), None, Request(6, NOW, seed=5), rule=rule)
     slates = recommend_many(bundle, [*others, asked])
     assert slates[:3] == recommend_many(bundle, others)
     assert all(slate.policy["candidates"] == 3 for slate in slates[:3])
@@ -232,15 +232,15 @@ def test_what_the_network_said_of_a_user_is_not_computed_again(bundle_folder) ->
     bundle = Bundle.load(bundle_folder)
     kept: dict = {}
     rows = [("u", item_id, "like", None, place + 1) for place, item_id in enumerate(bundle.catalogue.item_ids[:3])]
-    first = Asked(state_of(rows), None, Request(5, NOW, seed=1))
+    first = SlateQuery(state_of(rows), None, Request(5, NOW, seed=1))
     encode(bundle, [first], kept)
     (state_D,) = kept.values()
     state_D[:] = 7.0
     assert (encode(bundle, [first], kept).states_BD == 7.0).all()
     others = [
-        Asked(state_of([*rows, ("u", rows[0][1], "dislike", None, 9)]), None, first.request),
-        Asked(first.state, np.ones(4, np.float32), first.request),
-        Asked(first.state, None, Request(5, NOW + 3_600_000_000, seed=1)),
+        SlateQuery(state_of([*rows, ("u", rows[0][1], "dislike", None, 9)]), None, first.request),
+        SlateQuery(first.state, np.ones(4, np.float32), first.request),
+        SlateQuery(first.state, None, Request(5, NOW + 3_600_000_000, seed=1)),
     ]
     assert not (encode(bundle, others, kept).states_BD == 7.0).any()
     assert len(kept) == 4
@@ -251,7 +251,7 @@ def test_vectors_that_were_kept_hold_for_what_a_bundle_is_extended_to(bundle_fol
     known = bundle.catalogue.item_ids
     state = state_of([("u", known[3], "like", None, 1), ("u", "later", "like", None, 2)])
     others = state_of([("v", known[4], "like", None, 1)])
-    asked = [Asked(one, None, Request(5, NOW)) for one in (state, replace(others, user_id="v"))]
+    asked = [SlateQuery(one, None, Request(5, NOW)) for one in (state, replace(others, user_id="v"))]
     more = Catalogue(("later",), ("",), (("g1",),), (None,), np.full((1, 4), np.nan, np.float32))
     kept: dict = {}
     encode(bundle, asked, kept)
@@ -277,7 +277,7 @@ def test_what_everybody_says_moves_scores_and_names_candidates_of_those_with_a_h
     live_1N[0, [hit, flop]] = 0.9, -0.9
     rows = [("u", item_id, "like", None, place + 1) for place, item_id in enumerate(bundle.catalogue.item_ids[:3])]
     for state, served_by in ((state_of(rows), "champion"), (empty("nobody"), "popularity")):
-        asked = [Asked(state, None, Request(5, NOW, seed=1))]
+        asked = [SlateQuery(state, None, Request(5, NOW, seed=1))]
         silent, heard = recommend_many(bundle, asked)[0], recommend_many(bundle, asked, live_1N=live_1N)[0]
         assert recommend_many(plain, asked, live_1N=live_1N) == [silent]
         assert heard.served_by == silent.served_by == served_by
@@ -310,7 +310,7 @@ def test_any_policy_serves_in_a_batch_as_alone_and_its_notes_are_logged(
     known, asked = bundle.catalogue.item_ids, []
     for user in range(6):
         rows = [("u", known[7 * user + place], "like", None, place + 1) for place in range(user)]
-        asked.append(Asked(state_of(rows), None, Request(5, NOW, seed=user), explored=user % 3))
+        asked.append(SlateQuery(state_of(rows), None, Request(5, NOW, seed=user), explored=user % 3))
     together = recommend_many(bundle, asked)
     for one, slate in zip(asked, together, strict=True):
         (alone,) = recommend_many(bundle, [one])
@@ -326,7 +326,7 @@ def test_any_policy_serves_in_a_batch_as_alone_and_its_notes_are_logged(
 def test_thompsons_features_are_what_the_sources_said_of_the_shown_and_the_absent_say_nothing(bundle_folder) -> None:
     bundle = replace(Bundle.load(bundle_folder), policy=THOMPSON)
     rows = [("u", item_id, "like", None, place + 1) for place, item_id in enumerate(bundle.catalogue.item_ids[:3])]
-    asked = [Asked(state_of(rows), None, Request(5, NOW, seed=1))]
+    asked = [SlateQuery(state_of(rows), None, Request(5, NOW, seed=1))]
     users = encode(bundle, asked)
     sources = bundle.hybrid.sources(users.batch, users.states_BD)
     (slate,) = recommend_many(bundle, asked)

@@ -10,7 +10,7 @@ import pytest
 from attune.clock import DAY
 from models.learning.dataset import is_panel
 from models.ranking.exploration import Bounded, Epsilon
-from models.ranking.policy import Lot
+from models.ranking.policy import Pool
 from models.ranking.policy_registry import Exploration
 from models.ranking.thompson import MOST_OF_A_USER, SourceReactions, Thompson, learned_policy, posterior
 
@@ -37,8 +37,8 @@ def served(policy: Thompson, off_F: np.ndarray, seed: int, slates: int = SLATES,
     for slate in range(slates):
         user = slate % users
         features_CF = loud_U[user] * random.uniform(-0.6, 0.6, (40, len(SOURCES)))
-        lot = Lot(features_CF @ MIX_F, ITEMS, np.random.default_rng([seed, slate]), features_CF=features_CF)
-        (drawn,) = policy.draw_many([lot])
+        pool = Pool(features_CF @ MIX_F, ITEMS, np.random.default_rng([seed, slate]), features_CF=features_CF)
+        (drawn,) = policy.draw_many([pool])
         features_KF = np.array(drawn.notes["features"])
         worth_K = np.clip(0.4 + generous_U[user] + 0.5 * features_KF @ (MIX_F + off_F), 0.0, 1.0)
         seen_K = random.uniform(size=ITEMS) < 0.95 ** np.arange(ITEMS)
@@ -64,8 +64,8 @@ def sureness(policy: Thompson) -> float:
     random, found = np.random.default_rng(5), []
     for seed in range(200):
         features_CF = random.uniform(-0.6, 0.6, (40, len(SOURCES)))
-        lot = Lot(features_CF @ MIX_F, 1, np.random.default_rng(seed), features_CF=features_CF)
-        found.append(policy.chances(lot, np.ones(40, bool))[0].max())
+        pool = Pool(features_CF @ MIX_F, 1, np.random.default_rng(seed), features_CF=features_CF)
+        found.append(policy.chances(pool, np.ones(40, bool))[0].max())
     return float(np.mean(found))
 
 

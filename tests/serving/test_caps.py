@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from attune.user_state import empty
 from models.bundle import Bundle
 from models.ranking.policy import PlackettLuce
-from models.recommender import Asked, Request, recommend_many
+from models.recommender import Request, SlateQuery, recommend_many
 from serving.caps import Caps
 from serving.catalogue_snapshot import CatalogueSnapshot, LiveItem
 
@@ -188,7 +188,7 @@ def test_no_item_that_would_fit_is_left_where_a_slate_is_short(bundle, said, at_
     """And under one cap on items of one value each that is: k come back whenever k exist under the cap."""
     snapshot = told(CatalogueSnapshot.bare(replace(bundle, policy=PlackettLuce(depth=2))), said)
     rule, names = Caps(snapshot, at_most), snapshot.model.catalogue.item_ids
-    slate = recommend_many(snapshot.model, [Asked(empty("u"), None, Request(k, 1, seed=seed), rule=rule)])[0]
+    slate = recommend_many(snapshot.model, [SlateQuery(empty("u"), None, Request(k, 1, seed=seed), rule=rule)])[0]
     shown = snapshot.model.catalogue.places([one.item_id for one in slate.shown]).tolist()
     every = np.arange(len(names))
     assert all(rule(every)(shown[:position])[place] for position, place in enumerate(shown))

@@ -21,7 +21,7 @@ from attune.events import Item, Logged
 from attune.settings import Settings
 from attune.user_state import UserState, current, empty
 from models.bundle import Bundle
-from models.recommender import Asked, Request, recommend_many
+from models.recommender import Request, SlateQuery, recommend_many
 from serving.catalogue_snapshot import CatalogueReader, ItemFilter, LiveModel
 from serving.ranking import PopularityFallback
 
@@ -428,7 +428,7 @@ def test_k_come_back_whenever_k_exist(
     latest |= dict(said)
     allowed = {item for item, attributes in latest.items() if _lets_through(attributes, where)}
     allowed -= {*seen, *exclude}
-    asked = Asked(state, None, Request(k, 10**15, exclude=exclude, seed=0), pool.removed)
+    asked = SlateQuery(state, None, Request(k, 10**15, exclude=exclude, seed=0), pool.removed)
     slate = recommend_many(pool.snapshot.model, [asked])[0]
     shown = [one.item_id for one in slate.shown]
     assert len(set(shown)) == len(shown) == min(k, len(allowed))

@@ -13,7 +13,7 @@ from attune.events import Interaction, Logged
 from attune.promotions import Promotion
 from attune.user_state import empty, fold
 from models.bundle import Bundle
-from models.ranking.policy import Drawn, PlackettLuce
+from models.ranking.policy import Draw, PlackettLuce
 from models.recommender import UNKNOWN_USER_STATS, Request
 from serving.catalogue_snapshot import ItemFilter, LiveModel
 from serving.champion import RECORDED_USERS, WarmUp
@@ -120,10 +120,10 @@ def test_questions_with_little_left_are_no_fault(warm_up, bundle) -> None:
 class Faulty(PlackettLuce):
     """Draws, and then spoils what was drawn."""
 
-    spoil: Callable[[Drawn], Drawn] = lambda drawn: drawn
+    spoil: Callable[[Draw], Draw] = lambda drawn: drawn
 
-    def draw_many(self, lots):
-        return [self.spoil(one) for one in super().draw_many(lots)]
+    def draw_many(self, pools):
+        return [self.spoil(one) for one in super().draw_many(pools)]
 
 
 def raise_it(_):
