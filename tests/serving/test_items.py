@@ -419,7 +419,7 @@ def test_k_come_back_whenever_k_exist(
         log.append(events[cut:])
         log.append(clicks("u", seen))
         pool = catalogue_reader.pool(ItemFilter(live_model, where))
-        fresh = CatalogueReader(log).offer(ItemFilter(LiveModel(served), where))
+        fresh = CatalogueReader(log).pool(ItemFilter(LiveModel(served), where))
         state = _state(log)
     for name in ("item_ids", "genres", "years"):
         assert getattr(fresh.snapshot.model.catalogue, name) == getattr(pool.snapshot.model.catalogue, name)
@@ -463,7 +463,7 @@ def test_what_filters_found_is_kept_and_kept_up(bundle, monkeypatch, tmp_path: P
             about = {"genres": ["a" if number == 1 else "z"]}
             log.append([Item(event_id=f"i{number}", event_timestamp=1, item_id=f"n{number % 2}", attributes=about)])
             closed = catalogue_reader.pool(ItemFilter(live_model, {"genres": ["a", "z"]})).removed
-            again = CatalogueReader(log).offer(ItemFilter(LiveModel(bundle), {"genres": ["z", "a"]})).removed
+            again = CatalogueReader(log).pool(ItemFilter(LiveModel(bundle), {"genres": ["z", "a"]})).removed
             np.testing.assert_array_equal(closed, again)
     assert len(walks) == 1 + 3
 
