@@ -55,7 +55,7 @@ def error_answer(status: int, message: str, field: str | None = None) -> JSON:
 
 def install(app: FastAPI) -> None:
     """Give the app an answer for each error that attune or Starlette raises."""
-    app.add_exception_handler(DataContractError, _contract)
+    app.add_exception_handler(DataContractError, _refused)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(EventLogError, _unavailable)
     app.add_exception_handler(Overloaded, _unavailable)
@@ -64,14 +64,9 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-async def _contract(request: Request, error: Exception) -> Response:
-    assert isinstance(error, DataContractError)
-    return error_answer(422, str(error), error.field)
-
-
 async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)
-    return error_answer(error.status, str(error), error.field)
+    assert isinstance(error, DataContractError | Refused)
+    return error_answer(error.status if isinstance(error, Refused) else 422, str(error), error.field)
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
