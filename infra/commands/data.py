@@ -135,7 +135,7 @@ def export(
     from infra.commands import execution
 
     with execution.event_log() as log, output.Progress(quiet=as_json).stage(f"export to {folder}"):
-        counts = export(log, folder, format.value, after, upto, [one.value for one in type or ()] or None)
+        counts = export(log, folder, format.value, after, upto, [kind.value for kind in type or ()] or None)
     if as_json:
         output.print_json({"folder": str(folder.resolve()), "format": format.value, "events": counts})
         return

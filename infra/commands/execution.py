@@ -7,10 +7,11 @@ its number (130 after Ctrl-C).
 import importlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from attune import event_log as event_logs
 from attune import process
@@ -30,46 +31,12 @@ MLFLOW_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_
 """MLflow's client would try for minutes before it says that nobody answers."""
 
 
-class Runner(Protocol):
-    """Runs flows; ``settings`` have the addresses of the servers."""
-
-    @property
-    def settings(self) -> Settings: ...
-    def run(self, name: str, **parameters: Any) -> dict[str, Any]: ...
-
-
 @dataclass(frozen=True)
-class PlatformRunner:
-    """Has the platform run its deployments, and waits for them."""
+class Runner:
+    """``run(name, **parameters)`` runs the flow of that name and returns its result; ``settings`` name the servers."""
 
     settings: Settings
-    progress: Progress
-
-    def run(self, name: str, **parameters: Any) -> dict[str, Any]:
-        """The result of the deployment of that name. Raises AttuneError with the reason when it fails."""
-        from flows.deployment_runs import run_deployed
-
-        with self.progress.stage(f"{name} on the platform") as say:
-            try:
-                return run_deployed(name, parameters, say)
-            except Interrupted:
-                note(f"no longer waiting: {name} goes on, the platform's Prefect page and `attune status` show it")
-                raise
-
-
-@dataclass(frozen=True)
-class LocalRunner:
-    """Runs the flows in this process."""
-
-    settings: Settings
-    progress: Progress
-
-    def run(self, name: str, **parameters: Any) -> dict[str, Any]:
-        """The result of the flow of that name. Raises what it raises."""
-        with self.progress.stage(name):
-            flow = getattr(importlib.import_module(f"flows.{name}"), name)
-            result: dict[str, Any] = flow(**parameters)
-        return result
+    run: Callable[..., dict[str, Any]]
 
 
 @contextmanager
@@ -78,13 +45,32 @@ def runner(settings: Settings, progress: Progress) -> Iterator[Runner]:
     running = addresses.running(settings)
     if running is not None:
         with _environment(running):
-            yield PlatformRunner(running, progress)
+            yield Runner(running, partial(_run_on_platform, progress))
         return
     with _stack(settings) as stack:
         with progress.stage("start Prefect and MLflow"):
             stack.start("prefect", "mlflow")
             stack.wait()
-        yield LocalRunner(stack.settings, progress)
+        yield Runner(stack.settings, partial(_run_here, progress))
+
+
+def _run_on_platform(progress: Progress, name: str, **parameters: Any) -> dict[str, Any]:
+    """Wait for a run of the deployment of that name. Raises AttuneError with the reason when it fails."""
+    from flows.deployment_runs import run_deployed
+
+    with progress.stage(f"{name} on the platform") as say:
+        try:
+            return run_deployed(name, parameters, say)
+        except Interrupted:
+            note(f"no longer waiting: {name} goes on, the platform's Prefect page and `attune status` show it")
+            raise
+
+
+def _run_here(progress: Progress, name: str, **parameters: Any) -> dict[str, Any]:
+    """Run the flow in this process. Raises what it raises."""
+    with progress.stage(name):
+        result: dict[str, Any] = getattr(importlib.import_module(f"flows.{name}"), name)(**parameters)
+    return result
 
 
 def has_versions(settings: Settings) -> bool:

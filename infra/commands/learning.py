@@ -211,16 +211,14 @@ def _challenger(settings: "Settings") -> str:
 
 def _show_version(result: dict[str, Any], how: str) -> None:
     """What was made, how good it is on validation beside its parts and the baselines, and what comes next."""
-    figures = dict(result["figures"])
+    figures = result["figures"]
     size = [f"{figures[name]:,} {name}" for name in SIZES if name in figures]
     output.console().print(Text(f"version {result['version']}", style="bold").append(f" {how}", style="not bold"))
     output.console().print(Text(f"{', '.join(size)}; it waits as challenger"))
     scores = {name.removesuffix(NDCG): value for name, value in figures.items() if name.endswith(NDCG)}
-    rows = [
-        [("the version (hybrid)" if name == "hybrid" else f"{name} alone"), value] for name, value in scores.items()
-    ]
-    if rows:
-        rows.sort(key=lambda row: -float(row[1]))
+    if scores:
+        names = {name: "the version (hybrid)" if name == "hybrid" else f"{name} alone" for name in scores}
+        rows = [[names[name], scores[name]] for name in sorted(scores, key=lambda name: -float(scores[name]))]
         output.table(["on validation", "NDCG@10"], rows, numbers=[1])
     output.say_next("`attune promote` holds it against the gates; all figures: `attune versions`")
 

@@ -114,7 +114,7 @@ def logs(
 
     settings = Settings()
     chosen = [part_named(settings, part)] if part else parts(settings)
-    files = [path for one in chosen if (path := log_of(settings, one.name)).exists()]
+    files = [path for piece in chosen if (path := log_of(settings, piece.name)).exists()]
     if not files:
         raise AttuneError(f"{settings.logs_folder} holds no logs yet: `attune up` starts the platform")
     if follow:

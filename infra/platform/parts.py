@@ -24,13 +24,18 @@ class Port:
     setting: str
     host: str = HOST
 
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://{self.host}:{self.number}"
+
 
 @dataclass(frozen=True)
 class Part:
     """One process.
 
-    ``address`` is where people find it; ``ready`` and ``alive`` are URLs that answer a GET with success. A part without
-    them touches its heartbeat file.
+    ``address`` is where people find it; ``ready`` and ``alive`` (``ready`` where it is empty) are URLs that answer a
+    GET with success. A part without them touches its heartbeat file.
     """
 
     name: str
@@ -43,7 +48,9 @@ class Part:
 
     def is_alive(self, settings: Settings) -> bool:
         """Whether it answers; a part without a port, whether its heartbeat is recent."""
-        return answers(self.alive) if self.alive else process.heartbeat_age(settings, self.name) < process.FRESH_SECONDS
+        if self.ready:
+            return answers(self.alive or self.ready)
+        return process.heartbeat_age(settings, self.name) < process.FRESH_SECONDS
 
     def is_ready(self, settings: Settings, seconds: float) -> bool:
         """Whether it does its work; a part without a port, whether it had a heartbeat in the last ``seconds``."""
@@ -52,50 +59,24 @@ class Part:
 
 def parts(settings: Settings) -> list[Part]:
     """The platform's processes in the order of their needs; without those that the settings place elsewhere."""
-    prefect, mlflow, worker = (
-        f"http://{HOST}:{port}" for port in (settings.prefect_port, settings.mlflow_port, settings.worker_port)
+    prefect, mlflow, endpoint, worker = (
+        Port(settings.prefect_port, "ATTUNE_PREFECT_PORT"),
+        Port(settings.mlflow_port, "ATTUNE_MLFLOW_PORT"),
+        Port(settings.serving_port, "ATTUNE_SERVING_PORT", settings.serving_host),
+        Port(settings.worker_port, "ATTUNE_WORKER_PORT"),
     )
-    endpoint = f"http://{settings.serving_host}:{settings.serving_port}"
-    prefect_server = ("prefect", "server", "start", "--host", HOST, "--port", str(settings.prefect_port))
+    prefect_server = _python("prefect", "server", "start", "--host", HOST, "--port", str(prefect.number))
     every = [
-        Part(
-            "prefect",
-            "schedules the flows and shows their runs",
-            _python(*prefect_server),
-            Port(settings.prefect_port, "ATTUNE_PREFECT_PORT"),
-            prefect,
-            f"{prefect}/api/health",
-            f"{prefect}/api/health",
-        ),
-        Part(
-            "mlflow",
-            "the registry of models",
-            _python("mlflow_server.server"),
-            Port(settings.mlflow_port, "ATTUNE_MLFLOW_PORT"),
-            mlflow,
-            f"{mlflow}/health",
-            f"{mlflow}/health",
-        ),
+        Part("prefect", "schedules the flows and shows their runs", prefect_server, prefect, prefect.url,
+             f"{prefect.url}/api/health"),
+        Part("mlflow", "the registry of models", _python("mlflow_server.server"), mlflow, mlflow.url,
+             f"{mlflow.url}/health"),
         Part("keeper", "keeps the users' states online", _python("features.state_keeper")),
-        Part(
-            "endpoint",
-            "answers recommendations and takes feedback",
-            _python("serving.app"),
-            Port(settings.serving_port, "ATTUNE_SERVING_PORT", settings.serving_host),
-            endpoint,
-            f"{endpoint}/readyz",
-            f"{endpoint}/healthz",
-        ),
-        Part(
-            "worker",
-            "runs the flows",
-            _python("flows.worker"),
-            Port(settings.worker_port, "ATTUNE_WORKER_PORT"),
-            ready=f"{worker}/health",
-            alive=f"{worker}/health",
-        ),
+        Part("endpoint", "answers recommendations and takes feedback", _python("serving.app"), endpoint, endpoint.url,
+             f"{endpoint.url}/readyz", f"{endpoint.url}/healthz"),
+        Part("worker", "runs the flows", _python("flows.worker"), worker, "", f"{worker.url}/health"),
         Part("watcher", "tells Prefect of new events", _python("flows.watcher")),
-    ]
+    ]  # fmt: skip
     return [part for part in every if not _is_elsewhere(settings, part)]
 
 

@@ -1,4 +1,4 @@
-"""Runs `attune` in this process, makes a small world for it, and finds the processes of one test."""
+"""Runs `attune` in this process, makes a small dataset for it, and finds the processes of one test."""
 
 import sys
 from collections.abc import Callable
@@ -30,14 +30,14 @@ def family() -> Callable[[str], list[str]]:
     """Gives the commands that still run with a mark in their environment: children, grandchildren, reapers."""
 
     def members(mark: str) -> list[str]:
-        found = []
-        for one in psutil.process_iter():
+        commands = []
+        for process in psutil.process_iter():
             try:
-                if one.environ().get(MARK) == mark and one.status() != psutil.STATUS_ZOMBIE:
-                    found.append(" ".join(one.cmdline()))
+                if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                    commands.append(" ".join(process.cmdline()))
             except psutil.Error:
                 continue
-        return found
+        return commands
 
     return members
 
@@ -93,10 +93,10 @@ def described() -> list[Item]:
 @pytest.fixture(scope="session")
 def make_bundle(clicks: list[Interaction], described: list[Item]) -> Callable[[Path, int], Path]:
     """Saves a bundle of real parts over these events; the network is left as the seed drew it."""
-    events = pd.DataFrame([{name: getattr(one, name) for name in one.__struct_fields__} for one in clicks])
+    events = pd.DataFrame([{name: getattr(click, name) for name in click.__struct_fields__} for click in clicks])
     events = events.assign(position=range(1, len(events) + 1), reward=1.0)
     events[[*USER_STATS, *ITEM_STATS]] = np.nan
-    items = pd.DataFrame({"item_id": [one.item_id for one in described]})
+    items = pd.DataFrame({"item_id": [item.item_id for item in described]})
     items = items.assign(title="Title of " + items.item_id, year=np.nan, genres=[[name[0]] for name in items.item_id])
     items[list(ITEM_STATS)] = np.nan
     window = {"feature_service": "training_v1", "digest": "0" * 64, "rows": len(events)}

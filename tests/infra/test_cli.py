@@ -21,16 +21,16 @@ from infra.cli import app
 from typer.main import get_command
 
 def ask(command, path):
-    with contextlib.redirect_stdout(io.StringIO()) as said:
+    with contextlib.redirect_stdout(io.StringIO()) as page:
         command.main([*path, "--help"], prog_name="attune", standalone_mode=False)
-    assert f"attune {' '.join(path)}".strip() in said.getvalue(), path
-    return said.getvalue()
+    assert f"attune {' '.join(path)}".strip() in page.getvalue(), path
+    return page.getvalue()
 
 def walk(group, path):
-    for name, one in sorted(group.commands.items()):
+    for name, command in sorted(group.commands.items()):
         pages[" ".join([*path, name])] = ask(whole, [*path, name])
-        if hasattr(one, "commands"):
-            walk(one, [*path, name])
+        if hasattr(command, "commands"):
+            walk(command, [*path, name])
 
 whole, pages = get_command(app), {}
 ask(whole, [])
@@ -86,6 +86,7 @@ def test_the_first_page_tells_exit_statuses_and_completion(attune) -> None:
     [
         ("attune feedback u i re", {"retract"}),
         ("attune train --recipe s", {"small"}),
+        ("attune train --policy th", {"thompson"}),
         ("attune rollback ", {"7", "12"}),
         ("attune promote 1", {"12"}),
         ("attune compare c", {"champion", "challenger"}),
@@ -96,8 +97,8 @@ def test_the_first_page_tells_exit_statuses_and_completion(attune) -> None:
 def test_shells_complete_kinds_recipes_and_versions(tmp_path: Path, line: str, offered: set[str]) -> None:
     for name in (bundle_name("7", None), bundle_name("12", 64 * "c0ffee"), "made", "spoiled", ".version-9-draft"):
         (tmp_path / "bundles" / name).mkdir(parents=True)
-    asked = {"_ATTUNE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
-    environment = {**os.environ, **asked, "ATTUNE_VAR": str(tmp_path)}
+    completion = {"_ATTUNE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+    environment = {**os.environ, **completion, "ATTUNE_VAR": str(tmp_path)}
     done = subprocess.run([ATTUNE], env=environment, capture_output=True, text=True, check=False)
     assert set(done.stdout.split()) == offered, done.stderr
 

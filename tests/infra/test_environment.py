@@ -27,12 +27,12 @@ def test_feast_reads_the_states_in_redis(own_redis: Any, tmp_path: Path) -> None
     store = FeatureStore(settings)
     store.apply()
     store.push_states([UserState("u", 7)])
-    told = shell_environment(settings)
-    file = Path(told["FEAST_FS_YAML_FILE_PATH"])
+    variables = shell_environment(settings)
+    file = Path(variables["FEAST_FS_YAML_FILE_PATH"])
     assert file.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in file.parent.glob("*feature_store*")] == ["feature_store.yaml"]
-    assert not any(PASSWORD in text or quoted in text for text in told.values())
-    answer = Feast(repo_path=told["FEAST_REPO"]).get_online_features(["user_state:position"], {"user_id": ["u"]})
+    assert not any(PASSWORD in text or quoted in text for text in variables.values())
+    answer = Feast(repo_path=variables["FEAST_REPO"]).get_online_features(["user_state:position"], {"user_id": ["u"]})
     assert answer.to_dict()["position"] == [7]
 
 
@@ -45,6 +45,6 @@ def test_feast_reads_the_states_in_redis(own_redis: Any, tmp_path: Path) -> None
     ],
 )  # fmt: skip
 def test_the_address_in_the_words_of_feast(tmp_path: Path, url: str, node: dict, options: dict) -> None:
-    told = shell_environment(Settings(var=tmp_path, online_store_url=url))
-    config = load_repo_config(Path(told["FEAST_REPO"]), Path(told["FEAST_FS_YAML_FILE_PATH"]))
+    variables = shell_environment(Settings(var=tmp_path, online_store_url=url))
+    config = load_repo_config(Path(variables["FEAST_REPO"]), Path(variables["FEAST_FS_YAML_FILE_PATH"]))
     assert RedisOnlineStore._parse_connection_string(config.online_store.connection_string) == ([node], options)

@@ -102,25 +102,25 @@ def promote(promotions: Promotions, mlflow_url: str) -> Callable[..., None]:
 
 
 def champion(promotions: Promotions) -> str:
-    found = promotions.champion("default")
-    assert found is not None
-    return found.version
+    answer = promotions.champion("default")
+    assert answer is not None
+    return answer.version
 
 
 def test_versions_say_what_each_is_and_which_one_answers(attune, promote) -> None:
     promote("1", "2")
     status, out, _ = attune("versions", "--json")
-    found = json.loads(out)
-    assert (status, found["champion"], found["rollback_to"]) == (0, "2", "1")
-    assert [(one["version"], one["champion"], one["parent"]) for one in found["versions"]] == [
+    answer = json.loads(out)
+    assert (status, answer["champion"], answer["rollback_to"]) == (0, "2", "1")
+    assert [(row["version"], row["champion"], row["parent"]) for row in answer["versions"]] == [
         ("3", False, "2"), ("2", True, "1"), ("1", False, None),
     ]  # fmt: skip
-    last = found["versions"][-1]
+    last = answer["versions"][-1]
     assert (last["recipe"], last["accepted"], last["gates"]["beats_popularity"]) == ("by hand", False, "undecided")
     assert last["headline"] == {
         "hold-out NDCG@10": 0.06, "hold-out HR@10": 0.11, "hold-out coverage@10": 0.4, "validation NDCG@10": 0.2,
     }  # fmt: skip
-    assert found["versions"][0]["aliases"] == ["challenger"]
+    assert answer["versions"][0]["aliases"] == ["challenger"]
 
 
 def test_versions_for_people_fit_a_terminal_and_say_what_comes_next(attune, promote, monkeypatch) -> None:
@@ -148,7 +148,7 @@ def test_versions_say_which_one_cannot_be_judged(attune, promote, mlflow_url) ->
     registry.refuse("2", "its artifacts are gone")
     try:
         assert "cannot be" in attune("versions")[1]
-        listed = {one["version"]: one for one in json.loads(attune("versions", "--json")[1])["versions"]}
+        listed = {row["version"]: row for row in json.loads(attune("versions", "--json")[1])["versions"]}
         assert (listed["2"]["accepted"], listed["2"]["cannot_be_judged"]) == (False, "its artifacts are gone")
         assert listed["1"]["cannot_be_judged"] is None
     finally:
@@ -170,14 +170,14 @@ def test_without_any_version_the_first_step_is_told(attune) -> None:
 def test_compare_shows_what_differs(attune, promote) -> None:
     promote("1", "2")
     status, out, _ = attune("compare", "previous", "champion", "--json")
-    found = json.loads(out)
-    assert (status, found["a"]["version"], found["b"]["version"]) == (0, "1", "2")
-    assert found["params"]["learning_rate"] == ["0.01", "0.02"]
-    assert found["params"]["seed"] == ["1", "2"]
-    assert "recipe.name" not in found["params"]
-    figure = found["metrics"]["validation/hybrid/ndcg_at_10"]
+    answer = json.loads(out)
+    assert (status, answer["a"]["version"], answer["b"]["version"]) == (0, "1", "2")
+    assert answer["params"]["learning_rate"] == ["0.01", "0.02"]
+    assert answer["params"]["seed"] == ["1", "2"]
+    assert "recipe.name" not in answer["params"]
+    figure = answer["metrics"]["validation/hybrid/ndcg_at_10"]
     assert figure["difference"] == pytest.approx(0.05)
-    assert found["gates"]["beats_popularity"] == ["undecided", None]
+    assert answer["gates"]["beats_popularity"] == ["undecided", None]
     for words in ("learning_rate", "validation ndcg@10", "+0.0500", "undecided", "not judged"):
         assert words in attune("compare", "1", "2")[1]
 
@@ -195,8 +195,8 @@ def test_rollback_goes_back_and_says_how_to_undo_it(attune, promotions, promote,
     status, out, _ = attune("rollback")
     assert (status, champion(promotions)) == (0, "2")
     assert "attune rollback 3" in out
-    found = json.loads(attune("rollback", "--json")[1])
-    assert (found["version"], found["previous"], found["action"], found["changed"]) == ("1", "2", "rollback", True)
+    answer = json.loads(attune("rollback", "--json")[1])
+    assert (answer["version"], answer["previous"], answer["action"], answer["changed"]) == ("1", "2", "rollback", True)
     aliases = Registry(mlflow_url).aliases()
     assert (aliases["champion"], aliases["previous"]) == ("1", "2")
     status, _, err = attune("rollback")
@@ -241,8 +241,8 @@ def test_rollback_before_any_promotion(attune) -> None:
     assert "no champion yet" in err
 
 
-class Told:
-    """Stands for a runner: gives the flow's result that it was told."""
+class FakeRunner:
+    """A runner that records what it is asked to run, and gives one result."""
 
     def __init__(self, settings: Settings, result: dict[str, Any]) -> None:
         self.settings, self.result = settings, result
@@ -254,18 +254,18 @@ class Told:
 
 
 @pytest.fixture
-def flows_give(monkeypatch: pytest.MonkeyPatch, promotions) -> Callable[[dict[str, Any]], Told]:
+def flows_give(monkeypatch: pytest.MonkeyPatch, promotions) -> Callable[[dict[str, Any]], FakeRunner]:
     """What the next flow results in, over this registry; that flows do so is for tests/e2e."""
 
-    def give(result: dict[str, Any]) -> Told:
-        told = Told(Settings(), result)
+    def give(result: dict[str, Any]) -> FakeRunner:
+        fake = FakeRunner(Settings(), result)
 
         @contextmanager
-        def runner(*_: object) -> Iterator[Told]:
-            yield told
+        def runner(*_: object) -> Iterator[FakeRunner]:
+            yield fake
 
         monkeypatch.setattr(execution, "runner", runner)
-        return told
+        return fake
 
     return give
 
@@ -275,11 +275,11 @@ def verdict(version: str, promoted: bool, judgement: Judgement) -> dict[str, Any
 
 
 def test_promote_judges_the_challenger_and_shows_the_gates(attune, promote, flows_give) -> None:
-    told = flows_give(verdict("3", True, judged(accept_undecided=True)))
+    fake = flows_give(verdict("3", True, judged(accept_undecided=True)))
     promote("2", "3")
     Registry(Settings().mlflow_url).point_challenger("3")
     status, out, _ = attune("promote", "--accept-undecided")
-    assert told.ran == [("promote", {"version": "3", "accept_undecided": True})]
+    assert fake.ran == [("promote", {"version": "3", "accept_undecided": True})]
     assert status == 0
     for words in ("beats popularity", "0.0100 to 0.0300", "undecided", "version 3 is champion now", "attune rollback"):
         assert words in out, words
@@ -333,13 +333,13 @@ def test_promoting_the_champion_again_says_that_nothing_changed(attune, promote,
 
 
 def test_promote_without_a_challenger_names_the_next_step(attune, promote, flows_give, mlflow_url) -> None:
-    told = flows_give({})
+    fake = flows_give({})
     registry = Registry(mlflow_url)
     registry.point_challenger("3")
     promote("1", "3")
     assert "challenger" not in registry.aliases()
     status, out, err = attune("promote")
-    assert (status, out, told.ran) == (1, "", [])
+    assert (status, out, fake.ran) == (1, "", [])
     for words in ("version 3 is champion", "attune finetune", "attune versions"):
         assert words in err
     registry.point_challenger("3")
@@ -354,19 +354,19 @@ def enough(promotions, clicks: list[Interaction]) -> None:
 
 def test_train_says_what_it_made_and_what_comes_next(attune, flows_give, enough) -> None:
     figures = {"version": "4", "events": 64_182, "items": 24, "hybrid NDCG@10": 0.054, "popularity NDCG@10": 0.0277}
-    told = flows_give({"version": "4", "bundle": "var/bundles/made/x", "figures": figures})
+    fake = flows_give({"version": "4", "bundle": "var/bundles/made/x", "figures": figures})
     status, out, _ = attune("train", "--seed", "5")
     drawn_by = {"policy": "plackett-luce", "explore_budget": None, "explore_days": 1.0, "least_quality": 0.0}
-    assert (status, told.ran) == (0, [("train", {"recipe": "tiny", "seed": 5, "origins": 0, **drawn_by})])
+    assert (status, fake.ran) == (0, [("train", {"recipe": "tiny", "seed": 5, "origins": 0, **drawn_by})])
     for words in ("version 4", "64,182 events", "0.0540", "popularity alone", "attune promote"):
         assert words in out, words
     assert json.loads(attune("train", "--json")[1])["figures"] == figures
 
 
 def test_finetune_needs_a_champion_and_something_new(attune, promote, flows_give, enough) -> None:
-    told = flows_give({"version": None, "new_events": 0, "skipped": "fewer than 1 new events"})
+    fake = flows_give({"version": None, "new_events": 0, "skipped": "fewer than 1 new events"})
     status, _, err = attune("finetune")
-    assert (status, told.ran) == (1, [])
+    assert (status, fake.ran) == (1, [])
     assert "attune promote" in err
     promote("1")
     status, out, _ = attune("finetune")
@@ -376,7 +376,7 @@ def test_finetune_needs_a_champion_and_something_new(attune, promote, flows_give
 
 def test_a_flow_that_fails_is_one_line(attune, enough, monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def runner(*_: object) -> Iterator[Told]:
+    def runner(*_: object) -> Iterator[FakeRunner]:
         raise AttuneError("run brave-crow ended as Failed: training is stopped")
         yield
 

@@ -19,19 +19,19 @@ from infra.platform import addresses, doctor
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    here = Settings(var=tmp_path / "var")
-    found = addresses.choose_ports(here.model_copy(update=dict.fromkeys(addresses.PORTS, 0)))
-    prepare(found.log_url)
-    found.slate_key()
-    return found
+    settings = Settings(var=tmp_path / "var")
+    settings = addresses.choose_ports(settings.model_copy(update=dict.fromkeys(addresses.PORTS, 0)))
+    prepare(settings.log_url)
+    settings.slate_key()
+    return settings
 
 
 def verdicts(settings: Settings) -> dict[str, str]:
-    return {one.name: one.verdict for one in doctor.check(settings)}
+    return {row.name: row.verdict for row in doctor.check(settings)}
 
 
 def finding(settings: Settings, name: str) -> doctor.Finding:
-    return next(one for one in doctor.check(settings) if one.name == name)
+    return next(row for row in doctor.check(settings) if row.name == name)
 
 
 def test_a_sound_installation_has_nothing_bad(settings: Settings) -> None:
@@ -48,10 +48,10 @@ def test_a_damaged_database_is_named(settings: Settings) -> None:
     damaged = bytearray(path.read_bytes())
     damaged[8_192:40_000] = b"\xff" * (40_000 - 8_192)
     path.write_bytes(damaged)
-    found = finding(settings, "databases")
-    assert found.verdict == "bad"
-    assert "events.db" in found.found
-    assert "restore" in found.advice
+    answer = finding(settings, "databases")
+    assert answer.verdict == "bad"
+    assert "events.db" in answer.found
+    assert "restore" in answer.advice
 
 
 @pytest.mark.parametrize("name", ["mlflow.db", "people.db"])
@@ -63,8 +63,8 @@ def test_a_half_written_database_is_named(settings: Settings, name: str) -> None
 
 def test_a_taken_port_is_bad_while_the_platform_is_down(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", settings.prefect_port)):
-        found = finding(settings, "prefect")
-    assert (found.verdict, "ATTUNE_PREFECT_PORT" in found.advice) == ("bad", True)
+        answer = finding(settings, "prefect")
+    assert (answer.verdict, "ATTUNE_PREFECT_PORT" in answer.advice) == ("bad", True)
 
 
 def test_a_key_that_others_may_read_is_bad(settings: Settings) -> None:
@@ -105,11 +105,11 @@ def test_a_missing_backup_is_said_once_there_is_something_to_lose(settings: Sett
 
 def test_a_redis_is_asked_whether_it_answers(settings: Settings, redis: Any) -> None:
     assert "online store" not in verdicts(settings)
-    found = finding(settings.model_copy(update={"online_store_url": SecretStr(redis.url)}), "online store")
-    assert found.verdict == "good"
-    assert found.found.startswith("valkey ")
+    answer = finding(settings.model_copy(update={"online_store_url": SecretStr(redis.url)}), "online store")
+    assert answer.verdict == "good"
+    assert answer.found.startswith("valkey ")
     nowhere = settings.model_copy(update={"online_store_url": SecretStr("redis://:hush@127.0.0.1:9")})
-    found = finding(nowhere, "online store")
-    assert found.verdict == "bad"
-    assert "redis://127.0.0.1:9/0 cannot be used" in found.found
-    assert "hush" not in found.found
+    answer = finding(nowhere, "online store")
+    assert answer.verdict == "bad"
+    assert "redis://127.0.0.1:9/0 cannot be used" in answer.found
+    assert "hush" not in answer.found
