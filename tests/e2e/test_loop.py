@@ -186,10 +186,12 @@ def test_ids_alone_are_enough(platform: Stack, planted, tmp_path: Path) -> None:
     assert '"version": "1"' in done.stdout
 
 
-def test_the_readme_tells_the_truth_about_http(endpoint: Endpoint) -> None:
-    """Each curl line of the README runs as it stands; a slate's id is handed from one to the next."""
-    lines = re.findall(r"^curl .*?(?<!\\)$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert len(lines) >= 4
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/own-data.md", "docs/how-to/catalogue.md"])
+def test_a_page_tells_the_truth_about_http(endpoint: Endpoint, page: str) -> None:
+    """Each curl line of the page runs as it stands; a slate's id is handed from one to the next."""
+    text = (ROOT / page).read_text().replace("\n> ", "\n")
+    lines = re.findall(r"^(?:\$ )?(curl .*?)(?<!\\)$", text, re.MULTILINE | re.DOTALL)
+    assert lines
     slate = endpoint.recommend("p2")
     for line in lines:
         command = line.replace("http://127.0.0.1:8000", endpoint.client.url).replace("SLATE_ID", str(slate.slate_id))
