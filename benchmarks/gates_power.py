@@ -23,9 +23,10 @@ from benchmarks.record import Figure, at_least, just
 from evaluation.case import Case, CaseLimits
 from evaluation.gate import refused_by
 from evaluation.gates.slices import Slices, slices
+from evaluation.hold_out import CachedHybrid
 from evaluation.intervals import Interval, paired
 from evaluation.judge import judge
-from evaluation.replay import RememberedHybrid, replay
+from evaluation.replay import replay
 from models.bundle import Bundle
 from models.learning.dataset import TrainingSet
 from models.metrics import Evaluation
@@ -240,4 +241,4 @@ def _audit(experiment: Experiment, folder: Path, by: Sequence[str]) -> Audit:
 def _audit_replay(experiment: Experiment, folder: Path) -> Evaluation:
     bundle = Bundle.load(folder)
     stretch = (experiment.stream, experiment.judged, experiment.audited)
-    return replay(RememberedHybrid(bundle.hybrid), *stretch, catalogue=bundle.catalogue)
+    return replay(CachedHybrid(bundle.hybrid), *stretch, catalogue=bundle.catalogue)

@@ -11,12 +11,11 @@ import numpy as np
 
 from attune.event_types import KINDS
 from attune.user_state import RECENT_LIMIT, Recent, UserState
-from evaluation.hold_out import FRESH_POPULARITY, Entrant, HoldOut, ReplayCache, fresh_popularity
+from evaluation.hold_out import FRESH_POPULARITY, CachedHybrid, Entrant, HoldOut, ReplayCache, fresh_popularity
 from evaluation.intervals import Paired, paired
 from evaluation.offpolicy.estimate import OffPolicyLimits
 from evaluation.offpolicy.logged_policy import logged_slates
 from evaluation.offpolicy.value_change import ValueChange, value_change
-from evaluation.replay import RememberedHybrid, remembering
 from models.bundle import Bundle
 from models.history import KIND_INDEX
 from models.learning.dataset import TrainingSet, is_panel
@@ -144,9 +143,9 @@ class Case:
     @cached_property
     def replays(self) -> dict[str, Evaluation]:
         """Everybody on the same events: bundles, ``popularity``, and each part of the challenger (``... alone``)."""
-        hybrid, parts = remembering(self.challenger.hybrid)
+        hybrid = CachedHybrid(self.challenger.hybrid)
         entrants = {
-            self.challenger.digest: Entrant.of(self.challenger, hybrid, parts),  # the longest first
+            self.challenger.digest: Entrant.of(self.challenger, hybrid, hybrid.parts),  # the longest first
             FRESH_POPULARITY: Entrant(
                 fresh_popularity(self.training_set, self.after, self.limits.half_lives),
                 self.training_set.catalogue,
@@ -154,7 +153,7 @@ class Case:
             ),
         }
         for bundle in self.bundles.values():
-            entrants.setdefault(bundle.digest, Entrant.of(bundle, RememberedHybrid(bundle.hybrid)))
+            entrants.setdefault(bundle.digest, Entrant.of(bundle, CachedHybrid(bundle.hybrid)))
         window = str(self.training_set.window["digest"])
         evaluations = self._replay_all(HoldOut(self.training_set, window, self.after, self.upto), entrants)
         return {
@@ -175,7 +174,7 @@ class Case:
         users = len(np.unique(panel.users[panel.positions <= upto]))
         name = f"{self.training_set.window['digest']}, the panel"
         two = self.challenger, self.bundles["champion"]
-        entrants = {one.digest: Entrant((RememberedHybrid(one.hybrid),), one.catalogue) for one in two}
+        entrants = {one.digest: Entrant((CachedHybrid(one.hybrid),), one.catalogue) for one in two}
         evaluations = self._replay_all(HoldOut(panel, name, 0, upto, max(moments // max(users, 1), 1)), entrants)
         challenger, champion = (evaluations[bundle.digest][0] for bundle in two)
         return challenger, champion

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evaluation.replay import Questions, RememberedHybrid, replay_together
+from evaluation.replay import Questions, replay_together
 from models.baselines import Popularity
 from models.bundle import Bundle
 from models.catalogue import Catalogue
 from models.history import HistoryBatch, Recommender
+from models.hybrid import Hybrid
 from models.learning.batches import target_weights
 from models.learning.dataset import TrainingSet, is_panel
 from models.metrics import CUT, Chances, Evaluation, values
@@ -37,6 +38,66 @@ CHANCE_TARGETS = 5_000
 """Chances are recorded for about so many targets of a hold-out, in groups that are spread evenly over it."""
 
 
+class CachedHybrid:
+    """The hybrid, which keeps what its sources said of the latest batch: the same object is not scored again.
+
+    So the costly work is done once a batch though the hybrid and each of its parts are measured; in one thread.
+    """
+
+    def __init__(self, hybrid: Hybrid) -> None:
+        self.hybrid = hybrid
+        self.name = hybrid.name
+        self._batch: HistoryBatch | None = None
+        self._states_BD = np.zeros((0, 0), np.float32)
+        self._sources: dict[str, np.ndarray] = {}
+
+    @property
+    def parts(self) -> "tuple[CachedPart, ...]":
+        """Each part alone."""
+        named = zip(self.hybrid.source_names, self.hybrid.parts, strict=True)
+        return tuple(CachedPart(self, source, part) for source, part in named)
+
+    def scores(self, batch: HistoryBatch) -> np.ndarray:
+        """The hybrid's as they are served: who has no usable history is answered by its popularity."""
+        return self.hybrid.served(batch, self.sources(batch))
+
+    def sources(self, batch: HistoryBatch) -> dict[str, np.ndarray]:
+        """``Hybrid.sources``; the caller must not write into them."""
+        self._score(batch)
+        return self._sources
+
+    def states(self, batch: HistoryBatch) -> np.ndarray:
+        """``Hybrid.states``; the caller must not write into them."""
+        self._score(batch)
+        return self._states_BD
+
+    def _score(self, batch: HistoryBatch) -> None:
+        if batch is not self._batch:
+            self._batch, self._states_BD = batch, self.hybrid.states(batch)
+            self._sources = self.hybrid.sources(batch, self._states_BD)
+
+
+@dataclass(frozen=True)
+class CachedPart:
+    """One part alone: its scores as the hybrid normalised them, which ranks the same, or its own where it has none."""
+
+    whole: CachedHybrid
+    source: str
+    part: Recommender
+
+    @property
+    def name(self) -> str:
+        """The part's."""
+        return self.part.name
+
+    def scores(self, batch: HistoryBatch) -> np.ndarray:
+        """The part's; the caller must not write into them."""
+        scores = self.whole.sources(batch).get(self.source)
+        if scores is None:
+            scores = self.part.scores(batch)
+        return np.broadcast_to(scores, (len(batch), scores.shape[1]))
+
+
 @dataclass(frozen=True)
 class Entrant:
     """Recommenders over one catalogue that are replayed together.
@@ -47,12 +108,12 @@ class Entrant:
 
     recommenders: tuple[Recommender, ...]
     catalogue: Catalogue
-    chances_of: RememberedHybrid | None = None
+    chances_of: CachedHybrid | None = None
     reward_floor: float = Recipe.reward_floor
     strongest_by: str | None = None
 
     @staticmethod
-    def of(bundle: Bundle, hybrid: RememberedHybrid, parts: tuple[Recommender, ...] = ()) -> "Entrant":
+    def of(bundle: Bundle, hybrid: CachedHybrid, parts: Sequence[Recommender] = ()) -> "Entrant":
         """A bundle's hybrid, with its chances, and parts of it alone."""
         floor = float(bundle.config["recipe"].get("reward_floor", Recipe.reward_floor))
         return Entrant((hybrid, *parts), bundle.catalogue, hybrid, floor)
@@ -118,7 +179,7 @@ class ChanceRecorder:
     seen is the chance that the next item is this one. The scores of other parts and of the mix have no such meaning.
     """
 
-    def __init__(self, hybrid: RememberedHybrid, reward_floor: float, events: int) -> None:
+    def __init__(self, hybrid: CachedHybrid, reward_floor: float, events: int) -> None:
         """``reward_floor`` is the recipe's, ``events`` how many the replay goes over at most."""
         self.hybrid, self.reward_floor = hybrid, reward_floor
         self.every = max(round(events / CHANCE_TARGETS), 1)

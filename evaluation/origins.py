@@ -50,32 +50,21 @@ def rolling_origins(training_set: TrainingSet, recipe: Recipe, folds: int, seed:
     """
     if folds < 2:
         raise ValueError(f"a spread needs at least 2 origins, not {folds}")
-    edges = _edges(training_set.positions, folds)
-    return [_origin(training_set, recipe, after, upto, seed) for after, upto in pairwise(edges)]
+    ordered = np.sort(training_set.positions)
+    places = np.linspace(FIRST_SHARE * len(ordered), len(ordered), folds + 1).astype(np.int64) - 1
+    if places[0] < 0 or (np.diff(places) < 1).any():
+        raise DataContractError(f"{len(ordered)} events are too few for {folds} origins: import some, or ask for fewer")
+    return [_origin(training_set, recipe, after, upto, seed) for after, upto in pairwise(ordered[places].tolist())]
 
 
 def spread(origins: list[Origin]) -> dict[str, dict[str, float]]:
     """Of model and popularity the mean of each figure over the origins, and its standard deviation (``... sd``)."""
-    return {
-        who: {
-            column: figure
-            for name in SHOWN
-            for column, figure in _mean_and_deviation(name, [getattr(one, who)[name] for one in origins])
-        }
-        for who in ("model", "popularity")
-    }
-
-
-def _mean_and_deviation(name: str, figures: list[float]) -> list[tuple[str, float]]:
-    return [(name, float(np.mean(figures))), (f"{name} sd", float(np.std(figures, ddof=1)))]
-
-
-def _edges(positions: np.ndarray, folds: int) -> list[int]:
-    ordered = np.sort(positions)
-    places = np.linspace(FIRST_SHARE * len(ordered), len(ordered), folds + 1).astype(np.int64) - 1
-    if places[0] < 0 or (np.diff(places) < 1).any():
-        raise DataContractError(f"{len(ordered)} events are too few for {folds} origins: import some, or ask for fewer")
-    return [int(position) for position in ordered[places]]
+    table: dict[str, dict[str, float]] = {"model": {}, "popularity": {}}
+    for who, row in table.items():
+        for name in SHOWN:
+            figures = [getattr(origin, who)[name] for origin in origins]
+            row |= {name: float(np.mean(figures)), f"{name} sd": float(np.std(figures, ddof=1))}
+    return table
 
 
 def _origin(training_set: TrainingSet, recipe: Recipe, after: int, upto: int, seed: int) -> Origin:
@@ -92,7 +81,7 @@ def _origin(training_set: TrainingSet, recipe: Recipe, after: int, upto: int, se
 
 def cross_validate(folder: Path, bundle: Path, recipe: str, seed: int, origins: int) -> None:
     """Add to a bundle's report what the recipe comes to at so many earlier moments, see ``rolling_origins``."""
-    found = rolling_origins(TrainingSet.load(folder), recipe_named(recipe), origins, seed)
+    folds = rolling_origins(TrainingSet.load(folder), recipe_named(recipe), origins, seed)
     report = json.loads(report_file(bundle).read_text())
-    report |= {"cross_validation": spread(found), "origins": [asdict(one) for one in found]}
+    report |= {"cross_validation": spread(folds), "origins": [asdict(origin) for origin in folds]}
     report_file(bundle).write_text(json.dumps(report, indent=1))

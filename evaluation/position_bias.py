@@ -19,7 +19,6 @@ It says nothing sound where positions are not drawn at random given the score (a
 reaction makes the next one more or less likely (a cascade), and where people trust the top more than their own eyes.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,19 +64,6 @@ def examination(
     at all (a dislike shows a look as a like does). Raises ValueError for arrays of unequal length, ranks below 1,
     scores that are not finite, and no rows.
     """
-    _checked(users_R, ranks_R, scores_R, reacted_R)
-    shown_UKG, reacted_UKG, shape = _by_user(users_R, ranks_R, _cells(scores_R, cells), reacted_R)
-    users = shown_UKG.shape[0]
-    drawn = []
-    for times_RU in _times_drawn(users, replicates, seed):
-        drawn.append(_fitted(*((table.T @ times_RU.T).T.reshape(-1, *shape) for table in (shown_UKG, reacted_UKG))))
-    rows_KG, reacted_KG = (np.asarray(table.sum(axis=0)).reshape(shape) for table in (shown_UKG, reacted_UKG))
-    (share_K,) = _fitted(rows_KG[None], reacted_KG[None])
-    low_K, high_K = _percentiles(np.concatenate(drawn), is_known_K=np.isfinite(share_K) & (users > 1))
-    return Examination(share_K, low_K, high_K, rows_KG.sum(axis=1).astype(np.int64), users)
-
-
-def _checked(users_R: np.ndarray, ranks_R: np.ndarray, scores_R: np.ndarray, reacted_R: np.ndarray) -> None:
     if not len(users_R) == len(ranks_R) == len(scores_R) == len(reacted_R):
         raise ValueError("users, ranks, scores and reactions must be of equal length: one row for each shown item")
     if not len(users_R):
@@ -86,33 +72,29 @@ def _checked(users_R: np.ndarray, ranks_R: np.ndarray, scores_R: np.ndarray, rea
         raise ValueError(f"ranks count from 1, and {np.min(ranks_R)} is below")
     if not np.isfinite(scores_R).all():
         raise ValueError("a score is not finite")
-
-
-def _cells(scores_R: np.ndarray, cells: int) -> np.ndarray:
-    """The cell of each score, from 0: equally full as far as equal scores, which stay together, allow."""
-    edges = np.unique(np.quantile(scores_R, np.linspace(0.0, 1.0, cells + 1)[1:-1]))
-    return np.searchsorted(edges, scores_R, side="right")
-
-
-def _by_user(
-    users_R: np.ndarray, ranks_R: np.ndarray, cells_R: np.ndarray, reacted_R: np.ndarray
-) -> tuple[sp.csr_matrix, sp.csr_matrix, tuple[int, int]]:
-    """Shown items and reactions by user and (position, cell), flat and sparse, and the shape (K, G)."""
+    edges = np.unique(np.quantile(scores_R, np.linspace(0.0, 1.0, cells + 1)[1:-1]))  # equal scores stay together
+    cells_R = np.searchsorted(edges, scores_R, side="right")
     names, user_R = np.unique(users_R, return_inverse=True)
-    shape = int(np.max(ranks_R)), int(cells_R.max()) + 1
-    place_R = (np.asarray(ranks_R, np.int64) - 1) * shape[1] + cells_R
-    size = (len(names), shape[0] * shape[1])
-    shown = sp.csr_matrix((np.ones(len(user_R)), (user_R, place_R)), shape=size)
-    reacted = sp.csr_matrix((np.asarray(reacted_R, np.float64), (user_R, place_R)), shape=size)
-    return shown, reacted, shape
-
-
-def _times_drawn(users: int, replicates: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each replicate drew each user (R, U), in blocks of bounded memory."""
-    rng, block = np.random.default_rng(seed), max(_BLOCK // users, 1)
+    users, shape = len(names), (int(np.max(ranks_R)), int(cells_R.max()) + 1)
+    place_R = (np.asarray(ranks_R, np.int64) - 1) * shape[1] + cells_R  # position and cell, flat
+    shown_UP, reacted_UP = (
+        sp.csr_matrix((value_R, (user_R, place_R)), shape=(users, shape[0] * shape[1]))
+        for value_R in (np.ones(len(user_R)), np.asarray(reacted_R, np.float64))
+    )
+    drawn = []
+    rng, block = np.random.default_rng(seed), max(_BLOCK // users, 1)  # blocks of bounded memory
     for start in range(0, replicates, block):
         rows = min(block, replicates - start)
-        yield rng.multinomial(users, np.full(users, 1.0 / users), size=rows).astype(np.float64)
+        times_RU = rng.multinomial(users, np.full(users, 1.0 / users), size=rows).astype(np.float64)
+        drawn.append(_fitted(*((table.T @ times_RU.T).T.reshape(-1, *shape) for table in (shown_UP, reacted_UP))))
+    rows_KG, reacted_KG = (np.asarray(table.sum(axis=0)).reshape(shape) for table in (shown_UP, reacted_UP))
+    (share_K,) = _fitted(rows_KG[None], reacted_KG[None])
+    drawn_RK, is_known_K = np.concatenate(drawn), np.isfinite(share_K) & (users > 1)
+    unknown_RK = np.isnan(drawn_RK)  # a replicate that cannot tell counts as 0 below and as infinite above
+    low_K = np.quantile(np.where(unknown_RK, 0.0, drawn_RK), 0.025, axis=0, method="inverted_cdf")
+    high_K = np.quantile(np.where(unknown_RK, np.inf, drawn_RK), 0.975, axis=0, method="inverted_cdf")
+    interval = np.where(is_known_K, low_K, 0.0), np.where(is_known_K, high_K, np.inf)
+    return Examination(share_K, *interval, rows_KG.sum(axis=1).astype(np.int64), users)
 
 
 def _fitted(shown_RKG: np.ndarray, reacted_RKG: np.ndarray) -> np.ndarray:
@@ -144,14 +126,6 @@ def _compared(shown_RKG: np.ndarray, reacted_RKG: np.ndarray) -> np.ndarray:
         cells_RG = (tells_RKG & reached_RK[:, :, None]).any(axis=1)
         reached_RK |= (tells_RKG & cells_RG[:, None, :]).any(axis=2)
     return reached_RK & (reacted_RKG.sum(axis=2) > 0)
-
-
-def _percentiles(drawn_RK: np.ndarray, is_known_K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The interval of each position; a replicate that cannot tell counts as 0 below and as infinite above."""
-    unknown_RK = np.isnan(drawn_RK)
-    low_K = np.quantile(np.where(unknown_RK, 0.0, drawn_RK), 0.025, axis=0, method="inverted_cdf")
-    high_K = np.quantile(np.where(unknown_RK, np.inf, drawn_RK), 0.975, axis=0, method="inverted_cdf")
-    return np.where(is_known_K, low_K, 0.0), np.where(is_known_K, high_K, np.inf)
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:

@@ -7,14 +7,13 @@ one user at one timestamp are one group: all are scored before any is revealed.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
 
 from models.catalogue import Catalogue
 from models.history import HistoryBatch, Recommender
-from models.hybrid import Hybrid
 from models.learning.dataset import Groups, TrainingSet, groups, histories, targets
 from models.metrics import CUT, EVENT_COLUMNS, GROUP_COLUMNS, Evaluation, ranks
 from models.ranking.retrieval import mask, top_k_rows
@@ -206,63 +205,3 @@ class _Gathered:
 
 def _joined(frames: list[pd.DataFrame], columns: tuple[str, ...]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame({name: [] for name in columns})
-
-
-# A hybrid and its parts, the costly work done once a batch though the hybrid and each part are to be measured.
-
-
-class RememberedHybrid:
-    """The hybrid, which keeps what its sources said of the latest batch: the same object is not scored again."""
-
-    def __init__(self, hybrid: Hybrid) -> None:
-        self.hybrid = hybrid
-        self.name = hybrid.name
-        self._asked: HistoryBatch | None = None
-        self._states_BD = np.zeros((0, 0), np.float32)
-        self._sources: dict[str, np.ndarray] = {}
-
-    def scores(self, batch: HistoryBatch) -> np.ndarray:
-        """The hybrid's as they are served: who has no usable history is answered by its popularity."""
-        return self.hybrid.served(batch, self.sources(batch))
-
-    def sources(self, batch: HistoryBatch) -> dict[str, np.ndarray]:
-        """``Hybrid.sources``; the caller must not write into them."""
-        self._ask(batch)
-        return self._sources
-
-    def states(self, batch: HistoryBatch) -> np.ndarray:
-        """``Hybrid.states``; the caller must not write into them."""
-        self._ask(batch)
-        return self._states_BD
-
-    def _ask(self, batch: HistoryBatch) -> None:
-        if batch is not self._asked:
-            self._asked, self._states_BD = batch, self.hybrid.states(batch)
-            self._sources = self.hybrid.sources(batch, self._states_BD)
-
-
-@dataclass(frozen=True)
-class RememberedPart:
-    """One part alone: its scores as the hybrid normalised them, which ranks the same, or its own where it has none."""
-
-    whole: RememberedHybrid
-    source: str
-    part: Any
-
-    @property
-    def name(self) -> str:
-        """The part's."""
-        return str(self.part.name)
-
-    def scores(self, batch: HistoryBatch) -> np.ndarray:
-        """The part's; the caller must not write into them."""
-        found = self.whole.sources(batch).get(self.source)
-        if found is None:
-            found = self.part.scores(batch)
-        return np.broadcast_to(found, (len(batch), found.shape[1]))
-
-
-def remembering(hybrid: Hybrid) -> tuple[RememberedHybrid, tuple[Recommender, ...]]:
-    """The same hybrid, and its parts; in one thread."""
-    whole = RememberedHybrid(hybrid)
-    return whole, tuple(RememberedPart(whole, *one) for one in zip(hybrid.source_names, hybrid.parts, strict=True))

@@ -4,7 +4,7 @@ The logging policy is the one that chose what was shown; the evaluation policy i
 A log is checked when it is built; whoever holds one may trust it. N rounds, S slates of at most K positions.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,13 +15,24 @@ from evaluation.intervals import counted
 LOWEST_REWARD, HIGHEST_REWARD = -1.0, 1.0
 """A reward lies in [0, 1], or in [-1, 1] once it is centred (``attune/event_types.py``)."""
 
-_OF_REWARDS = "a reward lies in [0, 1], or in [-1, 1] when centred (attune/event_types.py)"
-_OF_PROPENSITIES = (
-    "a propensity is the probability with which the logging policy chose what was shown, above 0 and at most 1: "
-    "leave out the rounds that no policy drew"
-)
-_OF_CHANCES = "the evaluation policy's probability of what was shown lies in [0, 1]"
-_OF_MODELS = "a prediction is a finite number in the unit of the rewards"
+_RULES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
+    "rewards": (
+        lambda values: (values >= LOWEST_REWARD) & (values <= HIGHEST_REWARD),
+        "a reward lies in [0, 1], or in [-1, 1] when centred (attune/event_types.py)",
+    ),
+    "propensities": (
+        lambda values: (values > 0) & (values <= 1),
+        "a propensity is the probability with which the logging policy chose what was shown, above 0 and at most 1: "
+        "leave out the rounds that no policy drew",
+    ),
+    "chances": (
+        lambda values: (values >= 0) & (values <= 1),
+        "the evaluation policy's probability of what was shown lies in [0, 1]",
+    ),
+    "predicted": (np.isfinite, "a prediction is a finite number in the unit of the rewards"),
+    "expected": (np.isfinite, "a prediction is a finite number in the unit of the rewards"),
+}
+"""What each column of a log holds: whether values are right, and the rule in words. NaN is never right."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +55,8 @@ class BanditLog:
     users_N: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        _alike(self, "rewards_N", 1)
-        in_range_N = (self.rewards_N >= LOWEST_REWARD) & (self.rewards_N <= HIGHEST_REWARD)
-        _within("rewards_N", self.rewards_N, in_range_N, _OF_REWARDS)
-        _probable("propensities_N", self.propensities_N, self.propensities_N > 0, _OF_PROPENSITIES)
-        _probable("chances_N", self.chances_N, self.chances_N >= 0, _OF_CHANCES)
-        _whole_model(self.predicted_N, self.expected_N, ("predicted_N", "expected_N"))
+        _check_shapes(self, "rewards_N", 1)
+        _check_values(self, "N", np.zeros(len(self.rewards_N), bool))
 
     def __len__(self) -> int:
         return len(self.rewards_N)
@@ -88,7 +95,7 @@ class SlateLog:
     users_S: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        _alike(self, "rewards_SK", 2)
+        _check_shapes(self, "rewards_SK", 2)
         shown_SK = self.shown_SK
         if not shown_SK[:, 0].all():
             raise DataContractError(
@@ -102,11 +109,7 @@ class SlateLog:
                 "and what was shown without a reaction has a reward too",
                 "rewards_SK",
             )
-        in_range_SK = (self.rewards_SK >= LOWEST_REWARD) & (self.rewards_SK <= HIGHEST_REWARD)
-        _within("rewards_SK", self.rewards_SK, in_range_SK | ~shown_SK, _OF_REWARDS)
-        _probable("propensities_SK", self.propensities_SK, self.propensities_SK > 0, _OF_PROPENSITIES, ~shown_SK)
-        _probable("chances_SK", self.chances_SK, self.chances_SK >= 0, _OF_CHANCES, ~shown_SK)
-        _whole_model(self.predicted_SK, self.expected_SK, ("predicted_SK", "expected_SK"), ~shown_SK)
+        _check_values(self, "SK", ~shown_SK)
 
     def __len__(self) -> int:
         return len(self.rewards_SK)
@@ -171,40 +174,31 @@ def counts_of(log: Log, cap: float = np.inf) -> np.ndarray:
     return np.ones(len(log)) if users_N is None else counted(users_N, cap)
 
 
-def _alike(log: Log, first: str, dimensions: int) -> None:
+def _check_shapes(log: Log, first: str, dimensions: int) -> None:
     """Every array has the shape of the first one, which is not empty; users have its rows."""
     shape = np.shape(getattr(log, first))
     if len(shape) != dimensions:
         raise DataContractError(f"{first} has the shape {shape}: it has {dimensions} dimensions", first)
     if not all(shape):
         raise DataContractError("the log is empty: there is nothing to judge from, give at least one row", first)
-    for name in log.__dataclass_fields__:
-        found, wanted = getattr(log, name), shape[:1] if name.startswith("users") else shape
-        if found is not None and np.shape(found) != wanted:
-            raise DataContractError(f"{name} has the shape {np.shape(found)}, {first} {shape}: a value for each", name)
+    for name, values in vars(log).items():
+        wanted = shape[:1] if name.startswith("users") else shape
+        if values is not None and np.shape(values) != wanted:
+            raise DataContractError(f"{name} has the shape {np.shape(values)}, {first} {shape}: a value for each", name)
 
 
-def _probable(name: str, found: np.ndarray, is_above: np.ndarray, rule: str, absent: np.ndarray | None = None) -> None:
-    is_right = is_above & (found <= 1)
-    _within(name, found, is_right if absent is None else is_right | absent, rule)
-
-
-def _whole_model(
-    predicted: np.ndarray | None, expected: np.ndarray | None, names: Iterable[str], absent: np.ndarray | None = None
-) -> None:
-    """Both predictions or none of them, finite wherever something was shown."""
-    if (predicted is None) != (expected is None):
-        raise DataContractError(f"a reward model needs both of {' and '.join(names)}: give the other one, or neither")
-    for name, found in zip(names, (predicted, expected), strict=True):
-        if found is not None:
-            _within(name, found, np.isfinite(found) if absent is None else np.isfinite(found) | absent, _OF_MODELS)
-
-
-def _within(name: str, found: np.ndarray, is_right: np.ndarray, rule: str) -> None:
-    """Names the first value at fault; NaN is never right."""
-    if not is_right.all():
-        place = tuple(np.argwhere(~is_right)[0].tolist())
-        where = ", ".join(map(str, place))
-        raise DataContractError(
-            f"{name}[{where}] is {found[place]} ({int((~is_right).sum())} such): {rule}", name, f"{name}: {rule}"
-        )
+def _check_values(log: Log, axes: str, is_absent: np.ndarray) -> None:
+    """Every value keeps its column's rule, except where nothing was shown; a reward model has both of its columns."""
+    columns = {f"{name}_{axes}": rule for name, rule in _RULES.items()}
+    model = [name for name in columns if name.startswith(("predicted", "expected"))]
+    if len({getattr(log, name) is None for name in model}) == 2:
+        raise DataContractError(f"a reward model needs both of {' and '.join(model)}: give the other one, or neither")
+    for name, (is_right, rule) in columns.items():
+        values = getattr(log, name)
+        wrong = None if values is None else ~(is_right(values) | is_absent)
+        if wrong is not None and wrong.any():
+            place = tuple(np.argwhere(wrong)[0].tolist())
+            where = f"{name}[{', '.join(map(str, place))}]"
+            raise DataContractError(
+                f"{where} is {values[place]} ({int(wrong.sum())} such): {rule}", name, f"{name}: {rule}"
+            )

@@ -11,10 +11,10 @@ from evaluation import hold_out
 from evaluation.case import Case, CaseLimits
 from evaluation.gates import calibration
 from evaluation.gates.calibration import Calibration, calibration_error, error_change, reliability
-from evaluation.hold_out import ChanceRecorder
+from evaluation.hold_out import CachedHybrid, ChanceRecorder
 from evaluation.intervals import Interval
 from evaluation.judge import judge
-from evaluation.replay import remembering, replay_together
+from evaluation.replay import replay_together
 from evaluation.report import Judgement
 from models.bundle import Provenance, golden_batch, save_bundle
 from models.hybrid import Hybrid
@@ -34,7 +34,7 @@ def foretold(chance_E: np.ndarray, came_E: np.ndarray) -> Chances:
 
 
 def watched(hybrid: Hybrid, training_set: TrainingSet, after: int, upto: int) -> Chances | None:
-    whole, _ = remembering(hybrid)
+    whole = CachedHybrid(hybrid)
     onlooker = ChanceRecorder(whole, 0.5, upto - after)
     replay_together([whole], training_set, after, upto, onlooker=onlooker)
     return onlooker.chances()

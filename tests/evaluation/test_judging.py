@@ -10,9 +10,9 @@ import pytest
 
 from attune.columns import TRAIT_COLUMNS
 from evaluation.case import Case, CaseLimits
-from evaluation.hold_out import ReplayCache
+from evaluation.hold_out import CachedHybrid, ReplayCache
 from evaluation.judge import LIMITS_VERSION, judge
-from evaluation.replay import RememberedHybrid, remembering, replay
+from evaluation.replay import replay
 from evaluation.report import Judgement
 from evaluation.spoil import spoil
 from models.baselines import Popularity
@@ -196,7 +196,8 @@ def test_from_folders(bundle_folder, planted, write_training_set, tmp_path: Path
 def test_the_parts_are_asked_once_a_batch_and_the_hybrid_is_the_same(trained, planted) -> None:
     asked = groups(planted, 0, int(planted.positions.max()))
     batch = histories(planted, asked.select(np.arange(20)))
-    hybrid, parts = remembering(trained)
+    hybrid = CachedHybrid(trained)
+    parts = hybrid.parts
     np.testing.assert_array_equal(
         hybrid.scores(batch), trained.served(batch, trained.sources(batch, trained.states(batch)))
     )
@@ -244,7 +245,7 @@ def test_who_has_no_history_is_judged_by_what_serving_shows_them(bundle_folder, 
     batch = histories(planted, asked, catalogue=bundle.catalogue)
     unknown_B = batch.items_BL[:, -1] == 0
     assert unknown_B.any()
-    found = [RememberedHybrid(one).scores(batch) for one in (honest, replace(honest, popularity=turned))]
+    found = [CachedHybrid(one).scores(batch) for one in (honest, replace(honest, popularity=turned))]
     assert (found[0][unknown_B] == bundle.popularity.weights_N).all()
     assert (found[1][unknown_B] == turned.weights_N).all()
     np.testing.assert_array_equal(found[0][~unknown_B], found[1][~unknown_B])
