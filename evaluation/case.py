@@ -174,7 +174,7 @@ class Case:
         users = len(np.unique(panel.users[panel.positions <= upto]))
         name = f"{self.training_set.window['digest']}, the panel"
         two = self.challenger, self.bundles["champion"]
-        entrants = {one.digest: Entrant((CachedHybrid(one.hybrid),), one.catalogue) for one in two}
+        entrants = {bundle.digest: Entrant((CachedHybrid(bundle.hybrid),), bundle.catalogue) for bundle in two}
         evaluations = self._replay_all(HoldOut(panel, name, 0, upto, max(moments // max(users, 1), 1)), entrants)
         challenger, champion = (evaluations[bundle.digest][0] for bundle in two)
         return challenger, champion

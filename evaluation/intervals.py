@@ -46,8 +46,8 @@ def interval(
     evaluation: Evaluation, metric: str, part: str = "all", replicates: int = REPLICATES, seed: int = 0
 ) -> Interval:
     """The metric of a slice and its interval, clustered by user."""
-    users, found = values(evaluation, metric, part)
-    sums_SU, counts_U = by_user(users, found[None, :])
+    users, value_E = values(evaluation, metric, part)
+    sums_SU, counts_U = by_user(users, value_E[None, :])
     sums_RS, counts_R = replicated(sums_SU, counts_U, replicates, seed)
     return percentiles(_ratio(sums_SU.sum(1), counts_U.sum())[0], _ratio(sums_RS[:, 0], counts_R), len(counts_U))
 
@@ -67,10 +67,10 @@ def paired(
     """
     if not np.array_equal(a.events["position"].to_numpy(), b.events["position"].to_numpy()):
         raise ValueError(f"{a.name} and {b.name} were not judged on the same events")
-    users, found_a = values(a, metric, part)
-    found_b = values(b, metric, part)[1]
-    defined = ~(np.isnan(found_a) | np.isnan(found_b))
-    sums_SU, counts_U = by_user(users[defined], np.stack([found_a[defined], found_b[defined]]), cap)
+    users, a_E = values(a, metric, part)
+    b_E = values(b, metric, part)[1]
+    defined = ~(np.isnan(a_E) | np.isnan(b_E))
+    sums_SU, counts_U = by_user(users[defined], np.stack([a_E[defined], b_E[defined]]), cap)
     sums_RS, counts_R = replicated(sums_SU, counts_U, replicates, seed)
     of_a, of_b = (_ratio(sums_SU[s].sum(), counts_U.sum()) for s in (0, 1))
     drawn_a, drawn_b = (_ratio(sums_RS[:, s], counts_R) for s in (0, 1))
@@ -82,15 +82,15 @@ def paired(
     )
 
 
-def by_user(users: np.ndarray, found_SE: np.ndarray, cap: float = np.inf) -> tuple[np.ndarray, np.ndarray]:
+def by_user(users: np.ndarray, value_SE: np.ndarray, cap: float = np.inf) -> tuple[np.ndarray, np.ndarray]:
     """The sums of each row of values and the count of defined ones, by user.
 
     ``cap`` is the most rows that one user counts for, so that nobody decides alone: of a user with more each row
     counts for less, so that sums and count shrink alike.
     """
     names, place_E = np.unique(users.astype(str), return_inverse=True)
-    defined_E = ~np.isnan(found_SE).any(axis=0)
-    sums = [np.bincount(place_E[defined_E], row[defined_E], minlength=len(names)) for row in found_SE]
+    defined_E = ~np.isnan(value_SE).any(axis=0)
+    sums = [np.bincount(place_E[defined_E], row[defined_E], minlength=len(names)) for row in value_SE]
     counts_U = np.bincount(place_E[defined_E], minlength=len(names)).astype(np.float64)
     counted_U = np.minimum(counts_U, cap)
     return np.stack(sums) * (counted_U / np.maximum(counts_U, 1.0)), counted_U
@@ -180,6 +180,6 @@ def counted(users_E: np.ndarray, cap: float) -> np.ndarray:
     return counted_E
 
 
-def capped_mean(found_E: np.ndarray, users_E: np.ndarray, cap: float) -> float:
+def capped_mean(value_E: np.ndarray, users_E: np.ndarray, cap: float) -> float:
     """The mean over rows, each counted as ``counted`` says. Raises ZeroDivisionError where there are none."""
-    return float(np.average(found_E, weights=counted(users_E, cap)))
+    return float(np.average(value_E, weights=counted(users_E, cap)))

@@ -75,7 +75,7 @@ def _origin(training_set: TrainingSet, recipe: Recipe, after: int, upto: int, se
     judged = replay(trained.hybrid, training_set, after, upto, catalogue=trained.catalogue)
     counted = fresh_popularity(training_set, after, limits.half_lives)
     plain = strongest(replay_together(counted, training_set, after, upto), limits.metric)
-    figures = [{name: summary(one)["all"][name] for name in SHOWN} for one in (judged, plain)]
+    figures = [{name: summary(run)["all"][name] for name in SHOWN} for run in (judged, plain)]
     return Origin(after, upto, len(judged.events), *figures)
 
 

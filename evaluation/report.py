@@ -58,14 +58,14 @@ class Judgement:
                     for comparison, row in self.intervals.items()
                 },
                 "limits": self.limits.as_dict(),
-                "off_policy": self.off_policy.as_dict() if self.off_policy else None,
+                "off_policy": asdict(self.off_policy) if self.off_policy else None,
                 **{name: getattr(self, name) for name in plain},
             }
         )
 
     def summary(self) -> str:
         """One line for the promotions table: the verdict of each gate, with its figure."""
-        return "; ".join(f"{one.name} {one.verdict} ({short(one.measured)})" for one in self.verdicts)
+        return "; ".join(f"{gate.name} {gate.verdict} ({short(gate.measured)})" for gate in self.verdicts)
 
     def markdown(self) -> str:
         """The report for people."""
@@ -80,7 +80,7 @@ class Judgement:
                 f" {held['unmarked']} events that are no use; the challenger did not know {held['unknown']} targets.",
                 "## Gates",
                 table(
-                    [[one.name, one.verdict, short(one.measured), short(one.limit), one.note] for one in self.verdicts],
+                    [[row.name, row.verdict, short(row.measured), short(row.limit), row.note] for row in self.verdicts],
                     ["gate", "verdict", "measured", "limit", "note"],
                 ),
                 *self._figures("all", "All targets"),
@@ -97,14 +97,14 @@ class Judgement:
     def _figures(self, part: str, title: str) -> list[str]:
         names = (*EVENT_METRICS, *GROUP_METRICS, "coverage@10")
         everybody = {"challenger": self.metrics, **self.baselines, "challenger on the panel": self.panel}
-        rows = [[who, *(short(found[part][name]) for name in names)] for who, found in everybody.items()]
+        rows = [[who, *(short(figures[part][name]) for name in names)] for who, figures in everybody.items()]
         return [f"## {title}", table(rows, ["recommender", *names])]
 
     def _calibration(self) -> list[str]:
         rows = [
             [who, *(short(row[name]) for name in ("chance", "share", "targets"))]
-            for who, found in self.calibration.items()
-            for row in found["reliability"]
+            for who, curve in self.calibration.items()
+            for row in curve["reliability"]
         ]
         title = "## Calibration (the ten best: what chance the network gave them, and what share came true)"
         return [title, table(rows, ["recommender", "chance", "share", "targets"])] if rows else []
@@ -117,7 +117,7 @@ class Judgement:
 
     def _interval_rows(self) -> list[list[str]]:
         return [
-            [comparison, metric, short(one.value), short(one.low), short(one.high)]
+            [comparison, metric, short(interval.value), short(interval.low), short(interval.high)]
             for comparison, row in self.intervals.items()
-            for metric, one in row.items()
+            for metric, interval in row.items()
         ]

@@ -154,7 +154,7 @@ class Slices(Gate):
 def holm(chances: Mapping[str, float], level: float) -> tuple[dict[str, float], set[str]]:
     """The level at which each is tested, and which are rejected: the least likely first, until one stands."""
     levels, rejected, stands = {}, set[str](), False
-    for place, name in enumerate(sorted(chances, key=lambda one: (chances[one], one))):
+    for place, name in enumerate(sorted(chances, key=lambda name: (chances[name], name))):
         levels[name] = level / (len(chances) - place)
         stands = stands or chances[name] > levels[name]
         if not stands:

@@ -219,10 +219,10 @@ class Replicates:
         """The percentile interval of a value."""
         return percentiles(self.values[name], self.drawn[name], self.users, level)
 
-    def difference(self, one: str, other: str, level: float = 0.95) -> Interval:
-        """The interval of ``one - other``, paired draw by draw."""
-        drawn_R = self.drawn[one] - self.drawn[other]
-        return percentiles(self.values[one] - self.values[other], drawn_R, self.users, level)
+    def difference(self, a: str, b: str, level: float = 0.95) -> Interval:
+        """The interval of ``a - b``, paired draw by draw."""
+        drawn_R = self.drawn[a] - self.drawn[b]
+        return percentiles(self.values[a] - self.values[b], drawn_R, self.users, level)
 
 
 def bootstrap(

@@ -239,7 +239,7 @@ def _scores(bundle: Bundle, batch: HistoryBatch, slates: Sequence[_Slate]) -> li
     policy, scores = bundle.policy, {}
     for part in scored(bundle, EncodedUsers(batch, bundle.hybrid.states(batch))):
         for at, row in enumerate(part.rows.tolist()):
-            own = {name: said[at : at + 1] if len(said) > 1 else said for name, said in part.sources.items()}
+            own = {name: row_1N[at : at + 1] if len(row_1N) > 1 else row_1N for name, row_1N in part.sources.items()}
             scores[row] = _Scores(
                 part.mixed_BN[at, places[row]],
                 features_of(policy.features, own, places[row]),
@@ -305,5 +305,5 @@ def states_at(
     own = training_set.select(np.append(row_R, 0))
     own = replace(own, users=np.append(question_R, nobody))  # each question is a user of its own: they overlap
     none = Ragged(np.zeros(len(users_B) + 1, np.int64), np.zeros(0, np.int64))
-    asked = Groups(np.arange(len(users_B)), np.full(len(users_B), _ALWAYS), stats_BF, none)
-    return replace(histories(own, asked, catalogue=catalogue), now_B=moments_B)
+    requests = Groups(np.arange(len(users_B)), np.full(len(users_B), _ALWAYS), stats_BF, none)
+    return replace(histories(own, requests, catalogue=catalogue), now_B=moments_B)

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -40,11 +39,6 @@ class ValueChange:
     shortened: int
     feedback: Mapping[str, int]
 
-    def as_dict(self) -> dict[str, Any]:
-        """The fields by name, with intervals as mappings."""
-        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {name: asdict(one) if isinstance(one, Interval) else one for name, one in found.items()}
-
     def rows(self) -> list[list[str]]:
         """For a table of a report: name, figure, low, high."""
         counts = {
@@ -60,7 +54,7 @@ class ValueChange:
         }
         values = {"shown": self.shown, "challenger": self.challenger, "change": self.change}
         return [
-            *([name, short(one.value), short(one.low), short(one.high)] for name, one in values.items()),
+            *([name, *map(short, (value.value, value.low, value.high))] for name, value in values.items()),
             *([name, short(count), "", ""] for name, count in counts.items()),
         ]
 
