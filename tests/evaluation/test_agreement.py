@@ -131,7 +131,7 @@ def test_kinds_that_came_after_it_learned_are_no_fault(write, planted, monkeypat
 def test_weights_that_are_no_numbers_are_named(write, planted, trained: Hybrid, value: float) -> None:
     weights_N = trained.popularity.weights_N.copy()
     weights_N[3] = value
-    broken = replace(trained, popularity=replace(trained.popularity, weights_N=weights_N))
+    broken = trained.with_others(replace(trained.popularity, weights_N=weights_N))
     judgement = judge(Case.load(planted, write("broken", broken), limits=LIMITS))
     found = {gate.name: gate for gate in judgement.verdicts}
     assert found["data_contract"].note == "not every number is finite in popularity/weights_N"

@@ -245,7 +245,7 @@ def test_who_has_no_history_is_judged_by_what_serving_shows_them(bundle_folder, 
     batch = histories(planted, asked, catalogue=bundle.catalogue)
     unknown_B = batch.items_BL[:, -1] == 0
     assert unknown_B.any()
-    found = [CachedHybrid(one).scores(batch) for one in (honest, replace(honest, popularity=turned))]
+    found = [CachedHybrid(one).scores(batch) for one in (honest, honest.with_others(turned))]
     assert (found[0][unknown_B] == bundle.popularity.weights_N).all()
     assert (found[1][unknown_B] == turned.weights_N).all()
     np.testing.assert_array_equal(found[0][~unknown_B], found[1][~unknown_B])
