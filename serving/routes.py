@@ -83,7 +83,6 @@ def add_route(
     call: Callable[..., Awaitable[Any]],
     summary: str,
     errors: Mapping[int, str],
-    name: str | None = None,
 ) -> None:
     """Route requests to a service's method, whose signature says what they bring and get.
 
@@ -105,7 +104,7 @@ def add_route(
     declared = documented(
         summary, scope, address=address, body=(get_args(body) or (body,))[-1], answer=types["return"], errors=errors
     )
-    router.add_api_route(path, endpoint, methods=[method], name=name or call.__name__, **declared)
+    router.add_api_route(path, endpoint, methods=[method], name=call.__name__, **declared)
 
 
 def user_routes(
@@ -189,7 +188,7 @@ def operator_routes(
     ``exposition`` gives the metrics in Prometheus' text format.
     """
     router = create_router()
-    add_route(router, "GET", "/v1/model", "recommend", model, "What answers now", {}, name="model")
+    add_route(router, "GET", "/v1/model", "recommend", model, "What answers now", {})
 
     @router.get("/healthz", **documented("200 while the process lives", None))
     async def healthz() -> Response:

@@ -42,7 +42,7 @@ def test_errors_name_it(endpoint, method: str, path: str, body: bytes, status: i
 
 
 def test_also_where_something_unexpected_went_wrong(bare, monkeypatch) -> None:
-    monkeypatch.setattr(bare.components.metrics, "exposition", lambda: 1 / 0)
+    monkeypatch.setattr("serving.metrics.generate_latest", lambda registry: 1 / 0)
     reply = bare.client.get("/metrics", headers={HEADER: "mine"})
     assert (reply.status_code, reply.headers.get_list(HEADER)) == (500, ["mine"])
     assert reply.json()["error"]["request_id"] == "mine"
@@ -52,7 +52,7 @@ def test_the_log_lines_of_a_request_begin_with_it(bare, monkeypatch) -> None:
     said = io.StringIO()
     handler = logging.StreamHandler(said)
     monkeypatch.setattr(logging.getLogger(), "handlers", [*logging.getLogger().handlers, handler])
-    request_ids.name_log_lines()
+    request_ids.prefix_log_lines()
 
     def gone(*arguments: object) -> None:
         logging.getLogger("serving").warning("on a thread: %d %%", 5)
@@ -68,16 +68,16 @@ def test_the_log_lines_of_a_request_begin_with_it(bare, monkeypatch) -> None:
     assert "outside of one" in lines
 
 
-def test_a_thread_of_a_lane_knows_whose_call_it_is() -> None:
+def test_a_thread_of_an_executor_knows_whose_call_it_is() -> None:
     async def main() -> list[str | None]:
-        lane = BoundedExecutor("test", 1, 10, 5.0)
+        executor = BoundedExecutor("test", 1, 10, 5.0)
 
         async def one(name: str) -> str | None:
             request_ids._current.set(name)
-            return await lane.run(request_ids.current)
+            return await executor.run(request_ids.current)
 
-        found = await asyncio.gather(one("a"), one("b"), lane.run(request_ids.current))
-        lane.close()
+        found = await asyncio.gather(one("a"), one("b"), executor.run(request_ids.current))
+        executor.close()
         return found
 
     assert asyncio.run(main()) == ["a", "b", None]
