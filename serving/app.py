@@ -28,7 +28,7 @@ from attune.schemas import ModelAnswer
 from attune.settings import Settings
 from features.feature_store import FeatureStore
 from models.network.sequence import use_one_thread
-from models.recommender import POPULARITY, Recommendation
+from models.recommender import POPULARITY
 from models.registry import Registry
 from serving import error_responses, openapi, request_ids
 from serving.authentication import DOCS_FILES, AccessControl, AccessMiddleware, RouteScopes
@@ -41,20 +41,11 @@ from serving.items import ItemService
 from serving.lookups import LookupService
 from serving.metrics import Metrics, MetricsMiddleware
 from serving.micro_batcher import BoundedExecutor, MicroBatcher, Overloaded
-from serving.ranking import RankingQuery, rank
+from serving.ranking import rank
 from serving.recommendation import RecommendationService
 from serving.routes import item_routes, operator_routes, user_routes
 from serving.slates import RecentSlates, SlateSigner
-from serving.state import (
-    NOBODY,
-    RecentStates,
-    StateReader,
-    TailQuery,
-    TailView,
-    UserSnapshot,
-    UserSnapshots,
-    read_tails,
-)
+from serving.state import NOBODY, RecentStates, StateReader, UserSnapshots, read_tails
 
 log = logging.getLogger(__name__)
 
@@ -99,94 +90,84 @@ class Backends:
         )
 
 
-@dataclass(frozen=True)
 class Components:
-    """What the app is made of, for those who look inside: ``app.state.components``."""
+    """What the app is made of, for those who look inside: ``app.state.components``. Its threads run once started."""
 
-    metrics: Metrics
-    watcher: ChampionWatcher
-    catalogue: CatalogueReader
-    warm_up: WarmUp
-    follower: ItemProfileFollower
-    snapshots: UserSnapshots
-    states: RecentStates
-    commit: GroupCommit
-    signer: SlateSigner
-    slates: RecentSlates
-    features: MicroBatcher[str, UserSnapshot | None]
-    tails: MicroBatcher[TailQuery, TailView]
-    explored: MicroBatcher[Since, Mapping[str, int]]
-    ranking: MicroBatcher[RankingQuery, Recommendation]
-    reads: BoundedExecutor
-    writes: BoundedExecutor
+    def __init__(self, settings: Settings, backends: Backends) -> None:
+        event_log, clock, seconds = backends.event_log, backends.clock, settings.answer_seconds
+        self.metrics = metrics = Metrics()
+        self.reads = BoundedExecutor("reads", READ_THREADS, CAPACITY, READ_SECONDS)
+        self.writes = BoundedExecutor("writes", WRITE_THREADS, CAPACITY, settings.lock_seconds + 1.0)
+        self.commit = GroupCommit(event_log, metrics.count_slates)
+        metrics.slate_queue.set_function(lambda: self.commit.offers)
+        self.catalogue = CatalogueReader(event_log)
+        self.warm_up = WarmUp(clock, BATCH_SIZE)
+        self.watcher = ChampionWatcher(
+            settings, event_log, backends.promotions, backends.bundles, metrics, clock, self.catalogue, self.warm_up
+        )
+        self.follower = ItemProfileFollower(event_log, lambda: self.watcher.live_models, metrics, clock)
 
-    @classmethod
-    def of(cls, settings: Settings, backends: Backends) -> "Components":
-        """The components over these backends; nothing runs yet."""
-        metrics, event_log, clock = Metrics(), backends.event_log, backends.clock
-        commit = GroupCommit(event_log, metrics.count_slates)
-        metrics.slate_queue.set_function(lambda: commit.offers)
-        catalogue = CatalogueReader(event_log)
-        warm_up = WarmUp(clock, BATCH_SIZE)
-        snapshots = UserSnapshots(backends.open_store)
-        watcher = ChampionWatcher(
-            settings, event_log, backends.promotions, backends.bundles, metrics, clock, catalogue, warm_up
-        )
-        return cls(
-            metrics=metrics,
-            watcher=watcher,
-            catalogue=catalogue,
-            warm_up=warm_up,
-            follower=ItemProfileFollower(event_log, lambda: watcher.live_models, metrics, clock),
-            snapshots=snapshots,
-            states=RecentStates(settings.cached_users),
-            commit=commit,
-            signer=SlateSigner(settings.slate_key()),
-            slates=RecentSlates(),
-            features=MicroBatcher("features", snapshots.read, BATCH_SIZE, CAPACITY),
-            tails=MicroBatcher("tails", partial(read_tails, event_log, catalogue), BATCH_SIZE, CAPACITY),
-            explored=MicroBatcher("explored", event_log.explored, BATCH_SIZE, CAPACITY),
-            ranking=MicroBatcher("model", rank, BATCH_SIZE, CAPACITY),
-            reads=BoundedExecutor("reads", READ_THREADS, CAPACITY, READ_SECONDS),
-            writes=BoundedExecutor("writes", WRITE_THREADS, CAPACITY, settings.lock_seconds + 1.0),
-        )
+        self.snapshots = UserSnapshots(backends.open_store)
+        self.features = MicroBatcher("features", self.snapshots.read, BATCH_SIZE, CAPACITY)
+        self.tails = MicroBatcher("tails", partial(read_tails, event_log, self.catalogue), BATCH_SIZE, CAPACITY)
+        self.explored: MicroBatcher[Since, Mapping[str, int]]
+        self.explored = MicroBatcher("explored", event_log.explored, BATCH_SIZE, CAPACITY)
+        self.ranking = MicroBatcher("model", rank, BATCH_SIZE, CAPACITY)
+        self.states = RecentStates(settings.cached_users)
+        reader = StateReader(event_log, self.states, metrics, self.features, self.tails, self.reads)
+        self.signer, self.slates = SlateSigner(settings.slate_key()), RecentSlates()
+
+        self.recommendation = RecommendationService(
+            self.watcher, reader, self.ranking, self.signer, self.slates, self.commit, metrics, clock, seconds,
+            self.warm_up, ExplorationBudgets(self.explored, clock),
+        )  # fmt: skip
+        self.ingestion = IngestionService(event_log, self.commit, self.signer, self.slates, metrics, clock, self.writes)
+        self.lookups = LookupService(self.watcher, reader, self.reads, clock, self.catalogue, seconds)
+        self.items = ItemService(event_log, self.commit, self.watcher, metrics, clock, self.reads, self.writes)
+
+    def start(self) -> None:
+        """Start the threads."""
+        for thread in (
+            self.commit,
+            self.features,
+            self.tails,
+            self.explored,
+            self.ranking,
+            self.watcher,
+            self.follower,
+        ):
+            thread.start()
+
+    def close(self) -> None:
+        """End them, what feeds others first: requests have ended, and slates that wait are still logged."""
+        for thread in (self.follower, self.watcher, self.ranking, self.explored, self.tails, self.features):
+            thread.close()
+        self.writes.close()
+        self.reads.close()
+        self.commit.close()
 
 
 def create_app(settings: Settings, backends: Backends) -> FastAPI:
     """The application; its threads start and stop with its lifespan, the backends stay open."""
-    parts = Components.of(settings, backends)
-    event_log, clock, metrics = backends.event_log, backends.clock, parts.metrics
-    states = StateReader(event_log, parts.states, metrics, parts.features, parts.tails, parts.reads)
-    recommendation = RecommendationService(
-        parts.watcher, states, parts.ranking, parts.signer, parts.slates, parts.commit, metrics,
-        clock, settings.answer_seconds, parts.warm_up, ExplorationBudgets(parts.explored, clock),
-    )  # fmt: skip
-    ingestion = IngestionService(event_log, parts.commit, parts.signer, parts.slates, metrics, clock, parts.writes)
-    lookups = LookupService(parts.watcher, states, parts.reads, clock, parts.catalogue, settings.answer_seconds)
-    items = ItemService(event_log, parts.commit, parts.watcher, metrics, clock, parts.reads, parts.writes)
+    components = Components(settings, backends)
 
     async def model() -> ModelAnswer:
-        return _model_answer(settings.endpoint, event_log.log_id(), parts.watcher)
+        return _model_answer(settings.endpoint, backends.event_log.log_id(), components.watcher)
 
     routers = [
-        user_routes(recommendation, ingestion, lookups),
-        item_routes(items, lookups),
-        operator_routes(model, lambda: _missing(parts, event_log), metrics.exposition),
+        user_routes(components.recommendation, components.ingestion, components.lookups),
+        item_routes(components.items, components.lookups),
+        operator_routes(model, lambda: _missing(components, backends.event_log), components.metrics.exposition),
     ]
-    access = AccessControl.of(settings, RouteScopes(route for router in routers for route in router.routes), metrics)
+    scopes = RouteScopes(route for router in routers for route in router.routes)
+    access = AccessControl.of(settings, scopes, components.metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         access.start()
-        parts.commit.start()
-        for thread in (parts.features, parts.tails, parts.explored, parts.ranking, parts.watcher, parts.follower):
-            thread.start()
+        components.start()
         yield
-        parts.follower.close()
-        parts.watcher.close()
-        for part in (parts.ranking, parts.explored, parts.tails, parts.features, parts.writes, parts.reads):
-            part.close()
-        parts.commit.close()
+        components.close()
         access.close()
 
     app = FastAPIOffline(
@@ -197,29 +178,29 @@ def create_app(settings: Settings, backends: Backends) -> FastAPI:
         version="1",
         lifespan=lifespan,
     )
-    app.state.components = parts
+    app.state.components = components
     for router in routers:
         app.include_router(router)
     app.add_middleware(AccessMiddleware, access=access)
-    app.add_middleware(MetricsMiddleware, metrics=metrics)
+    app.add_middleware(MetricsMiddleware, metrics=components.metrics)
     app.add_middleware(request_ids.RequestIdMiddleware)
     error_responses.install(app)
     openapi.install(app)
     return app
 
 
-async def _missing(parts: Components, event_log: EventLog) -> str | None:
+async def _missing(components: Components, event_log: EventLog) -> str | None:
     """What keeps the endpoint from being ready, or None; this opens the feature store, before a user has to wait.
 
     A feature store that hangs is no reason: the log alone answers.
     """
     with suppress(Overloaded):
-        await parts.features.submit(NOBODY, READ_SECONDS)
+        await components.features.submit(NOBODY, READ_SECONDS)
     try:
-        await parts.reads.run(event_log.head)
+        await components.reads.run(event_log.head)
     except AttuneError as error:
         return f"the event log does not answer: {error}"
-    if parts.watcher.champion is None and parts.watcher.popular is None:
+    if components.watcher.champion is None and components.watcher.popular is None:
         return "neither a model nor the popularity fallback is loaded yet"
     return None
 
