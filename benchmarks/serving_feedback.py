@@ -19,7 +19,7 @@ from benchmarks import serving_load, serving_world
 from benchmarks.record import Figure, at_most, just
 from benchmarks.serving_world import KNN, Mix, Size
 from models.baselines import ItemKnn
-from models.network.config import NOTHING_FELT
+from models.network.config import WITHOUT_ONLINE
 
 RATE, SECONDS, VISITORS = 50.0, 30.0, 8
 USERS = 1_000
@@ -152,7 +152,7 @@ def planted_mix(items: int) -> Mix:
     table = sp.block_diag([*[of_group] * groups, lonely], format="csr", dtype=np.float32)
     table.eliminate_zeros()
     table.sort_indices()
-    return Mix(WEIGHTS, ItemKnn(table, KNN), NOTHING_FELT)
+    return Mix(WEIGHTS, ItemKnn(table, KNN), WITHOUT_ONLINE)
 
 
 def _items_in_groups(items: int) -> int:

@@ -24,7 +24,7 @@ from models.bundle import Bundle, Provenance, golden_batch, save_bundle
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
 from models.learning.training import preference_of
-from models.network.config import FeltAtOnce, small
+from models.network.config import OnlineWeights, small
 from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender
 from models.ranking.policy import PlackettLuce
 
@@ -53,7 +53,7 @@ class Mix:
 
     weights: tuple[float, float, float] = (0.5, 0.4, 0.1)
     knn: ItemKnn | None = None
-    felt: FeltAtOnce = small().felt
+    online: OnlineWeights = small().online
 
 
 def clustered(size: Size, random: np.random.Generator) -> np.ndarray:
@@ -108,8 +108,8 @@ def bundle(
         SequenceRecommender(SequenceNetwork(config, attributes), attributes.genre_names),
         (mix.knn or ItemKnn.fit(training_set, KNN), Popularity.fit(training_set, 30.0)),
         mix.weights,
-        preference_of(replace(small(), felt=mix.felt)),
-        live=mix.felt.live_weight,
+        preference_of(replace(small(), online=mix.online)),
+        live=mix.online.live_weight,
     )
     provenance = Provenance({"name": "small"}, window, len(events), len(events), 0, 0)
     golden = golden_batch(training_set, len(events), training_set.catalogue)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mlflow import MlflowClient
-from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_NOT_EXIST, ErrorCode
@@ -28,57 +27,6 @@ from models import model_card
 from models.bundle import CONFIG, FILES, FORMAT, MANIFEST, digest_of, git_commit, open_sealed
 from models.metrics import Rolling
 from models.tracking import ARTIFACT, BENCHES, CARD, EXPERIMENT, NOTE, Runs, verdicts
-
-# Which versions the registry keeps no longer: a pure decision over what is known of them.
-
-
-@dataclass(frozen=True)
-class Aged:
-    """One version: ``run`` holds its artifacts, ``created_at`` is in microseconds."""
-
-    version: str
-    run: str
-    created_at: int
-
-
-def expired(
-    versions: Iterable[Aged], keep: Set[str], aliased: Set[str], now: int, younger_than_days: int, latest: int
-) -> list[str]:
-    """The versions to remove, the oldest first.
-
-    A version stays that is in ``keep``, named by an alias, not older than so many days, or among the ``latest``. So
-    does one that shares its run with a version that stays: the artifacts are the run's.
-    """
-    by_age = sorted(versions, key=lambda one: int(one.version))
-    spared = keep | aliased | {one.version for one in by_age[len(by_age) - min(latest, len(by_age)) :]}
-    since = now - younger_than_days * DAY
-    stay = [one for one in by_age if one.version in spared or one.created_at >= since]
-    runs, names = {one.run for one in stay}, {one.version for one in stay}
-    return [one.version for one in by_age if one.version not in names and one.run not in runs]
-
-
-# Bundles that were fetched from the registry: a folder each, whole or not there.
-
-
-def holds(folder: Path, bundle_digest: str) -> bool:
-    """Whether the folder is the bundle of that digest, every byte of it."""
-    try:
-        open_sealed(folder, FORMAT, FILES)
-        return digest_of(folder) == bundle_digest
-    except BundleError:
-        return False
-
-
-def settle(bundle: Path, target: Path) -> None:
-    """Move a whole folder to its name; if another process was first, its equal copy stays."""
-    if target.exists():  # altered
-        shutil.rmtree(target)
-    try:
-        bundle.rename(target)
-    except OSError:
-        if not target.exists():
-            raise
-
 
 MODEL = "attune-recommender"
 CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
@@ -100,6 +48,31 @@ _GONE = (
 )
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Aged:
+    """One version: ``run`` holds its artifacts, ``created_at`` is in microseconds."""
+
+    version: str
+    run: str
+    created_at: int
+
+
+def expired(
+    versions: Iterable[Aged], keep: Set[str], aliased: Set[str], now: int, younger_than_days: int, latest: int
+) -> list[str]:
+    """The versions to remove, the oldest first.
+
+    A version stays that is in ``keep``, named by an alias, not older than so many days, or among the ``latest``. So
+    does one that shares its run with a version that stays: the artifacts are the run's.
+    """
+    by_age = sorted(versions, key=lambda aged: int(aged.version))
+    spared = keep | aliased | {aged.version for aged in by_age[len(by_age) - min(latest, len(by_age)) :]}
+    since = now - younger_than_days * DAY
+    stay = [aged for aged in by_age if aged.version in spared or aged.created_at >= since]
+    runs, names = {aged.run for aged in stay}, {aged.version for aged in stay}
+    return [aged.version for aged in by_age if aged.version not in names and aged.run not in runs]
 
 
 class Promoted(Protocol):
@@ -147,14 +120,41 @@ class Registry:
         config = json.loads((bundle_folder / CONFIG).read_bytes())
         card = model_card.render(config, training_report, parent)
         title = model_card.title(config, parent)
-        lineage = _lineage(bundle_folder, config, parent) | dict(tags or {})
+        window, commit = config["window"], config.get("git_commit") or "unknown"
+        lineage = {  # in the order in which MLflow's pages show them
+            "recipe": str(config["recipe"].get("name")),
+            "parent": parent or "",
+            "feature_service": config["feature_service"],
+            "window": f"{window['first_position']}..{window['last_position']}",
+            "trained_upto": str(config["trained_upto"]),
+            "git_commit": config.get("git_commit") or git_commit() or "unknown",
+            "window_digest": window["digest"],
+            "bundle_digest": digest_of(bundle_folder),
+        }
+        lineage = {name: value for name, value in lineage.items() if value} | dict(tags or {})
+        source = {  # by which MLflow's own pages show where a run comes from
+            "mlflow.source.name": "attune finetune" if parent else "attune train",
+            "mlflow.source.type": "LOCAL",
+            "mlflow.source.git.commit": commit,
+            "mlflow.user": "attune",
+        }
         with self._wrapped(f"register {bundle_folder.name}"):
-            run = self.runs.begin(title, lineage | _source(config, parent))
+            run = self.runs.begin(title, lineage | source)
             self.runs.log_training(run.info.run_id, config, training_report)
             self.client.log_text(run.info.run_id, card, CARD)
             self.runs.log_model(run.info.run_id, bundle_folder)
             page = model_card.render_page(card, run.info.run_id, self.runs.pictures(run.info.run_id))
-            version = self._create_version(run, page, lineage)
+            with _ignored(RESOURCE_ALREADY_EXISTS):
+                self.client.create_registered_model(MODEL, description=DESCRIPTION)
+            created = self.client.create_model_version(
+                MODEL,
+                source=f"{run.info.artifact_uri}/{ARTIFACT}",
+                run_id=run.info.run_id,
+                tags=lineage,
+                description=page,
+                await_creation_for=0,
+            )
+            version = str(created.version)
             self.runs.finish(run.info.run_id, f"v{version} {title}", {"version": version, NOTE: page})
         log.info("registered %s version %s from %s", MODEL, version, bundle_folder)
         return version
@@ -163,8 +163,8 @@ class Registry:
         """The latest version whose artifact is this very bundle, None when there is none."""
         wanted = f"name='{MODEL}' and tags.bundle_digest='{digest_of(bundle_folder)}'"
         with self._wrapped(f"look for {bundle_folder.name}"):
-            found = self._search(wanted)
-        return max((str(one.version) for one in found), key=int, default=None)
+            versions = self._search(wanted)
+        return max((str(version.version) for version in versions), key=int, default=None)
 
     def download(self, version: str, folder: Path, bundle_digest: str | None = None) -> Path:
         """The bundle of a version in a folder of its own below ``folder`` (``attune.promotions.bundle_name``).
@@ -173,22 +173,30 @@ class Registry:
         bundle is meant and it is there, MLflow is not asked. Raises VersionLost when the registry has it no more,
         BundleError when what it has is not what was registered.
         """
-        if bundle_digest is not None and holds(there := folder / bundle_name(version, bundle_digest), bundle_digest):
+        if bundle_digest is not None and _is_bundle(
+            there := folder / bundle_name(version, bundle_digest), bundle_digest
+        ):
             return there
         with self._wrapped(f"fetch version {version}"):
-            run_id, found = self._version(version)
-            wanted = found["bundle_digest"]
+            run_id, tags = self._version(version)
+            wanted = tags["bundle_digest"]
             if wanted != (bundle_digest or wanted):
                 raise VersionLost(_ANOTHER.format(version=version, url=self.url))
             target = folder / bundle_name(version, wanted)
-            if holds(target, wanted):
+            if _is_bundle(target, wanted):
                 return target
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=f".version-{version}-", dir=folder) as draft:
                 bundle = self._artifact(version, run_id, draft)
                 if digest_of(bundle) != wanted:
                     raise BundleError(f"the artifact of version {version} is not the bundle that was registered")
-                settle(bundle, target)
+                if target.exists():  # altered
+                    shutil.rmtree(target)
+                try:
+                    bundle.rename(target)
+                except OSError:  # if another process was first, its equal copy stays
+                    if not target.exists():
+                        raise
         return target
 
     def refuse(self, version: str, why: str) -> None:
@@ -201,25 +209,25 @@ class Registry:
     def record_gates(self, version: str, judgement: Judged) -> None:
         """Write a judgement on its version (a tag a gate, the page) and on its run (see ``Runs.log_judgement``).
 
-        That it could not be judged before is said no more.
+        The tag that says why it could not be judged before is removed.
         """
-        found = judgement.as_dict()
+        record = judgement.as_dict()
         with self._wrapped(f"record the gates of version {version}"):
             run_id, _ = self._version(version)
-            for name, text in verdicts(found).items():
+            for name, text in verdicts(record).items():
                 self.client.set_model_version_tag(MODEL, version, name, text)
             self.client.delete_model_version_tag(MODEL, version, UNJUDGED)
-            self.runs.log_judgement(run_id, found, judgement.markdown(), judgement.rolling)
-            page = model_card.render_page(self.runs.card(run_id), run_id, self.runs.pictures(run_id), found)
+            self.runs.log_judgement(run_id, record, judgement.markdown(), judgement.rolling)
+            page = model_card.render_page(self.runs.card(run_id), run_id, self.runs.pictures(run_id), record)
             self.client.update_model_version(MODEL, version, page)
             self.runs.tag(run_id, {NOTE: page})
 
-    def record_bench(self, found: Mapping[str, Any], pictures: Sequence[Path]) -> str:
+    def record_bench(self, record: Mapping[str, Any], pictures: Sequence[Path]) -> str:
         """A benchmark's record and pictures as a run of its own; returns the run's id."""
-        with self._wrapped(f"record the benchmark {found['bench']}"):
-            source = {"mlflow.source.name": found["command"], "mlflow.source.git.commit": found["commit"]}
-            run_id = str(self.runs.begin(found["bench"], source, BENCHES).info.run_id)
-            self.runs.log_bench(run_id, found, pictures)
+        with self._wrapped(f"record the benchmark {record['bench']}"):
+            source = {"mlflow.source.name": record["command"], "mlflow.source.git.commit": record["commit"]}
+            run_id = str(self.runs.begin(record["bench"], source, BENCHES).info.run_id)
+            self.runs.log_bench(run_id, record, pictures)
             self.client.set_terminated(run_id)
         return run_id
 
@@ -231,15 +239,15 @@ class Registry:
     def versions(self) -> list[dict[str, Any]]:
         """Every version, the latest first: ``version``, ``tags``, ``run_id``, ``created_at`` (microseconds)."""
         with self._wrapped("list the versions"):
-            found = self._search(f"name='{MODEL}'")
+            versions = self._search(f"name='{MODEL}'")
         rows = [
             {
-                "version": str(one.version),
-                "tags": dict(one.tags),
-                "run_id": one.run_id,
-                "created_at": int(one.creation_timestamp or 0) * 1_000,
+                "version": str(version.version),
+                "tags": dict(version.tags),
+                "run_id": version.run_id,
+                "created_at": int(version.creation_timestamp or 0) * 1_000,
             }
-            for one in found
+            for version in versions
         ]
         return sorted(rows, key=lambda row: -int(row["version"]))
 
@@ -267,9 +275,15 @@ class Registry:
         aliased = set(self.aliases().values())
         removed = []
         for version in expired(aged, keep, aliased, self.clock(), younger_than_days, latest):
-            if version not in self.aliases().values():
-                self._remove(version)
-                removed.append(version)
+            if version in self.aliases().values():
+                continue
+            with self._wrapped(f"remove version {version}"):
+                run_id, _ = self._version(version)
+                if len(self._search(f"run_id='{run_id}'")) == 1:  # no other version needs the run
+                    self.runs.remove(run_id)
+                self.client.delete_model_version(MODEL, version)
+            log.info("removed %s version %s", MODEL, version)
+            removed.append(version)
         return removed
 
     def aliases(self) -> dict[str, str]:
@@ -294,38 +308,38 @@ class Registry:
         What was last projected is kept as tags, so that an alias which merely lags behind a promotion is told
         from one that was moved: its version then becomes the challenger, to be judged like any other.
         """
-        found, projected = self._model()
+        aliases, projected = self._model()
         corrected: list[str] = []
         with self._wrapped("put the aliases right"):
-            truth = self._truth(promotion, corrected)
+            truth: dict[str, str | None] = {CHAMPION: None, PREVIOUS: None}
+            if promotion is not None:  # nothing is named that the registry lost
+                if self._has(promotion.version, promotion.bundle_digest):
+                    truth[CHAMPION] = promotion.version
+                else:
+                    corrected.append(_ANOTHER.format(version=promotion.version, url=self.url))
+                if promotion.previous is not None and self._has(promotion.previous, None):
+                    truth[PREVIOUS] = promotion.previous
             for alias in (PREVIOUS, CHAMPION):
-                named, told, right = found.get(alias), projected.get(alias), truth[alias]
-                if named not in (told, right):
+                named, last, right = aliases.get(alias), projected.get(alias), truth[alias]
+                if named not in (last, right):
                     moved = f"{alias} had been moved by hand to {named or 'nothing'}; it names {right or 'nothing'}"
                     corrected.append(moved)
                     if named is not None and named != truth[CHAMPION]:
-                        found[CHALLENGER] = named
+                        aliases[CHALLENGER] = named
                         self.client.set_registered_model_alias(MODEL, CHALLENGER, named)
-                self._set_alias(alias, named, right)
-                self._set_projected(alias, told, right)
-            if found.get(CHALLENGER) is not None and found[CHALLENGER] == truth[CHAMPION]:
+                if right is not None and named != right:
+                    self.client.set_registered_model_alias(MODEL, alias, right)
+                elif right is None and named is not None:
+                    self.client.delete_registered_model_alias(MODEL, alias)
+                if right is not None and last != right:
+                    self.client.set_registered_model_tag(MODEL, _PROJECTED + alias, right)
+                elif right is None and last is not None:
+                    self.client.delete_registered_model_tag(MODEL, _PROJECTED + alias)
+            if aliases.get(CHALLENGER) is not None and aliases[CHALLENGER] == truth[CHAMPION]:
                 self.client.delete_registered_model_alias(MODEL, CHALLENGER)
         for line in corrected:
             log.warning(line)
         return corrected
-
-    def _truth(self, promotion: Promoted | None, corrected: list[str]) -> dict[str, str | None]:
-        """What the aliases must name: nothing for a version that the registry lost, which is said."""
-        truth: dict[str, str | None] = {CHAMPION: None, PREVIOUS: None}
-        if promotion is None:
-            return truth
-        wanted = {CHAMPION: (promotion.version, promotion.bundle_digest), PREVIOUS: (promotion.previous, None)}
-        for alias, (version, bundle_digest) in wanted.items():
-            if version is None or self._has(version, bundle_digest):
-                truth[alias] = version
-            elif alias == CHAMPION:
-                corrected.append(_ANOTHER.format(version=version, url=self.url))
-        return truth
 
     def _has(self, version: str, bundle_digest: str | None) -> bool:
         """Whether the registry has the version, and under its number that very bundle."""
@@ -335,49 +349,28 @@ class Registry:
             return False
         return bundle_digest in (None, tags["bundle_digest"])
 
-    def _remove(self, version: str) -> None:
-        """A version's artifacts, its run and itself; a run that another version names stays for it."""
-        with self._wrapped(f"remove version {version}"):
-            run_id, _ = self._version(version)
-            if len(self._search(f"run_id='{run_id}'")) == 1:
-                self.runs.remove(run_id)
-            self.client.delete_model_version(MODEL, version)
-        log.info("removed %s version %s", MODEL, version)
-
     def _search(self, wanted: str) -> list[ModelVersion]:
         """Every version that answers to a filter, page by page."""
-        found = self.client.search_model_versions(wanted, max_results=PAGE)
-        rows = list(found)
-        while found.token:
-            found = self.client.search_model_versions(wanted, max_results=PAGE, page_token=found.token)
-            rows += found
-        return rows
-
-    def _set_alias(self, alias: str, named: str | None, right: str | None) -> None:
-        if right is not None and named != right:
-            self.client.set_registered_model_alias(MODEL, alias, right)
-        elif right is None and named is not None:
-            self.client.delete_registered_model_alias(MODEL, alias)
-
-    def _set_projected(self, alias: str, told: str | None, right: str | None) -> None:
-        if told != right and right is not None:
-            self.client.set_registered_model_tag(MODEL, _PROJECTED + alias, right)
-        elif told != right:
-            self.client.delete_registered_model_tag(MODEL, _PROJECTED + alias)
+        page = self.client.search_model_versions(wanted, max_results=PAGE)
+        versions = list(page)
+        while page.token:
+            page = self.client.search_model_versions(wanted, max_results=PAGE, page_token=page.token)
+            versions += page
+        return versions
 
     def _version(self, version: str) -> tuple[str, dict[str, str]]:
         """The run and the tags of a version. Raises ModelError for one that attune did not register."""
         try:
-            found = self.client.get_model_version(MODEL, version)
+            row = self.client.get_model_version(MODEL, version)
         except MlflowException as error:
             if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
                 raise VersionLost(
                     f"the registry at {self.url} has no version {version}: see `attune versions`"
                 ) from error
             raise
-        if not found.run_id or "bundle_digest" not in found.tags:
+        if not row.run_id or "bundle_digest" not in row.tags:
             raise ModelError(f"version {version} of {MODEL} was not registered by attune; it has no bundle to serve")
-        return found.run_id, dict(found.tags)
+        return row.run_id, dict(row.tags)
 
     def _artifact(self, version: str, run_id: str, draft: str) -> Path:
         """The bundle among the artifacts of a version, fetched. Raises VersionLost when it lies there no more."""
@@ -394,31 +387,11 @@ class Registry:
 
     def _model(self) -> tuple[dict[str, str], dict[str, str]]:
         """The aliases, and what was last projected; both empty when nothing is registered."""
-        with self._wrapped("read the aliases"):
-            try:
-                model = self.client.get_registered_model(MODEL)
-            except MlflowException as error:
-                if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-                    return {}, {}
-                raise
-        told = {name.removeprefix(_PROJECTED): v for name, v in model.tags.items() if name.startswith(_PROJECTED)}
-        return {alias: str(version) for alias, version in model.aliases.items()}, told
-
-    def _create_version(self, run: Run, page: str, tags: dict[str, str]) -> str:
-        try:
-            self.client.create_registered_model(MODEL, description=DESCRIPTION)
-        except MlflowException as error:
-            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
-                raise
-        version = self.client.create_model_version(
-            MODEL,
-            source=f"{run.info.artifact_uri}/{ARTIFACT}",
-            run_id=run.info.run_id,
-            tags=tags,
-            description=page,
-            await_creation_for=0,
-        )
-        return str(version.version)
+        with self._wrapped("read the aliases"), _ignored(RESOURCE_DOES_NOT_EXIST):
+            model = self.client.get_registered_model(MODEL)
+            last = {name.removeprefix(_PROJECTED): v for name, v in model.tags.items() if name.startswith(_PROJECTED)}
+            return {alias: str(version) for alias, version in model.aliases.items()}, last
+        return {}, {}
 
     @contextmanager
     def _wrapped(self, doing: str) -> Iterator[None]:
@@ -429,27 +402,20 @@ class Registry:
             raise ModelError(f"MLflow at {self.url} could not {doing}: {error}") from error
 
 
-def _lineage(bundle_folder: Path, config: Mapping[str, Any], parent: str | None) -> dict[str, str]:
-    """Where a version comes from, as tags."""
-    window = config["window"]
-    found = {  # in the order in which MLflow's pages show them
-        "recipe": str(config["recipe"].get("name")),
-        "parent": parent or "",
-        "feature_service": config["feature_service"],
-        "window": f"{window['first_position']}..{window['last_position']}",
-        "trained_upto": str(config["trained_upto"]),
-        "git_commit": config.get("git_commit") or git_commit() or "unknown",
-        "window_digest": window["digest"],
-        "bundle_digest": digest_of(bundle_folder),
-    }
-    return {name: value for name, value in found.items() if value}
+@contextmanager
+def _ignored(code: int) -> Iterator[None]:
+    """MLflow's error of this code is none."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(code):
+            raise
 
 
-def _source(config: Mapping[str, Any], parent: str | None) -> dict[str, str]:
-    """The tags by which MLflow's own pages show where a run comes from."""
-    return {
-        "mlflow.source.name": "attune finetune" if parent else "attune train",
-        "mlflow.source.type": "LOCAL",
-        "mlflow.source.git.commit": config.get("git_commit") or "unknown",
-        "mlflow.user": "attune",
-    }
+def _is_bundle(folder: Path, bundle_digest: str) -> bool:
+    """Whether the folder is the bundle of that digest, every byte of it."""
+    try:
+        open_sealed(folder, FORMAT, FILES)
+        return digest_of(folder) == bundle_digest
+    except BundleError:
+        return False

@@ -79,18 +79,18 @@ class Runs:
         data = Dataset(name, window["digest"][:36], "attune lake", json.dumps(window), profile=json.dumps(counts))
         self.client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
 
-    def log_judgement(self, run_id: str, found: Mapping[str, Any], markdown: str, rolling: Rolling | None) -> None:
+    def log_judgement(self, run_id: str, judgement: Mapping[str, Any], markdown: str, rolling: Rolling | None) -> None:
         """A judgement as JSON, Markdown and pictures, its figures as metrics, its verdicts as tags of the run."""
-        self.client.log_text(run_id, json.dumps(found, indent=1, allow_nan=False), "gates.json")
+        self.client.log_text(run_id, json.dumps(judgement, indent=1, allow_nan=False), "gates.json")
         self.client.log_text(run_id, markdown, "gates.md")
-        self.log_picture(run_id, "gates", plots.gate_bars(found["gates"], found["accepted"]))
+        self.log_picture(run_id, "gates", plots.gate_bars(judgement["gates"], judgement["accepted"]))
         if rolling is not None:
             self.log_picture(run_id, "rolling_hr_at_10", plots.rolling_hits(rolling.lines, rolling.window))
-        if found["calibration"]:
-            self.log_picture(run_id, "calibration", plots.reliability(found["calibration"]))
-        measured = {f"gate/{gate['name']}": gate["measured"] for gate in found["gates"]}
-        self.log_metrics(run_id, {**flat({"holdout": found["metrics"]}), **flat(measured)})
-        self.tag(run_id, verdicts(found))
+        if judgement["calibration"]:
+            self.log_picture(run_id, "calibration", plots.reliability(judgement["calibration"]))
+        measured = {f"gate/{gate['name']}": gate["measured"] for gate in judgement["gates"]}
+        self.log_metrics(run_id, {**flat({"holdout": judgement["metrics"]}), **flat(measured)})
+        self.tag(run_id, verdicts(judgement))
 
     def log_bench(self, run_id: str, found: Mapping[str, Any], pictures: Sequence[Path]) -> None:
         """A benchmark's record (``benchmarks.record``) as JSON, its figures as metrics, its pictures as they are."""
@@ -148,16 +148,16 @@ class Runs:
             self.client.log_artifacts(run_id, f"{draft}/{ARTIFACT}", ARTIFACT)
 
     def _experiment(self, name: str) -> str:
-        found = self.client.get_experiment_by_name(name)
-        if found is not None:
-            return found.experiment_id
+        experiment = self.client.get_experiment_by_name(name)
+        if experiment is not None:
+            return experiment.experiment_id
         try:
             return self.client.create_experiment(name)
-        except MlflowException:  # somebody made it in between
-            found = self.client.get_experiment_by_name(name)
-            if found is None:
+        except MlflowException:
+            experiment = self.client.get_experiment_by_name(name)  # another process may have made it in between
+            if experiment is None:
                 raise
-            return found.experiment_id
+            return experiment.experiment_id
 
 
 def verdicts(judgement: Mapping[str, Any]) -> dict[str, str]:
@@ -168,12 +168,11 @@ def verdicts(judgement: Mapping[str, Any]) -> dict[str, str]:
 
 def _texts(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Every leaf of a nested mapping as text under its dotted path; six digits of a number tell versions apart."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for name, value in nested.items():
         path = f"{prefix}.{name}" if prefix else str(name)
-        found |= _texts(value, path) if isinstance(value, Mapping) else {path: _text(value)}
-    return found
-
-
-def _text(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+        if isinstance(value, Mapping):
+            texts |= _texts(value, path)
+        else:
+            texts[path] = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return texts

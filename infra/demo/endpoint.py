@@ -48,7 +48,7 @@ class Endpoint:
 
 SHARED = 0.02
 """What one person's reactions may do to the scores of others, through what everybody says of the items: one reaction
-moves an item by less than 0.01 (``models.network.config.FeltAtOnce``)."""
+moves an item by less than 0.01 (``models.network.config.OnlineWeights``)."""
 
 
 def react(endpoint: Endpoint, user_id: str, control_id: str) -> dict[str, Any]:

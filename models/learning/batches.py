@@ -1,7 +1,7 @@
-"""Training sequences cut into lessons: what the network reads, and the questions asked of it.
+"""Training sequences cut into batches: what the network reads, and the targets that it predicts.
 
-A question is an event; it is asked from the user's last place strictly before its time, so events that share a
-timestamp are all asked from the same place and none sees another. A first event is asked from nothing.
+A target is an event; it is predicted from the user's last place strictly before its time, so events that share a
+timestamp are all predicted from the same place and none sees another. A first event is predicted from nothing.
 """
 
 from collections.abc import Callable, Iterator
@@ -116,10 +116,10 @@ def new_and_replayed(learned_upto: int, share: float) -> Choose:
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What one step learns from: tokens of B pieces and Q questions about them.
+class TrainingBatch:
+    """What one step learns from: tokens of B pieces, and Q targets in them.
 
-    ``from_Q`` is the flat place (row * context + column) that a question is asked from, -1 for the start.
+    ``from_Q`` is the flat place (row * context + column) that a target is predicted from, -1 for the start.
     """
 
     tokens: Tokens
@@ -130,48 +130,42 @@ class Lesson:
     weights_Q: torch.Tensor
 
 
-def lessons(
-    sequences: Sequences, pieces_P2: np.ndarray, context: int, batch: int, device: torch.device
-) -> Iterator[Lesson]:
-    """The pieces, ``batch`` at a time, in the order given."""
-    for start in range(0, len(pieces_P2), batch):
-        yield lesson(sequences, pieces_P2[start : start + batch], context, device)
+def training_batches(
+    sequences: Sequences, pieces_P2: np.ndarray, context: int, size: int, device: torch.device
+) -> Iterator[TrainingBatch]:
+    """The pieces, ``size`` at a time, in the order given; each padded on the left.
 
+    The targets of a piece are its events and the one that follows it.
+    """
 
-def lesson(sequences: Sequences, pieces_B2: np.ndarray, context: int, device: torch.device) -> Lesson:
-    """One batch: the pieces padded on the left; questions are their events and the one that follows each piece."""
-    begin_B, end_B = pieces_B2[:, 0], pieces_B2[:, 1]
-    place_BL = end_B[:, None] - context + np.arange(context)
-    known_BL = place_BL >= begin_B[:, None]
-    row_BL = np.where(known_BL, place_BL, 0)
-    asked_BM = np.concatenate([np.where(known_BL, place_BL, -1), _next(sequences, begin_B, end_B)[:, None]], axis=1)
-    piece_Q, column_Q = np.nonzero(asked_BM >= 0)
-    event_Q = asked_BM[piece_Q, column_Q]
-    before_Q = sequences.before_E[event_Q]
-    answerable = (before_Q < 0) | (before_Q >= begin_B[piece_Q])
-    piece_Q, event_Q, before_Q = piece_Q[answerable], event_Q[answerable], before_Q[answerable]
-    from_Q = np.where(before_Q < 0, -1, piece_Q * context + before_Q - (end_B[piece_Q] - context))
-
-    def given(values: np.ndarray) -> torch.Tensor:
+    def tensor(values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(device)
 
-    tokens = Tokens(
-        items_BL=given(np.where(known_BL, sequences.items_E[row_BL] + 1, 0)),
-        kinds_BL=given(np.where(known_BL, sequences.kinds_E[row_BL], 0)),
-        rewards_BLR=given(reward_shares(np.where(known_BL, sequences.rewards_E[row_BL], np.float32(0.5)))),
-        gaps_BL=given(np.where(known_BL, sequences.gaps_E[row_BL], 0)),
-        item_stats_BLS=given(sequences.item_stats_ES[row_BL] * known_BL[..., None]),
-    )
-    return Lesson(
-        tokens,
-        given(from_Q),
-        given(sequences.pauses_E[event_Q]),
-        given(sequences.user_stats_ES[event_Q]),
-        given(sequences.items_E[event_Q]),
-        given(sequences.weights_E[event_Q]),
-    )
-
-
-def _next(sequences: Sequences, begin_B: np.ndarray, end_B: np.ndarray) -> np.ndarray:
-    """The event after each piece, -1 where the user has none."""
-    return np.where(end_B < sequences.end_E[begin_B], end_B, -1)
+    for start in range(0, len(pieces_P2), size):
+        begin_B, end_B = pieces_P2[start : start + size].T
+        place_BL = end_B[:, None] - context + np.arange(context)
+        known_BL = place_BL >= begin_B[:, None]
+        row_BL = np.where(known_BL, place_BL, 0)
+        next_B = np.where(end_B < sequences.end_E[begin_B], end_B, -1)  # -1 where the user has no later event
+        target_BM = np.concatenate([np.where(known_BL, place_BL, -1), next_B[:, None]], axis=1)
+        piece_Q, column_Q = np.nonzero(target_BM >= 0)
+        event_Q = target_BM[piece_Q, column_Q]
+        before_Q = sequences.before_E[event_Q]
+        in_piece = (before_Q < 0) | (before_Q >= begin_B[piece_Q])
+        piece_Q, event_Q, before_Q = piece_Q[in_piece], event_Q[in_piece], before_Q[in_piece]
+        from_Q = np.where(before_Q < 0, -1, piece_Q * context + before_Q - (end_B[piece_Q] - context))
+        rewards_BL = np.where(known_BL, sequences.rewards_E[row_BL], np.float32(0.5))
+        yield TrainingBatch(
+            Tokens(
+                items_BL=tensor(np.where(known_BL, sequences.items_E[row_BL] + 1, 0)),
+                kinds_BL=tensor(np.where(known_BL, sequences.kinds_E[row_BL], 0)),
+                rewards_BLR=tensor(reward_shares(rewards_BL)),
+                gaps_BL=tensor(np.where(known_BL, sequences.gaps_E[row_BL], 0)),
+                item_stats_BLS=tensor(sequences.item_stats_ES[row_BL] * known_BL[..., None]),
+            ),
+            tensor(from_Q),
+            tensor(sequences.pauses_E[event_Q]),
+            tensor(sequences.user_stats_ES[event_Q]),
+            tensor(sequences.items_E[event_Q]),
+            tensor(sequences.weights_E[event_Q]),
+        )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the name that everybody knows)
 
-from models.learning.batches import Choose, Lesson, Sequences, lessons, pieces
+from models.learning.batches import Choose, Sequences, TrainingBatch, pieces, training_batches
 from models.network.config import Recipe
 from models.network.sequence import SequenceNetwork
 
@@ -157,10 +157,10 @@ def fit(
             epoch_pieces = choose(sequences, context, rng)
             epoch_pieces = epoch_pieces[rng.permutation(len(epoch_pieces))]
             total, count = 0.0, 0
-            for lesson in lessons(sequences, epoch_pieces, context, recipe.batch, device):
-                if not len(lesson.targets_Q):
+            for batch in training_batches(sequences, epoch_pieces, context, recipe.batch, device):
+                if not len(batch.targets_Q):
                     continue
-                loss = mean_loss(network, lesson, LOSSES[recipe.loss], negatives)
+                loss = mean_loss(network, batch, LOSSES[recipe.loss], negatives)
                 loss.backward()
                 rate = schedule.rate * schedule.share(step, steps)
                 optimiser.step(rate, LONGEST_GRADIENT)
@@ -175,10 +175,10 @@ def fit(
                 after_epoch(epoch, total / max(count, 1))
 
 
-def mean_loss(network: SequenceNetwork, lesson: Lesson, loss: Loss, negatives: Negatives) -> Tensor:
+def mean_loss(network: SequenceNetwork, batch: TrainingBatch, loss: Loss, negatives: Negatives) -> Tensor:
     """The mean loss of the questions; what was liked weighs more than what was not."""
     items_ND = network.items()
-    places_PD = network.encode(lesson.tokens, items_ND).flatten(0, 1)
-    states_QD = network.dropout(network.states(places_PD, lesson.from_Q, lesson.pauses_Q, lesson.user_stats_QS))
-    losses_Q = loss(states_QD, items_ND, network.bias_N, lesson.targets_Q, negatives)
-    return (losses_Q * lesson.weights_Q).sum() / lesson.weights_Q.sum().clamp(min=1e-6)
+    places_PD = network.encode(batch.tokens, items_ND).flatten(0, 1)
+    states_QD = network.dropout(network.states(places_PD, batch.from_Q, batch.pauses_Q, batch.user_stats_QS))
+    losses_Q = loss(states_QD, items_ND, network.bias_N, batch.targets_Q, negatives)
+    return (losses_Q * batch.weights_Q).sum() / batch.weights_Q.sum().clamp(min=1e-6)

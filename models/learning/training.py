@@ -80,7 +80,7 @@ def train(
         others = tuple(source for source, _ in results.values())
         network, epochs = _choose_network(learned, others, validation, recipe, seed, on_epoch)
         weights, weights_tried = MixSearch((network, *others), validation).choose(recipe.mix_step)
-        chosen = Hybrid(network, others, weights, preference_of(recipe), live=recipe.felt.live_weight)
+        chosen = Hybrid(network, others, weights, preference_of(recipe), live=recipe.online.live_weight)
         report = {
             **report_on(chosen, validation, known, recipe, seed, epochs),
             "train_upto": train_upto,
@@ -167,8 +167,8 @@ def refit(known: TrainingSet, chosen: Hybrid, train_upto: int, recipe: Recipe, s
 
 def preference_of(recipe: Recipe) -> Preference | None:
     """The users' preference vector as the recipe has it; None where it has no weight."""
-    felt = recipe.felt
-    return Preference(felt.preference_step, felt.preference_weight) if felt.preference_weight else None
+    online = recipe.online
+    return Preference(online.preference_step, online.preference_weight) if online.preference_weight else None
 
 
 def tuning_schedule(recipe: Recipe) -> Schedule:

@@ -46,8 +46,8 @@ class KnnGrid:
 
 
 @dataclass(frozen=True)
-class FeltAtOnce:
-    """What moves a slate between two trainings, beside the parts that are learned; a weight of 0 leaves it out.
+class OnlineWeights:
+    """The sources that move a slate between two trainings; a weight of 0 leaves one out. Stored as ``felt``.
 
     ``preference_step`` and ``preference_weight`` are of the user's preference vector (``models.ranking.preference``),
     ``live_weight`` of what everybody says (``attune.item_profile``). Like the mix of the parts both lie in [-1, 1]
@@ -61,8 +61,8 @@ class FeltAtOnce:
     live_weight: float = 0.2
 
 
-NOTHING_FELT = FeltAtOnce(preference_weight=0.0, live_weight=0.0)
-"""Of a recipe that was written down before there was any."""
+WITHOUT_ONLINE = OnlineWeights(preference_weight=0.0, live_weight=0.0)
+"""Of a recipe that was stored before there were any."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Recipe:
     knn: KnnGrid = field(default_factory=KnnGrid)
     popularity_days: tuple[float, ...] = (30.0, 90.0, 365.0, 1e5)
     mix_step: float = 0.1
-    felt: FeltAtOnce = field(default_factory=FeltAtOnce)
+    online: OnlineWeights = field(default_factory=OnlineWeights)
     validation_groups: int = 2000
     validate_every_batch: int = 2
     threads: int = 1
@@ -106,27 +106,29 @@ class Recipe:
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe as JSON values."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        values["felt"] = values.pop("online")
+        return values
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> "Recipe":
         """The recipe that ``as_dict`` wrote. Raises ConfigError for a field that no recipe has."""
+        stored = dict(values)
+        online = stored.pop("felt", None)
         try:
             return Recipe(
                 **{
-                    **values,
+                    **stored,
                     "network": SequenceConfig(**values["network"]),
-                    "knn": KnnGrid(**{name: _tuples(value) for name, value in values["knn"].items()}),
+                    "knn": KnnGrid(
+                        **{name: tuple(v) if isinstance(v, list) else v for name, v in values["knn"].items()}
+                    ),
                     "popularity_days": tuple(values["popularity_days"]),
-                    "felt": FeltAtOnce(**values["felt"]) if "felt" in values else NOTHING_FELT,
+                    "online": WITHOUT_ONLINE if online is None else OnlineWeights(**online),
                 }
             )
         except (TypeError, KeyError) as error:
             raise ConfigError(f"no recipe of this version of attune: {error}") from error
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def tiny() -> Recipe:

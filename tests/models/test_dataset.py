@@ -1,4 +1,4 @@
-"""Groups, histories and seen items against a reference that loops; lessons never see their own moment."""
+"""Groups, histories and seen items against a reference that loops; training batches never see their own moment."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from attune.columns import ITEM_STATS, USER_STATS
 from attune.errors import DataContractError
 from attune.event_types import KINDS, reward
 from models.history import KIND_INDEX
-from models.learning.batches import Sequences, lessons, pieces, target_weights
+from models.learning.batches import Sequences, pieces, target_weights, training_batches
 from models.learning.dataset import TrainingSet, groups, histories, is_panel, seen
 
 KIND_NAMES = ("like", "dislike", "view", "impression")
@@ -155,7 +155,7 @@ def test_a_question_is_asked_from_the_last_place_strictly_before_its_moment(rows
     assert ((cut[:, 1] - cut[:, 0]) <= context).all()
     answered = set()
     for begin, end in cut:
-        lesson = next(lessons(sequences, np.array([[begin, end]]), context, 1, torch.device("cpu")))
+        batch = next(training_batches(sequences, np.array([[begin, end]]), context, 1, torch.device("cpu")))
         places = np.arange(end - context, end)
         asked = [e for e in range(begin, end + 1) if e < len(rows) and users[e] == users[begin]]
         expected = []
@@ -167,7 +167,7 @@ def test_a_question_is_asked_from_the_last_place_strictly_before_its_moment(rows
             elif max(before) >= begin:
                 expected.append((training_set.items[order[event]], max(before) - places[0]))
                 answered.add(event)
-        found = list(zip(lesson.targets_Q.tolist(), lesson.from_Q.tolist(), strict=True))
+        found = list(zip(batch.targets_Q.tolist(), batch.from_Q.tolist(), strict=True))
         assert found == expected
 
 

@@ -12,7 +12,7 @@ import torch
 from models.history import KIND_INDEX, HistoryBatch
 from models.learning.fit import full_softmax, sampled_softmax
 from models.learning.training import Trained
-from models.network.config import RECIPES, Recipe, SequenceConfig
+from models.network.config import RECIPES, WITHOUT_ONLINE, Recipe, SequenceConfig
 from models.network.sequence import (
     ItemAttributes,
     SequenceNetwork,
@@ -173,14 +173,15 @@ def test_recipes_go_through_json(name):
     recipe = RECIPES[name]()
     assert Recipe.from_dict(json.loads(json.dumps(recipe.as_dict()))) == recipe
     assert recipe.network.width % recipe.network.heads == 0
-    assert recipe.felt.preference_weight > 0
-    assert recipe.felt.live_weight > 0
+    assert recipe.online.preference_weight > 0
+    assert recipe.online.live_weight > 0
 
 
-def test_a_recipe_of_before_there_was_anything_to_feel_has_none_of_it():
+def test_a_recipe_of_before_there_were_online_sources_has_none():
     values = RECIPES["tiny"]().as_dict()
     del values["felt"]
-    assert (Recipe.from_dict(values).felt.preference_weight, Recipe.from_dict(values).felt.live_weight) == (0.0, 0.0)
+    assert Recipe.from_dict(values).online == WITHOUT_ONLINE
+    assert (WITHOUT_ONLINE.preference_weight, WITHOUT_ONLINE.live_weight) == (0.0, 0.0)
 
 
 def test_all_recipes_have_their_own_name():

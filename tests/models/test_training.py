@@ -11,7 +11,7 @@ from evaluation.replay import replay
 from models.learning.dataset import TrainingSet, is_panel
 from models.learning.training import Trained, preference_of, train, warm_start
 from models.metrics import summary
-from models.network.config import NOTHING_FELT, Recipe
+from models.network.config import WITHOUT_ONLINE, Recipe
 from models.ranking.preference import Preference
 
 
@@ -94,9 +94,11 @@ def test_the_report_is_json_and_says_what_was_done(trained_on_tastes, tastes, qu
 
 
 def test_the_recipe_decides_what_is_felt_between_trainings(trained_on_tastes, quick):
-    assert trained_on_tastes.hybrid.preference == Preference(quick.felt.preference_step, quick.felt.preference_weight)
-    assert trained_on_tastes.hybrid.live == quick.felt.live_weight
-    assert preference_of(replace(quick, felt=NOTHING_FELT)) is None
+    assert trained_on_tastes.hybrid.preference == Preference(
+        quick.online.preference_step, quick.online.preference_weight
+    )
+    assert trained_on_tastes.hybrid.live == quick.online.live_weight
+    assert preference_of(replace(quick, online=WITHOUT_ONLINE)) is None
 
 
 def test_it_learns_the_tastes(tastes, trained_on_tastes):
