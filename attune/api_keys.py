@@ -14,16 +14,13 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from sqlalchemy import Connection, RowMapping, and_, select, update
+from sqlalchemy import RowMapping, select, update
 from sqlalchemy.exc import IntegrityError
 
 from attune.clock import Clock, system_clock
 from attune.database import Database
 from attune.errors import ConfigError
 from attune.tables import STANDING, api_keys
-
-# The scopes of API keys: what a key may open. Which route needs which stands in ``serving.authentication``.
-
 
 ADMIN = "admin"
 
@@ -34,8 +31,7 @@ SCOPES = {
     "metrics": "read the figures at /metrics",
     ADMIN: "everything",
 }
-"""Every scope with what it opens."""
-
+"""What a key may open, in words; ``serving.authentication`` says which route needs which scope."""
 
 REVOKED_WITHIN_SECONDS = 5.0
 """After so long at the most no endpoint that can read the table takes a revoked key."""
@@ -69,8 +65,8 @@ class ApiKey:
 
 def id_within(text: str) -> str | None:
     """The public id in a key's text; None for what is no key of attune's."""
-    found = SHAPE.fullmatch(text)
-    return found[1] if found else None
+    match = SHAPE.fullmatch(text)
+    return match[1] if match else None
 
 
 def digest_of(text: str) -> bytes:
@@ -114,12 +110,13 @@ class ApiKeys:
 
     def revoke(self, name: str) -> ApiKey:
         """End the key of that name, whose name is free again. Raises ConfigError where no key bears it."""
-        named = and_(STANDING, api_keys.c.name == name)
-        query = update(api_keys).where(named).values(revoked_at=self._clock()).returning(*api_keys.c)
+        query = update(api_keys).where(STANDING, api_keys.c.name == name).values(revoked_at=self._clock())
         with self._database.writing() as connection:
-            row = connection.execute(query).mappings().first()
+            row = connection.execute(query.returning(*api_keys.c)).mappings().first()
             if row is None:
-                raise ConfigError(f"there is no key {name!r}; {_others(connection, name)}")
+                names = list(connection.scalars(select(api_keys.c.name).where(STANDING).order_by(api_keys.c.name)))
+                others = f"there are {', '.join(names)}" if names else "there is none at all"
+                raise ConfigError(f"there is no key {name!r}; {_nearest(name, names) or others}")
         return _key(row)
 
     def active(self) -> list[ApiKey]:
@@ -152,12 +149,6 @@ def _check(name: str, scopes: Collection[str], rate: float | None, burst: int | 
         raise ConfigError(f"a rate of {rate:g} requests a second cannot be kept; 0 lets any number pass")
     if burst is not None and (burst < 1 or not rate):
         raise ConfigError(f"a burst of {burst} means nothing: it is at least 1, and belongs to a rate above 0")
-
-
-def _others(connection: Connection, name: str) -> str:
-    """What to say where no key bears the name."""
-    names = list(connection.scalars(select(api_keys.c.name).where(STANDING).order_by(api_keys.c.name)))
-    return _nearest(name, names) or (f"there are {', '.join(names)}" if names else "there is none at all")
 
 
 def _nearest(word: str, known: Collection[str]) -> str:

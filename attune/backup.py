@@ -17,17 +17,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from attune import copies, event_log
+from attune import copies, event_log, redis_connection
 from attune.clock import SECOND, Clock, from_datetime, system_clock, to_datetime, to_iso
 from attune.copies import LogFacts
 from attune.errors import BackupError, ConfigError
 from attune.files import sync, whole_folder
-from attune.redis_connection import RedisAddress
 from attune.settings import Settings
 from attune.tables import SCHEMA_VERSION
-
-# What a backup consists of, and where in an installation each part of it belongs.
-
 
 KEY, VERDICTS, LAKE, FEATURES, REGISTRY = "slate.key", "validation", "lake", "feast", "mlflow"
 LOG_FILE, LOG_DUMP = "log/events.db", "log/events.dump"
@@ -44,6 +40,10 @@ FOR_TOOLS = "feast/feature_store.yaml"
 """Written again by ``attune env``; it may hold the password of a Redis."""
 ASIDE = "aside"
 """Features in work for one training set; nobody needs them afterwards."""
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+STAMP = "%Y%m%dT%H%M%SZ"
 
 
 def belongs(settings: Settings, name: str) -> Path:
@@ -63,17 +63,6 @@ def belongs(settings: Settings, name: str) -> Path:
     return folders[part] / within if within else folders[part]
 
 
-def notes(settings: Settings) -> tuple[str, ...]:
-    """Those of the ``NOTES`` that speak of what is copied."""
-    return () if settings.online_address else NOTES
-
-
-def of_no_use(settings: Settings) -> Iterator[Path]:
-    """Files of a backup's folders that must not stay where it was brought back: they speak of another online store."""
-    if settings.online_address:
-        yield from (belongs(settings, name) for name in (ONLINE, *NOTES))
-
-
 def artifacts_folder(settings: Settings) -> Path | None:
     """The folder of MLflow's artifacts; None where they lie in an object store."""
     given = settings.mlflow_artifacts
@@ -83,7 +72,6 @@ def artifacts_folder(settings: Settings) -> Path | None:
 
 
 def registry_on_postgres(settings: Settings) -> bool:
-    """Whether MLflow's database is a PostgreSQL one."""
     return bool(settings.mlflow_database_url) and copies.is_postgres(settings.mlflow_database_url)
 
 
@@ -133,11 +121,6 @@ def _has_artifacts(files: Collection[str]) -> bool:
     return any(name.startswith(f"{ARTIFACTS}/") for name in files)
 
 
-FORMAT = 1
-MANIFEST = "manifest.json"
-STAMP = "%Y%m%dT%H%M%SZ"
-
-
 @dataclass(frozen=True)
 class Backup:
     """One backup: the log that it holds up to ``head``, when it was made (microseconds), and what it leaves out."""
@@ -157,9 +140,10 @@ def backup(settings: Settings, folder: Path, clock: Clock = system_clock) -> Bac
     Raises BackupError when the disk is full, something is damaged, or another backup is at work there; ConfigError
     where a database needs programs that are not installed.
     """
-    with _room(folder), _explained(folder):
-        moment = _free_moment(folder, clock())
-        target = folder / _stamp(moment)
+    with _lock(folder), _explained(folder):
+        moment = clock()
+        while (target := folder / to_datetime(moment).strftime(STAMP)).exists():
+            moment += SECOND
         with whole_folder(target, mode=0o700) as draft:
             facts, digests, not_copied = _copy_everything(settings, draft)
             _write_manifest(draft, moment, facts, digests, not_copied)
@@ -183,18 +167,21 @@ def restore(settings: Settings, backup_folder: Path) -> Backup:
         shutil.rmtree(aside, ignore_errors=True)  # of one that was killed
         try:
             for name, expected in files.items():
-                if copies.copy_file(_present(made.folder, name), aside / name) != expected["sha256"]:
-                    raise _altered(made.folder / name)
+                _check_digest(made.folder / name, copies.copy_file(_present(made.folder, name), aside / name), expected)
             for name, target in moves(settings, files):
                 placed.append(target)
-                _move(aside / name, target)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(aside / name, target)
+                sync(target.parent)
             for name, url in dumps(settings, files):
                 copies.load_postgres(aside / name, url)
-            for path in of_no_use(settings):
-                path.unlink(missing_ok=True)
+            for name in (ONLINE, *NOTES) if settings.online_address else ():  # they speak of another online store
+                belongs(settings, name).unlink(missing_ok=True)
         except BaseException:
             for target in placed:
-                _remove(target)
+                if target.is_dir():
+                    shutil.rmtree(target, ignore_errors=True)
+                target.unlink(missing_ok=True)
             raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -206,27 +193,25 @@ def verify(backup_folder: Path) -> Backup:
     """Read every file of a backup again; raises BackupError naming the first that is not what it was."""
     made = _read(backup_folder)
     for name, expected in _manifest(backup_folder)["files"].items():
-        if copies.digest_of(_present(made.folder, name)) != expected["sha256"]:
-            raise _altered(made.folder / name)
+        _check_digest(made.folder / name, copies.digest_of(_present(made.folder, name)), expected)
     return made
 
 
 def latest(folder: Path) -> Backup | None:
     """The newest backup in a folder, None where there is none."""
-    found = _all(folder)
-    return _read(found[-1]) if found else None
+    paths = _all(folder)
+    return _read(paths[-1]) if paths else None
 
 
 def prune(folder: Path, keep: int, log_id: str | None = None) -> list[Path]:
     """Remove all but the ``keep`` newest backups (of one log, where it is named); those that were removed."""
-    found = [one for one in _all(folder) if log_id is None or _read(one).log_id == log_id]
-    old = found[: -max(keep, 1)]
+    old = [path for path in _all(folder) if log_id is None or _read(path).log_id == log_id][: -max(keep, 1)]
     if not old:
         return []
-    with _room(folder):
-        for one in old:
-            leaving = one.with_name(f".{one.name}.draft")
-            one.rename(leaving)  # at once: a half-removed backup has no valid name
+    with _lock(folder):
+        for path in old:
+            leaving = path.with_name(f".{path.name}.draft")
+            path.rename(leaving)  # at once: a half-removed backup has no valid name
             shutil.rmtree(leaving)
     return old
 
@@ -234,24 +219,21 @@ def prune(folder: Path, keep: int, log_id: str | None = None) -> list[Path]:
 def _copy_everything(settings: Settings, draft: Path) -> tuple[LogFacts, dict[str, str], list[str]]:
     """All parts in their order; what the log says, the sha256 of every file, and what was not copied."""
     digests: dict[str, str] = {}
-    for name in (KEY, *notes(settings)):
+    for name in (KEY, *(() if settings.online_address else NOTES)):
         with suppress(FileNotFoundError):
             digests[name] = copies.copy_file(belongs(settings, name), draft / name)
     digests |= _folder(settings.validation_folder, draft, VERDICTS)
     digests |= _folder(settings.lake_folder, draft, LAKE)
-    of_online, left_out = _online(settings, draft)
-    digests |= of_online
+    left_out = []
+    if address := settings.online_address:
+        filled = "the state keeper and the flow `materialize` fill an empty one"
+        left_out.append(f"the online store in {address}: {filled}")
+    else:
+        digests |= _sqlite(belongs(settings, ONLINE), draft, ONLINE)
     digests |= _folder(settings.feast_folder, draft, FEATURES)
     facts, of_log = _log(settings, draft)
     of_registry, not_copied = _registry(settings, draft)
     return facts, digests | of_log | of_registry, left_out + not_copied
-
-
-def _online(settings: Settings, draft: Path) -> tuple[dict[str, str], list[str]]:
-    """The online store where it is a file; what a Redis holds is folded and counted again from the rest."""
-    if address := settings.online_address:
-        return {}, [f"the online store in {address}: the state keeper and the flow `materialize` fill an empty one"]
-    return _sqlite(belongs(settings, ONLINE), draft, ONLINE), []
 
 
 def _log(settings: Settings, draft: Path) -> tuple[LogFacts, dict[str, str]]:
@@ -282,8 +264,8 @@ def _registry(settings: Settings, draft: Path) -> tuple[dict[str, str], list[str
 
 
 def _folder(source: Path, draft: Path, part: str) -> dict[str, str]:
-    found = copies.copy_folder(source, draft / part, partial(to_be_copied, part))
-    return {f"{part}/{place.as_posix()}": digest for place, digest in found.items()}
+    digests = copies.copy_folder(source, draft / part, partial(to_be_copied, part))
+    return {f"{part}/{place.as_posix()}": digest for place, digest in digests.items()}
 
 
 def _sqlite(source: Path, draft: Path, name: str) -> dict[str, str]:
@@ -295,7 +277,10 @@ def _sqlite(source: Path, draft: Path, name: str) -> dict[str, str]:
 
 
 def _check_place(settings: Settings, made: Backup, files: Mapping[str, Any]) -> None:
-    """Raise unless everything of the backup has a place to go to, and that place is empty."""
+    """Raise unless everything of the backup has a place to go to, and that place is empty.
+
+    A Redis must hold no states: they were folded from a log that is not the one coming back.
+    """
     check_kinds(settings, files)
     var = settings.var.resolve()
     backups = (made.folder, settings.backups.resolve())
@@ -308,64 +293,40 @@ def _check_place(settings: Settings, made: Backup, files: Mapping[str, Any]) -> 
             raise BackupError(f"{target} exists already; move it aside or name another place in the settings")
     for _, url in dumps(settings, files):
         copies.check_empty_postgres(url)
-    if address := settings.online_address:
-        _check_online(address)
-
-
-def _check_online(address: RedisAddress) -> None:
-    """Raise BackupError where a Redis holds states: they were folded from a log that is not the one coming back.
-
-    Some of their events may be lost, and others will get their positions. FeatureStoreError when it cannot be asked.
-    """
-    from attune import redis_connection
-
-    if redis_connection.holds_ours(address):
+    if (address := settings.online_address) and redis_connection.holds_ours(address):
         raise BackupError(
             f"{address} holds the online states of another log or another day; empty that database (FLUSHDB) or name "
             "another in ATTUNE_ONLINE_STORE_URL"
         )
 
 
-def _move(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(source, target)
-    sync(target.parent)
-
-
-def _remove(target: Path) -> None:
-    if target.is_dir():
-        shutil.rmtree(target, ignore_errors=True)
-    target.unlink(missing_ok=True)
-
-
 def _write_manifest(
     draft: Path, moment: int, facts: LogFacts, digests: Mapping[str, str], not_copied: list[str]
 ) -> None:
-    sizes = {name: (draft / name).stat().st_size for name in digests}
-    files = {name: {"sha256": digests[name], "bytes": sizes[name]} for name in sorted(digests)}
-    about = {"format": FORMAT, "created_at": to_iso(moment), "schema": facts.schema, "log_id": facts.log_id}
-    told = json.dumps({**about, "head": facts.head, "not_copied": not_copied, "files": files}, indent=1)
-    (draft / MANIFEST).write_text(told + "\n")
+    files = {name: {"sha256": digests[name], "bytes": (draft / name).stat().st_size} for name in sorted(digests)}
+    log = {"schema": facts.schema, "log_id": facts.log_id, "head": facts.head}
+    manifest = {"format": FORMAT, "created_at": to_iso(moment), **log, "not_copied": not_copied, "files": files}
+    (draft / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / MANIFEST).read_bytes())
-        newer = found["format"] > FORMAT or found["schema"] > SCHEMA_VERSION
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
+        newer = manifest["format"] > FORMAT or manifest["schema"] > SCHEMA_VERSION
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise BackupError(f"{folder} is no whole backup: its {MANIFEST} cannot be read ({error})") from error
     if newer:
         raise BackupError(f"{folder} was made by a newer attune; update this one, then restore")
-    return dict(found)
+    return manifest
 
 
 def _read(folder: Path) -> Backup:
-    found = _manifest(folder)
+    manifest = _manifest(folder)
     try:
-        sizes = [one["bytes"] for one in found["files"].values()]
-        made = from_datetime(datetime.fromisoformat(found["created_at"]))
-        rest = (found["log_id"], found["head"], len(sizes), sum(sizes), tuple(found["not_copied"]))
-        return Backup(folder.resolve(), made, *rest)
+        sizes = [file["bytes"] for file in manifest["files"].values()]
+        made = from_datetime(datetime.fromisoformat(manifest["created_at"]))
+        log_id, head, not_copied = (manifest[name] for name in ("log_id", "head", "not_copied"))
+        return Backup(folder.resolve(), made, log_id, head, len(sizes), sum(sizes), tuple(not_copied))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BackupError(f"{folder} is no whole backup: its {MANIFEST} lacks {error}") from error
 
@@ -377,8 +338,9 @@ def _present(folder: Path, name: str) -> Path:
     return path
 
 
-def _altered(path: Path) -> BackupError:
-    return BackupError(f"{path} is not what its manifest says: it was altered or cut short; take another backup")
+def _check_digest(path: Path, digest: str, expected: Mapping[str, Any]) -> None:
+    if digest != expected["sha256"]:
+        raise BackupError(f"{path} is not what its manifest says: it was altered or cut short; take another backup")
 
 
 def _all(folder: Path) -> list[Path]:
@@ -386,19 +348,8 @@ def _all(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f"[0-9]*Z/{MANIFEST}"))
 
 
-def _stamp(moment: int) -> str:
-    return to_datetime(moment).strftime(STAMP)
-
-
-def _free_moment(folder: Path, now: int) -> int:
-    """Now, or the first second after it that no backup is named by."""
-    while (folder / _stamp(now)).exists():
-        now += SECOND
-    return now
-
-
 @contextmanager
-def _room(folder: Path) -> Iterator[None]:
+def _lock(folder: Path) -> Iterator[None]:
     """The folder of backups, for one at a time; what a killed one left is removed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -422,5 +373,5 @@ def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        found = f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}"
-        raise BackupError(f"{folder}: {found}; nothing was kept: free space or mend permissions, try again") from error
+        cause = f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}"
+        raise BackupError(f"{folder}: {cause}; nothing was kept: free space or mend permissions, try again") from error

@@ -6,7 +6,7 @@ Core's own part of such a statement costs more than the database's: for thousand
 from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import (
     CTE,
@@ -45,8 +45,7 @@ class HotStatements:
 
     def __init__(self, dialect: Dialect) -> None:
         def compiled(statement: Any) -> Compiled:
-            found: Compiled = statement.compile(dialect=dialect)
-            return found
+            return cast(Compiled, statement.compile(dialect=dialect))
 
         self._head = compiled(select(log_head.c.position).with_for_update())
         self._move_head = compiled(update(log_head).values(position=bindparam("head")))
@@ -90,20 +89,20 @@ class HotStatements:
             connection.exec_driver_sql(f"{head}VALUES {marks}", tuple(chain.from_iterable(part)))
 
     def tails(
-        self, connection: Connection, asked: Sequence[tuple[str, int]], limit: int | None = None
+        self, connection: Connection, keys: Sequence[tuple[str, int]], limit: int | None = None
     ) -> CursorResult[Any]:
-        """The events of each (user, position) after that position, in order; ``asked`` of a row is whose it is."""
+        """Events of each (user, position) after that position, in order; a row's ``key`` is the place of its pair."""
         given: dict[str, Any] = {"most": NO_LIMIT if limit is None else limit}
-        for place, (user_id, after) in enumerate(asked):
+        for place, (user_id, after) in enumerate(keys):
             given |= {f"user_{place}": user_id, f"after_{place}": after}
-        return _directly(connection, self._tails(len(asked)), given)
+        return _directly(connection, self._tails(len(keys)), given)
 
-    def explored(self, connection: Connection, asked: Sequence[tuple[str, int]]) -> CursorResult[Any]:
+    def explored(self, connection: Connection, keys: Sequence[tuple[str, int]]) -> CursorResult[Any]:
         """``event_id`` and ``value`` of the slates of each (user, time) after that time that spent of a budget."""
         given: dict[str, Any] = {}
-        for place, (user_id, since) in enumerate(asked):
+        for place, (user_id, since) in enumerate(keys):
             given |= {f"user_{place}": user_id, f"after_{place}": since}
-        return _directly(connection, self._explored(len(asked)), given)
+        return _directly(connection, self._explored(len(keys)), given)
 
     def last_item(self, connection: Connection) -> int:
         """The position of the last event about an item, 0 when there is none."""
@@ -116,25 +115,25 @@ def _look_up(count: int) -> Select:
 
 
 def _tails(users: int) -> Select:
-    asked = _asked(users)
-    of_user = and_(events.c.user_id == asked.c.user_id, events.c.position > asked.c.after, IN_TAIL)
-    query = select(asked.c.place.label("asked"), events).select_from(asked.join(events, of_user))
-    return query.order_by(asked.c.place, events.c.position).limit(bindparam("most"))
+    keys = _keys(users)
+    of_user = and_(events.c.user_id == keys.c.user_id, events.c.position > keys.c.after, IN_TAIL)
+    query = select(keys.c.place.label("key"), events).select_from(keys.join(events, of_user))
+    return query.order_by(keys.c.place, events.c.position).limit(bindparam("most"))
 
 
 def _explored(users: int) -> Select:
-    asked = _asked(users)
-    of_user = and_(events.c.user_id == asked.c.user_id, events.c.event_timestamp > asked.c.after, EXPLORING)
-    columns = asked.c.place.label("asked"), events.c.event_id, events.c.value
-    return select(*columns).select_from(asked.join(events, of_user))
+    keys = _keys(users)
+    of_user = and_(events.c.user_id == keys.c.user_id, events.c.event_timestamp > keys.c.after, EXPLORING)
+    columns = keys.c.place.label("key"), events.c.event_id, events.c.value
+    return select(*columns).select_from(keys.join(events, of_user))
 
 
-def _asked(users: int) -> CTE:
-    """So many users, and the position or time after which each one's events are asked for, as a table."""
+def _keys(users: int) -> CTE:
+    """So many pairs of a user and the position or time after which that user's events are wanted, as a table."""
     rows: list[tuple[Any, ...]] = [
         (place, bindparam(f"user_{place}"), bindparam(f"after_{place}")) for place in range(users)
     ]
-    return values(column("place", Integer), column("user_id", WORDS), column("after", WHOLE)).data(rows).cte("asked")
+    return values(column("place", Integer), column("user_id", WORDS), column("after", WHOLE)).data(rows).cte("keys")
 
 
 def _parts(given: Sequence[T], most: int) -> Iterator[Sequence[T]]:

@@ -84,10 +84,10 @@ def copy_sqlite(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with _sqlite_explained(source), closing(_open(source)) as reading, closing(sqlite.connect(str(target))) as writing:
         reading.backup(writing)
-        found = writing.execute("PRAGMA quick_check").fetchone()[0]
+        check = writing.execute("PRAGMA quick_check").fetchone()[0]
         writing.execute("PRAGMA journal_mode=DELETE")  # all of it in one file; whoever opens it sets WAL again
-    if found != "ok":
-        raise BackupError(f"{source} is damaged ({found}); restore it from an older backup")
+    if check != "ok":
+        raise BackupError(f"{source} is damaged ({check}); restore it from an older backup")
     sync(target)
 
 
@@ -166,15 +166,15 @@ def _postgres_explained(url: str) -> Iterator[None]:
 
 def _run(program: str, url: str, *arguments: str) -> None:
     """One of PostgreSQL's own programs on the database; the password goes by the environment, not the process list."""
-    found = shutil.which(program)
-    if found is None:
+    executable = shutil.which(program)
+    if executable is None:
         raise ConfigError(
             f"{program} is not on PATH, and the database at {_plain(url, False)} needs it: install PostgreSQL's client "
             "programs, of the server's version or newer"
         )
     password = checked_url(url).password
     secret = {} if password is None else {"PGPASSWORD": str(password)}
-    command = [found, "--dbname", _plain(url, False), *arguments]
+    command = [executable, "--dbname", _plain(url, False), *arguments]
     ended = subprocess.run(command, env={**os.environ, **secret}, capture_output=True, text=True, check=False)
     if ended.returncode:
         raise BackupError(f"{program} failed on {_plain(url, False)}: {ended.stderr.strip()[-500:]}")

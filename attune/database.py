@@ -16,7 +16,7 @@ from typing import Any
 import pysqlite3.dbapi2 as sqlite
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, select, text
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -131,17 +131,16 @@ class Database:
 
     def check_schema(self) -> None:
         """Raise EventLogError with the cure unless the tables are those that this code knows."""
-        version = text("version_num")
         try:
             with self.engine.connect() as connection:
-                found = connection.scalar(select(version).select_from(text("alembic_version")))
+                version = connection.scalar(text("SELECT version_num FROM alembic_version"))
         except DBAPIError as error:
-            if _is_missing_table(error):
+            if "no such table" in str(error.orig) or getattr(error.orig, "sqlstate", None) == "42P01":
                 raise EventLogError(f"{self.where} has no tables yet; create them with `{CURE}`") from error
             raise self._explain(error) from error
-        if found != SCHEMA_VERSION:
+        if version != SCHEMA_VERSION:
             raise EventLogError(
-                f"{self.where} has tables of version {found}, this code needs {SCHEMA_VERSION}; bring the older of "
+                f"{self.where} has tables of version {version}, this code needs {SCHEMA_VERSION}; bring the older of "
                 f"the two up to date (tables: `{CURE}`)"
             )
 
@@ -154,7 +153,10 @@ class Database:
             raise EventLogError(f"SQLite {sqlite.sqlite_version} is too old: install pysqlite3 with 3.51.3 or newer")
         path = Path(self.url.database or "")
         if create:
-            _make_folder(path.parent)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise EventLogError(f"the event log's folder {path.parent} cannot be made: {error.strerror}") from error
         elif not path.is_file():
             raise EventLogError(f"there is no event log at {path}; create it with `{CURE}`")
         engine = create_engine(
@@ -235,13 +237,6 @@ class Database:
         )
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EventLogError(f"the event log's folder {folder} cannot be made: {error.strerror}") from error
-
-
 def _set_up_sqlite(connection: Any, record: object) -> None:
     for pragma in SQLITE_PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
@@ -268,7 +263,3 @@ def _is_busy(error: SQLAlchemyError) -> bool:
     if code is not None:
         return code & 0xFF in (sqlite.SQLITE_BUSY, sqlite.SQLITE_LOCKED)
     return getattr(cause, "sqlstate", None) in POSTGRES_BUSY
-
-
-def _is_missing_table(error: DBAPIError) -> bool:
-    return "no such table" in str(error.orig) or getattr(error.orig, "sqlstate", None) == "42P01"

@@ -57,7 +57,7 @@ class Appended:
 
 @dataclass(frozen=True)
 class Quarantined:
-    """A row that was turned away at the door; ``row`` is its content as JSON, ``stored_at`` in microseconds."""
+    """A row that the row rules turned away; ``row`` is its content as JSON, ``stored_at`` in microseconds."""
 
     id: int
     source: str
@@ -206,27 +206,27 @@ class EventLog:
         """That user's interactions, feedback and attributes after a position, the first ``limit``; no slates."""
         return self.tails([(user_id, after)], limit)[0]
 
-    def tails(self, asked: Sequence[tuple[str, int]], limit: int | None = None) -> list[list[Logged]]:
+    def tails(self, keys: Sequence[tuple[str, int]], limit: int | None = None) -> list[list[Logged]]:
         """``tail`` of each (user, position) by one statement; a few dozen at a time.
 
         ``limit`` is for all of them together: where so many events come, the last tails lack some.
         """
-        found: list[list[Logged]] = [[] for _ in asked]
+        tails: list[list[Logged]] = [[] for _ in keys]
         with self._database.reading() as connection:
-            for row in self._hot.tails(connection, asked, limit) if asked else ():
-                found[row.asked].append(to_logged(row))
-        return found
+            for row in self._hot.tails(connection, keys, limit) if keys else ():
+                tails[row.key].append(to_logged(row))
+        return tails
 
-    def explored(self, asked: Sequence[tuple[str, int]]) -> list[dict[str, int]]:
+    def explored(self, keys: Sequence[tuple[str, int]]) -> list[dict[str, int]]:
         """Of each (user, time), by slate id: how many positions explored in the user's slates after it.
 
         Slates of policies with a budget for exploration alone; an index look-up each, by one statement.
         """
-        found: list[dict[str, int]] = [{} for _ in asked]
+        explored: list[dict[str, int]] = [{} for _ in keys]
         with self._database.reading() as connection:
-            for place, slate_id, value in self._hot.explored(connection, asked) if asked else ():
-                found[place][slate_id] = int(value)
-        return found
+            for place, slate_id, value in self._hot.explored(connection, keys) if keys else ():
+                explored[place][slate_id] = int(value)
+        return explored
 
     def find(self, event_id: str) -> Logged | None:
         """The event of that id, or None when it was not logged (yet)."""
@@ -237,8 +237,8 @@ class EventLog:
 
     def slate(self, slate_id: str) -> Logged | None:
         """The slate of that id, or None when it was not logged (yet)."""
-        found = self.find(slate_id)
-        return found if found and isinstance(found.event, Slate) else None
+        logged = self.find(slate_id)
+        return logged if logged and isinstance(logged.event, Slate) else None
 
     def contains(self, event_id: str) -> bool:
         """Whether an event of that id, of any type, was logged."""
@@ -449,11 +449,11 @@ def _appended(placed: Sequence[_Placed]) -> Appended:
 
 def _not_quarantined(connection: Connection, digests: Sequence[bytes]) -> list[bytes]:
     """Those digests that the quarantine has not, in their order."""
-    found: set[bytes] = set()
+    known: set[bytes] = set()
     query = select(quarantine.c.digest).where(quarantine.c.digest.in_(bindparam("digests", expanding=True)))
     for start in range(0, len(digests), LOOK_UP):
-        found.update(connection.scalars(query, {"digests": digests[start : start + LOOK_UP]}))
-    return [digest for digest in digests if digest not in found]
+        known.update(connection.scalars(query, {"digests": digests[start : start + LOOK_UP]}))
+    return [digest for digest in digests if digest not in known]
 
 
 def _between(query: Select, after: int, upto: int | None, types: Collection[str] | None) -> Select:

@@ -80,12 +80,11 @@ RETRACT = "retract"
 def reward(kind: str, value: float | None = None) -> float:
     """What an event of this kind and value is worth, in [0, 1] (0.5: it says nothing).
 
-    Raises KeyError for an unknown kind: the door lets none in.
+    Raises KeyError for an unknown kind: the row rules let none in.
     """
     return KINDS[kind].reward(value)
 
 
 def centred(rewards: np.ndarray) -> np.ndarray:
     """Rewards in [0, 1] of any shape as centred ones in [-1, 1], float64: 0 says nothing, so silence adds nothing."""
-    found: np.ndarray = 2.0 * np.asarray(rewards, np.float64) - 1.0
-    return found
+    return np.asarray(2.0 * np.asarray(rewards, np.float64) - 1.0)

@@ -126,7 +126,8 @@ class GroupCommit:
             while not self._due():
                 if self._closing_at is not None and not self._offers:
                     return None
-                self._changed.wait(self._patience())
+                left = self._offered_at + GATHER_SECONDS - time.monotonic()
+                self._changed.wait(max(left, 0.0) if self._offers else None)
             submissions: list[_Submitted] = []
             size = 0
             while self._submissions and (not submissions or size + len(self._submissions[0].rows) <= GROUP_EVENTS):
@@ -141,51 +142,48 @@ class GroupCommit:
         """Whether something must be written now."""
         if self._submissions:
             return True
-        return bool(self._offers) and (
-            self._closing_at is not None
-            or len(self._offers) >= OFFERED_EVENTS
-            or time.monotonic() >= self._offered_at + GATHER_SECONDS
-        )
-
-    def _patience(self) -> float | None:
-        return max(self._offered_at + GATHER_SECONDS - time.monotonic(), 0.0) if self._offers else None
+        in_time = time.monotonic() < self._offered_at + GATHER_SECONDS and len(self._offers) < OFFERED_EVENTS
+        return bool(self._offers) and (self._closing_at is not None or not in_time)
 
     def _commit(self, submissions: list[_Submitted], offers: list[AnyEvent]) -> bool:
         """Write a group and answer its callers; False when the log refused what was offered, which is kept."""
-        rows, storable = _storable(offers)
+        rows, storable = [], []
+        for offer in offers:
+            try:
+                rows.append(to_row(offer))
+                storable.append(offer)
+            except DataContractError as error:
+                log.error("%s", error)
         self._note("lost", len(offers) - len(storable))
-        groups = [one.rows for one in submissions] + ([rows] if rows else [])
+        groups = [submission.rows for submission in submissions] + ([rows] if rows else [])
         try:
-            found = self._log.append_rows(groups)
+            appended = self._log.append_rows(groups)
         except DataContractError as error:
             return self._commit_apart(submissions, storable, error)
         except Exception as error:  # whatever it is, nobody must wait for ever
-            for one in submissions:
-                one.answer.set_exception(error)
-            return self._keep(storable, error)
-        for one, appended in zip(submissions, found, strict=False):
-            one.answer.set_result(appended)
+            for submission in submissions:
+                submission.answer.set_exception(error)
+            if not storable:
+                return True
+            with self._changed:
+                self._offers.extendleft(reversed(storable))
+            self._note("retried", len(storable))
+            log.warning("%d slates wait for the event log: %s", len(storable), error)
+            return False
+        for submission, answer in zip(submissions, appended, strict=False):
+            submission.answer.set_result(answer)
         self._note("written", len(storable))
         return True
 
     def _commit_apart(self, submissions: list[_Submitted], offers: list[AnyEvent], error: DataContractError) -> bool:
         """One at a time, so that what the database refuses costs nobody else anything."""
         if len(submissions) + len(offers) == 1:
-            for one in submissions:
-                one.answer.set_exception(error)
+            for submission in submissions:
+                submission.answer.set_exception(error)
             self._note("lost", len(offers))
             return True
-        done = [self._commit([one], []) for one in submissions]
+        done = [self._commit([submission], []) for submission in submissions]
         return all(done + [self._commit([], [offer]) for offer in offers])
-
-    def _keep(self, offers: list[AnyEvent], error: Exception) -> bool:
-        if not offers:
-            return True
-        with self._changed:
-            self._offers.extendleft(reversed(offers))
-        self._note("retried", len(offers))
-        log.warning("%d slates wait for the event log: %s", len(offers), error)
-        return False
 
     def _wait_or_end(self) -> bool:
         """A pause after a failure; True when there is no time left for another try."""
@@ -196,20 +194,8 @@ class GroupCommit:
             lost, refused = len(self._offers), list(self._submissions)
             self._offers.clear()
             self._submissions.clear()
-        for one in refused:
-            one.answer.set_exception(LogBusy("the event log's writer has been closed; nothing was written"))
+        for submission in refused:
+            submission.answer.set_exception(LogBusy("the event log's writer has been closed; nothing was written"))
         self._note("lost", lost)
         log.error("%d slates could not be written before the process had to end", lost)
         return True
-
-
-def _storable(events: list[AnyEvent]) -> tuple[list[dict[str, Any]], list[AnyEvent]]:
-    """The rows of those events that can be stored, and these events."""
-    rows, kept = [], []
-    for event in events:
-        try:
-            rows.append(to_row(event))
-            kept.append(event)
-        except DataContractError as error:
-            log.error("%s", error)
-    return rows, kept

@@ -194,7 +194,7 @@ class Promotions:
         query = _of(endpoint).order_by(promotions.c.fence).limit(1)
         with self._database.reading() as connection:
             row = connection.execute(query).mappings().first()
-        return _promotion(row) if row else None
+        return Promotion(**row) if row else None
 
     def endpoints(self) -> list[str]:
         """Every endpoint that had a promotion."""
@@ -206,7 +206,7 @@ class Promotions:
         """The endpoint's last promotions, the latest first."""
         query = _of(endpoint).order_by(desc(promotions.c.fence)).limit(limit)
         with self._database.reading() as connection:
-            return [_promotion(row) for row in connection.execute(query).mappings()]
+            return [Promotion(**row) for row in connection.execute(query).mappings()]
 
     def close(self) -> None:
         """Close the connections."""
@@ -270,8 +270,4 @@ def _of(endpoint: str) -> Select:
 
 def _champion(connection: Connection, endpoint: str) -> Promotion | None:
     row = connection.execute(_of(endpoint).order_by(desc(promotions.c.fence)).limit(1)).mappings().first()
-    return _promotion(row) if row else None
-
-
-def _promotion(row: RowMapping) -> Promotion:
-    return Promotion(**row)
+    return Promotion(**row) if row else None

@@ -1,10 +1,10 @@
-"""Redis, asked with little patience: who waits for it can do without it, and it is asked again soon."""
+"""Where the settings' Redis is, and a client for it that gives up soon: its callers can do without an answer."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 from redis import Redis
@@ -15,11 +15,12 @@ from redis.retry import Retry
 
 from attune.errors import ConfigError, FeatureStoreError
 
-# Where a Redis is: the URL of the settings taken apart and checked, and shown without its password.
-
-
 SCHEMES = {"redis": False, "rediss": True}
 PORT = 6379
+PATIENCE_SECONDS = 1.0
+"""For a connection, and for each answer."""
+OURS = "*attune*"
+"""Matches every key of ours: Feast's end in the project's name, the state keeper's note begins with it."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class RedisAddress:
 def redis_address(url: str, setting: str) -> RedisAddress:
     """The address that ``url`` means; ``setting`` is the variable that a ConfigError names. The URL is never shown."""
     try:
-        return _address(_split(url.strip()))
+        return _address(url.strip())
     except ValueError as error:
         raise ConfigError(
             f"{setting} cannot be meant: {error}; write redis://[USER:PASSWORD@]HOST:PORT[/DATABASE] "
@@ -50,14 +51,11 @@ def redis_address(url: str, setting: str) -> RedisAddress:
         ) from None
 
 
-def _split(url: str) -> SplitResult:
+def _address(url: str) -> RedisAddress:
     try:
-        return urlsplit(url)
+        parts = urlsplit(url)
     except ValueError:  # it may quote the password
         raise ValueError("it is no URL") from None
-
-
-def _address(parts: SplitResult) -> RedisAddress:
     if parts.scheme not in SCHEMES:
         raise ValueError("it does not begin with redis:// or rediss://")
     if not parts.hostname:
@@ -66,32 +64,18 @@ def _address(parts: SplitResult) -> RedisAddress:
         raise ValueError("it has something after the database")
     if parts.username and not parts.password:
         raise ValueError("it names a user and no password")
-    password = SecretStr(unquote(parts.password)) if parts.password else None
-    user = unquote(parts.username) if parts.username else None
-    return RedisAddress(parts.hostname, _port(parts), _database(parts.path), user, password, SCHEMES[parts.scheme])
-
-
-def _port(parts: SplitResult) -> int:
     try:
         port = PORT if parts.port is None else parts.port
     except ValueError:
         port = 0
     if not port:
         raise ValueError("its port is no number from 1 to 65535")
-    return port
-
-
-def _database(path: str) -> int:
-    number = path.removeprefix("/") or "0"
-    if not (number.isascii() and number.isdigit()):
+    database = parts.path.removeprefix("/") or "0"
+    if not (database.isascii() and database.isdigit()):
         raise ValueError("its database is no number")
-    return int(number)
-
-
-PATIENCE_SECONDS = 1.0
-"""For a connection, and for each answer."""
-OURS = "*attune*"
-"""Matches every key of ours: Feast's end in the project's name, the state keeper's note begins with it."""
+    password = SecretStr(unquote(parts.password)) if parts.password else None
+    user = unquote(parts.username) if parts.username else None
+    return RedisAddress(parts.hostname, port, int(database), user, password, SCHEMES[parts.scheme])
 
 
 def connect(address: RedisAddress) -> Redis:
@@ -115,8 +99,8 @@ def connect(address: RedisAddress) -> Redis:
 def version(address: RedisAddress) -> str:
     """What the server calls itself. Raises FeatureStoreError."""
     with explained(address), closing(connect(address)) as client:
-        told: dict[str, Any] = dict(client.info("server"))  # type: ignore[arg-type]
-        return f"{told.get('server_name', 'redis')} {told.get('valkey_version', told['redis_version'])}"
+        server: dict[str, Any] = dict(client.info("server"))  # type: ignore[arg-type]
+        return f"{server.get('server_name', 'redis')} {server.get('valkey_version', server['redis_version'])}"
 
 
 def holds_ours(address: RedisAddress) -> bool:

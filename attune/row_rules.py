@@ -1,4 +1,4 @@
-"""The row rules at the door: the one place where a row becomes an event, for imports and HTTP alike.
+"""The row rules: the one place where a row becomes an event, for imports and HTTP alike.
 
 A row is a mapping with the fields of an event; times are microseconds since the epoch already.
 ``admit`` turns a row into an event or raises DataContractError naming the field and the cure.
@@ -117,8 +117,8 @@ def rejected_rows(source: str, type_name: str, rejected: Iterable[Rejected]) -> 
 def row_as_json(row: object) -> str:
     """Any row as ASCII JSON, keys sorted; what JSON does not know stands there as its ``repr``. Never raises."""
     if not isinstance(row, Mapping):
-        return json.dumps(_told(row))
-    return json.dumps({_key(name): _told(value) for name, value in row.items()}, sort_keys=True)
+        return json.dumps(_as_json(row))
+    return json.dumps({_key(name): _as_json(value) for name, value in row.items()}, sort_keys=True)
 
 
 def storable(words: str) -> str:
@@ -127,11 +127,11 @@ def storable(words: str) -> str:
 
 
 def _key(name: object) -> str:
-    told = name if isinstance(name, str) else _told(name)
-    return storable(told if isinstance(told, str) else json.dumps(told))
+    word = name if isinstance(name, str) else _as_json(name)
+    return storable(word if isinstance(word, str) else json.dumps(word))
 
 
-def _told(value: object) -> object:
+def _as_json(value: object) -> object:
     try:
         json.dumps(value, sort_keys=True)
     except (ValueError, TypeError, OverflowError, RecursionError):
@@ -247,23 +247,17 @@ def _attributes(row: Row) -> dict[str, Any]:
         raise DataContractError(f"attributes: {type(raw).__name__} is not a mapping of names to values", "attributes")
     if len(raw) > ATTRIBUTES_LIMIT:
         raise _breach("attributes", f"… of them; at most {ATTRIBUTES_LIMIT} are allowed", str(len(raw)))
-    return {_name(name): _attribute(name, value) for name, value in raw.items()}
-
-
-def _name(name: object) -> str:
-    if not isinstance(name, str) or not _is_text(name):
-        raise _breach("attributes", "the name … is not readable text", _shown(name))
-    return str(name)
-
-
-def _attribute(name: str, value: object) -> Any:
-    """Text, number, truth value, nothing, or a list of them, as the plain type that JSON has for it."""
-    if isinstance(value, list):
-        return [_single(name, part) for part in value]
-    return _single(name, value)
+    attributes: dict[str, Any] = {}
+    for name, value in raw.items():
+        if not isinstance(name, str) or not _is_text(name):
+            raise _breach("attributes", "the name … is not readable text", _shown(name))
+        is_list = isinstance(value, list)
+        attributes[str(name)] = [_single(name, part) for part in value] if is_list else _single(name, value)
+    return attributes
 
 
 def _single(name: str, value: object) -> Any:
+    """Text, number, truth value or nothing as the plain type that JSON has for it."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str) and _is_text(value):

@@ -129,9 +129,13 @@ class Settings(BaseSettings):
     @property
     def asks_for_keys(self) -> bool:
         """Whether the endpoint asks for API keys: by ``auto``, as soon as another machine could ask it."""
-        if self.api_keys == "auto":
-            return self.profile != "local" or not _is_loopback(self.serving_host)
-        return self.api_keys == "on"
+        if self.api_keys != "auto":
+            return self.api_keys == "on"
+        try:
+            is_loopback = ip_address(self.serving_host).is_loopback
+        except ValueError:
+            is_loopback = self.serving_host == "localhost"
+        return self.profile != "local" or not is_loopback
 
     @property
     def log_url(self) -> str:
@@ -214,13 +218,6 @@ class Settings(BaseSettings):
             finally:
                 draft.unlink()
         return path.read_bytes()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _plain(value: Any) -> str:

@@ -101,39 +101,31 @@ def fold(state: UserState, logged: Iterable[Logged], limits: Limits = LIMITS) ->
     Events at or below ``state.position`` are known already and passed over, so a batch may overlap with what was
     folded before; it must not leave out an event of the user between two that it holds.
     """
-    news = _news(state, logged)
+    news: dict[int, Behaviour | User] = {
+        entry.position: entry.event
+        for entry in logged
+        if entry.position > state.position
+        and isinstance(entry.event, Behaviour | User)
+        and entry.event.user_id == state.user_id
+    }
     if not news:
         return state
-    behaviour: list[Placed] = [(one.position, one.event) for one in news if isinstance(one.event, Behaviour)]
-    attributes = [one.event.attributes for one in news if isinstance(one.event, User)]
+    in_order = [(position, news[position]) for position in sorted(news)]
+    behaviour: list[Placed] = [(position, event) for position, event in in_order if isinstance(event, Behaviour)]
+    attributes = [event.attributes for _, event in in_order if isinstance(event, User)]
     times = [event.event_timestamp for _, event in behaviour if event.kind != RETRACT]
+    known_times = [time for time in (state.first_time, state.last_time) if time is not None]
     return UserState(
         user_id=state.user_id,
-        position=news[-1].position,
+        position=in_order[-1][0],
         recent=_recent(state.recent, behaviour, limits.recent),
         seen=_seen(state.seen, behaviour, limits.seen),
         counts=_counts(state.counts, behaviour, limits.days),
         events=state.events + len(behaviour),
-        first_time=min((*times, *_given(state.first_time)), default=None),
-        last_time=max((*times, *_given(state.last_time)), default=None),
+        first_time=min((*times, *known_times), default=None),
+        last_time=max((*times, *known_times), default=None),
         attributes=attributes[-1] if attributes else state.attributes,
     )
-
-
-def _news(state: UserState, logged: Iterable[Logged]) -> list[Logged]:
-    """The events that this state does not know yet, by position, each once."""
-    found = {
-        one.position: one
-        for one in logged
-        if one.position > state.position
-        and isinstance(one.event, Behaviour | User)
-        and one.event.user_id == state.user_id
-    }
-    return [found[position] for position in sorted(found)]
-
-
-def _given(time: int | None) -> tuple[int, ...]:
-    return () if time is None else (time,)
 
 
 def _recent(before: tuple[Recent, ...], behaviour: list[Placed], limit: int) -> tuple[Recent, ...]:
@@ -190,7 +182,7 @@ class Current:
 
 def current(event_log: "EventLog", state: UserState, page: int = PAGE) -> Current:
     """The user's state with everything in it that was logged before this call. Raises EventLogError."""
-    tail = event_log.tail(*_asked(state), page)
+    tail = event_log.tail(*_tail_start(state), page)
     if _is_astray(state, tail):
         return replace(current(event_log, empty(state.user_id), page), astray=True)
     folded, state = len(tail) - _is_begun(state), fold(state, tail)
@@ -201,25 +193,23 @@ def current(event_log: "EventLog", state: UserState, page: int = PAGE) -> Curren
 
 
 def currents(event_log: "EventLog", states: Sequence[UserState], page: int = PAGE) -> list[Current | None]:
-    """``current`` of each, by one statement; None for one that takes longer, to be asked for alone.
+    """``current`` of each, by one statement; None for one that takes longer, which ``current`` then gives.
 
     That is one with a page to fold or more, or a state of another log. Raises EventLogError.
     """
-    asked = [_asked(state) for state in states]
-    limit = page + len(states)
-    tails = event_log.tails(asked, limit)
+    starts, limit = [_tail_start(state) for state in states], page + len(states)
+    tails = event_log.tails(starts, limit)
     if sum(map(len, tails)) >= limit:
-        tails = [event_log.tail(*one, page) for one in asked]
-    return [_soon(state, tail, page) for state, tail in zip(states, tails, strict=True)]
+        tails = [event_log.tail(*start, page) for start in starts]
+    return [
+        None
+        if len(tail) >= page or _is_astray(state, tail)
+        else Current(fold(state, tail), len(tail) - _is_begun(state), False)
+        for state, tail in zip(states, tails, strict=True)
+    ]
 
 
-def _soon(state: UserState, tail: Sequence[Logged], page: int) -> Current | None:
-    if len(tail) >= page or _is_astray(state, tail):
-        return None
-    return Current(fold(state, tail), len(tail) - _is_begun(state), False)
-
-
-def _asked(state: UserState) -> tuple[str, int]:
+def _tail_start(state: UserState) -> tuple[str, int]:
     """Whose tail, and after which position: the event at the state's own one leads it."""
     return state.user_id, state.position - _is_begun(state)
 

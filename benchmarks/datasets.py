@@ -20,10 +20,10 @@ from attune.errors import ConfigError
 from attune.event_log import EventLog, prepare
 from attune.events import AnyEvent, Interaction, Item
 from attune.settings import Settings
-from features import training_set as traits
 from features.importer import in_order
 from features.sources import frames, movielens
 from features.stats import item_stats, rewards, user_stats
+from features.training_set import OF_USERS, traits_table
 from models.learning.dataset import TrainingSet
 
 DATA = "ATTUNE_TEST_DATA"
@@ -56,7 +56,7 @@ def movielens_1m() -> TrainingSet:
         Columns.GENRES: frames.split_lists(movies["genres"]),
     })  # fmt: skip
     told = pd.read_csv(folder / "users.csv", dtype=str)[["user_id", "gender", "age", "occupation"]]
-    users = traits.table(traits.OF_USERS, told.pop("user_id"), (json.dumps(one) for one in told.to_dict("records")))
+    users = traits_table(OF_USERS, told.pop("user_id"), (json.dumps(one) for one in told.to_dict("records")))
     return replace(_training_set(events, items), traits=users.to_pandas())
 
 

@@ -70,7 +70,7 @@ def publish(draft: Path, site: Path, result: Result, kept: int = KEPT) -> Path:
                 (site / place).parent.mkdir(parents=True, exist_ok=True)
                 write_whole(site / place, mended(page.read_text(), depth=len(place.parts) - 1))
         results = [result, *_results(site)][:kept]
-        write_whole(site / RESULTS, json.dumps([asdict(one) for one in results], indent=1))
+        write_whole(site / RESULTS, json.dumps([asdict(listed) for listed in results], indent=1))
         suites = sorted(page.stem for page in (site / "expectations").glob("*.html"))
         write_whole(site / FRONT, front_page(results, suites))
         _remove_unlisted(site, results)
@@ -129,15 +129,15 @@ are reported.</p>
 def _row(result: Result) -> str:
     verdict = '<span class="badge badge-danger">broken</span>' if result.broken else ""
     verdict = verdict or '<span class="badge badge-success">passed</span>'
-    found = [f'<li class="text-danger">{escape(one)}</li>' for one in result.broken]
-    found += [f'<li class="text-secondary">warning: {escape(one)}</li>' for one in result.warnings]
-    told = f"<ul>{''.join(found)}</ul>" if found else ""
+    findings = [f'<li class="text-danger">{escape(finding)}</li>' for finding in result.broken]
+    findings += [f'<li class="text-secondary">warning: {escape(finding)}</li>' for finding in result.warnings]
+    listed = f"<ul>{''.join(findings)}</ul>" if findings else ""
     pages = " ".join(f'<a href="{escape(path)}">{escape(suite)}</a>' for suite, path in result.pages)
     moment = to_datetime(result.judged_at).strftime("%Y-%m-%d %H:%M:%S")
     cells = (
         f'<td>{escape(result.name)}</td><td class="text-nowrap">{moment}</td><td class="number">{result.rows:,}</td>'
     )
-    return f"<tr>{cells}<td>{verdict}{told}</td><td>{pages}</td></tr>"
+    return f"<tr>{cells}<td>{verdict}{listed}</td><td>{pages}</td></tr>"
 
 
 def _head(root: str) -> tuple[str, str]:
@@ -149,22 +149,17 @@ def _head(root: str) -> tuple[str, str]:
 
 
 def _bring_static(draft: Path, site: Path) -> None:
-    folder = site / STATIC
+    """Bootstrap 4 and our own files; the package around Bootstrap is for Flask and is not imported."""
+    package = importlib.util.find_spec("flask_bootstrap")
+    if package is None or package.origin is None:
+        raise DataContractError("the package bootstrap-flask is missing, whose styles Data Docs need: `make install`")
+    folder, bootstrap = site / STATIC, Path(package.origin).parent / "static" / "bootstrap4"
     folder.mkdir(exist_ok=True)
-    sources = [_bootstrap() / name for name in (*STYLES, *SCRIPTS)]
-    sources += [OWN_STYLE, *(draft / STATIC / "images" / name for name in IMAGES)]
-    for source in sources:
+    sources = [bootstrap / name for name in (*STYLES, *SCRIPTS)]
+    for source in (*sources, OWN_STYLE, *(draft / STATIC / "images" / name for name in IMAGES)):
         target = folder / source.name
         if not target.exists() or target.stat().st_size != source.stat().st_size:
             write_whole(target, source.read_bytes())
-
-
-def _bootstrap() -> Path:
-    """Bootstrap 4 as files; the package around them is for Flask and is not imported."""
-    found = importlib.util.find_spec("flask_bootstrap")
-    if found is None or found.origin is None:
-        raise DataContractError("the package bootstrap-flask is missing, whose styles Data Docs need: `make install`")
-    return Path(found.origin).parent / "static" / "bootstrap4"
 
 
 def _results(site: Path) -> list[Result]:

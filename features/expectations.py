@@ -1,8 +1,8 @@
 """The only caller of Great Expectations: holds a batch of the lake against its suites and writes its Data Docs.
 
-Bad rows were stopped at the door; what is checked here is that nothing slipped in behind it (another writer, a
-damaged file, a broken migration), and that the batch is what one expects of it. Critical expectations stop training,
-warnings are reported.
+The row rules turned bad rows away; what is checked here is that nothing got past them (another writer, a damaged file,
+a broken migration), and that the batch is what one expects of it. Critical expectations stop training, warnings are
+reported.
 """
 
 import gc
@@ -33,12 +33,12 @@ from great_expectations.expectations.row_conditions import Column
 from attune.clock import DAY, to_datetime, to_iso
 from attune.columns import Columns
 from attune.event_types import KINDS, RETRACT
+from attune.events import TYPES
 from attune.row_rules import EARLIEST, FUTURE_LIMIT, ID_LIMIT
 from features import data_docs
 from features.lake import BEHAVIOUR, SCHEMA
 
 CRITICAL, WARNING = FailureSeverity.CRITICAL, FailureSeverity.WARNING
-TYPES = ("interaction", "feedback", "slate", "item", "user")
 SITE = "data_docs"
 UNKNOWN_ITEM = "unknown_item"
 EXPECTED_ROWS = 100
@@ -96,8 +96,9 @@ def validate(
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=docs_folder))
     try:
         outcomes = _judge(events, known_items, now, draft, name)
-        failed = [_finding(one) for one in outcomes if not one.success and _severity(one) == CRITICAL]
-        warnings = [_finding(one) for one in outcomes if not one.success and _severity(one) != CRITICAL]
+        broken = [outcome for outcome in outcomes if not outcome.success]
+        failed = [_finding(outcome) for outcome in broken if _severity(outcome) == CRITICAL]
+        warnings = [_finding(outcome) for outcome in broken if _severity(outcome) != CRITICAL]
         pages = sorted(page.relative_to(draft) for page in (draft / "validations").rglob("*.html"))
         told = [[page.parts[1], str(page)] for page in pages]
         result = data_docs.Result(name, now, len(events), [*map(str, failed)], [*map(str, warnings)], told)
@@ -130,28 +131,25 @@ def _behaviour(events: pd.DataFrame, known_items: Collection[str]) -> pd.DataFra
     return behaviour.assign(**{UNKNOWN_ITEM: behaviour[Columns.ITEM_ID].where(unknown, None)})
 
 
+def _critical(expectation: Any, column: str, notes: str, **limits: Any) -> gxe.Expectation:
+    built: gxe.Expectation = expectation(column=column, severity=CRITICAL, notes=notes, **limits)
+    return built
+
+
 def _of_every_event(now: int) -> Iterator[gxe.Expectation]:
-    latest = now + FUTURE_LIMIT
+    latest, between = now + FUTURE_LIMIT, gxe.ExpectColumnValuesToBeBetween
     for column in (Columns.POSITION, Columns.EVENT_ID, Columns.TYPE, Columns.LOGGED_AT, Columns.EVENT_TIMESTAMP):
-        yield gxe.ExpectColumnValuesToNotBeNull(column=column, severity=CRITICAL, notes="every event has one")
+        yield _critical(gxe.ExpectColumnValuesToNotBeNull, column, "every event has one")
     for column in (Columns.POSITION, Columns.LOGGED_AT, Columns.EVENT_TIMESTAMP):
-        yield gxe.ExpectColumnValuesToBeOfType(column=column, type_="int64", severity=CRITICAL, notes="a whole number")
+        yield _critical(gxe.ExpectColumnValuesToBeOfType, column, "a whole number", type_="int64")
     for column in (Columns.POSITION, Columns.EVENT_ID):
-        yield gxe.ExpectColumnValuesToBeUnique(column=column, severity=CRITICAL, notes="no two events share one")
-    yield gxe.ExpectColumnValuesToBeInSet(
-        column=Columns.TYPE, value_set=list(TYPES), severity=CRITICAL, notes=f"one of {', '.join(TYPES)}"
-    )
-    yield gxe.ExpectColumnValuesToBeBetween(
-        column=Columns.POSITION, min_value=1, severity=CRITICAL, notes="positions count from 1"
-    )
-    yield gxe.ExpectColumnValuesToBeBetween(
-        column=Columns.LOGGED_AT, min_value=0, max_value=latest, severity=CRITICAL,
-        notes=f"logged by {to_iso(latest)}",
-    )  # fmt: skip
-    yield gxe.ExpectColumnValuesToBeBetween(
-        column=Columns.EVENT_TIMESTAMP, min_value=EARLIEST, max_value=latest, severity=CRITICAL,
-        notes=f"happened between {to_iso(EARLIEST)} and {to_iso(latest)}",
-    )  # fmt: skip
+        yield _critical(gxe.ExpectColumnValuesToBeUnique, column, "no two events share one")
+    types = list(TYPES.values())
+    yield _critical(gxe.ExpectColumnValuesToBeInSet, Columns.TYPE, f"one of {', '.join(types)}", value_set=types)
+    yield _critical(between, Columns.POSITION, "positions count from 1", min_value=1)
+    yield _critical(between, Columns.LOGGED_AT, f"logged by {to_iso(latest)}", min_value=0, max_value=latest)
+    happened = f"happened between {to_iso(EARLIEST)} and {to_iso(latest)}"
+    yield _critical(between, Columns.EVENT_TIMESTAMP, happened, min_value=EARLIEST, max_value=latest)
     yield gxe.ExpectTableRowCountToBeBetween(
         min_value=EXPECTED_ROWS, severity=WARNING, notes=f"at least {EXPECTED_ROWS} events in a batch"
     )
@@ -162,32 +160,26 @@ def _of_every_event(now: int) -> Iterator[gxe.Expectation]:
 
 
 def _of_behaviour(behaviour: pd.DataFrame) -> Iterator[gxe.Expectation]:
+    not_null = gxe.ExpectColumnValuesToNotBeNull
     for column in (Columns.USER_ID, Columns.ITEM_ID):
-        yield gxe.ExpectColumnValuesToNotBeNull(column=column, severity=CRITICAL, notes="all behaviour has one")
-        yield gxe.ExpectColumnValueLengthsToBeBetween(
-            column=column, min_value=1, max_value=ID_LIMIT, severity=CRITICAL, notes=f"1 to {ID_LIMIT} characters"
-        )
-    yield gxe.ExpectColumnValuesToNotBeNull(column=Columns.KIND, severity=CRITICAL, notes="all behaviour has one")
-    yield gxe.ExpectColumnValuesToBeInSet(
-        column=Columns.KIND, value_set=list(KINDS), severity=CRITICAL, notes="a kind that the reward table knows"
-    )
+        yield _critical(not_null, column, "all behaviour has one")
+        lengths = gxe.ExpectColumnValueLengthsToBeBetween
+        yield _critical(lengths, column, f"1 to {ID_LIMIT} characters", min_value=1, max_value=ID_LIMIT)
+    yield _critical(not_null, Columns.KIND, "all behaviour has one")
+    in_set, kinds = gxe.ExpectColumnValuesToBeInSet, list(KINDS)
+    yield _critical(in_set, Columns.KIND, "a kind that the reward table knows", value_set=kinds)
     present = set(behaviour[Columns.KIND].unique()) if Columns.KIND in behaviour else set()
     for kind in (KINDS[name] for name in KINDS if name in present):
         only: dict[str, Any] = {"row_condition": Column(Columns.KIND) == kind.name}
         if kind.needs_value:
-            yield gxe.ExpectColumnValuesToNotBeNull(
-                column=Columns.VALUE, severity=CRITICAL, notes=f"every {kind.name} has one", **only
-            )
+            yield _critical(not_null, Columns.VALUE, f"every {kind.name} has one", **only)
         if math.isfinite(kind.low) or math.isfinite(kind.high):
             low, high = (bound if math.isfinite(bound) else None for bound in (kind.low, kind.high))
-            yield gxe.ExpectColumnValuesToBeBetween(
-                column=Columns.VALUE, min_value=low, max_value=high, severity=CRITICAL,
-                notes=f"of a {kind.name}: {kind.meaning}", **only,
-            )  # fmt: skip
+            of_kind = {"min_value": low, "max_value": high, **only}
+            between = gxe.ExpectColumnValuesToBeBetween
+            yield _critical(between, Columns.VALUE, f"of a {kind.name}: {kind.meaning}", **of_kind)
         if kind.name == RETRACT:
-            yield gxe.ExpectColumnValuesToNotBeNull(
-                column=Columns.RETRACTS, severity=CRITICAL, notes="a take-back names an event", **only
-            )
+            yield _critical(not_null, Columns.RETRACTS, "a take-back names an event", **only)
     yield gxe.ExpectColumnValuesToBeNull(
         column=UNKNOWN_ITEM, severity=WARNING, notes="no behaviour with items that the catalogue lacks"
     )
@@ -229,23 +221,20 @@ def _run(
 
 
 def _finding(outcome: Any) -> Finding:
-    config, result = outcome.expectation_config, outcome.result or {}
-    raised = _raised(outcome.exception_info or {})
+    config, result, info = outcome.expectation_config, outcome.result or {}, outcome.exception_info or {}
     observed = result.get("observed_value")
     notes = config.notes if isinstance(config.notes, str) else ""
+    # the message of the exception that the expectation met, if any (a column that is absent)
+    exceptions = info.values() if "exception_message" not in info else [info]
+    messages = [raised.get("exception_message") for raised in exceptions if isinstance(raised, dict)]
+    message = next((str(message).splitlines()[0] for message in messages if message), "")
     found = f"found {observed}" if observed is not None else ""
-    message = "; ".join(part for part in (f"expected: {notes}", found, raised) if part)
     examples = [example for example in result.get("partial_unexpected_list") or [] if example is not None]
-    distinct = tuple(dict.fromkeys(map(_plain, examples)))[:EXAMPLES]
-    return Finding(config.type, config.kwargs.get("column"), message, result.get("unexpected_count"), distinct)
-
-
-def _plain(example: Any) -> Any:
-    return example if isinstance(example, str | int | float) else repr(example)
-
-
-def _raised(info: dict[str, Any]) -> str:
-    """The message of the exception that the expectation met, if any (a column that is absent)."""
-    told = info.values() if "exception_message" not in info else [info]
-    messages = [str(one["exception_message"]) for one in told if isinstance(one, dict) and one.get("exception_message")]
-    return messages[0].splitlines()[0] if messages else ""
+    plain = (example if isinstance(example, str | int | float) else repr(example) for example in examples)
+    return Finding(
+        config.type,
+        config.kwargs.get("column"),
+        "; ".join(part for part in (f"expected: {notes}", found, message) if part),
+        result.get("unexpected_count"),
+        tuple(dict.fromkeys(plain))[:EXAMPLES],
+    )

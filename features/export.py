@@ -56,75 +56,60 @@ def export(
     Raises ConfigError for a format or a type that is not known or a target that exists, DataContractError when it
     cannot be written.
     """
-    _check(target, format, types)
-    stop = log.head() if upto is None else min(upto, log.head())
-    try:
-        with whole_folder(target) as folder:
-            return _write_all(log, folder, format, after, stop, types)
-    except OSError as error:
-        raise DataContractError(f"{target} cannot be written ({error.strerror or error}); nothing was kept") from error
-
-
-def _check(target: Path, format: str, types: Collection[str] | None) -> None:
     if format not in FORMATS:
         raise ConfigError(f"format: {format!r} is not one of {', '.join(FORMATS)}")
     if unknown := sorted(set(types or ()) - set(TYPES.values())):
         raise ConfigError(f"types: {unknown[0]!r} is not one of {', '.join(TYPES.values())}")
     if target.exists():
         raise ConfigError(f"{target} exists already; name a folder that does not")
-
-
-def _write_all(
-    log: EventLog, folder: Path, format: str, after: int, upto: int, types: Collection[str] | None
-) -> dict[str, int]:
+    head = log.head()
+    stop = head if upto is None else min(upto, head)
     counts: dict[str, int] = {}
     writers: dict[str, Write] = {}
-    with ExitStack() as files:
-        for table in _tables(log, after, upto, types):
-            for name in table[Columns.TYPE].unique().to_pylist():
-                rows = table.filter(pc.field(Columns.TYPE) == name)
-                if name not in writers:
-                    writers[name] = files.enter_context(OPENERS[format](folder / f"{name}.{format}", name))
-                writers[name](rows)
-                counts[name] = counts.get(name, 0) + len(rows)
+    try:
+        with whole_folder(target) as folder, ExitStack() as files:
+            while len(table := to_table(log.read_columns(after, stop, CHUNK, types))):
+                for name in table[Columns.TYPE].unique().to_pylist():
+                    if name not in writers:
+                        writers[name] = files.enter_context(WRITERS[format](folder / f"{name}.{format}", _schema(name)))
+                    rows = table.filter(pc.field(Columns.TYPE) == name)
+                    writers[name](rows.select(COLUMNS_OF[name]).cast(_schema(name)))
+                    counts[name] = counts.get(name, 0) + len(rows)
+                after = table[Columns.POSITION][-1].as_py()
+    except OSError as error:
+        raise DataContractError(f"{target} cannot be written ({error.strerror or error}); nothing was kept") from error
     return dict(sorted(counts.items()))
 
 
-def _tables(log: EventLog, after: int, upto: int, types: Collection[str] | None) -> Iterator[pa.Table]:
-    while len(table := to_table(log.read_columns(after, upto, CHUNK, types))):
-        yield table
-        after = table[Columns.POSITION][-1].as_py()
+@contextmanager
+def _parquet(path: Path, schema: pa.Schema) -> Iterator[Write]:
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        yield writer.write_table
 
 
 @contextmanager
-def _parquet(path: Path, type_name: str) -> Iterator[Write]:
-    with pq.ParquetWriter(path, _schema(type_name), compression="zstd") as writer:
-        yield lambda rows: writer.write_table(_told(rows, type_name))
+def _csv(path: Path, schema: pa.Schema) -> Iterator[Write]:
+    with csv.CSVWriter(path, schema) as writer:
+        yield writer.write_table
 
 
 @contextmanager
-def _csv(path: Path, type_name: str) -> Iterator[Write]:
-    with csv.CSVWriter(path, _schema(type_name)) as writer:
-        yield lambda rows: writer.write_table(_told(rows, type_name))
-
-
-@contextmanager
-def _jsonl(path: Path, type_name: str) -> Iterator[Write]:
+def _jsonl(path: Path, schema: pa.Schema) -> Iterator[Write]:
     """One event a line, as the HTTP API names its fields; what a payload holds stands in the line itself."""
     encode = msgspec.json.Encoder().encode
     with path.open("wb") as stream:
 
         def write(rows: pa.Table) -> None:
-            for row in _told(rows, type_name).to_pylist():
+            for row in rows.to_pylist():
                 payload = row.pop(Columns.PAYLOAD, None)
                 known = {name: value for name, value in row.items() if value is not None}
-                event = msgspec.json.decode(payload) if payload else {"type": type_name}
+                event = msgspec.json.decode(payload) if payload else {"type": path.stem}
                 stream.write(encode({**event, **known}) + b"\n")
 
         yield write
 
 
-OPENERS: dict[str, Callable[[Path, str], AbstractContextManager[Write]]] = {
+WRITERS: dict[str, Callable[[Path, pa.Schema], AbstractContextManager[Write]]] = {
     "parquet": _parquet,
     "csv": _csv,
     "jsonl": _jsonl,
@@ -132,10 +117,6 @@ OPENERS: dict[str, Callable[[Path, str], AbstractContextManager[Write]]] = {
 
 
 def _schema(type_name: str) -> pa.Schema:
+    """The columns of the type's file, with times as moments."""
     fields = [SCHEMA.field(name) for name in COLUMNS_OF[type_name]]
     return pa.schema([field.with_type(MOMENT) if field.name in TIMES else field for field in fields])
-
-
-def _told(rows: pa.Table, type_name: str) -> pa.Table:
-    """The columns of the type, with times as moments."""
-    return rows.select(COLUMNS_OF[type_name]).cast(_schema(type_name))

@@ -4,7 +4,6 @@ The state view holds facts only, typed and in whole microseconds (Feast would cu
 It has no history: its offline file is an empty table, and the training service leaves it out.
 """
 
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from attune.columns import ITEM_STATS, USER_STATS, Columns
 USER_VIEW = "user_stats"
 ITEM_VIEW = "item_stats"
 STATE_VIEW = "user_state"
+VIEWS = (USER_VIEW, ITEM_VIEW, STATE_VIEW)
 STATE_PUSH = "user_state_push"
 TRAINING_SERVICE = "training_v1"
 SERVING_SERVICE = "serving_v1"
@@ -49,58 +49,44 @@ STATE_ARROW: dict[str, pa.DataType] = {
 """The same as Arrow types, for the empty offline file."""
 
 
-@dataclass(frozen=True)
-class Definitions:
-    """All that is applied, and the files that the views read."""
-
-    entities: list[Entity]
-    views: list[FeatureView]
-    services: list[FeatureService]
-    user_file: Path
-    item_file: Path
-    state_file: Path
-
-    def everything(self) -> list[Entity | FeatureView | FeatureService]:
-        """The objects in the order in which Feast wants them applied."""
-        return [*self.entities, *self.views, *self.services]
+def view_file(folder: Path, view: str) -> Path:
+    """The Parquet file that a view reads, in a folder."""
+    return folder / f"{view}.parquet"
 
 
-def definitions(folder: Path) -> Definitions:
-    """The definitions over Parquet files in ``folder`` (absolute)."""
+def definitions(folder: Path) -> list[Entity | FeatureView | FeatureService]:
+    """All that is applied, in the order in which Feast wants it, over Parquet files in ``folder`` (absolute)."""
     user = Entity(name="user", join_keys=[Columns.USER_ID], value_type=ValueType.STRING)
     item = Entity(name="item", join_keys=[Columns.ITEM_ID], value_type=ValueType.STRING)
-    files = {name: folder / f"{name}.parquet" for name in (USER_VIEW, ITEM_VIEW, STATE_VIEW)}
-    user_view = _stats_view(USER_VIEW, user, Columns.USER_ID, USER_STATS, files[USER_VIEW])
-    item_view = _stats_view(ITEM_VIEW, item, Columns.ITEM_ID, ITEM_STATS, files[ITEM_VIEW])
+    files = {
+        view: FileSource(
+            name=f"{view}_file", path=str(view_file(folder, view)), timestamp_field=Columns.EVENT_TIMESTAMP
+        )
+        for view in VIEWS
+    }
+    user_view, item_view = (
+        FeatureView(
+            name=view,
+            entities=[entity],
+            ttl=timedelta(0),
+            schema=[Field(name=key, dtype=String), *(Field(name=feature, dtype=Float32) for feature in features)],
+            source=files[view],
+            online=True,
+        )
+        for view, entity, key, features in (
+            (USER_VIEW, user, Columns.USER_ID, USER_STATS),
+            (ITEM_VIEW, item, Columns.ITEM_ID, ITEM_STATS),
+        )
+    )
+    state_fields = [Field(name=name, dtype=dtype) for name, dtype in STATE_FIELDS.items()]
     state_view = FeatureView(
         name=STATE_VIEW,
         entities=[user],
         ttl=timedelta(0),
-        schema=[Field(name=Columns.USER_ID, dtype=String)]
-        + [Field(name=name, dtype=dtype) for name, dtype in STATE_FIELDS.items()],
-        source=PushSource(name=STATE_PUSH, batch_source=_file(STATE_VIEW, files[STATE_VIEW])),
+        schema=[Field(name=Columns.USER_ID, dtype=String), *state_fields],
+        source=PushSource(name=STATE_PUSH, batch_source=files[STATE_VIEW]),
         online=True,
     )
-    services = [
-        FeatureService(name=TRAINING_SERVICE, features=[user_view, item_view]),
-        FeatureService(name=SERVING_SERVICE, features=[state_view, user_view]),
-    ]
-    return Definitions(
-        [user, item], [user_view, item_view, state_view], services,
-        files[USER_VIEW], files[ITEM_VIEW], files[STATE_VIEW],
-    )  # fmt: skip
-
-
-def _stats_view(name: str, entity: Entity, key: str, features: tuple[str, ...], path: Path) -> FeatureView:
-    return FeatureView(
-        name=name,
-        entities=[entity],
-        ttl=timedelta(0),
-        schema=[Field(name=key, dtype=String)] + [Field(name=feature, dtype=Float32) for feature in features],
-        source=_file(name, path),
-        online=True,
-    )
-
-
-def _file(name: str, path: Path) -> FileSource:
-    return FileSource(name=f"{name}_file", path=str(path), timestamp_field=Columns.EVENT_TIMESTAMP)
+    training = FeatureService(name=TRAINING_SERVICE, features=[user_view, item_view])
+    serving = FeatureService(name=SERVING_SERVICE, features=[state_view, user_view])
+    return [user, item, user_view, item_view, state_view, training, serving]

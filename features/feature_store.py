@@ -39,19 +39,30 @@ from attune.user_state import Recent, UserState
 from features import feature_definitions as names
 from features.online_stores import OrderedRedisOnlineStoreConfig, WalSqliteOnlineStoreConfig, prepare_sqlite
 
-# A user's state as one row of typed columns, and back: what the online store keeps of it.
+logger = logging.getLogger(__name__)
 
+PROJECT = "attune"
+JOIN_ROWS = 1_000_000
+"""Feast's file store merges every row of an entity with every question about it before it filters by time."""
+MATERIALIZE_ROWS = 200_000
+STATS = {names.USER_VIEW: (Columns.USER_ID, HOUR, USER_STATS), names.ITEM_VIEW: (Columns.ITEM_ID, DAY, ITEM_STATS)}
 
+WATERMARK_FILE, WATERMARK_KEY = "keeper.position", "attune:keeper.position"
 NO_VALUE = float("nan")
-
+RECENT_COLUMNS = (
+    "recent_event_ids", "recent_item_ids", "recent_kinds", "recent_values", "recent_times", "recent_positions",
+    "recent_retracted",
+)  # fmt: skip
+"""The fields of ``attune.user_state.Recent``, in its order."""
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 
 def to_row(state: UserState) -> dict[str, Any]:
-    """The state as plain numbers, texts and lists; an absent value of an event is NaN."""
-    recent = list(zip(*state.recent, strict=True)) or [()] * len(Recent._fields)
-    event_ids, item_ids, kinds, values, times, positions, retracted = map(list, recent)
-    days, count_kinds = zip(*state.counts, strict=True) if state.counts else ((), ())
+    """The state as one row of plain numbers, texts and lists for the online store; an event's absent value is NaN."""
+    columns = list(zip(*state.recent, strict=True)) or [()] * len(RECENT_COLUMNS)
+    recent = dict(zip(RECENT_COLUMNS, map(list, columns), strict=True))
+    recent["recent_values"] = [NO_VALUE if value is None else value for value in recent["recent_values"]]
+    days, kinds = zip(*state.counts, strict=True) if state.counts else ((), ())
     known = state.first_time is not None and state.last_time is not None
     return {
         Columns.USER_ID: state.user_id,
@@ -60,30 +71,23 @@ def to_row(state: UserState) -> dict[str, Any]:
         "first_and_last_time": [state.first_time, state.last_time] if known else [],
         "attributes": _ENCODER.encode(state.attributes).decode(),
         "seen": list(state.seen),
-        "recent_event_ids": event_ids,
-        "recent_item_ids": item_ids,
-        "recent_kinds": kinds,
-        "recent_values": [NO_VALUE if value is None else value for value in values],
-        "recent_times": times,
-        "recent_positions": positions,
-        "recent_retracted": retracted,
+        **recent,
         "count_days": list(days),
-        "count_kinds": list(count_kinds),
+        "count_kinds": list(kinds),
         "count_numbers": list(state.counts.values()),
     }
 
 
 def from_row(user_id: str, row: Mapping[str, Any]) -> UserState:
     """The state that ``to_row`` was given; an empty list may come back as None."""
-    values = [None if value != value else value for value in row["recent_values"] or ()]
-    columns = [row[f"recent_{name}"] or () for name in ("event_ids", "item_ids", "kinds")]
-    tail = [row[f"recent_{name}"] or () for name in ("times", "positions", "retracted")]
+    recent = {name: row[name] or () for name in RECENT_COLUMNS}
+    recent["recent_values"] = [None if value != value else value for value in recent["recent_values"]]
     first, last = row["first_and_last_time"] or (None, None)
     buckets = zip(row["count_days"] or (), row["count_kinds"] or (), strict=True)
     return UserState(
         user_id=user_id,
         position=row["position"],
-        recent=tuple(map(Recent, *columns, values, *tail)),
+        recent=tuple(map(Recent, *recent.values())),
         seen=tuple(row["seen"] or ()),
         counts=dict(zip(buckets, row["count_numbers"] or (), strict=True)),
         events=row["events"],
@@ -93,19 +97,12 @@ def from_row(user_id: str, row: Mapping[str, Any]) -> UserState:
     )
 
 
-# How far the state keeper has come: a note that lies where the states lie, so that it is lost with them alone.
-#
-# A note is a log position and the id of the log that it counts in. In Redis it survives and goes with the states:
-# where
-# the server lost everything, the keeper begins again at 0 and folds every user's state anew.
-
-
-NAME = "keeper.position"
-KEY = "attune:keeper.position"
-
-
 class Watermark(Protocol):
-    """Where the note lies (``str``), and what to do when it speaks of another log (``remedy``)."""
+    """How far the state keeper has come: a log position and the id of the log that it counts in.
+
+    It lies where the states lie, so that it is lost with them alone: then the keeper begins again at 0. ``str`` says
+    where that is, ``remedy`` what to do when it is of another log.
+    """
 
     remedy: str
 
@@ -113,14 +110,14 @@ class Watermark(Protocol):
         """The position and the log's id; (0, "") where nothing was kept."""
 
     def write(self, position: int, log_id: str) -> None:
-        """Replace the note, whole or not at all."""
+        """Replace both, whole or not at all."""
 
 
 class FileWatermark:
     """Beside the SQLite store."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / NAME
+        self._path = folder / WATERMARK_FILE
         self.remedy = f"remove {folder} and apply again"
 
     def __str__(self) -> str:
@@ -128,10 +125,7 @@ class FileWatermark:
 
     def read(self) -> tuple[int, str]:
         """As the protocol says."""
-        try:
-            return _parsed(self._path.read_text())
-        except FileNotFoundError:
-            return 0, ""
+        return _parsed(self._path.read_text() if self._path.exists() else "")
 
     def write(self, position: int, log_id: str) -> None:
         """As the protocol says."""
@@ -147,35 +141,23 @@ class RedisWatermark:
         self.remedy = f"empty {address} (FLUSHDB) or name another in ATTUNE_ONLINE_STORE_URL, and start it again"
 
     def __str__(self) -> str:
-        return f"{KEY} in {self._address}"
+        return f"{WATERMARK_KEY} in {self._address}"
 
     def read(self) -> tuple[int, str]:
         """As the protocol says."""
         with redis_connection.explained(self._address):
-            found = self._client.get(KEY)
-        return _parsed(found.decode(errors="replace")) if isinstance(found, bytes) else (0, "")
+            note = self._client.get(WATERMARK_KEY)
+        return _parsed(note.decode(errors="replace") if isinstance(note, bytes) else "")
 
     def write(self, position: int, log_id: str) -> None:
         """As the protocol says."""
         with redis_connection.explained(self._address):
-            self._client.set(KEY, f"{position} {log_id}")
+            self._client.set(WATERMARK_KEY, f"{position} {log_id}")
 
 
 def _parsed(note: str) -> tuple[int, str]:
     position, _, log_id = note.strip().partition(" ")
-    try:
-        return int(position), log_id
-    except ValueError:
-        return 0, ""
-
-
-logger = logging.getLogger(__name__)
-
-PROJECT = "attune"
-JOIN_ROWS = 1_000_000
-"""Feast's file store merges every row of an entity with every question about it before it filters by time."""
-MATERIALIZE_ROWS = 200_000
-STATS = {names.USER_VIEW: (Columns.USER_ID, HOUR, USER_STATS), names.ITEM_VIEW: (Columns.ITEM_ID, DAY, ITEM_STATS)}
+    return (int(position), log_id) if position.isdecimal() else (0, "")
 
 
 @dataclass(frozen=True)
@@ -195,7 +177,6 @@ class FeatureStore:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.folder = settings.feast_folder.resolve()
-        self._definitions = names.definitions(self.folder / "offline")
         self._opened: _Opened | None = None
         self._opening = threading.Lock()
 
@@ -215,18 +196,18 @@ class FeatureStore:
             (self.folder / folder).mkdir(parents=True, exist_ok=True)
         if self._settings.online_address is None:
             prepare_sqlite(self._online_file, f"{PROJECT}_{names.STATE_VIEW}")
-        for view, path in self._files().items():
-            if not path.exists():
-                _write_parquet(_empty_table(view), path)
+        for view in names.VIEWS:
+            if not self._file(view).exists():
+                _write_parquet(_empty_table(view), self._file(view))
         with self._drafted_registry() as store:
-            store.apply(self._definitions.everything())  # type: ignore[arg-type]
+            store.apply(names.definitions(self.folder / "offline"))  # type: ignore[arg-type]
 
     def write_stats(self, user_frame: pd.DataFrame, item_frame: pd.DataFrame) -> None:
         """Replace the views' offline rows by these (``features.stats``); a reader finds the old or the new file."""
         for view, frame in ((names.USER_VIEW, user_frame), (names.ITEM_VIEW, item_frame)):
             schema = _empty_table(view).schema
             table = pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False)
-            _write_parquet(table, self._files()[view])
+            _write_parquet(table, self._file(view))
 
     @contextlib.contextmanager
     def over(self, user_frame: pd.DataFrame, item_frame: pd.DataFrame) -> Iterator["FeatureStore"]:
@@ -278,10 +259,12 @@ class FeatureStore:
         """
         before = (entity_frame[Columns.EVENT_TIMESTAMP].to_numpy(np.int64) // SECOND - 1) * SECOND
         joined = entity_frame[[Columns.EVENT_ID]].reset_index(drop=True)
-        for view in self._training_views():
-            key, bucket, features = STATS[view]
+        with _wrapped("read the training service"):
+            views = self._open().services[names.TRAINING_SERVICE].feature_view_projections
+        for view in views:
+            key, bucket, features = STATS[view.name]
             asked = pd.DataFrame({key: entity_frame[key].to_numpy(object), "moment": before // bucket * bucket})
-            found = self._as_of(view, asked.drop_duplicates())
+            found = self._as_of(view.name, asked.drop_duplicates())
             answers = asked.merge(found, how="left", on=[key, "moment"], validate="many_to_one")
             joined[list(features)] = answers[list(features)].to_numpy(np.float32)
         return joined
@@ -314,7 +297,10 @@ class FeatureStore:
         """
         if not states:
             return
-        rows = {state.user_id: (_user_key(state.user_id), to_datetime(state.position)) for state in states}
+        rows = {}
+        for state in states:
+            key = EntityKey(join_keys=[Columns.USER_ID], entity_values=[Value(string_val=state.user_id)])
+            rows[state.user_id] = (key, to_datetime(state.position))
         with _wrapped("forget states"):
             store = self._open().store
             online: Any = store.provider.online_store  # type: ignore[attr-defined]
@@ -326,13 +312,9 @@ class FeatureStore:
 
     def states(self, user_ids: Sequence[str]) -> dict[str, UserState]:
         """The states of those users that have one."""
-        answer = self._online([f"{names.STATE_VIEW}:{name}" for name in names.STATE_FIELDS], user_ids)
-        rows = [dict(zip(answer, row, strict=True)) for row in zip(*answer.values(), strict=True)]
-        return {
-            user_id: from_row(user_id, row)
-            for user_id, row in zip(user_ids, rows, strict=True)
-            if row["position"] is not None
-        }
+        rows = self._online([f"{names.STATE_VIEW}:{name}" for name in names.STATE_FIELDS], user_ids)
+        pairs = zip(user_ids, rows, strict=True)
+        return {user_id: from_row(user_id, row) for user_id, row in pairs if row["position"] is not None}
 
     def user_stats(self, user_id: str) -> np.ndarray:
         """``USER_STATS`` as last materialised, float32 of shape (F,), NaN where nothing is known."""
@@ -344,30 +326,29 @@ class FeatureStore:
 
     def online_many(self, user_ids: Sequence[str]) -> list[tuple[UserState | None, np.ndarray]]:
         """``online`` of each, in one read for all: what serving needs to answer requests."""
-        answer = self._online(names.SERVING_SERVICE, user_ids)
-        rows = [dict(zip(answer, row, strict=True)) for row in zip(*answer.values(), strict=True)]
-        return [_known(user_id, row) for user_id, row in zip(user_ids, rows, strict=True)]
+        rows = self._online(names.SERVING_SERVICE, user_ids)
+        stats = [[np.nan if row[name] is None else row[name] for name in USER_STATS] for row in rows]
+        return [
+            (None if row["position"] is None else from_row(user_id, row), np.array(stats_F, np.float32))
+            for user_id, row, stats_F in zip(user_ids, rows, stats, strict=True)
+        ]
 
-    def _online(self, features: str | list[str], user_ids: Sequence[str]) -> dict[str, list[Any]]:
+    def _online(self, features: str | list[str], user_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """A row for each user; ``features`` names a service, or lists features."""
         if not user_ids:
-            return {}
+            return []
         with _wrapped("read the online store"):
             opened = self._open()
             wanted = opened.services[features] if isinstance(features, str) else features
-            answer = opened.store.get_online_features(wanted, {Columns.USER_ID: list(user_ids)})
-            return answer.to_dict()
-
-    def _training_views(self) -> list[str]:
-        with _wrapped("read the training service"):
-            service = self._open().services[names.TRAINING_SERVICE]
-        return [projection.name for projection in service.feature_view_projections]
+            answer = opened.store.get_online_features(wanted, {Columns.USER_ID: list(user_ids)}).to_dict()
+        return [dict(zip(answer, row, strict=True)) for row in zip(*answer.values(), strict=True)]
 
     def _as_of(self, view: str, asked: pd.DataFrame) -> pd.DataFrame:
         """The view's row for each distinct (key, moment) asked for, where there is one at or before the moment."""
         key, _, features = STATS[view]
         references = [f"{view}:{name}" for name in features]
         parts = [asked.iloc[:0].assign(**dict.fromkeys(features, np.float32(0)))]
-        for part in _bounded(asked, key, pq.read_table(self._files()[view], columns=[key])[0]):
+        for part in _bounded(asked, key, pq.read_table(self._file(view), columns=[key])[0]):
             stamps = pd.to_datetime(part["moment"].to_numpy(np.int64), unit="us", utc=True)
             frame = part.assign(**{Columns.EVENT_TIMESTAMP: stamps})
             with _wrapped(f"join {view}"):
@@ -375,7 +356,7 @@ class FeatureStore:
             parts.append(joined.drop(columns=[Columns.EVENT_TIMESTAMP]))
         return pd.concat(parts, ignore_index=True)
 
-    def _open(self) -> "_Opened":
+    def _open(self) -> _Opened:
         opened = self._opened
         if opened is None:
             with self._opening:
@@ -388,11 +369,13 @@ class FeatureStore:
         return opened
 
     def _feast(self, registry: Path) -> feast.FeatureStore:
+        address = self._settings.online_address
+        file = WalSqliteOnlineStoreConfig(path=str(self._online_file))
         config = feast.RepoConfig(
             project=PROJECT,
             provider="local",
             registry=RegistryConfig(path=str(registry), cache_ttl_seconds=0),
-            online_store=self._online_config(),
+            online_store=OrderedRedisOnlineStoreConfig(address=address) if address else file,
             offline_store={"type": "file"},
             entity_key_serialization_version=3,
             repo_path=self.folder,
@@ -402,11 +385,6 @@ class FeatureStore:
     @property
     def _online_file(self) -> Path:
         return self.folder / "online" / "online.db"
-
-    def _online_config(self) -> OrderedRedisOnlineStoreConfig | WalSqliteOnlineStoreConfig:
-        if address := self._settings.online_address:
-            return OrderedRedisOnlineStoreConfig(address=address)
-        return WalSqliteOnlineStoreConfig(path=str(self._online_file))
 
     @contextlib.contextmanager
     def _drafted_registry(self) -> Iterator[feast.FeatureStore]:
@@ -421,25 +399,11 @@ class FeatureStore:
         self._opened = None
 
     def _stamps(self, view: str) -> np.ndarray:
-        stamps = pq.read_table(self._files()[view], columns=[Columns.EVENT_TIMESTAMP])[0].to_numpy()
+        stamps = pq.read_table(self._file(view), columns=[Columns.EVENT_TIMESTAMP])[0].to_numpy()
         return np.sort(stamps.astype("datetime64[us]").astype(np.int64))
 
-    def _files(self) -> dict[str, Path]:
-        kept = self._definitions
-        return {
-            names.USER_VIEW: kept.user_file,
-            names.ITEM_VIEW: kept.item_file,
-            names.STATE_VIEW: kept.state_file,
-        }
-
-
-def _known(user_id: str, row: dict[str, Any]) -> tuple[UserState | None, np.ndarray]:
-    stats = np.array([np.nan if row[name] is None else row[name] for name in USER_STATS], np.float32)
-    return (None if row["position"] is None else from_row(user_id, row)), stats
-
-
-def _user_key(user_id: str) -> EntityKey:
-    return EntityKey(join_keys=[Columns.USER_ID], entity_values=[Value(string_val=user_id)])
+    def _file(self, view: str) -> Path:
+        return names.view_file(self.folder / "offline", view)
 
 
 def _empty_table(view: str) -> pa.Table:

@@ -1,8 +1,16 @@
-"""Outside rows into the event log, exactly once: every row is accepted, a repeat, or quarantined with its reason."""
+"""Outside rows into the event log, exactly once: every row is accepted, a repeat, or quarantined with its reason.
+
+Each version of an item (or user) is an event whose id is made of the item's id and the version's number alone, so
+that its versions can be looked up without reading the log: number 0, 1, ... without a gap. A source's rows for an item
+continue the log's: as many of them as the log's latest versions are already (in that order) are repeats, and the rest
+become new versions. So after an import the latest versions are always the source's, the same source again repeats
+everything, and what is known already takes effect again if it changed in between. Two imports at once that give one
+item the same number collide in the log: the later is refused there.
+"""
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -17,86 +25,6 @@ from attune.event_log import EventLog
 from attune.events import AnyEvent, Item, User
 from attune.row_rules import Rejected, admit_all
 from features.sources.frames import INTERACTION_COLUMNS, SourceFrames, Unreadable
-
-# What is known of items and users, version by version: which rows of a source say something new.
-#
-# Each version of an item (or user) is an event whose id is made of the item's id and the version's number alone, so
-# that its versions can be looked up without reading the log: number 0, 1, ... without a gap.
-# A source's rows for an item continue the log's: as many of them as the log's latest versions are already (in that
-# order) are repeats, and the rest become new versions. So after an import the latest versions are always the source's,
-# the same source again repeats everything, and what is known already takes effect again if it changed in between.
-# Two imports at once that give one item the same number collide in the log: the later is refused there.
-
-
-def new_versions(log: EventLog, events: Sequence[AnyEvent]) -> list[AnyEvent]:
-    """Those of the items or users, in their order, that the log does not know yet, with the ids of their versions."""
-    keys = [_key(event) for event in events]
-    said: dict[str, list[bytes]] = {}
-    places = [_placed(said.setdefault(key, []), event.digest()) for key, event in zip(keys, events, strict=True)]
-    held: dict[str, bytes] = {}
-    lengths = _lengths(log, said, held)
-    latest = {key: _ids(key, lengths[key] - len(digests), lengths[key]) for key, digests in said.items()}
-    held |= log.digests([name for names in latest.values() for name in names if name not in held])
-    known = {key: _overlap([held[name] for name in latest[key]], digests) for key, digests in said.items()}
-    return [
-        msgspec.structs.replace(event, event_id=_event_id(key, lengths[key] - known[key] + place))
-        for event, key, place in zip(events, keys, places, strict=True)
-        if place >= known[key]
-    ]
-
-
-def _key(event: AnyEvent) -> str:
-    """Which item or user; raises TypeError for any other event."""
-    if isinstance(event, Item):
-        return f"item\x1f{event.item_id}"
-    if isinstance(event, User):
-        return f"user\x1f{event.user_id}"
-    raise TypeError(f"a {type(event).__name__} has no versions")
-
-
-def _placed(digests: list[bytes], digest: bytes) -> int:
-    """The place of a row among its item's rows; one that says what the row before it said is that row again."""
-    if not digests or digests[-1] != digest:
-        digests.append(digest)
-    return len(digests) - 1
-
-
-def _event_id(key: str, number: int) -> str:
-    return hashlib.blake2b(f"{key}\x1f{number}".encode(), digest_size=16).hexdigest()
-
-
-def _lengths(log: EventLog, said: Mapping[str, Sequence[bytes]], held: dict[str, bytes]) -> dict[str, int]:
-    """How many versions of each the log holds: by doubling, then halving, all of them at once.
-
-    ``held`` learns the digests of the versions that were looked at.
-    """
-    found: dict[str, int] = {}
-    bounds: dict[str, tuple[int, int | None]] = dict.fromkeys(said, (0, None))
-    while bounds:
-        probes = [
-            (key, low, high, max(low, 2 * low - 1) if high is None else (low + high) // 2)
-            for key, (low, high) in bounds.items()
-        ]
-        names = [_event_id(key, number) for key, _, _, number in probes]
-        held |= log.digests(names)
-        bounds = {}
-        for (key, low, high, number), name in zip(probes, names, strict=True):
-            low, high = (number + 1, high) if name in held else (low, number)
-            if low == high:
-                found[key] = low
-            else:
-                bounds[key] = (low, high)
-    return found
-
-
-def _ids(key: str, first: int, end: int) -> list[str]:
-    return [_event_id(key, number) for number in range(max(first, 0), end)]
-
-
-def _overlap(known: list[bytes], said: list[bytes]) -> int:
-    """The most of the first rows that are the last versions."""
-    return next(count for count in range(len(known), -1, -1) if known[len(known) - count :] == said[:count])
-
 
 CHUNK = 5_000
 FIRST_MOMENT = 0
@@ -130,6 +58,72 @@ class ImportReport(Tally):
     users: Tally = field(default_factory=Tally)
 
 
+def new_versions(log: EventLog, events: Sequence[AnyEvent]) -> list[AnyEvent]:
+    """Those of the items or users, in their order, that the log does not know yet, with the ids of their versions."""
+    keys, places = [], []
+    rows: dict[str, list[bytes]] = {}
+    for event in events:
+        keys.append(_key(event))
+        digests, digest = rows.setdefault(keys[-1], []), event.digest()
+        if not digests or digests[-1] != digest:  # one that says what the row before it said is that row again
+            digests.append(digest)
+        places.append(len(digests) - 1)
+    logged: dict[str, bytes] = {}
+    lengths = _lengths(log, rows, logged)
+    latest = {
+        key: [_event_id(key, number) for number in range(max(lengths[key] - len(digests), 0), lengths[key])]
+        for key, digests in rows.items()
+    }
+    logged |= log.digests([name for names in latest.values() for name in names if name not in logged])
+    known = {key: _overlap([logged[name] for name in latest[key]], digests) for key, digests in rows.items()}
+    return [
+        msgspec.structs.replace(event, event_id=_event_id(key, lengths[key] - known[key] + place))
+        for event, key, place in zip(events, keys, places, strict=True)
+        if place >= known[key]
+    ]
+
+
+def _key(event: AnyEvent) -> str:
+    """Which item or user; raises TypeError for any other event."""
+    if isinstance(event, Item):
+        return f"item\x1f{event.item_id}"
+    if isinstance(event, User):
+        return f"user\x1f{event.user_id}"
+    raise TypeError(f"a {type(event).__name__} has no versions")
+
+
+def _event_id(key: str, number: int) -> str:
+    return hashlib.blake2b(f"{key}\x1f{number}".encode(), digest_size=16).hexdigest()
+
+
+def _lengths(log: EventLog, keys: Iterable[str], logged: dict[str, bytes]) -> dict[str, int]:
+    """How many versions of each the log holds: by doubling, then halving, all of them at once.
+
+    ``logged`` learns the digests of the versions that were looked at.
+    """
+    lengths: dict[str, int] = {}
+    bounds: dict[str, tuple[int, int | None]] = dict.fromkeys(keys, (0, None))
+    while bounds:
+        probes = {
+            key: max(low, 2 * low - 1) if high is None else (low + high) // 2 for key, (low, high) in bounds.items()
+        }
+        logged |= log.digests([_event_id(key, number) for key, number in probes.items()])
+        for key, number in probes.items():
+            low, high = bounds[key]
+            low, high = (number + 1, high) if _event_id(key, number) in logged else (low, number)
+            if low == high:
+                lengths[key] = low
+                del bounds[key]
+            else:
+                bounds[key] = (low, high)
+    return lengths
+
+
+def _overlap(known: list[bytes], rows: list[bytes]) -> int:
+    """The most of the first rows that are the last versions."""
+    return next(count for count in range(len(known), -1, -1) if known[len(known) - count :] == rows[:count])
+
+
 def in_order(frames: SourceFrames) -> pd.DataFrame:
     """All interactions sorted by (event_timestamp, original order), each with its ``event_id``; index 0..n-1.
 
@@ -140,16 +134,13 @@ def in_order(frames: SourceFrames) -> pd.DataFrame:
     times = [raw if type(raw) is int and abs(raw) < NO_TIME else NO_TIME for raw in frame[Columns.EVENT_TIMESTAMP]]
     frame = frame.iloc[np.argsort(np.array(times, dtype=np.int64), kind="stable")]
     contents = ["\x1f".join(map(repr, row)) for row in zip(*(frame[name] for name in INTERACTION_COLUMNS), strict=True)]
-    return frame.reset_index(drop=True).assign(**{Columns.EVENT_ID: _numbered_ids(contents)})
-
-
-def _numbered_ids(contents: Sequence[str]) -> list[str]:
     column = pd.Series(contents, dtype=object)
     numbers = column.groupby(column, sort=False).cumcount()
-    return [
+    ids = [
         hashlib.blake2b(f"interaction\x1f{content}\x1f{number}".encode(), digest_size=16).hexdigest()
         for content, number in zip(contents, numbers, strict=True)
     ]
+    return frame.reset_index(drop=True).assign(**{Columns.EVENT_ID: ids})
 
 
 def import_source(
@@ -189,11 +180,14 @@ class _Intake:
     def take(self, type_name: str, rows: list[dict[str, Any]], tally: Tally) -> None:
         """All rows of one type, counted into ``tally``; items and users by their versions, all at once."""
         lines = self.unreadable.get(type_name, ())
-        rejected = [_rejected_line(len(rows) + number, line) for number, line in enumerate(lines)]
+        rejected = [
+            Rejected(len(rows) + number, {"line": line.line}, None, line.reason, line.rule)
+            for number, line in enumerate(lines)
+        ]
         tally.rows_in += len(rows) + len(lines)
         for start, chunk in _chunks(rows, CHUNK if type_name == "interaction" else len(rows)):
             events, refused = admit_all(type_name, chunk, self.clock)
-            rejected += [replace(one, row_number=start + one.row_number) for one in refused]
+            rejected += [replace(row, row_number=start + row.row_number) for row in refused]
             fresh = events if type_name == "interaction" else new_versions(self.log, events)
             tally.repeated += len(events) - len(fresh)
             for place, part in _chunks(fresh, CHUNK):
@@ -206,13 +200,13 @@ class _Intake:
 def _by_rule(rejected: Sequence[Rejected]) -> dict[str, int]:
     """How many rows broke each rule, the most first; a rule is told by the first reason that names it."""
     broken: dict[str, Counter[str]] = {}
-    for one in rejected:
-        broken.setdefault(one.rule or one.reason, Counter())[one.reason] += 1
-    told: Counter[str] = Counter()
+    for row in rejected:
+        broken.setdefault(row.rule or row.reason, Counter())[row.reason] += 1
+    counts: Counter[str] = Counter()
     for reasons in broken.values():
         others = f" (and {len(reasons) - 1:,} other values)" if len(reasons) > 1 else ""
-        told[next(iter(reasons)) + others] += reasons.total()
-    return dict(told.most_common())
+        counts[next(iter(reasons)) + others] += reasons.total()
+    return dict(counts.most_common())
 
 
 def _append(log: EventLog, events: Sequence[AnyEvent], start: int, tally: Tally) -> list[Rejected]:
@@ -225,18 +219,13 @@ def _append(log: EventLog, events: Sequence[AnyEvent], start: int, tally: Tally)
         return [bad for place, event in enumerate(events) for bad in _append(log, [event], start + place, tally)]
     tally.accepted += appended.accepted
     tally.repeated += appended.repeated
-    return [_conflict(start + place, events[place]) for place in appended.conflicts]
+    reason = "event_id: it stands in the log with another content"
+    return [
+        Rejected(start + place, msgspec.to_builtins(events[place]), Columns.EVENT_ID, reason)
+        for place in appended.conflicts
+    ]
 
 
 def _chunks(rows: Sequence[Row], size: int) -> Iterator[tuple[int, Sequence[Row]]]:
     for start in range(0, len(rows), size or 1):
         yield start, rows[start : start + size]
-
-
-def _rejected_line(number: int, line: Unreadable) -> Rejected:
-    return Rejected(number, {"line": line.line}, None, line.reason, line.rule)
-
-
-def _conflict(number: int, event: Any) -> Rejected:
-    row = msgspec.to_builtins(event)
-    return Rejected(number, row, Columns.EVENT_ID, "event_id: it stands in the log with another content")

@@ -55,6 +55,8 @@ BEHAVIOUR = ("interaction", "feedback")
 REPEATING = [name for name in SCHEMA.names if name not in (Columns.POSITION, Columns.EVENT_ID, Columns.PAYLOAD)]
 """The columns that a dictionary of their values makes smaller."""
 
+_ITEM_COLUMNS = [Columns.ITEM_ID, Columns.TITLE, Columns.YEAR, Columns.GENRES, Columns.TEXT, Columns.ATTRIBUTES]
+
 CHUNK = 50_000
 """Events read from the log, and written to a file, at once."""
 
@@ -141,7 +143,8 @@ class Lake:
         columns: Sequence[str] | None = None,
     ) -> pa.Table:
         """Events at positions (after, upto], in the order of positions, with the columns of ``SCHEMA`` asked for."""
-        return pa.concat_tables([_empty(columns or SCHEMA.names), *self.pieces(after, upto, types, columns)])
+        none = pa.schema([SCHEMA.field(name) for name in columns or SCHEMA.names]).empty_table()
+        return pa.concat_tables([none, *self.pieces(after, upto, types, columns)])
 
     def pieces(
         self,
@@ -192,8 +195,8 @@ class Lake:
     def users(self, upto: int | None = None) -> pd.DataFrame:
         """Every user of whom attributes are known at ``upto``, sorted by id: user_id, attributes (JSON of all)."""
         latest = self._latest("user", Columns.USER_ID, upto)
-        told = [(user_id, _json(_attributes(latest[user_id]))) for user_id in sorted(latest)]
-        return pd.DataFrame(told, columns=[Columns.USER_ID, Columns.ATTRIBUTES])
+        rows = [(user_id, _json(json.loads(latest[user_id])["attributes"])) for user_id in sorted(latest)]
+        return pd.DataFrame(rows, columns=[Columns.USER_ID, Columns.ATTRIBUTES])
 
     def _latest(self, type_name: str, id_column: str, upto: int | None) -> dict[str, str]:
         """The payload of the latest event of that type for each id."""
@@ -236,7 +239,8 @@ class Lake:
         before: set[_File] | None = None
         found: set[_File] = set()
         while found != before:
-            before, found = found, {_file(path) for path in self.folder.glob("day=*/[0-9]*.parquet")}
+            stems = ((path, path.stem.partition("-")) for path in self.folder.glob("day=*/[0-9]*.parquet"))
+            before, found = found, {_File(int(first), int(last), path) for path, (first, _, last) in stems}
         return found
 
     def _positions_of(self, log: EventLog, first_day: date, last_day: date) -> tuple[int, int]:
@@ -308,21 +312,9 @@ class Lake:
             yield
 
 
-_ITEM_COLUMNS = [Columns.ITEM_ID, Columns.TITLE, Columns.YEAR, Columns.GENRES, Columns.TEXT, Columns.ATTRIBUTES]
-
-
-def _file(path: Path) -> _File:
-    first, last = path.stem.split("-")
-    return _File(int(first), int(last), path)
-
-
 def _gaps(after: int, upto: int, chunk: int) -> Iterator[_Span]:
     for first in range(after + 1, upto + 1, chunk):
         yield _Span(first, min(first + chunk - 1, upto))
-
-
-def _empty(columns: Sequence[str]) -> pa.Table:
-    return pa.schema([SCHEMA.field(name) for name in columns]).empty_table()
 
 
 def to_table(columns: dict[str, list[Any]]) -> pa.Table:
@@ -339,27 +331,17 @@ def _runs(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
 
 
 def _item_row(item_id: str, payload: str | None) -> tuple[Any, ...]:
-    attributes = _attributes(payload) if payload else {}
-    year = attributes.get(Columns.YEAR)
-    genres = attributes.get(Columns.GENRES)
+    attributes = json.loads(payload)["attributes"] if payload else {}
+    title, year, genres, text = (attributes.get(name) for name in _ITEM_COLUMNS[1:-1])
     return (
         item_id,
-        _text(attributes.get(Columns.TITLE)),
+        "" if title is None else str(title),
         float(year) if isinstance(year, int | float) else float("nan"),
         [str(genre) for genre in genres] if isinstance(genres, list) else [],
-        _text(attributes.get(Columns.TEXT)),
+        "" if text is None else str(text),
         _json(attributes),
     )
 
 
-def _attributes(payload: str) -> dict[str, Any]:
-    attributes: dict[str, Any] = json.loads(payload)["attributes"]
-    return attributes
-
-
 def _json(attributes: dict[str, Any]) -> str:
     return msgspec.json.encode(attributes, order="deterministic").decode()
-
-
-def _text(raw: Any) -> str:
-    return "" if raw is None else str(raw)

@@ -9,11 +9,14 @@ sides of a cut between learning and judging.
 
 What labels set aside for what its user sent (a burst, a reward that is none) teaches nothing here either: it is in
 neither events nor statistics, and ``window.json`` counts it by its reason under ``left_out``.
+
+Traits are what items and users are, a row for each value of an attribute. A judgement looks by them for whom a version
+harms; no model reads them. An item's title, text, year and genres and whether it is on sale are no traits.
 """
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,67 +39,6 @@ if TYPE_CHECKING:
     from features.feature_store import FeatureStore
 
 
-# Traits: what items and users are, a row for each value that one has of an attribute.
-#
-# By them a judgement looks for whom a version harms. They lie beside a training set in a file of their own, since no
-# model reads them. An item's title, text, year and genres and whether it is on sale are no traits: they are known
-# elsewhere, or tell of no kind.
-
-
-SCHEMA = pa.schema([(name, pa.string()) for name in TRAIT_COLUMNS])
-
-OF_ITEMS, OF_USERS = "item", "user"
-
-NO_TRAITS = {
-    OF_ITEMS: {Columns.TITLE, Columns.TEXT, Columns.YEAR, Columns.GENRES, Columns.AVAILABLE, Columns.RETIRED},
-    OF_USERS: set[str](),
-}
-
-LONGEST = 100
-"""Letters of a value: who writes more writes a text."""
-
-MOST = 100
-"""Values that one may have of an attribute; of a longer list the first."""
-
-CHUNK = 20_000
-"""Items, or users, whose traits are held at once."""
-
-
-def write(path: Path, items: pd.DataFrame, users: pd.DataFrame) -> None:
-    """The traits of items and of users, out of frames with their ids and ``attributes`` (JSON objects), as Parquet."""
-    with pq.ParquetWriter(path, SCHEMA) as writer:
-        for whose, frame, id_column in ((OF_ITEMS, items, Columns.ITEM_ID), (OF_USERS, users, Columns.USER_ID)):
-            for start in range(0, len(frame), CHUNK):
-                some = frame.iloc[start : start + CHUNK]
-                writer.write_table(table(whose, some[id_column], some[Columns.ATTRIBUTES]))
-
-
-def table(whose: str, ids: Iterable[str], attributes: Iterable[str]) -> pa.Table:
-    """The traits of some items or users: every value once, in the order of their attributes."""
-    decode = msgspec.json.Decoder(dict[str, Any]).decode
-    rows = [
-        (whose, one, name, word)
-        for one, raw in zip(ids, attributes, strict=True)
-        for name, word in dict.fromkeys(_told(decode(raw), NO_TRAITS[whose]))
-    ]
-    columns = zip(*rows, strict=True) if rows else ([] for _ in SCHEMA)
-    return pa.table([pa.array(column, pa.string()) for column in columns], schema=SCHEMA)
-
-
-def _told(attributes: dict[str, Any], without: Collection[str]) -> Iterator[tuple[str, str]]:
-    for name, value in attributes.items():
-        if name not in without:
-            words = map(_word, value[:MOST] if isinstance(value, list) else [value])
-            yield from ((name, word) for word in words if 0 < len(word) <= LONGEST)
-
-
-def _word(value: Any) -> str:
-    """A text as it is, a number or a truth value as JSON writes it; nothing for nothing."""
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-
-
 FEATURE_SERVICE = "training_v1"
 EVENTS, ITEMS, TRAITS, WINDOW = "events.parquet", "items.parquet", "traits.parquet", "window.json"
 
@@ -110,6 +52,24 @@ EVENT_COLUMNS = [
     Columns.REWARD,
     Columns.EVENT_TIMESTAMP,
 ]
+
+TRAITS_SCHEMA = pa.schema([(name, pa.string()) for name in TRAIT_COLUMNS])
+
+OF_ITEMS, OF_USERS = "item", "user"
+
+NO_TRAITS = {
+    OF_ITEMS: {Columns.TITLE, Columns.TEXT, Columns.YEAR, Columns.GENRES, Columns.AVAILABLE, Columns.RETIRED},
+    OF_USERS: set[str](),
+}
+
+TRAIT_LETTERS = 100
+"""A longer value is a text and no trait."""
+
+TRAIT_VALUES = 100
+"""So many values of one attribute are kept, the first of a longer list."""
+
+TRAITS_CHUNK = 20_000
+"""Items, or users, whose traits are held in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +111,7 @@ def build(lake: Lake, store: "FeatureStore", folder: Path, upto: int, terms: Ter
         pq.write_table(pa.Table.from_pandas(items, _item_schema(), preserve_index=False), draft)
     users = lake.users(upto)
     with whole_file(folder / TRAITS) as draft:
-        write(draft, items, users[users[Columns.USER_ID].isin(events[Columns.USER_ID])])
+        write_traits(draft, items, users[users[Columns.USER_ID].isin(events[Columns.USER_ID])])
     write_whole(folder / WINDOW, json.dumps(window, indent=2) + "\n")
     return TrainingSet(folder, len(events), window)
 
@@ -204,3 +164,36 @@ def _item_schema() -> pa.Schema:
     head = [(Columns.ITEM_ID, pa.string()), (Columns.TITLE, pa.string()), (Columns.YEAR, pa.float64())]
     stats = [(name, pa.float32()) for name in ITEM_STATS]
     return pa.schema([*head, (Columns.GENRES, pa.list_(pa.string())), *texts, *stats])
+
+
+def write_traits(path: Path, items: pd.DataFrame, users: pd.DataFrame) -> None:
+    """The traits of items and of users, out of frames with their ids and ``attributes`` (JSON objects), as Parquet."""
+    with pq.ParquetWriter(path, TRAITS_SCHEMA) as writer:
+        for whose, frame, id_column in ((OF_ITEMS, items, Columns.ITEM_ID), (OF_USERS, users, Columns.USER_ID)):
+            for start in range(0, len(frame), TRAITS_CHUNK):
+                some = frame.iloc[start : start + TRAITS_CHUNK]
+                writer.write_table(traits_table(whose, some[id_column], some[Columns.ATTRIBUTES]))
+
+
+def traits_table(whose: str, ids: Iterable[str], attributes: Iterable[str]) -> pa.Table:
+    """The traits of some items or users: every value once, in the order of their attributes."""
+    decode = msgspec.json.Decoder(dict[str, Any]).decode
+    rows: list[tuple[str, str, str, str]] = []
+    for identifier, raw in zip(ids, attributes, strict=True):
+        traits = [
+            (whose, identifier, name, word)
+            for name, value in decode(raw).items()
+            if name not in NO_TRAITS[whose]
+            for word in map(_word, value[:TRAIT_VALUES] if isinstance(value, list) else [value])
+            if 0 < len(word) <= TRAIT_LETTERS
+        ]
+        rows += dict.fromkeys(traits)
+    columns = zip(*rows, strict=True) if rows else ([] for _ in TRAITS_SCHEMA)
+    return pa.table([pa.array(column, pa.string()) for column in columns], schema=TRAITS_SCHEMA)
+
+
+def _word(value: Any) -> str:
+    """A text as it is, a number or a truth value as JSON writes it; nothing for nothing."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

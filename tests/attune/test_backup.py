@@ -400,7 +400,7 @@ def test_the_newest_stay(settings: Settings, tmp_path: Path) -> None:
 
 
 def test_one_backup_at_a_time(settings: Settings, tmp_path: Path) -> None:
-    with backups._room(tmp_path), pytest.raises(BackupError, match="another backup is at work"):
+    with backups._lock(tmp_path), pytest.raises(BackupError, match="another backup is at work"):
         backup(settings, tmp_path, clock)
     backup(settings, tmp_path, clock)
 

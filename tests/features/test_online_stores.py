@@ -173,7 +173,7 @@ def test_feast_itself_reads_what_is_written(settings: Settings, store: FeatureSt
 
 
 def dump(settings: Settings) -> dict[bytes, dict[bytes, bytes]]:
-    client = online_stores.redis_server.connect(settings.online_address)
+    client = online_stores.redis_connection.connect(settings.online_address)
     return {key: client.hgetall(key) for key in client.keys("*")}
 
 
@@ -212,7 +212,7 @@ def test_a_redis_that_is_down_or_hangs_is_said_soon_and_comes_back(own_redis: An
 
 
 def test_a_wrong_password_is_said_and_the_right_one_never_shown(own_redis: Any, settings: Settings) -> None:
-    client = online_stores.redis_server.connect(settings_at(settings, own_redis.url).online_address)
+    client = online_stores.redis_connection.connect(settings_at(settings, own_redis.url).online_address)
     client.config_set("requirepass", "a,$HOME=xyzzy@1e5")
     wrong = FeatureStore(settings_at(settings, own_redis.url.replace("//", "//:hush-hush@")))
     wrong.apply()
