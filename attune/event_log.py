@@ -18,9 +18,9 @@ from attune.clock import DAY, Clock, system_clock
 from attune.columns import Columns
 from attune.compiled_statements import COLUMNS, HotStatements
 from attune.database import Database, upgrade
-from attune.events import AnyEvent, Item, Logged, Slate, User, to_logged, to_row
+from attune.events import AnyEvent, Item, Logged, Slate, to_logged, to_row
 from attune.row_rules import Rejected, rejected_rows
-from attune.tables import IN_TAIL, OF_ITEMS, events, log_head, quarantine
+from attune.tables import OF_ITEMS, events, log_head, quarantine
 
 LOOK_UP = 1_000
 """Digests a statement when looking for what the quarantine has already."""
@@ -38,7 +38,7 @@ BASE = "base"
 """Beside the columns of a row: the position of the version of an item that the row's was made from."""
 
 _VERSION = (events.c.item_id, events.c.payload, events.c.position)
-_ITEM, _USER = msgspec.json.Decoder(Item), msgspec.json.Decoder(User)
+_ITEM = msgspec.json.Decoder(Item)
 
 
 @dataclass(frozen=True)
@@ -332,13 +332,6 @@ class EventLog:
         with self._database.reading() as connection:
             rows = connection.execute(query.group_by(events.c.kind).order_by(desc(number), events.c.kind))
             return {row.kind: row.number for row in rows}
-
-    def user_attributes(self, user_id: str) -> dict[str, Any]:
-        """What the latest event about that user says; empty when there is none."""
-        query = select(events.c.payload).where(events.c.user_id == user_id, IN_TAIL, events.c.type == "user")
-        with self._database.reading() as connection:
-            payload = connection.scalar(query.order_by(desc(events.c.position)).limit(1))
-        return {} if payload is None else _USER.decode(payload).attributes
 
     def quarantine(self, type_name: str, source: str, rejected: Sequence[Rejected]) -> int:
         """Keep rows that were turned away, each once a (source, type, content, occurrence); how many were new.

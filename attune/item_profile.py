@@ -102,11 +102,11 @@ class ItemProfile:
         Events at or below ``position`` are passed over, so a batch may overlap with what was folded before; it must
         not leave out an event between two that it holds. ``upto`` says that there are no others up to there.
         """
-        news = {one.position: one for one in logged if one.position > self.position}
+        news = {entry.position: entry for entry in logged if entry.position > self.position}
         changed: set[str] = set()
-        for one in sorted(news.values(), key=_by_position):
-            changed.update(self._take(one))
-            self.position = one.position
+        for entry in sorted(news.values(), key=_by_position):
+            changed.update(self._take(entry))
+            self.position = entry.position
         self._settle()
         self.position = max(self.position, upto)
         return changed
@@ -136,12 +136,12 @@ class ItemProfile:
     def _weight(self, time: int) -> float:
         return math.exp2(max(time / self._half_life - self._epoch, -1_000.0))
 
-    def _take(self, one: Logged) -> Iterable[str]:
+    def _take(self, entry: Logged) -> Iterable[str]:
         """The items that an event says something of."""
-        event = one.event
+        event = entry.event
         if not isinstance(event, Slate | Behaviour):
             return ()
-        time = min(event.event_timestamp, one.logged_at)
+        time = min(event.event_timestamp, entry.logged_at)
         if time // self._half_life > self._epoch:
             self._move(time // self._half_life)
         if isinstance(event, Slate):
@@ -221,4 +221,4 @@ class ItemProfile:
         item_ids = self.item_ids
         self._places = {item_ids[place]: new for new, place in enumerate(kept.tolist())}
         self._sums_MS = self._sums_MS[kept]
-        self._known = {name: one for name, one in self._known.items() if one.item_id in self._places}
+        self._known = {name: reaction for name, reaction in self._known.items() if reaction.item_id in self._places}

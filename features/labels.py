@@ -25,7 +25,7 @@ from attune.clock import DAY, MINUTE
 from attune.columns import Columns
 from attune.event_types import KINDS, RETRACT, SILENCE, centred
 from features.lake import BEHAVIOUR, CHUNK, SCHEMA, Lake
-from features.stats import rewards
+from features.stats import rewards, take_backs
 
 KEY = [Columns.SLATE_ID, Columns.USER_ID, Columns.ITEM_ID]
 """What a reaction is to: one item of one slate, by the user whom the slate was made for."""
@@ -352,15 +352,7 @@ def _reasons(found: pd.DataFrame, worth: np.ndarray, terms: Terms) -> np.ndarray
 
 
 def _taken_back_at(found: pd.DataFrame, behaviour: pd.DataFrame) -> np.ndarray:
-    named = behaviour.loc[behaviour[Columns.KIND] == RETRACT, [Columns.USER_ID, Columns.RETRACTS, Columns.POSITION]]
-    pairs = found[[Columns.EVENT_ID, Columns.USER_ID, Columns.POSITION]].merge(
-        named,
-        left_on=[Columns.EVENT_ID, Columns.USER_ID],
-        right_on=[Columns.RETRACTS, Columns.USER_ID],
-        suffixes=("", "_of_retract"),
-    )
-    pairs = pairs[pairs[Columns.POSITION] < pairs["position_of_retract"]]
-    first = pairs.groupby(Columns.EVENT_ID)["position_of_retract"].min()
+    first = take_backs(behaviour, found).groupby(Columns.EVENT_ID)[f"{Columns.POSITION}_of_retract"].min()
     at: np.ndarray = first.reindex(found[Columns.EVENT_ID], fill_value=NEVER).to_numpy(np.int64)
     return at
 

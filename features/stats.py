@@ -32,6 +32,22 @@ def rewards(kinds: pd.Series, values: pd.Series) -> np.ndarray:
     return np.asarray(table, np.float64)[places] if len(frame) else np.empty(0, np.float64)
 
 
+def take_backs(events: pd.DataFrame, taken: pd.DataFrame) -> pd.DataFrame:
+    """Those of ``taken`` that their user took back at a later position, a row for each take-back among ``events``.
+
+    Columns event_id, user_id, position, event_timestamp, and the last two of the take-back, ending in ``_of_retract``.
+    """
+    columns = [Columns.USER_ID, Columns.POSITION, Columns.EVENT_TIMESTAMP]
+    retracts = events.loc[(events[Columns.KIND] == RETRACT).to_numpy(), [Columns.RETRACTS, *columns]]
+    pairs = taken[[Columns.EVENT_ID, *columns]].merge(
+        retracts,
+        left_on=[Columns.EVENT_ID, Columns.USER_ID],
+        right_on=[Columns.RETRACTS, Columns.USER_ID],
+        suffixes=("", "_of_retract"),
+    )
+    return pairs[pairs[Columns.POSITION] < pairs[f"{Columns.POSITION}_of_retract"]]
+
+
 def user_stats(events: pd.DataFrame, complete_before: int | None = None) -> pd.DataFrame:
     """``USER_STATS`` per (user, hour with events), for the hours that ended by ``complete_before`` (microseconds).
 
@@ -66,7 +82,10 @@ def _stats(
     counted = events[events[Columns.KIND].isin(COUNTED).to_numpy()]
     codes, entities = pd.factorize(counted[id_column], sort=True)
     times = counted[Columns.EVENT_TIMESTAMP].to_numpy(np.int64)
-    taken_back = _taken_back_at(counted, events)
+    pairs = take_backs(events, counted)  # one dated before its event counts from the event's own time on
+    moments = pairs[[Columns.EVENT_TIMESTAMP, f"{Columns.EVENT_TIMESTAMP}_of_retract"]].max(axis=1)
+    earliest = moments.groupby(pairs[Columns.EVENT_ID]).min()
+    taken_back = counted[Columns.EVENT_ID].map(earliest).fillna(-1).to_numpy(np.int64)  # microseconds; -1: never
     deltas = _deltas(codes, times, taken_back, rewards(counted[Columns.KIND], counted[Columns.VALUE]), window)
     touched = np.concatenate([times, taken_back[taken_back >= 0]]) if len(times) else times
     owners = np.concatenate([codes, codes[taken_back >= 0]]) if len(times) else codes
@@ -78,23 +97,6 @@ def _stats(
     stamps = pd.to_datetime(rows["end"].to_numpy(np.int64), unit="us", utc=True).as_unit("us")
     frame = pd.DataFrame({id_column: np.asarray(entities, object)[rows["entity"]], Columns.EVENT_TIMESTAMP: stamps})
     return frame.assign(**{name: column.astype(np.float32) for name, column in zip(names, features, strict=True)})
-
-
-def _taken_back_at(counted: pd.DataFrame, events: pd.DataFrame) -> np.ndarray:
-    """When its user took each counted event back, at a later position: int64 microseconds; -1 where it was not.
-
-    A take-back dated before its event counts from the event's own time on.
-    """
-    retracts = events[(events[Columns.KIND] == RETRACT).to_numpy()]
-    named = retracts.merge(
-        counted[[Columns.EVENT_ID, Columns.USER_ID, Columns.POSITION, Columns.EVENT_TIMESTAMP]],
-        left_on=[Columns.RETRACTS, Columns.USER_ID], right_on=[Columns.EVENT_ID, Columns.USER_ID],
-        suffixes=("", "_named"),
-    )  # fmt: skip
-    named = named[named[Columns.POSITION] > named[f"{Columns.POSITION}_named"]]
-    moment = named[[Columns.EVENT_TIMESTAMP, f"{Columns.EVENT_TIMESTAMP}_named"]].max(axis=1)
-    earliest = moment.groupby(named[Columns.RETRACTS]).min()
-    return counted[Columns.EVENT_ID].map(earliest).fillna(-1).to_numpy(np.int64)
 
 
 def _deltas(codes: np.ndarray, times: np.ndarray, taken_back: np.ndarray, worth: np.ndarray, window: int) -> _Deltas:

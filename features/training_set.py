@@ -33,7 +33,7 @@ from attune.event_types import RETRACT
 from attune.files import whole_file, write_whole
 from features.labels import Terms, that_counts
 from features.lake import Lake
-from features.stats import item_stats, rewards, user_stats
+from features.stats import item_stats, rewards, take_backs, user_stats
 
 if TYPE_CHECKING:
     from features.feature_store import FeatureStore
@@ -118,14 +118,7 @@ def build(lake: Lake, store: "FeatureStore", folder: Path, upto: int, terms: Ter
 
 def kept_events(behaviour: pd.DataFrame) -> pd.DataFrame:
     """Behaviour without take-backs and without what its user took back later; with rewards, in the order of time."""
-    retracts = behaviour[behaviour[Columns.KIND] == RETRACT]
-    pairs = behaviour[[Columns.EVENT_ID, Columns.USER_ID, Columns.POSITION]].merge(
-        retracts[[Columns.RETRACTS, Columns.USER_ID, Columns.POSITION]],
-        left_on=[Columns.EVENT_ID, Columns.USER_ID],
-        right_on=[Columns.RETRACTS, Columns.USER_ID],
-        suffixes=("", "_of_retract"),
-    )
-    gone = pairs.loc[pairs["position"] < pairs["position_of_retract"], Columns.EVENT_ID]
+    gone = take_backs(behaviour, behaviour)[Columns.EVENT_ID]
     kept = behaviour[(behaviour[Columns.KIND] != RETRACT) & ~behaviour[Columns.EVENT_ID].isin(gone)]
     kept = kept.sort_values([Columns.EVENT_TIMESTAMP, Columns.POSITION], ignore_index=True)
     return kept.assign(**{Columns.REWARD: rewards(kept[Columns.KIND], kept[Columns.VALUE]).astype(np.float32)})

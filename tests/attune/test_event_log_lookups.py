@@ -78,10 +78,3 @@ def test_items_are_told_by_their_latest_version_and_found_by_words_of_their_titl
     assert found is not None
     assert (found.attributes["genres"], found.position) == (["x"], 5)
     assert log.item("tea") is None
-
-
-def test_the_latest_attributes_of_a_user(log: EventLog) -> None:
-    assert log.user_attributes("ada") == {}
-    log.append([User(event_id=f"u{n}", event_timestamp=0, user_id="ada", attributes={"age": n}) for n in (1, 2)])
-    log.append([click(1)])
-    assert log.user_attributes("ada") == {"age": 2}

@@ -2,7 +2,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-LIGHT = "importing, labels, lake, state_rows, stats, training_set, sources.movielens, sources.tabular"
+LIGHT = "importer, labels, lake, logged_slates, stats, training_set, export, sources.movielens, sources.tabular"
 
 
 def test_what_needs_no_feast_does_not_pay_for_it() -> None:

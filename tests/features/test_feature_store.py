@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
 
 from attune.clock import DAY, HOUR, SECOND
 from attune.columns import ITEM_STATS, USER_STATS
@@ -22,7 +25,7 @@ from attune.settings import Settings
 from attune.user_state import SEEN_LIMIT, Recent, UserState
 from features import feature_store as stores
 from features import stats
-from features.feature_store import FeatureStore
+from features.feature_store import FeatureStore, from_row, to_row
 
 BOTH = [*USER_STATS, *ITEM_STATS]
 in_either_store = pytest.mark.parametrize("settings", ["sqlite", "redis"], indirect=True)
@@ -30,6 +33,13 @@ in_redis_at_length = pytest.mark.parametrize(
     "settings", ["sqlite", pytest.param("redis", marks=pytest.mark.long)], indirect=True
 )
 """Processes that must load Feast cost seconds."""
+
+WORDS = st.text(min_size=1, max_size=5)
+WHOLE = st.integers(-(2**62), 2**62)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+RECENT = st.builds(Recent, WORDS, WORDS, WORDS, st.none() | NUMBERS, WHOLE, WHOLE, st.booleans())
+PLAIN = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | NUMBERS | WORDS
+TIMES = st.tuples(st.none(), st.none()) | st.tuples(WHOLE, WHOLE)
 
 
 @pytest.fixture
@@ -282,7 +292,7 @@ def test_applying_again_keeps_everything(settings: Settings, store: FeatureStore
 
 READER = """
 from attune.settings import Settings
-from features.feature_store import FeatureStore
+from features.feature_store import FeatureStore, from_row, to_row
 
 store, reads, seen = FeatureStore(Settings()), 0, []
 while reads < 200 or len(seen) < 10:
@@ -321,3 +331,18 @@ def test_threads_share_one_store(store: FeatureStore) -> None:
     with ThreadPoolExecutor(4) as threads:
         states = threads.map(store.state, "abcdefgh" * 20)
     assert [state.position for state in states if state] == list(range(1, 9)) * 20
+
+
+@examples(max_examples=150, deadline=None)
+@given(
+    recent=st.lists(RECENT, max_size=4).map(tuple),
+    seen=st.lists(WORDS, max_size=4).map(tuple),
+    counts=st.dictionaries(st.tuples(WHOLE, WORDS), WHOLE, max_size=4),
+    times=TIMES,
+    attributes=st.dictionaries(WORDS, PLAIN | st.lists(PLAIN, max_size=3), max_size=3),
+    as_none=st.booleans(),
+)
+def test_any_state_survives_its_row(recent, seen, counts, times, attributes, as_none) -> None:
+    state = UserState("u", 7, recent, seen, counts, 3, *times, attributes)
+    row = {name: None if as_none and value == [] else value for name, value in to_row(state).items()}
+    assert from_row("u", row) == state
