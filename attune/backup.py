@@ -3,7 +3,7 @@
 A backup is one folder, named by its moment, with ``manifest.json`` naming every file and its sha256. The order of
 copying makes the copies fit together: what was derived from the log (verdicts, lake, features) comes before the log,
 so that nothing derived is ahead of it; the registry comes after it, so that whatever a promotion names is there. Within
-each part, a note of how far it has come is copied before what it speaks of.
+each part, its watermark is copied before what it speaks of.
 """
 
 import fcntl
@@ -29,7 +29,7 @@ KEY, VERDICTS, LAKE, FEATURES, REGISTRY = "slate.key", "validation", "lake", "fe
 LOG_FILE, LOG_DUMP = "log/events.db", "log/events.dump"
 REGISTRY_FILE, REGISTRY_DUMP, ARTIFACTS = "mlflow/mlflow.db", "mlflow/mlflow.dump", "mlflow/artifacts"
 ONLINE = "feast/online/online.db"
-NOTES = ("feast/counted_upto", "feast/online/keeper.position")
+WATERMARKS = ("feast/counted_upto", "feast/online/keeper.position")
 """How far the features have come: copied before the features, so that they never claim more than there is.
 
 They speak of the SQLite online store. Where Redis is the online store, neither they nor the file are copied or brought
@@ -44,81 +44,6 @@ ASIDE = "aside"
 FORMAT = 1
 MANIFEST = "manifest.json"
 STAMP = "%Y%m%dT%H%M%SZ"
-
-
-def belongs(settings: Settings, name: str) -> Path:
-    """Where in the installation a part, or a file of one, comes from and goes back to."""
-    part, _, within = name.partition("/")
-    if name == REGISTRY_FILE and settings.mlflow_database_url:
-        return copies.sqlite_path(settings.mlflow_database_url)
-    if name == LOG_FILE:
-        return copies.sqlite_path(settings.log_url)
-    folders = {
-        KEY: settings.var / KEY,
-        VERDICTS: settings.validation_folder,
-        LAKE: settings.lake_folder,
-        FEATURES: settings.feast_folder,
-        REGISTRY: settings.mlflow_folder,
-    }
-    return folders[part] / within if within else folders[part]
-
-
-def artifacts_folder(settings: Settings) -> Path | None:
-    """The folder of MLflow's artifacts; None where they lie in an object store."""
-    given = settings.mlflow_artifacts
-    if "://" in given and not given.startswith("file://"):
-        return None
-    return Path(given.removeprefix("file://")) if given else settings.mlflow_folder / "artifacts"
-
-
-def registry_on_postgres(settings: Settings) -> bool:
-    return bool(settings.mlflow_database_url) and copies.is_postgres(settings.mlflow_database_url)
-
-
-def to_be_copied(part: str, place: Path) -> bool:
-    """Whether a file of a folder is copied as it is: no draft, no lock, nothing that is copied in another way."""
-    if part == ARTIFACTS:
-        return True
-    if any(name.startswith(".") for name in place.parts) or place.suffix in (".lock", ".draft"):
-        return False
-    name = f"{part}/{place.as_posix()}"
-    return not (name in (*NOTES, FOR_TOOLS) or name.startswith((ONLINE, f"{FEATURES}/{ASIDE}/")))
-
-
-def moves(settings: Settings, files: Collection[str]) -> Iterator[tuple[str, Path]]:
-    """(part or file of the backup, where it goes) for all that is no database dump; the log comes last."""
-    have = {name.partition("/")[0] for name in files}
-    yield from ((part, belongs(settings, part)) for part in (KEY, VERDICTS, LAKE, FEATURES) if part in have)
-    if _has_artifacts(files) and (folder := artifacts_folder(settings)):
-        yield ARTIFACTS, folder
-    databases = [name for name in files if name.startswith(f"{REGISTRY}/") and name.count("/") == 1]
-    yield from ((name, belongs(settings, name)) for name in databases if name != REGISTRY_DUMP)
-    if LOG_FILE in files:
-        yield LOG_FILE, belongs(settings, LOG_FILE)
-
-
-def dumps(settings: Settings, files: Collection[str]) -> Iterator[tuple[str, str]]:
-    """(dump in the backup, the URL of the database that it goes to); the log comes last."""
-    pairs = ((REGISTRY_DUMP, settings.mlflow_database_url), (LOG_DUMP, settings.log_url))
-    yield from ((name, url) for name, url in pairs if name in files)
-
-
-def check_kinds(settings: Settings, files: Collection[str]) -> None:
-    """Raise ConfigError where the settings name a database or a store of another kind than the backup holds."""
-    if copies.is_postgres(settings.log_url) != (LOG_DUMP in files):
-        kinds = ("PostgreSQL", "SQLite") if LOG_DUMP in files else ("SQLite", "PostgreSQL")
-        raise ConfigError(f"the backup holds a log of {kinds[0]}, ATTUNE_DATABASE_URL names {kinds[1]}")
-    wrong = REGISTRY_FILE if registry_on_postgres(settings) else REGISTRY_DUMP
-    if wrong in files:
-        raise ConfigError(
-            f"the backup holds the registry as {wrong}, ATTUNE_MLFLOW_DATABASE_URL names another database"
-        )
-    if _has_artifacts(files) and artifacts_folder(settings) is None:
-        raise ConfigError("the backup holds the registry's artifacts as files, ATTUNE_MLFLOW_ARTIFACTS names a store")
-
-
-def _has_artifacts(files: Collection[str]) -> bool:
-    return any(name.startswith(f"{ARTIFACTS}/") for name in files)
 
 
 @dataclass(frozen=True)
@@ -168,15 +93,15 @@ def restore(settings: Settings, backup_folder: Path) -> Backup:
         try:
             for name, expected in files.items():
                 _check_digest(made.folder / name, copies.copy_file(_present(made.folder, name), aside / name), expected)
-            for name, target in moves(settings, files):
+            for name, target in _moves(settings, files):
                 placed.append(target)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(aside / name, target)
                 sync(target.parent)
-            for name, url in dumps(settings, files):
+            for name, url in _dumps(settings, files):
                 copies.load_postgres(aside / name, url)
-            for name in (ONLINE, *NOTES) if settings.online_address else ():  # they speak of another online store
-                belongs(settings, name).unlink(missing_ok=True)
+            for name in (ONLINE, *WATERMARKS) if settings.online_address else ():  # they speak of another online store
+                _installed_path(settings, name).unlink(missing_ok=True)
         except BaseException:
             for target in placed:
                 if target.is_dir():
@@ -216,12 +141,87 @@ def prune(folder: Path, keep: int, log_id: str | None = None) -> list[Path]:
     return old
 
 
+def _installed_path(settings: Settings, name: str) -> Path:
+    """Where in the installation a part, or a file of one, comes from and goes back to."""
+    part, _, within = name.partition("/")
+    if name == REGISTRY_FILE and settings.mlflow_database_url:
+        return copies.sqlite_path(settings.mlflow_database_url)
+    if name == LOG_FILE:
+        return copies.sqlite_path(settings.log_url)
+    folders = {
+        KEY: settings.var / KEY,
+        VERDICTS: settings.validation_folder,
+        LAKE: settings.lake_folder,
+        FEATURES: settings.feast_folder,
+        REGISTRY: settings.mlflow_folder,
+    }
+    return folders[part] / within if within else folders[part]
+
+
+def _artifacts_folder(settings: Settings) -> Path | None:
+    """The folder of MLflow's artifacts; None where they lie in an object store."""
+    given = settings.mlflow_artifacts
+    if "://" in given and not given.startswith("file://"):
+        return None
+    return Path(given.removeprefix("file://")) if given else settings.mlflow_folder / "artifacts"
+
+
+def _registry_on_postgres(settings: Settings) -> bool:
+    return bool(settings.mlflow_database_url) and copies.is_postgres(settings.mlflow_database_url)
+
+
+def _is_copied(part: str, place: Path) -> bool:
+    """Whether a file of a folder is copied as it is: no draft, no lock, nothing that is copied in another way."""
+    if part == ARTIFACTS:
+        return True
+    if any(name.startswith(".") for name in place.parts) or place.suffix in (".lock", ".draft"):
+        return False
+    name = f"{part}/{place.as_posix()}"
+    return not (name in (*WATERMARKS, FOR_TOOLS) or name.startswith((ONLINE, f"{FEATURES}/{ASIDE}/")))
+
+
+def _moves(settings: Settings, files: Collection[str]) -> Iterator[tuple[str, Path]]:
+    """(part or file of the backup, where it goes) for all that is no database dump; the log comes last."""
+    have = {name.partition("/")[0] for name in files}
+    yield from ((part, _installed_path(settings, part)) for part in (KEY, VERDICTS, LAKE, FEATURES) if part in have)
+    if _has_artifacts(files) and (folder := _artifacts_folder(settings)):
+        yield ARTIFACTS, folder
+    databases = [name for name in files if name.startswith(f"{REGISTRY}/") and name.count("/") == 1]
+    yield from ((name, _installed_path(settings, name)) for name in databases if name != REGISTRY_DUMP)
+    if LOG_FILE in files:
+        yield LOG_FILE, _installed_path(settings, LOG_FILE)
+
+
+def _dumps(settings: Settings, files: Collection[str]) -> Iterator[tuple[str, str]]:
+    """(dump in the backup, the URL of the database that it goes to); the log comes last."""
+    pairs = ((REGISTRY_DUMP, settings.mlflow_database_url), (LOG_DUMP, settings.log_url))
+    yield from ((name, url) for name, url in pairs if name in files)
+
+
+def _check_kinds(settings: Settings, files: Collection[str]) -> None:
+    """Raise ConfigError where the settings name a database or a store of another kind than the backup holds."""
+    if copies.is_postgres(settings.log_url) != (LOG_DUMP in files):
+        kinds = ("PostgreSQL", "SQLite") if LOG_DUMP in files else ("SQLite", "PostgreSQL")
+        raise ConfigError(f"the backup holds a log of {kinds[0]}, ATTUNE_DATABASE_URL names {kinds[1]}")
+    wrong = REGISTRY_FILE if _registry_on_postgres(settings) else REGISTRY_DUMP
+    if wrong in files:
+        raise ConfigError(
+            f"the backup holds the registry as {wrong}, ATTUNE_MLFLOW_DATABASE_URL names another database"
+        )
+    if _has_artifacts(files) and _artifacts_folder(settings) is None:
+        raise ConfigError("the backup holds the registry's artifacts as files, ATTUNE_MLFLOW_ARTIFACTS names a store")
+
+
+def _has_artifacts(files: Collection[str]) -> bool:
+    return any(name.startswith(f"{ARTIFACTS}/") for name in files)
+
+
 def _copy_everything(settings: Settings, draft: Path) -> tuple[LogFacts, dict[str, str], list[str]]:
     """All parts in their order; what the log says, the sha256 of every file, and what was not copied."""
     digests: dict[str, str] = {}
-    for name in (KEY, *(() if settings.online_address else NOTES)):
+    for name in (KEY, *(() if settings.online_address else WATERMARKS)):
         with suppress(FileNotFoundError):
-            digests[name] = copies.copy_file(belongs(settings, name), draft / name)
+            digests[name] = copies.copy_file(_installed_path(settings, name), draft / name)
     digests |= _folder(settings.validation_folder, draft, VERDICTS)
     digests |= _folder(settings.lake_folder, draft, LAKE)
     left_out = []
@@ -229,7 +229,7 @@ def _copy_everything(settings: Settings, draft: Path) -> tuple[LogFacts, dict[st
         filled = "the state keeper and the flow `materialize` fill an empty one"
         left_out.append(f"the online store in {address}: {filled}")
     else:
-        digests |= _sqlite(belongs(settings, ONLINE), draft, ONLINE)
+        digests |= _sqlite(_installed_path(settings, ONLINE), draft, ONLINE)
     digests |= _folder(settings.feast_folder, draft, FEATURES)
     facts, of_log = _log(settings, draft)
     of_registry, not_copied = _registry(settings, draft)
@@ -241,30 +241,30 @@ def _log(settings: Settings, draft: Path) -> tuple[LogFacts, dict[str, str]]:
         dump = draft / LOG_DUMP
         return copies.dump_log(settings.log_url, dump), {LOG_DUMP: copies.digest_of(dump)}
     copy = draft / LOG_FILE
-    copies.copy_sqlite(belongs(settings, LOG_FILE), copy)
+    copies.copy_sqlite(_installed_path(settings, LOG_FILE), copy)
     return copies.sqlite_log_facts(copy), {LOG_FILE: copies.digest_of(copy)}
 
 
 def _registry(settings: Settings, draft: Path) -> tuple[dict[str, str], list[str]]:
     """MLflow's database, those of its users, then the artifacts; and what lies elsewhere."""
     digests: dict[str, str] = {}
-    if registry_on_postgres(settings):
+    if _registry_on_postgres(settings):
         copies.dump_postgres(settings.mlflow_database_url, draft / REGISTRY_DUMP)
         digests[REGISTRY_DUMP] = copies.digest_of(draft / REGISTRY_DUMP)
     else:
-        digests |= _sqlite(belongs(settings, REGISTRY_FILE), draft, REGISTRY_FILE)
+        digests |= _sqlite(_installed_path(settings, REGISTRY_FILE), draft, REGISTRY_FILE)
     for database in sorted(settings.mlflow_folder.glob("[!.]*.db")):
         if (name := f"{REGISTRY}/{database.name}") != REGISTRY_FILE:
             digests |= _sqlite(database, draft, name)
     if not digests and settings.mlflow_url:
         return digests, [f"the registry at {settings.mlflow_url}: whoever runs it keeps it"]
-    if (artifacts := artifacts_folder(settings)) is None:
+    if (artifacts := _artifacts_folder(settings)) is None:
         return digests, [f"the registry's artifacts in {settings.mlflow_artifacts}: the store's own copies keep them"]
     return digests | _folder(artifacts, draft, ARTIFACTS), []
 
 
 def _folder(source: Path, draft: Path, part: str) -> dict[str, str]:
-    digests = copies.copy_folder(source, draft / part, partial(to_be_copied, part))
+    digests = copies.copy_folder(source, draft / part, partial(_is_copied, part))
     return {f"{part}/{place.as_posix()}": digest for place, digest in digests.items()}
 
 
@@ -281,17 +281,17 @@ def _check_place(settings: Settings, made: Backup, files: Mapping[str, Any]) -> 
 
     A Redis must hold no states: they were folded from a log that is not the one coming back.
     """
-    check_kinds(settings, files)
+    _check_kinds(settings, files)
     var = settings.var.resolve()
     backups = (made.folder, settings.backups.resolve())
     others = {settings.logs_folder.name, ".restoring"}
     others |= {path.relative_to(var).parts[0] for path in backups if path != var and path.is_relative_to(var)}
     if there := sorted(path.name for path in var.glob("*") if path.name not in others):
         raise BackupError(f"{var} is not empty ({', '.join(there)}); restore into an empty folder: set ATTUNE_VAR")
-    for _, target in moves(settings, files):
+    for _, target in _moves(settings, files):
         if target.exists():
             raise BackupError(f"{target} exists already; move it aside or name another place in the settings")
-    for _, url in dumps(settings, files):
+    for _, url in _dumps(settings, files):
         copies.check_empty_postgres(url)
     if (address := settings.online_address) and redis_connection.holds_ours(address):
         raise BackupError(
