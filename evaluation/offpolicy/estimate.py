@@ -32,6 +32,8 @@ from evaluation.offpolicy.logs import BanditLog, Log, counts_of, users_of
 
 Outcome = Literal["decided", "refused"]
 
+ROUNDING = 1e-9
+
 DISTANT_WEIGHT = 20.0
 """From this weight on the logging policy hardly takes what the evaluation policy does: a twentieth as often."""
 
@@ -95,14 +97,17 @@ def diagnose(log: Log, drawn: Replicates, weighting: Weighting, level: float, co
     last_N, positions = weights_NK[:, -1], weights_NK.shape[1]
     counted_N = counts_N * last_N
     total = max(float(counted_N.sum()), np.finfo(float).tiny)
-    certain_N = log.is_certain_N if isinstance(log, BanditLog) else log.is_certain_S
+    if isinstance(log, BanditLog):
+        pair, certain_N, rewards_NK = ("plain dm", "plain dr"), log.is_certain_N, log.rewards_N[:, None]
+    else:
+        pair, certain_N = ("plain rips", "plain slate-ips"), log.is_certain_S
+        rewards_NK = np.where(log.shown_SK, log.rewards_SK, 0.0)
     of_each = 1 - (1 - level) / positions
-    pair = ("plain dm", "plain dr") if isinstance(log, BanditLog) else ("plain rips", "plain slate-ips")
     return Diagnosis(
         rows=len(log),
         users=drawn.users,
         effective_K=tuple(effective(counts_N * weights_NK[:, k]) for k in range(positions)),
-        carrying=effective(counts_N * _carried_N(log)),
+        carrying=effective(counts_N * np.abs(weights_NK * rewards_NK).sum(axis=1)),
         mean_weights_K=tuple(drawn.interval(f"weight {k + 1}", of_each) for k in range(positions)),
         largest_share=float(counted_N.max()) / total,
         distant=distant(last_N, counts_N),
@@ -124,17 +129,6 @@ def distant(weights_N: np.ndarray, counts_N: np.ndarray) -> float:
 def _weights_NK(log: Log) -> np.ndarray:
     """The importance weights down to each position; a bandit has one."""
     return log.weights_N[:, None] if isinstance(log, BanditLog) else log.prefixes_SK
-
-
-def _carried_N(log: Log) -> np.ndarray:
-    """How much each row adds to the sum of the weighted rewards, whatever its sign."""
-    if isinstance(log, BanditLog):
-        return np.abs(log.weights_N * log.rewards_N)
-    carried_S: np.ndarray = np.abs(log.prefixes_SK * np.where(log.shown_SK, log.rewards_SK, 0.0)).sum(axis=1)
-    return carried_S
-
-
-ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
