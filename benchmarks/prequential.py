@@ -1,6 +1,6 @@
-"""Prequential replay: a stream of real events goes by, and several arms answer each group before it is revealed.
+"""Prequential replay: a stream of real events goes by, and several arms answer each query before it is revealed.
 
-The machine's clock is never read: "now" is the moment of the group that is asked. What a user has seen is removed in
+The machine's clock is never read: "now" is the moment of the query. What a user has seen is removed in
 every arm, up to that moment. The protocol and its traps stand in docs/benchmarks.md. Every measure is a mean over
 events, so the sums of each user are all that an interval needs (``evaluation.intervals``): what is kept grows with
 users, items and windows, and not with the stream.
@@ -15,18 +15,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.replay_arms import Arm
-from benchmarks.replay_stream import Questions, StreamState, WindowQuestions
+from benchmarks.replay_stream import StreamQueryBatch, StreamState, WindowQueries
 from evaluation.gates.variety import diversity, novelty
 from evaluation.intervals import REPLICATES, Interval, percentiles, replicated
+from evaluation.replay import top_lists
 from models.learning.dataset import TrainingSet
 from models.metrics import CUT, event_values
 from models.network.sequence import torch_threads
-from models.ranking.retrieval import top_k_rows
 
 BATCH = 128
 
-Listener = Callable[[str, Questions, np.ndarray], None]
-"""Is told of an arm's name, the questions, and the lists_BK that it answered; by several threads."""
+Listener = Callable[[str, StreamQueryBatch, np.ndarray], None]
+"""Is told of an arm's name, the queries, and the lists_BK that it answered; by several threads."""
 
 MEASURES = ("hr@10", "ndcg@10", "novelty", "diversity")
 PARTS = ("all", "liked")
@@ -88,7 +88,7 @@ class Tally:
         self.seconds = 0.0
 
     def take(self, answered: WindowAnswers, groups: int, seconds: float) -> None:
-        """Add a window; ``groups`` were asked, in so many seconds of processor time."""
+        """Add a window; ``groups`` queries were answered, in so many seconds of processor time."""
         self.groups += groups
         self.seconds += seconds
         users_T, shown_TK = answered.users_T, answered.lists_TK
@@ -146,11 +146,11 @@ class Tally:
     ) -> Interval:
         """How many times the other's mean this one's is, both from the same draws of users.
 
-        Raises ValueError when the two did not answer the same questions.
+        Raises ValueError when the two did not answer the same queries.
         """
         counts_U = self._counts(segment, part)
         if not np.array_equal(counts_U, other._counts(segment, part)):
-            raise ValueError(f"{self.name} and {other.name} did not answer the same questions")
+            raise ValueError(f"{self.name} and {other.name} did not answer the same queries")
         sums_2U = np.stack([one._sums(measure, segment, part) for one in (self, other)])
         present_U = counts_U > 0
         sums_R2, _ = replicated(sums_2U[:, present_U], counts_U[present_U], REPLICATES, seed)
@@ -165,7 +165,7 @@ def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def warm_up(state: StreamState, arms: Sequence[Arm], windows: Iterable[TrainingSet]) -> None:
-    """Let windows go by without a question: what was before the cut."""
+    """Let windows go by without a query: what was before the cut."""
     for window in windows:
         for arm in arms:
             arm.open(window)
@@ -180,7 +180,7 @@ def prequential(
     listener: Listener | None = None,
     batch: int = BATCH,
 ) -> list[Tally]:
-    """Ask every arm the same questions, window by window, and reveal each window after it; a tally for each arm.
+    """Ask every arm the same queries, window by window, and reveal each window after it; a tally for each arm.
 
     ``state`` and the arms know what lies before the first window, and all of it afterwards. Batches are scored side
     by side, one thread each: numpy and torch compute outside Python's lock. An arm's seconds are of the processor.
@@ -190,12 +190,12 @@ def prequential(
         for window in windows:
             for arm in arms:
                 arm.open(window)
-            asking = WindowQuestions(state, window)
+            window_queries = WindowQueries(state, window)
 
-            def answer(start: int, asking: WindowQuestions = asking) -> "_Batch":
-                return _answer(arms, asking.questions(start, start + batch), measures, listener)
+            def answer(start: int, window_queries: WindowQueries = window_queries) -> "_Batch":
+                return _answer(arms, window_queries.batch(start, start + batch), measures, listener)
 
-            _count(tallies, list(pool.map(answer, range(0, len(asking), batch))))
+            _count(tallies, list(pool.map(answer, range(0, len(window_queries), batch))))
             _reveal(state, arms, window)
     return tallies
 
@@ -208,7 +208,7 @@ def _reveal(state: StreamState, arms: Sequence[Arm], window: TrainingSet) -> Non
 
 @dataclass(frozen=True)
 class _Batch:
-    """The T targets of some questions with what each of A arms answered, and its seconds; see ``WindowAnswers``."""
+    """The T targets of some queries with what each of A arms answered, and its seconds; see ``WindowAnswers``."""
 
     groups: int
     users_T: np.ndarray
@@ -220,27 +220,28 @@ class _Batch:
     seconds_A: np.ndarray
 
 
-def _answer(arms: Sequence[Arm], asked: Questions, measures: ItemMeasures, listener: Listener | None) -> _Batch:
-    lists_ABK = np.full((len(arms), len(asked), CUT), -1, np.int32)
+def _answer(
+    arms: Sequence[Arm], queries: StreamQueryBatch, measures: ItemMeasures, listener: Listener | None
+) -> _Batch:
+    lists_ABK = np.empty((len(arms), len(queries), CUT), np.int32)
     seconds_A = np.zeros(len(arms))
     for place, arm in enumerate(arms):
         began = time.thread_time()
-        scores_BN = arm.scores(asked)
-        scores_BN[asked.seen_BN] = -np.inf
-        for row, best in enumerate(top_k_rows(scores_BN, CUT)):
-            lists_ABK[place, row, : len(best)] = best
+        scores_BN = arm.scores(queries)
+        scores_BN[queries.seen_BN] = -np.inf
+        lists_ABK[place] = top_lists(scores_BN)
         seconds_A[place] = time.thread_time() - began
         if listener is not None:
-            listener(arm.name, asked, lists_ABK[place])
-    lists_ATK = lists_ABK[:, asked.row_T]
+            listener(arm.name, queries, lists_ABK[place])
+    lists_ATK = lists_ABK[:, queries.row_T]
     return _Batch(
-        groups=len(asked),
-        users_T=asked.users_B[asked.row_T],
-        earlier_T=asked.earlier_B[asked.row_T],
-        liked_T=asked.reward_T > 0.5,
-        event_T=asked.event_T,
+        groups=len(queries),
+        users_T=queries.users_B[queries.row_T],
+        earlier_T=queries.earlier_B[queries.row_T],
+        liked_T=queries.reward_T > 0.5,
+        event_T=queries.event_T,
         lists_ATK=lists_ATK,
-        values_AMT=np.stack([_values(lists_TK, asked.item_T, measures) for lists_TK in lists_ATK]),
+        values_AMT=np.stack([_values(lists_TK, queries.item_T, measures) for lists_TK in lists_ATK]),
         seconds_A=seconds_A,
     )
 

@@ -1,7 +1,7 @@
-"""The arms of a prequential replay: what answers the questions of a stream, and how each stays up to date.
+"""The arms of a prequential replay: what answers the queries of a stream, and how each stays up to date.
 
-An arm is shown each window before its questions are asked and told when it has gone by. What lies in a window at or
-after a question's moment must not change the answer to it. A model that learns on, learns in ``close``; one that is
+An arm is shown each window before its queries are asked and told when it has gone by. What lies in a window at or
+after a query's moment must not change the answer to it. A model that learns on, learns in ``close``; one that is
 trained otherwise is a ``LiveHistory`` with another hybrid.
 """
 
@@ -13,7 +13,7 @@ import scipy.sparse as sp
 
 from attune.clock import DAY
 from attune.event_types import KINDS, centred
-from benchmarks.replay_stream import SPAN, Questions, StreamState
+from benchmarks.replay_stream import SPAN, StreamQueryBatch, StreamState
 from models.baselines import ItemKnn
 from models.history import KIND_INDEX, HistoryBatch
 from models.hybrid import Hybrid
@@ -33,7 +33,7 @@ TIES = 1e-6
 
 
 class Arm(Protocol):
-    """Answers questions. ``scores`` is called by several threads between ``open`` and ``close``."""
+    """Answers queries. ``scores`` is called by several threads between ``open`` and ``close``."""
 
     @property
     def name(self) -> str: ...
@@ -42,7 +42,7 @@ class Arm(Protocol):
         """A window begins; by default nothing."""
         return
 
-    def scores(self, asked: Questions) -> np.ndarray:
+    def scores(self, queries: StreamQueryBatch) -> np.ndarray:
         """scores_BN of all items, an array of the caller's own; the replay removes what was seen."""
         ...
 
@@ -52,7 +52,7 @@ class Arm(Protocol):
 
 
 def served_scores(hybrid: Hybrid, batch: HistoryBatch, live_BN: np.ndarray | None = None) -> np.ndarray:
-    """scores_BN as served; ``live_BN`` is what everybody says of the items at each question's moment."""
+    """scores_BN as served; ``live_BN`` is what everybody says of the items at each query's moment."""
     return hybrid.served(batch, hybrid.sources(batch, hybrid.states(batch), live_BN))
 
 
@@ -164,7 +164,7 @@ class LivePopularity:
 
 @dataclass(frozen=True)
 class RecentPopularity(Arm):
-    """What everybody used lately, counted up to each question's moment."""
+    """What everybody used lately, counted up to each query's moment."""
 
     popularity: LivePopularity
     name: str = "recent popularity"
@@ -173,9 +173,9 @@ class RecentPopularity(Arm):
         """The window's uses count from their moments on."""
         self.popularity.open(window)
 
-    def scores(self, asked: Questions) -> np.ndarray:
+    def scores(self, queries: StreamQueryBatch) -> np.ndarray:
         """The same for everybody who asks at one moment."""
-        return self.popularity.scores(asked.batch.now_B)
+        return self.popularity.scores(queries.histories.now_B)
 
     def close(self, window: TrainingSet) -> None:
         """The window's uses are kept."""
@@ -189,28 +189,28 @@ class Neighbours(Arm):
     knn: ItemKnn
     name: str = "item-kNN"
 
-    def scores(self, asked: Questions) -> np.ndarray:
+    def scores(self, queries: StreamQueryBatch) -> np.ndarray:
         """Its own."""
-        return self.knn.scores(asked.batch)
+        return self.knn.scores(queries.histories)
 
 
 @dataclass(frozen=True)
 class LiveHistory(Arm):
-    """The model with histories up to each question's moment."""
+    """The model with histories up to each query's moment."""
 
     hybrid: Hybrid
     name: str = "live history"
 
-    def scores(self, asked: Questions) -> np.ndarray:
+    def scores(self, queries: StreamQueryBatch) -> np.ndarray:
         """Of live histories and statistics."""
-        return served_scores(self.hybrid, asked.batch)
+        return served_scores(self.hybrid, queries.histories)
 
 
 @dataclass(frozen=True)
 class FrozenAtCut(Arm):
     """Another arm, asked as of the cut: lists that were made then, and are served ever since.
 
-    ``state`` is what was remembered at the cut. The moment asked about is the cut's as well. What was seen since is
+    ``state`` is what was remembered at the cut. The query's moment is the cut's as well. What was seen since is
     removed all the same, as in every arm, so such a list goes on further down.
     """
 
@@ -218,10 +218,10 @@ class FrozenAtCut(Arm):
     state: StreamState
     name: str = "frozen at the cut"
 
-    def scores(self, asked: Questions) -> np.ndarray:
+    def scores(self, queries: StreamQueryBatch) -> np.ndarray:
         """Of histories, of what had been seen, and of statistics as of the cut."""
-        then = self.state.histories(asked.users_B, np.full(len(asked), self.state.latest))
-        return self.arm.scores(replace(asked, batch=then, seen_BN=self.state.seen(asked.users_B)))
+        then = self.state.histories(queries.users_B, np.full(len(queries), self.state.latest))
+        return self.arm.scores(replace(queries, histories=then, seen_BN=self.state.seen(queries.users_B)))
 
 
 @dataclass(frozen=True)
@@ -237,9 +237,9 @@ class LiveItemProfile(Arm):
         """The window's reactions count from their moments on."""
         self.profile.open(window)
 
-    def scores(self, asked: Questions) -> np.ndarray:
+    def scores(self, queries: StreamQueryBatch) -> np.ndarray:
         """Of live histories, and of what everybody said before each moment."""
-        return served_scores(self.hybrid, asked.batch, self.profile.scores(asked.batch.now_B, self.prior))
+        return served_scores(self.hybrid, queries.histories, self.profile.scores(queries.histories.now_B, self.prior))
 
     def close(self, window: TrainingSet) -> None:
         """The window's reactions are kept."""
@@ -272,9 +272,9 @@ class Ease(Arm):
         weights_NN[np.ix_(used, used)] = ease_weights(seen_UN[:, used], penalty)
         return Ease(weights_NN, (TIES * used_N / used_N.max()).astype(np.float32))
 
-    def scores(self, asked: Questions) -> np.ndarray:
+    def scores(self, queries: StreamQueryBatch) -> np.ndarray:
         """Of the items seen before each moment."""
-        scores_BN: np.ndarray = asked.seen_BN.astype(np.float32) @ self.weights_NN
+        scores_BN: np.ndarray = queries.seen_BN.astype(np.float32) @ self.weights_NN
         scores_BN += self.popular_N
         return scores_BN
 

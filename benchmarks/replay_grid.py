@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.prequential import BATCH
 from benchmarks.replay_arms import LivePopularity, LiveProfile, served_scores
-from benchmarks.replay_stream import Questions, StreamState, WindowQuestions
+from benchmarks.replay_stream import StreamQueryBatch, StreamState, WindowQueries
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
 from models.learning.selection import figures
@@ -83,10 +83,10 @@ def search_grid(
     with torch_threads(1), ThreadPoolExecutor(os.cpu_count()) as pool:
         for window in windows:
             trial.open(window)
-            asking = WindowQuestions(state, window)
-            starts = range(0, len(asking), BATCH)
+            window_queries = WindowQueries(state, window)
+            starts = range(0, len(window_queries), BATCH)
             trial.rows += pool.map(
-                lambda start, asked=asking: trial.measure(asked.questions(start, start + BATCH)), starts
+                lambda start, queries=window_queries: trial.measure(queries.batch(start, start + BATCH)), starts
             )
             trial.close()
             state.append(window)
@@ -94,7 +94,7 @@ def search_grid(
 
 
 class _Trial:
-    """Measures every setting of a grid on the same questions; ``rows`` are (values by setting, rewards) of batches."""
+    """Measures every setting of a grid on the same queries; ``rows`` are (values by setting, rewards) of batches."""
 
     def __init__(self, hybrid: Hybrid, items: int, grid: OnlineGrid) -> None:
         self.hybrid, self.grid = hybrid, grid
@@ -115,23 +115,23 @@ class _Trial:
     def _counted(self) -> list[LiveProfile | LivePopularity]:
         return [*self.profiles.values(), *self.popularity.values()]
 
-    def measure(self, asked: Questions) -> tuple[np.ndarray, np.ndarray]:
+    def measure(self, queries: StreamQueryBatch) -> tuple[np.ndarray, np.ndarray]:
         """NDCG@10 of every setting (in the order of ``chosen``) and target, and the targets' rewards."""
-        return np.stack([_ndcg(scores_BN, asked) for scores_BN in self._scores(asked)]), asked.reward_T
+        return np.stack([_ndcg(scores_BN, queries) for scores_BN in self._scores(queries)]), queries.reward_T
 
-    def _scores(self, asked: Questions) -> Iterator[np.ndarray]:
+    def _scores(self, queries: StreamQueryBatch) -> Iterator[np.ndarray]:
         """scores_BN of the live histories alone, of each preference, each profile, each popularity."""
-        alone_BN = served_scores(self.hybrid, asked.batch)
+        alone_BN = served_scores(self.hybrid, queries.histories)
         yield alone_BN
         for step, fading in product(self.grid.steps, self.grid.fadings):
-            u_BD = Preference(step, 0.0, fading).vectors(asked.batch, self.hybrid.network.unit_items_ND)
+            u_BD = Preference(step, 0.0, fading).vectors(queries.histories, self.hybrid.network.unit_items_ND)
             likeness_BN = self.hybrid.network.likeness(u_BD)
             yield from (alone_BN + np.float32(weight) * likeness_BN for weight in self.grid.preference_weights)
         for days, prior in product(self.grid.half_lives, self.grid.priors):
-            live_BN = self.profiles[days].scores(asked.batch.now_B, prior)
+            live_BN = self.profiles[days].scores(queries.histories.now_B, prior)
             yield from (alone_BN + np.float32(weight) * live_BN for weight in self.grid.profile_weights)
         for popularity in self.popularity.values():
-            yield popularity.scores(asked.batch.now_B)
+            yield popularity.scores(queries.histories.now_B)
 
     def chosen(self) -> OnlineSettings:
         """The best of each; the first of equals."""
@@ -159,7 +159,7 @@ class _Trial:
         )
 
 
-def _ndcg(scores_BN: np.ndarray, asked: Questions) -> np.ndarray:
-    masked_BN = np.where(asked.seen_BN, -np.inf, scores_BN)
-    rank_T = ranks(masked_BN, asked.row_T, asked.item_T)
+def _ndcg(scores_BN: np.ndarray, queries: StreamQueryBatch) -> np.ndarray:
+    masked_BN = np.where(queries.seen_BN, -np.inf, scores_BN)
+    rank_T = ranks(masked_BN, queries.row_T, queries.item_T)
     return event_values("ndcg@10", rank_T, np.zeros(len(rank_T)))

@@ -1,7 +1,7 @@
 """What a replay costs: the live arm over a hundred thousand and over a million events, and whether memory stays flat.
 
 Users, items and values are those of the demo's ratings, each user copied ten times. Each copy's ratings come once, as
-in life, and all of them in a random order, ten a second: no two share a moment, so every event is a question. The
+in life, and all of them in a random order, ten a second: no two share a moment, so every event is a query. The
 model is ``small`` with histories of 50 events; its network is as it was drawn, since speed does not depend on what the
 weights say.
 """
@@ -43,7 +43,7 @@ def measure(seed: int, sizes: tuple[int, ...] = SIZES) -> list[Figure]:
         timed, peak = child_process.run(timed_replay, size, seed)
         peaks.append(peak / 2**20)
         name, limit = f"live arm, {size:,} events", MOST_SECONDS * size / 1_000_000
-        note = f"{timed.groups} questions, {timed.processor:.0f} s of processor"
+        note = f"{timed.groups} queries, {timed.processor:.0f} s of processor"
         figures.append(at_most(f"{name}, s", timed.seconds, limit, note))
         figures.append(just(f"{name}, events/s", size / timed.seconds))
         figures.append(just(f"{name}, peak memory, MiB", peaks[-1], f"{timed.before:.0f} before the replay"))
@@ -61,7 +61,7 @@ def _growth(sizes: tuple[int, ...], peaks: list[float]) -> list[Figure]:
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds by the clock and of the processor, questions, and MiB of peak memory before the replay began."""
+    """Seconds by the clock and of the processor, queries, and MiB of peak memory before the replay began."""
 
     seconds: float
     processor: float

@@ -31,7 +31,7 @@ from benchmarks.replay_arms import (
     RecentPopularity,
 )
 from benchmarks.replay_grid import OnlineGrid, OnlineSettings, search_grid
-from benchmarks.replay_stream import Questions, StreamState, windows
+from benchmarks.replay_stream import StreamQueryBatch, StreamState, windows
 from evaluation.gates.variety import genre_vectors, self_information
 from models.bundle import Bundle, Provenance, golden_batch, save_bundle
 from models.history import KIND_INDEX
@@ -78,7 +78,7 @@ class ReplayResult:
 
 
 class ListSample:
-    """Keeps the lists that each arm answered to some questions."""
+    """Keeps the lists that each arm answered to some queries."""
 
     def __init__(self, training_set: TrainingSet, after: int, number: int, seed: int) -> None:
         """Draws ``number`` events after a position; those that are no targets are never asked for."""
@@ -88,9 +88,9 @@ class ListSample:
         self.lists: dict[str, dict[Key, list[int]]] = {}
         self._turn = Lock()
 
-    def __call__(self, arm: str, asked: Questions, lists_BK: np.ndarray) -> None:
+    def __call__(self, arm: str, queries: StreamQueryBatch, lists_BK: np.ndarray) -> None:
         """A ``Listener``."""
-        keys = zip(asked.users_B.tolist(), asked.batch.now_B.tolist(), strict=True)
+        keys = zip(queries.users_B.tolist(), queries.histories.now_B.tolist(), strict=True)
         for row, key in enumerate(keys):
             if key in self.wanted:
                 with self._turn:
@@ -206,7 +206,7 @@ def count_equal(
 ) -> int:
     """How many of the lists are those of the pipeline, asked alone, before it draws; ratings alone are understood.
 
-    ``profile`` is empty at first; it is given every event strictly before each question.
+    ``profile`` is empty at first; it is given every event strictly before each query.
     """
     same, told = 0, 0
     for user, moment in sorted(lists, key=lambda key: key[1]):
@@ -227,7 +227,7 @@ def _single_request(
     (start,), (end,) = training_set.known_before(np.array([user]), np.array([moment]))
     own = training_set.by_user[start:end]
     state = fold(empty(str(training_set.user_ids[user])), _logged(training_set, own.tolist()))
-    at_moment = training_set.by_user[end]  # the first event of the group: its statistics are those of the question
+    at_moment = training_set.by_user[end]  # the first event of the group: its statistics are those of the query
     asked = SlateQuery(state, training_set.user_stats_EF[at_moment], Request(CUT, now=moment, seed=0))
     (answer,) = recommend_many(bundle, [asked], live_1N=live_1N)
     return bundle.catalogue.places([one.item_id for one in answer.candidates[:CUT]]).tolist()

@@ -1,9 +1,8 @@
 """Events as they go by: windows of a stream, and what of its users is remembered from one window to the next.
 
 What is remembered grows with the users and not with the stream: the latest events of each, a bit for each item that
-each has seen, and how many events each has had. Inside a window the questions are put together by the functions of
-``models.learning.dataset`` over its events and the remembered ones, so the rules are the same: events of one user at
-one moment are one group, and a group is asked from what its user did strictly before.
+each has seen, and how many events each has had. The queries of a window are those of ``evaluation.replay`` over its
+events and the remembered ones before them.
 """
 
 import copy
@@ -14,6 +13,7 @@ import numpy as np
 
 from attune.clock import DAY
 from attune.columns import USER_STATS
+from evaluation.replay import Queries, QueryBatch
 from models.catalogue import Catalogue
 from models.history import HISTORY_LIMIT, HistoryBatch
 from models.learning.dataset import Groups, Ragged, TrainingSet, groups, histories, seen, targets
@@ -145,82 +145,35 @@ def _at_the_end(users: np.ndarray) -> Groups:
 
 
 @dataclass(frozen=True)
-class Questions:
-    """B groups asked at once, and their T targets: the row of the batch, the item's place, the reward of each.
+class StreamQueryBatch(QueryBatch):
+    """Queries that all have a target; ``seen_BN`` is what their users have seen, ``earlier_B`` their events before."""
 
-    ``batch`` holds the live histories and the moments (``now_B``), ``seen_BN`` what may not come back, ``earlier_B``
-    how many events each user has had by then, ``event_T`` the place of each target in its window.
-    """
-
-    users_B: np.ndarray
-    earlier_B: np.ndarray
-    batch: HistoryBatch
     seen_BN: np.ndarray
-    row_T: np.ndarray
-    item_T: np.ndarray
-    reward_T: np.ndarray
-    event_T: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.users_B)
+    earlier_B: np.ndarray
 
 
-class WindowQuestions:
-    """The questions of one window: each group that has a target, gathered into batches by the length of its history."""
+class WindowQueries(Queries):
+    """The queries of one window that have a target."""
 
     def __init__(self, state: StreamState, window: TrainingSet) -> None:
-        self._memory, self._known = state, state.known(window)
-        asked = groups(self._known, -1, _ALWAYS)
-        found = targets(self._known, asked)
-        item_T = self._known.items[found.event_T]
-        fresh_T = ~state.has_seen(asked.users[found.row_T], item_T)
-        self._remembered = len(self._known) - len(window)
-        starts, ends = self._known.known_before(asked.users, asked.moments)
-        kept = np.unique(found.row_T[fresh_T])
-        kept = kept[np.argsort(np.minimum(ends - starts, state.limit)[kept], kind="stable")]
-        place_G = np.full(len(asked), len(kept))
-        place_G[kept] = np.arange(len(kept))
-        self._asked = asked.select(kept)
-        self._lengths = (ends - starts)[kept]
-        self._targets = _by_place(place_G[found.row_T[fresh_T]], found.event_T[fresh_T])
-        self._had = _by_place(place_G[found.seen.row_of_value()], found.seen.values)
+        known = state.known(window)
+        every = groups(known, -1, _ALWAYS)
+        candidates = targets(known, every)
+        fresh_T = ~state.has_seen(every.users[candidates.row_T], known.items[candidates.event_T])
+        super().__init__(known, every.select(np.unique(candidates.row_T[fresh_T])), limit=state.limit)
+        self._state = state
 
-    def __len__(self) -> int:
-        return len(self._asked)
-
-    def questions(self, start: int, stop: int) -> Questions:
-        """The groups at places [start, stop)."""
-        stop = min(stop, len(self))  # what is not asked stands behind the last place
-        part = self._asked.select(np.arange(start, stop))
-        row_T, event_T = _between(self._targets, start, stop)
-        row_S, seen_S = _between(self._had, start, stop)
-        seen_BN = self._memory.seen(part.users)
-        seen_BN[row_S, seen_S] = True
-        known = self._known
-        remembered_B = (self._memory.items_UL[part.users] > 0).sum(axis=1)
-        return Questions(
-            users_B=part.users,
-            earlier_B=self._memory.events_U[part.users] - remembered_B + self._lengths[start:stop],
-            batch=histories(known, part, self._memory.limit),
+    def batch(self, start: int, stop: int) -> StreamQueryBatch:
+        """The queries at places [start, stop); what is no longer remembered but was seen is no target."""
+        queries, state = super().batch(start, stop), self._state
+        users_B = queries.users_B
+        fresh_T = ~state.has_seen(users_B[queries.row_T], queries.item_T)
+        seen_BN = state.seen(users_B)
+        seen_BN[queries.row_S, queries.seen_S] = True
+        remembered_B = (state.items_UL[users_B] > 0).sum(axis=1)
+        fresh = {name: getattr(queries, name)[fresh_T] for name in ("row_T", "item_T", "event_T")}
+        return StreamQueryBatch(
+            **{**vars(queries), **fresh},
             seen_BN=seen_BN,
-            row_T=row_T,
-            item_T=known.items[event_T],
-            reward_T=known.rewards[event_T],
-            event_T=event_T - self._remembered,
+            earlier_B=state.events_U[users_B] - remembered_B + self.lengths[queries.query_B],
         )
-
-
-_Placed = tuple[np.ndarray, np.ndarray]
-"""Places in ascending order, and a value at each."""
-
-
-def _by_place(places: np.ndarray, values: np.ndarray) -> _Placed:
-    order = np.argsort(places, kind="stable")
-    return places[order], values[order]
-
-
-def _between(placed: _Placed, start: int, stop: int) -> _Placed:
-    """What stands at places [start, stop), counted from ``start``."""
-    places, values = placed
-    part = slice(*np.searchsorted(places, [start, stop]))
-    return places[part] - start, values[part]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evaluation.replay import Questions, replay_together
+from evaluation.replay import QueryBatch, replay_together, top_lists
 from models.baselines import Popularity
 from models.bundle import Bundle
 from models.catalogue import Catalogue
@@ -19,10 +19,10 @@ from models.history import HistoryBatch, Recommender
 from models.hybrid import Hybrid
 from models.learning.batches import target_weights
 from models.learning.dataset import TrainingSet, is_panel
-from models.metrics import CUT, Chances, Evaluation, values
+from models.metrics import Chances, Evaluation, values
 from models.network.config import Recipe
 from models.network.sequence import torch_threads
-from models.ranking.retrieval import mask, top_k_rows
+from models.ranking.retrieval import mask
 
 ReplayKey = tuple[str, str, int, int]
 """Who was replayed (a bundle's digest, or popularity), the name of the hold-out, and its positions (after, upto].
@@ -161,7 +161,7 @@ class HoldOut:
             self.after,
             self.upto,
             catalogue=entrant.catalogue,
-            onlooker=recorder,
+            recorder=recorder,
             each=self.each,
         )
         if entrant.strongest_by is not None:
@@ -185,26 +185,27 @@ class ChanceRecorder:
         self.every = max(round(events / CHANCE_TARGETS), 1)
         self._taken: list[tuple[np.ndarray, ...]] = []
 
-    def take(self, asked: Questions, batch: HistoryBatch) -> None:
+    def take(self, queries: QueryBatch) -> None:
         """The chances of a batch; the states that the hybrid was scored by are used again."""
-        has_target_B = np.zeros(len(batch), bool)
-        has_target_B[asked.row_T] = True
-        rows = np.flatnonzero(has_target_B & (asked.group_B % self.every == 0))
+        has_target_B = np.zeros(len(queries), bool)
+        has_target_B[queries.row_T] = True
+        rows = np.flatnonzero(has_target_B & (queries.query_B % self.every == 0))
         if not self.hybrid.hybrid.weights[0] or not len(rows):
             return
-        place_B = np.full(len(batch), -1)
+        place_B = np.full(len(queries), -1)
         place_B[rows] = np.arange(len(rows))
-        seen, of_T = place_B[asked.row_S] >= 0, np.flatnonzero(place_B[asked.row_T] >= 0)
-        logits_BN = self.hybrid.hybrid.network.scores_of(self.hybrid.states(batch)[rows])
-        masked_BN = mask(logits_BN, place_B[asked.row_S[seen]], asked.seen_S[seen])
+        seen, of_T = place_B[queries.row_S] >= 0, np.flatnonzero(place_B[queries.row_T] >= 0)
+        logits_BN = self.hybrid.hybrid.network.scores_of(self.hybrid.states(queries.histories)[rows])
+        masked_BN = mask(logits_BN, place_B[queries.row_S[seen]], queries.seen_S[seen])
         first_B, ten_B, lists_BK = _largest_chances(masked_BN)
-        row_T, item_T = place_B[asked.row_T[of_T]], asked.item_T[of_T]
+        row_T, item_T, event_T = place_B[queries.row_T[of_T]], queries.item_T[of_T], queries.event_T[of_T]
         hit_TK = (lists_BK[row_T] == item_T[:, None]) & (item_T[:, None] >= 0)
+        events = queries.training_set
         self._taken.append(
             (
-                asked.position_T[of_T],
-                asked.user_B[asked.row_T[of_T]],
-                target_weights(asked.kind_T[of_T], asked.reward_T[of_T], self.reward_floor).astype(np.float64),
+                events.positions[event_T],
+                events.user_ids[queries.users_B[queries.row_T[of_T]]],
+                target_weights(events.kinds[event_T], events.rewards[event_T], self.reward_floor).astype(np.float64),
                 first_B[row_T],
                 hit_TK[:, 0],
                 ten_B[row_T],
@@ -223,9 +224,7 @@ class ChanceRecorder:
 
 def _largest_chances(masked_BN: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of each row's softmax the largest chance and the sum of the ten largest, and the places of these (-1: none)."""
-    lists_BK = np.full((len(masked_BN), CUT), -1)
-    for row, best in enumerate(top_k_rows(masked_BN, CUT)):
-        lists_BK[row, : len(best)] = best
+    lists_BK = top_lists(masked_BN)
     weights_BN = np.exp(masked_BN.astype(np.float64) - masked_BN.max(axis=1, keepdims=True))
     chances_BK = np.take_along_axis(weights_BN, np.maximum(lists_BK, 0), axis=1) * (lists_BK >= 0)
     chances_BK /= weights_BN.sum(axis=1, keepdims=True)

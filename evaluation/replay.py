@@ -1,7 +1,7 @@
-"""Judging in the order of time: each group of events is predicted from what its user did strictly before it.
+"""Replay in the order of time: each query is answered from what its user did strictly before its moment.
 
-The histories are live (every revealed event counts from the next moment on), the model stands still. Events of
-one user at one timestamp are one group: all are scored before any is revealed.
+A query is the events of one user at one timestamp: all of them are predicted before any is revealed. The histories are
+live (every revealed event counts from the next moment on), the model stands still.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,102 @@ import numpy as np
 import pandas as pd
 
 from models.catalogue import Catalogue
-from models.history import HistoryBatch, Recommender
+from models.history import HISTORY_LIMIT, HistoryBatch, Recommender
 from models.learning.dataset import Groups, TrainingSet, groups, histories, targets
 from models.metrics import CUT, EVENT_COLUMNS, GROUP_COLUMNS, Evaluation, ranks
 from models.ranking.retrieval import mask, top_k_rows
+
+
+@dataclass(frozen=True)
+class QueryBatch:
+    """B queries that are answered together, and their T targets.
+
+    ``query_B`` are the queries' places in the order of time, ``users_B`` their users' places in ``user_ids``;
+    ``histories`` holds what the users did before, and the moments (``now_B``). ``row_S`` and ``seen_S`` are the items
+    that the users had seen, ``row_T`` and ``item_T`` the targets, each with its row of the batch; items are places in
+    the recommender's catalogue, -1 for one that it lacks. ``event_T`` are the targets' rows in the training set.
+    ``repeated`` and ``unmarked`` count the events left out: the user had the item already, the kind is no sign of use.
+    """
+
+    training_set: TrainingSet
+    query_B: np.ndarray
+    users_B: np.ndarray
+    histories: HistoryBatch
+    row_S: np.ndarray
+    seen_S: np.ndarray
+    row_T: np.ndarray
+    item_T: np.ndarray
+    event_T: np.ndarray
+    repeated: int
+    unmarked: int
+
+    def __len__(self) -> int:
+        return len(self.users_B)
+
+    @property
+    def reward_T(self) -> np.ndarray:
+        """The rewards of the targets."""
+        return self.training_set.rewards[self.event_T]
+
+
+class Queries:
+    """The queries of some events, sorted by the length of their histories: a batch is padded to its longest one.
+
+    ``catalogue`` is the recommender's (by default the training set's). Whether an item was seen is decided by the
+    training set's own catalogue, so the same targets are asked of every recommender. With ``limit`` histories have at
+    most so many events, and longer ones count as equally long.
+    """
+
+    def __init__(
+        self, training_set: TrainingSet, asked: Groups, catalogue: Catalogue | None = None, limit: int | None = None
+    ) -> None:
+        self.training_set, self.groups = training_set, asked
+        self.catalogue = catalogue or training_set.catalogue
+        self.limit = HISTORY_LIMIT if limit is None else limit
+        self.places = np.arange(len(self.catalogue))
+        if self.catalogue is not training_set.catalogue:
+            self.places = self.catalogue.places(training_set.catalogue.item_ids)
+        starts, ends = training_set.known_before(asked.users, asked.moments)
+        self.lengths = ends - starts
+        self.order = np.argsort(self.lengths if limit is None else np.minimum(self.lengths, limit), kind="stable")
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def batch(self, start: int, stop: int) -> QueryBatch:
+        """The queries at places [start, stop) of the sorted ones; some have no target."""
+        query_B = self.order[start:stop]
+        part = self.groups.select(query_B)
+        known = targets(self.training_set, part)
+        return QueryBatch(
+            training_set=self.training_set,
+            query_B=query_B,
+            users_B=part.users,
+            histories=histories(self.training_set, part, self.limit, self.catalogue),
+            row_S=known.seen.row_of_value(),
+            seen_S=self.places[known.seen.values],
+            row_T=known.row_T,
+            item_T=self.places[self.training_set.items[known.event_T]],
+            event_T=known.event_T,
+            repeated=known.repeated,
+            unmarked=known.unmarked,
+        )
+
+
+class Recorder(Protocol):
+    """Records what it needs of the queries of a replay."""
+
+    def take(self, queries: QueryBatch) -> None:
+        """A batch of queries, of which at least one has a target."""
+        ...
+
+
+def top_lists(masked_BN: np.ndarray) -> np.ndarray:
+    """lists_BK, int32: the places of the ten best of each row, -1 where fewer are left; -inf marks what is removed."""
+    lists_BK = np.full((len(masked_BN), CUT), -1, np.int32)
+    for row, best in enumerate(top_k_rows(masked_BN, CUT)):
+        lists_BK[row, : len(best)] = best
+    return lists_BK
 
 
 def replay(
@@ -44,34 +136,27 @@ def replay_together(
     upto: int,
     batch: int = 256,
     catalogue: Catalogue | None = None,
-    onlooker: "Onlooker | None" = None,
+    recorder: Recorder | None = None,
     each: int | None = None,
 ) -> list[Evaluation]:
-    """``replay`` of several recommenders over one catalogue; each is asked the very same batch after the other.
+    """``replay`` of several recommenders over one catalogue; each answers the very same batch after the other.
 
-    ``onlooker`` is shown each batch once all of them were asked. With ``each`` only so many groups of each user are
+    ``recorder`` is given each batch once all of them have answered. With ``each`` only so many queries of each user are
     asked, the latest ones.
     """
-    catalogue = catalogue or training_set.catalogue
-    places = catalogue.places(training_set.catalogue.item_ids)
     asked = groups(training_set, after, upto)
     if each is not None:
         asked = _latest(asked, each)
-    starts, ends = training_set.known_before(asked.users, asked.moments)
-    by_length = np.argsort(ends - starts, kind="stable")  # rows of one batch are padded to its longest history
-    gathered = [_Gathered(recommender, catalogue) for recommender in recommenders]
+    queries = Queries(training_set, asked, catalogue)
+    rankings = [_Ranking(recommender, len(queries.catalogue)) for recommender in recommenders]
     left_out = np.zeros(2, np.int64)
-    for start in range(0, len(asked), batch):
-        chosen = by_length[start : start + batch]
-        questions, dropped = _questions(training_set, asked.select(chosen), chosen, places)
-        left_out += dropped
-        if len(questions.row_T):
-            histories_B = histories(training_set, asked.select(chosen), catalogue=catalogue)
-            for one in gathered:
-                one.take(questions, histories_B)
-            if onlooker is not None:
-                onlooker.take(questions, histories_B)
-    return [one.evaluation(*left_out.tolist()) for one in gathered]
+    for start in range(0, len(queries), batch):
+        part = queries.batch(start, start + batch)
+        left_out += part.repeated, part.unmarked
+        if len(part.row_T):
+            for each_recorder in (*rankings, *([] if recorder is None else [recorder])):
+                each_recorder.take(part)
+    return [ranking.evaluation(*left_out.tolist()) for ranking in rankings]
 
 
 def _latest(asked: Groups, each: int) -> Groups:
@@ -81,92 +166,39 @@ def _latest(asked: Groups, each: int) -> Groups:
     return asked.select(np.sort(by_user[np.arange(len(asked)) >= ends - each]))
 
 
-@dataclass(frozen=True)
-class Questions:
-    """A batch of groups: what each had seen, and T targets with the row of the batch that each stands in."""
-
-    group_B: np.ndarray
-    user_B: np.ndarray
-    moment_B: np.ndarray
-    row_S: np.ndarray
-    seen_S: np.ndarray
-    row_T: np.ndarray
-    item_T: np.ndarray
-    kind_T: np.ndarray
-    reward_T: np.ndarray
-    position_T: np.ndarray
-
-
-class Onlooker(Protocol):
-    """Who is shown the batches of a replay as they go by."""
-
-    def take(self, asked: Questions, batch: HistoryBatch) -> None:
-        """A batch of groups, of which at least one has a target."""
-        ...
-
-
-def _questions(
-    training_set: TrainingSet, part: Groups, group_B: np.ndarray, places: np.ndarray
-) -> tuple[Questions, tuple[int, int]]:
-    """The questions of a batch, and how many events were left out: as repeats, as no sign of use.
-
-    Whether an item was seen is decided by the training set's own catalogue, so that every recommender is asked
-    the same; ``places`` maps it to the recommender's.
-    """
-    found = targets(training_set, part)
-    item_T = training_set.items[found.event_T]
-    questions = Questions(
-        group_B=group_B,
-        user_B=training_set.user_ids[part.users],
-        moment_B=part.moments,
-        row_S=found.seen.row_of_value(),
-        seen_S=places[found.seen.values],
-        row_T=found.row_T,
-        item_T=places[item_T],
-        kind_T=training_set.kinds[found.event_T],
-        reward_T=training_set.rewards[found.event_T],
-        position_T=training_set.positions[found.event_T],
-    )
-    return questions, (found.repeated, found.unmarked)
-
-
-class _Gathered:
+class _Ranking:
     """The rows of one recommender's evaluation, batch by batch."""
 
-    def __init__(self, recommender: Recommender, catalogue: Catalogue) -> None:
-        self.recommender, self.catalogue = recommender, catalogue
+    def __init__(self, recommender: Recommender, catalogue_size: int) -> None:
+        self.recommender, self.catalogue_size = recommender, catalogue_size
         self.events: list[pd.DataFrame] = []
         self.groups: list[pd.DataFrame] = []
         self.lists: list[np.ndarray] = []
         self.unknown = 0
         self.seconds = 0.0
 
-    def take(self, asked: Questions, batch: HistoryBatch) -> None:
-        """Score the batch and keep what became of its targets."""
+    def take(self, queries: QueryBatch) -> None:
+        """Score the batch; keep the ranks of its targets, and the counts and ten best of each query that has one."""
         began = perf_counter()
-        scores_BN = self.recommender.scores(batch)
+        scores_BN = self.recommender.scores(queries.histories)
         self.seconds += perf_counter() - began
-        masked_BN = mask(scores_BN, asked.row_S, asked.seen_S)
-        self.unknown += int((asked.item_T < 0).sum())
+        row_T, item_T, reward_T = queries.row_T, queries.item_T, queries.reward_T
+        user_ids_B = queries.training_set.user_ids[queries.users_B]
+        masked_BN = mask(scores_BN, queries.row_S, queries.seen_S)
+        self.unknown += int((item_T < 0).sum())
         rows = {
-            "group": asked.group_B[asked.row_T],
-            "user_id": asked.user_B[asked.row_T],
-            "position": asked.position_T,
-            "reward": asked.reward_T,
-            "rank": ranks(masked_BN, asked.row_T, asked.item_T),
-            "candidates": (masked_BN > -np.inf).sum(axis=1)[asked.row_T],
+            "group": queries.query_B[row_T],
+            "user_id": user_ids_B[row_T],
+            "position": queries.training_set.positions[queries.event_T],
+            "reward": reward_T,
+            "rank": ranks(masked_BN, row_T, item_T),
+            "candidates": (masked_BN > -np.inf).sum(axis=1)[row_T],
         }
         self.events.append(pd.DataFrame(rows))
-        self._take_groups(asked, masked_BN)
-
-    def _take_groups(self, asked: Questions, masked_BN: np.ndarray) -> None:
-        """The counts of each group that has a target, and its ten best."""
-        with_target = np.unique(asked.row_T)
-        lists_BK = np.full((len(masked_BN), CUT), -1, np.int32)
-        for row, best in zip(with_target, top_k_rows(masked_BN[with_target], CUT), strict=True):
-            lists_BK[row, : len(best)] = best
-        hit_T = (lists_BK[asked.row_T] == asked.item_T[:, None]).any(axis=1) & (asked.item_T >= 0)
-        liked_T = asked.reward_T > 0.5
+        row_W, place_T = np.unique(row_T, return_inverse=True)  # W queries have a target
+        lists_WK = top_lists(masked_BN[row_W])
+        hit_T = (lists_WK[place_T] == item_T[:, None]).any(axis=1) & (item_T >= 0)
+        liked_T = reward_T > 0.5
         counted = {
             "relevant": np.ones(len(hit_T), bool),
             "hits": hit_T,
@@ -174,16 +206,13 @@ class _Gathered:
             "hits_positive": hit_T & liked_T,
         }
         frame = {
-            "group": asked.group_B[with_target],
-            "user_id": asked.user_B[with_target],
-            "moment": asked.moment_B[with_target],
-            **{
-                name: np.bincount(asked.row_T[chosen_T], minlength=len(masked_BN))[with_target]
-                for name, chosen_T in counted.items()
-            },
+            "group": queries.query_B[row_W],
+            "user_id": user_ids_B[row_W],
+            "moment": queries.histories.now_B[row_W],
+            **{name: np.bincount(place_T[chosen_T], minlength=len(row_W)) for name, chosen_T in counted.items()},
         }
         self.groups.append(pd.DataFrame(frame))
-        self.lists.append(lists_BK[with_target])
+        self.lists.append(lists_WK)
 
     def evaluation(self, repeated: int, unmarked: int) -> Evaluation:
         """Everything taken: events by position, groups in the order of time."""
@@ -195,7 +224,7 @@ class _Gathered:
             events=_joined(self.events, EVENT_COLUMNS).sort_values("position", ignore_index=True),
             groups=frame.iloc[order].reset_index(drop=True),
             lists_GK=lists_GK[order],
-            catalogue_size=len(self.catalogue),
+            catalogue_size=self.catalogue_size,
             repeated=repeated,
             unmarked=unmarked,
             unknown=self.unknown,

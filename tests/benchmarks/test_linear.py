@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.replay_arms import Ease
-from benchmarks.replay_stream import StreamState, WindowQuestions, windows
+from benchmarks.replay_stream import StreamState, WindowQueries, windows
 from models.learning.dataset import TrainingSet
 
 ITEMS = [f"i{place:02d}" for place in range(12)]
@@ -45,8 +45,8 @@ def test_the_other_of_a_pair_comes_first(make_training_set: Callable) -> None:
     linear = Ease.fit(in_pairs(make_training_set), 3.0)
     asked_of = make_training_set([(1, "new", ITEMS[4], "like", None, 1), (2, "new", ITEMS[5], "like", None, 2)], ITEMS)
     (window,) = windows(asked_of, 0, 2)
-    asked = WindowQuestions(StreamState(1, asked_of.catalogue), window).questions(0, 2)
-    scores_BN = linear.scores(asked)
-    first, second = np.argsort(asked.batch.now_B)
+    queries = WindowQueries(StreamState(1, asked_of.catalogue), window).batch(0, 2)
+    scores_BN = linear.scores(queries)
+    first, second = np.argsort(queries.histories.now_B)
     assert scores_BN[second].argmax() == 5
     assert (scores_BN[first] < 1e-5).all()

@@ -18,7 +18,7 @@ from benchmarks.replay_arms import (
     RecentPopularity,
     served_scores,
 )
-from benchmarks.replay_stream import Questions, StreamState, WindowQuestions, windows
+from benchmarks.replay_stream import StreamQueryBatch, StreamState, WindowQueries, windows
 from evaluation.gates.variety import genre_vectors, self_information
 from evaluation.replay import replay
 from models.baselines import ItemKnn, KnnChoice, Popularity
@@ -42,8 +42,8 @@ class Asks(Arm):
     recommender: object
     name: str = "asks"
 
-    def scores(self, asked: Questions) -> np.ndarray:
-        return self.recommender.scores(asked.batch).copy()
+    def scores(self, queries: StreamQueryBatch) -> np.ndarray:
+        return self.recommender.scores(queries.histories).copy()
 
 
 class Lists:
@@ -52,8 +52,8 @@ class Lists:
     def __init__(self) -> None:
         self.kept: dict[tuple[str, int, int], list[int]] = {}
 
-    def __call__(self, arm: str, asked: Questions, lists_BK: np.ndarray) -> None:
-        for row, key in enumerate(zip(asked.users_B.tolist(), asked.batch.now_B.tolist(), strict=True)):
+    def __call__(self, arm: str, queries: StreamQueryBatch, lists_BK: np.ndarray) -> None:
+        for row, key in enumerate(zip(queries.users_B.tolist(), queries.histories.now_B.tolist(), strict=True)):
             assert (arm, *key) not in self.kept
             self.kept[arm, *key] = [place for place in lists_BK[row].tolist() if place >= 0]
 
@@ -210,15 +210,15 @@ def test_an_arm_is_asked_as_the_pipeline_is(planted: TrainingSet, trained: Hybri
     """Users without history get popularity; the others the hybrid's scores, row by row."""
     state = _memory(planted, _between_moments(planted, cut))
     (window,) = windows(planted, _between_moments(planted, cut), LAST, size=10**6)
-    asking = WindowQuestions(state, window)
-    asked = asking.questions(0, len(asking))
-    empty_B = asked.batch.items_BL[:, -1] == 0
+    window_queries = WindowQueries(state, window)
+    queries = window_queries.batch(0, len(window_queries))
+    empty_B = queries.histories.items_BL[:, -1] == 0
     assert empty_B.any()
     assert not empty_B.all()
-    scores_BN = served_scores(trained, asked.batch)
-    np.testing.assert_array_equal(scores_BN[empty_B], trained.popularity.scores(asked.batch)[empty_B])
+    scores_BN = served_scores(trained, queries.histories)
+    np.testing.assert_array_equal(scores_BN[empty_B], trained.popularity.scores(queries.histories)[empty_B])
     rows = np.flatnonzero(~empty_B)
-    np.testing.assert_allclose(scores_BN[rows], trained.scores(asked.batch.select(rows)), atol=1e-5)
+    np.testing.assert_allclose(scores_BN[rows], trained.scores(queries.histories.select(rows)), atol=1e-5)
 
 
 def test_earlier_events_are_counted_beyond_what_is_remembered(make_training_set: Callable, hashed: type) -> None:
@@ -264,8 +264,8 @@ class Since(Arm):
 
     name: str = "since"
 
-    def scores(self, asked: Questions) -> np.ndarray:
-        return np.repeat((asked.batch.now_B - asked.batch.times_BL[:, -1])[:, None], len(ITEMS), axis=1)
+    def scores(self, queries: StreamQueryBatch) -> np.ndarray:
+        return np.repeat((queries.histories.now_B - queries.histories.times_BL[:, -1])[:, None], len(ITEMS), axis=1)
 
 
 def test_a_frozen_arm_is_asked_as_of_the_cut_however_late_it_is(make_training_set: Callable) -> None:
@@ -273,9 +273,9 @@ def test_a_frozen_arm_is_asked_as_of_the_cut_however_late_it_is(make_training_se
     stream = make_training_set(rows, ITEMS)
     state = _memory(stream, 4)
     (window,) = windows(stream, 4, LAST)
-    asked = WindowQuestions(state, window).questions(0, 8)
-    assert Since().scores(asked)[:, 0].tolist() == [10] * 8
-    assert FrozenAtCut(Since(), state).scores(asked)[:, 0].tolist() == [0] * 8
+    queries = WindowQueries(state, window).batch(0, 8)
+    assert Since().scores(queries)[:, 0].tolist() == [10] * 8
+    assert FrozenAtCut(Since(), state).scores(queries)[:, 0].tolist() == [0] * 8
 
 
 def test_popularity_stands_in_where_nobody_has_a_history(planted: TrainingSet, trained: Hybrid) -> None:

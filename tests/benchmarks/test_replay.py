@@ -15,7 +15,7 @@ from benchmarks.gates_experiment import join_events
 from benchmarks.replay_arms import Arm, LiveHistory
 from benchmarks.replay_grid import OnlineGrid
 from benchmarks.replay_protocol import BOTH, FROZEN_ARMS, LIVE, PREFERENCE, PROFILE, ReplayResult, run
-from benchmarks.replay_stream import Questions, StreamState
+from benchmarks.replay_stream import StreamQueryBatch, StreamState
 from models.baselines import ItemKnn
 from models.bundle import Bundle
 from models.learning.dataset import TrainingSet
@@ -39,8 +39,8 @@ class Tuned(Arm):
         assert state.latest == before.times.max()
         self.hybrid, self.known, self.learned = bundle.hybrid, before, 0
 
-    def scores(self, asked: Questions) -> np.ndarray:
-        return LiveHistory(self.hybrid).scores(asked)
+    def scores(self, queries: StreamQueryBatch) -> np.ndarray:
+        return LiveHistory(self.hybrid).scores(queries)
 
     def close(self, window: TrainingSet) -> None:
         self.known, self.learned = join_events(self.known, window), self.learned + 1

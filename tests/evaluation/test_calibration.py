@@ -35,9 +35,9 @@ def foretold(chance_E: np.ndarray, came_E: np.ndarray) -> Chances:
 
 def watched(hybrid: Hybrid, training_set: TrainingSet, after: int, upto: int) -> Chances | None:
     whole = CachedHybrid(hybrid)
-    onlooker = ChanceRecorder(whole, 0.5, upto - after)
-    replay_together([whole], training_set, after, upto, onlooker=onlooker)
-    return onlooker.chances()
+    recorder = ChanceRecorder(whole, 0.5, upto - after)
+    replay_together([whole], training_set, after, upto, recorder=recorder)
+    return recorder.chances()
 
 
 def sharpened(hybrid: Hybrid, training_set: TrainingSet, times: float) -> Hybrid:
