@@ -127,19 +127,12 @@ class Components:
 
     def start(self) -> None:
         """Start the threads."""
-        for thread in (
-            self.commit,
-            self.features,
-            self.tails,
-            self.explored,
-            self.ranking,
-            self.watcher,
-            self.follower,
-        ):
+        self.commit.start()
+        for thread in (self.features, self.tails, self.explored, self.ranking, self.watcher, self.follower):
             thread.start()
 
     def close(self) -> None:
-        """End them, what feeds others first: requests have ended, and slates that wait are still logged."""
+        """Stop the threads; the writer of the log is the last, so that slates that still wait are logged."""
         for thread in (self.follower, self.watcher, self.ranking, self.explored, self.tails, self.features):
             thread.close()
         self.writes.close()

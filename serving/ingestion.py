@@ -8,6 +8,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Annotated, Any
@@ -133,73 +134,64 @@ def conflict(event: AnyEvent) -> str:
     return f"event_id: {event.event_id!r} is in the log already with other content; send a new event under a new id"
 
 
+@dataclass(frozen=True)
 class IngestionService:
     """Takes feedback and events; ``commit`` makes them durable, ``writes`` runs what blocks."""
 
-    def __init__(
-        self,
-        event_log: EventLog,
-        commit: GroupCommit,
-        signer: SlateSigner,
-        recent: RecentSlates,
-        metrics: Metrics,
-        clock: Clock,
-        writes: BoundedExecutor,
-    ) -> None:
-        self._log = event_log
-        self._commit = commit
-        self._signer = signer
-        self._recent = recent
-        self._metrics = metrics
-        self._clock = clock
-        self._writes = writes
+    event_log: EventLog
+    commit: GroupCommit
+    signer: SlateSigner
+    recent: RecentSlates
+    metrics: Metrics
+    clock: Clock
+    writes: BoundedExecutor
 
     async def feedback(self, body: Annotated[Row, FeedbackRow]) -> FeedbackAnswer:
         """Take one reaction; raises DataContractError (422), Refused (409), EventLogError or Overloaded (503)."""
         try:
-            event = admit_row("feedback", body, self._clock)
+            event = admit_row("feedback", body, self.clock)
             assert isinstance(event, Feedback)
-            self._signer.verify(event.slate_id, event.user_id)
-            shown = self._recent.items(event.slate_id) or await self._writes.run(self._logged_items, event.slate_id)
+            self.signer.verify(event.slate_id, event.user_id)
+            shown = self.recent.items(event.slate_id) or await self.writes.run(self._logged_items, event.slate_id)
             if shown is not None and event.item_id not in shown:
                 raise DataContractError(f"item_id: {event.item_id!r} is not on slate {event.slate_id}", "item_id")
         except DataContractError as error:
             rejected = [Rejected(0, body, error.field, str(error))]
-            await self._writes.run(quarantine, self._log, self._metrics, "feedback", FEEDBACK_SOURCE, rejected)
+            await self.writes.run(quarantine, self.event_log, self.metrics, "feedback", FEEDBACK_SOURCE, rejected)
             raise
-        appended = await durable(self._commit, self._writes, [event])
-        position = appended.positions[0] or await self._writes.run(known_position, self._log, body, event)
+        appended = await durable(self.commit, self.writes, [event])
+        position = appended.positions[0] or await self.writes.run(known_position, self.event_log, body, event)
         if not position:
-            self._metrics.events.labels("feedback", "conflict").inc()
+            self.metrics.events.labels("feedback", "conflict").inc()
             raise Refused(409, conflict(event), "event_id")
         status = "accepted" if appended.accepted else "repeated"
-        self._metrics.events.labels("feedback", status).inc()
+        self.metrics.events.labels("feedback", status).inc()
         if appended.accepted:
-            self._metrics.feedback.labels(event.kind).inc()
-            self._metrics.effect.acknowledged(event.user_id, position)
+            self.metrics.feedback.labels(event.kind).inc()
+            self.metrics.effect.acknowledged(event.user_id, position)
         return FeedbackAnswer(event_id=event.event_id, position=position, status=status)
 
     async def events(self, body: EventsRequest) -> EventsAnswer:
         """Take many rows, each on its own; a single row that is refused raises as ``feedback`` does."""
         rows = body.events
         if len(rows) <= INLINE_ROWS:
-            admitted, rejected = admit_rows(rows, self._clock)
+            admitted, rejected = admit_rows(rows, self.clock)
         else:
-            admitted, rejected = await self._writes.run(admit_rows, rows, self._clock)
+            admitted, rejected = await self.writes.run(admit_rows, rows, self.clock)
         if rejected:
-            await self._writes.run(quarantine, self._log, self._metrics, "interaction", EVENTS_SOURCE, rejected)
+            await self.writes.run(quarantine, self.event_log, self.metrics, "interaction", EVENTS_SOURCE, rejected)
         if len(rows) == 1 and rejected:
             raise DataContractError(rejected[0].reason, rejected[0].field)
-        appended = await durable(self._commit, self._writes, [event for _, event in admitted])
+        appended = await durable(self.commit, self.writes, [event for _, event in admitted])
         positions = list(appended.positions)
         conflicts: list[Rejected] = []
         if appended.conflicts:
-            conflicts = await self._writes.run(self._settle_conflicts, rows, admitted, appended, positions)
+            conflicts = await self.writes.run(self._settle_conflicts, rows, admitted, appended, positions)
         repeated = sum(map(bool, positions)) - appended.accepted
         counts = {"accepted": appended.accepted, "repeated": repeated}
         counts |= {"rejected": len(rejected), "conflict": len(conflicts)}
         for status, count in counts.items():
-            self._metrics.events.labels("interaction", status).inc(count)
+            self.metrics.events.labels("interaction", status).inc(count)
         if len(rows) == 1 and conflicts:
             raise Refused(409, conflicts[0].reason, "event_id")
         taken = {place: event.event_id for (place, event), at in zip(admitted, positions, strict=True) if at}
@@ -213,7 +205,7 @@ class IngestionService:
 
     def _logged_items(self, slate_id: str) -> tuple[str, ...] | None:
         """The items of a slate; None while it is not in the log yet: then its signature is proof enough."""
-        logged = self._log.slate(slate_id)
+        logged = self.event_log.slate(slate_id)
         if logged is None or not isinstance(logged.event, Slate):
             return None
         return tuple(item.item_id for item in logged.event.shown)
@@ -228,12 +220,12 @@ class IngestionService:
         conflicts: list[Rejected] = []
         for at in appended.conflicts:
             place, event = admitted[at]
-            positions[at] = known_position(self._log, rows[place], event)
+            positions[at] = known_position(self.event_log, rows[place], event)
             if not positions[at]:
                 conflicts.append(Rejected(place, rows[place], "event_id", conflict(event)))
         if len(rows) > 1:
             try:
-                quarantine(self._log, self._metrics, "interaction", EVENTS_SOURCE, conflicts)
+                quarantine(self.event_log, self.metrics, "interaction", EVENTS_SOURCE, conflicts)
             except EventLogError as error:
                 log.warning("%d rows with taken event ids could not be quarantined: %s", len(conflicts), error)
         return conflicts

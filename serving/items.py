@@ -6,6 +6,7 @@ once, in one process or in several, both hold in the end.
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -30,32 +31,23 @@ TRIES = 20
 """How often a change is tried again because another came between; those of one process wait for each other."""
 
 
+@dataclass(frozen=True)
 class ItemService:
     """Reads and changes what is known of items; the executors ``reads`` and ``writes`` run what blocks."""
 
-    def __init__(
-        self,
-        event_log: EventLog,
-        commit: GroupCommit,
-        watcher: ChampionWatcher,
-        metrics: Metrics,
-        clock: Clock,
-        reads: BoundedExecutor,
-        writes: BoundedExecutor,
-    ) -> None:
-        self._log = event_log
-        self._commit = commit
-        self._watcher = watcher
-        self._metrics = metrics
-        self._clock = clock
-        self._reads = reads
-        self._writes = writes
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+    event_log: EventLog
+    commit: GroupCommit
+    watcher: ChampionWatcher
+    metrics: Metrics
+    clock: Clock
+    reads: BoundedExecutor
+    writes: BoundedExecutor
+    locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     async def item(self, address: ItemRequest) -> ItemKnown:
         """The latest version; raises Refused (404) for an item that the log does not describe."""
         item = await self._latest(address.item_id)
-        champion = self._watcher.champion
+        champion = self.watcher.champion
         return ItemKnown(
             item_id=item.item_id,
             attributes=item.attributes,
@@ -70,8 +62,8 @@ class ItemService:
         Raises DataContractError (422), Refused (409), EventLogError or Overloaded (503).
         """
         event = await self._admitted(address.item_id, body.attributes, body.attributes, body.event_id or new_event_id())
-        appended = await durable(self._commit, self._writes, [event])
-        position = appended.positions[0] or await self._reads.run(known_position, self._log, {}, event)
+        appended = await durable(self.commit, self.writes, [event])
+        position = appended.positions[0] or await self.reads.run(known_position, self.event_log, {}, event)
         if not position:
             raise self._conflict(event)
         return self._answer(event, position, repeated=not appended.accepted)
@@ -79,7 +71,7 @@ class ItemService:
     async def change_item(self, address: ItemRequest, body: ItemBody) -> ItemAnswer:
         """Set some attributes and remove those that are None; raises as ``replace_item``, and Refused (404)."""
         item_id = address.item_id
-        lock = self._locks.setdefault(item_id, asyncio.Lock())
+        lock = self.locks.setdefault(item_id, asyncio.Lock())
         event_id = body.event_id or new_event_id()
         await self._admitted(item_id, body.attributes, body.attributes, event_id)
         async with lock:
@@ -90,10 +82,10 @@ class ItemService:
                     name: value for name, value in merged.items() if body.attributes.get(name, "") is not None
                 }
                 event = await self._admitted(item_id, attributes, body.attributes, event_id)
-                appended = await durable(self._commit, self._writes, [event], before.position)
+                appended = await durable(self.commit, self.writes, [event], before.position)
                 if appended.positions[0]:
                     return self._answer(event, appended.positions[0], repeated=not appended.accepted)
-                if logged := await self._reads.run(self._log.find, event_id):
+                if logged := await self.reads.run(self.event_log.find, event_id):
                     return self._repeated(logged.position, logged.event, event, body.attributes)
         raise Refused(503, f"item {item_id!r} is being changed by many at once; repeat the request with its event id")
 
@@ -103,7 +95,7 @@ class ItemService:
         return await self.change_item(ItemRequest(item_id=address.item_id), body)
 
     async def _latest(self, item_id: str) -> KnownItem:
-        item = await self._reads.run(self._log.item, item_id)
+        item = await self.reads.run(self.event_log.item, item_id)
         if item is None:
             message = f"item_id: nothing is known of {item_id!r}; describe it with PUT"
             raise Refused(404, message, Columns.ITEM_ID)
@@ -115,11 +107,11 @@ class ItemService:
         """The event, if the row rules admit it and what was ``given`` fits the attributes that are known by name."""
         row = {Columns.ITEM_ID: item_id, Columns.ATTRIBUTES: attributes, Columns.EVENT_ID: event_id}
         try:
-            event = admit("item", row | {Columns.EVENT_TIMESTAMP: self._clock()}, self._clock)
+            event = admit("item", row | {Columns.EVENT_TIMESTAMP: self.clock()}, self.clock)
             _check_known_names(given)
         except DataContractError as error:
             rejected = [Rejected(0, row, error.field, str(error))]
-            await self._writes.run(quarantine, self._log, self._metrics, "item", SOURCE, rejected)
+            await self.writes.run(quarantine, self.event_log, self.metrics, "item", SOURCE, rejected)
             raise
         assert isinstance(event, Item)
         return event
@@ -134,7 +126,7 @@ class ItemService:
 
     def _answer(self, event: Item, position: int, repeated: bool) -> ItemAnswer:
         status = "repeated" if repeated else "accepted"
-        self._metrics.events.labels("item", status).inc()
+        self.metrics.events.labels("item", status).inc()
         return ItemAnswer(
             item_id=event.item_id,
             attributes=event.attributes,
@@ -144,7 +136,7 @@ class ItemService:
         )
 
     def _conflict(self, event: Item) -> Refused:
-        self._metrics.events.labels("item", "conflict").inc()
+        self.metrics.events.labels("item", "conflict").inc()
         return Refused(409, conflict(event), Columns.EVENT_ID)
 
 

@@ -1,6 +1,7 @@
 """What can be read beside slates: an item's neighbours, what is popular, what is known of a user."""
 
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from serving.state import StateReader
 LOG = "log"
 
 
+@dataclass(frozen=True)
 class LookupService:
     """Answers what is asked about items and users; what takes a while runs on the executor ``reads``.
 
@@ -36,31 +38,22 @@ class LookupService:
     that is sold out needs its neighbours. A state is read within ``seconds``.
     """
 
-    def __init__(
-        self,
-        watcher: ChampionWatcher,
-        states: StateReader,
-        reads: BoundedExecutor,
-        clock: Clock,
-        catalogue: CatalogueReader,
-        seconds: float,
-    ) -> None:
-        self._watcher = watcher
-        self._states = states
-        self._reads = reads
-        self._clock = clock
-        self._catalogue = catalogue
-        self._seconds = seconds
+    watcher: ChampionWatcher
+    states: StateReader
+    reads: BoundedExecutor
+    clock: Clock
+    catalogue: CatalogueReader
+    seconds: float
 
     async def similar(self, address: SimilarRequest) -> SimilarAnswer:
         """The nearest items; raises Refused: 404 for an unknown item, 503 without a champion."""
-        champion = self._watcher.champion
+        champion = self.watcher.champion
         if champion is None:
             raise Refused(503, "no champion answers, and nothing else knows which items are alike; promote a model")
-        return await self._reads.run(self._nearest, champion, address.item_id, address.k)
+        return await self.reads.run(self._nearest, champion, address.item_id, address.k)
 
     def _nearest(self, champion: Champion, item_id: str, k: int) -> SimilarAnswer:
-        snapshot = self._catalogue.pool(ItemFilter(champion.live, {})).snapshot
+        snapshot = self.catalogue.pool(ItemFilter(champion.live, {})).snapshot
         catalogue, likeness_ND = snapshot.model.catalogue, snapshot.model.likeness_ND
         place = catalogue.index.get(item_id)
         if place is None:
@@ -78,16 +71,16 @@ class LookupService:
 
     async def popular(self, address: PopularRequest) -> PopularAnswer:
         """What is popular by the champion, else by the log's counts; raises Refused (503) while neither is there."""
-        champion, popular = self._watcher.champion, self._watcher.popular
+        champion, popular = self.watcher.champion, self.watcher.popular
         live = champion.live if champion else popular.live if popular else None
         if live is None:
             raise Refused(503, "neither a model nor the popularity fallback is loaded yet; ask again in a moment")
-        return await self._reads.run(self._most_popular, champion, live, address.k)
+        return await self.reads.run(self._most_popular, champion, live, address.k)
 
     def _most_popular(self, champion: Champion | None, live: LiveModel, k: int) -> PopularAnswer:
-        snapshot = self._catalogue.pool(ItemFilter(live, {})).snapshot
+        snapshot = self.catalogue.pool(ItemFilter(live, {})).snapshot
         catalogue = snapshot.model.catalogue
-        nobody = histories_from_states(catalogue, [empty("")], UNKNOWN_USER_STATS[None], self._clock())
+        nobody = histories_from_states(catalogue, [empty("")], UNKNOWN_USER_STATS[None], self.clock())
         scores_N = snapshot.model.popularity.scores(nobody)[0]
         places = top_k(without(scores_N, snapshot.hidden), k).tolist()
         items = [
@@ -99,8 +92,8 @@ class LookupService:
 
     async def state(self, address: StateRequest) -> StateAnswer:
         """What is known of the user as of now."""
-        user = await self._states.read(address.user_id, self._seconds)
-        state, champion = user.state, self._watcher.champion
+        user = await self.states.read(address.user_id, self.seconds)
+        state, champion = user.state, self.watcher.champion
         snapshot = champion.live.snapshot if champion else None
         counts: Counter[str] = Counter()
         for (_, kind), number in state.counts.items():

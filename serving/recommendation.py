@@ -4,6 +4,7 @@ import asyncio
 import logging
 import secrets
 import time
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -40,59 +41,46 @@ gathers while one is ranked, and other callers' requests find their place betwee
 _REQUEST = msgspec.json.Decoder(RecommendRequest)
 
 
+@dataclass(frozen=True)
 class RecommendationService:
     """Answers requests for slates, each within ``seconds``."""
 
-    def __init__(
-        self,
-        watcher: ChampionWatcher,
-        states: StateReader,
-        ranking: MicroBatcher[RankingQuery, Recommendation],
-        signer: SlateSigner,
-        recent: RecentSlates,
-        commit: GroupCommit,
-        metrics: Metrics,
-        clock: Clock,
-        seconds: float,
-        warm_up: WarmUp,
-        budgets: ExplorationBudgets,
-    ) -> None:
-        self._watcher = watcher
-        self._states = states
-        self._empty = PopularityFallback([])
-        self._ranking = ranking
-        self._signer = signer
-        self._recent = recent
-        self._commit = commit
-        self._metrics = metrics
-        self._clock = clock
-        self._seconds = seconds
-        self._warm_up = warm_up
-        self._budgets = budgets
+    watcher: ChampionWatcher
+    states: StateReader
+    ranking: MicroBatcher[RankingQuery, Recommendation]
+    signer: SlateSigner
+    recent: RecentSlates
+    commit: GroupCommit
+    metrics: Metrics
+    clock: Clock
+    seconds: float
+    warm_up: WarmUp
+    budgets: ExplorationBudgets
+    empty: PopularityFallback = field(default_factory=lambda: PopularityFallback([]))
 
     async def recommend(self, body: RecommendRequest) -> RecommendAnswer:
         """The slate for one request."""
-        champion, popular = self._watcher.champion, self._watcher.popular
+        champion, popular = self.watcher.champion, self.watcher.popular
         started = time.perf_counter()
-        live = champion.live if champion else (popular or self._empty).live
-        user, pool = await self._states.read_with_pool(body.user_id, ItemFilter(live, body.where), self._seconds / 2)
+        live = champion.live if champion else (popular or self.empty).live
+        user, pool = await self.states.read_with_pool(body.user_id, ItemFilter(live, body.where), self.seconds / 2)
         read = time.perf_counter()
         seed = secrets.randbits(53) if body.seed is None else body.seed
-        request = Request(k=body.k, exclude=tuple(body.exclude), seed=seed, now=self._clock(), context=body.context)
-        policy, left = champion.bundle.policy if champion else None, self._seconds - (read - started)
-        async with self._budgets.reserve(body.user_id, policy, body.k, left / 2) as reservation:
+        request = Request(k=body.k, exclude=tuple(body.exclude), seed=seed, now=self.clock(), context=body.context)
+        policy, left = champion.bundle.policy if champion else None, self.seconds - (read - started)
+        async with self.budgets.reserve(body.user_id, policy, body.k, left / 2) as reservation:
             query = RankingQuery(champion, pool, user, request, body.at_most, reservation.before)
             result = await self._rank(query, started)
             ranked = time.perf_counter()
             answer = self._log_slate(body, query, result)
             reservation.slate_id = answer.slate_id or f"not logged {request.now}"
             reservation.explored = result.policy.get("explored", 0)
-        self._metrics.stages.labels("state").observe(read - started)
-        self._metrics.stages.labels("model").observe(ranked - read)
-        self._metrics.stages.labels("slate").observe(time.perf_counter() - ranked)
-        self._metrics.served.labels(answer.served_by).inc()
-        self._metrics.effect.shown(answer.user_id, answer.state_position)
-        self._warm_up.record(user, request, body.where, body.at_most)
+        self.metrics.stages.labels("state").observe(read - started)
+        self.metrics.stages.labels("model").observe(ranked - read)
+        self.metrics.stages.labels("slate").observe(time.perf_counter() - ranked)
+        self.metrics.served.labels(answer.served_by).inc()
+        self.metrics.effect.shown(answer.user_id, answer.state_position)
+        self.warm_up.record(user, request, body.where, body.at_most)
         return answer
 
     async def recommend_batch(self, body: BatchRequest) -> BatchAnswer:
@@ -117,13 +105,13 @@ class RecommendationService:
 
     async def _rank(self, query: RankingQuery, started: float) -> Recommendation:
         """The model's slate, or popularity's when the model does not answer in time."""
-        left = self._seconds - (time.perf_counter() - started)
+        left = self.seconds - (time.perf_counter() - started)
         try:
-            return await self._ranking.submit(query, max(left, 0.0))
+            return await self.ranking.submit(query, max(left, 0.0))
         except Overloaded as error:
             log.warning("popularity answers: %s", error)
             query.user.degraded.append("model")
-            self._metrics.fallbacks.labels("model").inc()
+            self.metrics.fallbacks.labels("model").inc()
             return await asyncio.to_thread(rank_by_popularity, query)
 
     def _log_slate(self, body: RecommendRequest, query: RankingQuery, result: Recommendation) -> RecommendAnswer:
@@ -136,7 +124,7 @@ class RecommendationService:
         if body.at_most:
             context["at_most"] = body.at_most
         slate = Slate(
-            event_id=self._signer.new_id(body.user_id),
+            event_id=self.signer.new_id(body.user_id),
             event_timestamp=query.request.now,
             user_id=body.user_id,
             model_version=version or "",
@@ -147,11 +135,11 @@ class RecommendationService:
             context=context,
             state_position=user.state.position,
         )
-        is_queued = self._commit.offer(slate)
+        is_queued = self.commit.offer(slate)
         if is_queued:
-            self._recent.keep(slate)
+            self.recent.keep(slate)
         else:
-            self._metrics.count_slates("refused", 1)
+            self.metrics.count_slates("refused", 1)
         items = [
             ShownItem(
                 item_id=item.item_id,

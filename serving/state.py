@@ -167,27 +167,19 @@ class RecentStates:
             self._cache[state.user_id] = (read_at, state, user_stats)
 
 
+@dataclass(frozen=True)
 class StateReader:
     """Reads users' states: ``features`` reads the snapshots of many users at once, ``tails`` their tails.
 
     A user with a long tail is folded alone on the executor ``reads``, so that it holds up no other request.
     """
 
-    def __init__(
-        self,
-        event_log: EventLog,
-        recent: RecentStates,
-        metrics: Metrics,
-        features: MicroBatcher[str, UserSnapshot | None],
-        tails: MicroBatcher[TailQuery, TailView],
-        reads: BoundedExecutor,
-    ) -> None:
-        self._log = event_log
-        self._recent = recent
-        self._metrics = metrics
-        self._features = features
-        self._tails = tails
-        self._reads = reads
+    event_log: EventLog
+    recent: RecentStates
+    metrics: Metrics
+    features: MicroBatcher[str, UserSnapshot | None]
+    tails: MicroBatcher[TailQuery, TailView]
+    reads: BoundedExecutor
 
     async def read(self, user_id: str, seconds: float) -> UserView:
         """The user's state as of now, within so many seconds.
@@ -208,7 +200,7 @@ class StateReader:
 
     async def _read(self, user_id: str, item_filter: ItemFilter | None, seconds: float) -> tuple[UserView, Pool | None]:
         until = time.monotonic() + seconds
-        recent = self._recent.get(user_id)
+        recent = self.recent.get(user_id)
         snapshot = recent or await self._snapshot(user_id, seconds / 2)
         state, user_stats = snapshot or (None, UNKNOWN_USER_STATS)
         user = UserView(state or empty(user_id), user_stats)
@@ -224,22 +216,22 @@ class StateReader:
             position, tail = 0 if now.astray else user.state.position, now.folded
             user = replace(user, state=now.state)
             if snapshot:
-                self._recent.put(now.state, user_stats, fresh=recent is None)
+                self.recent.put(now.state, user_stats, fresh=recent is None)
         folded_by = (PROCESS if recent else FEATURES) if position else None
         return replace(user, snapshot_position=position, snapshot_from=folded_by, tail=tail), view.pool
 
     async def _snapshot(self, user_id: str, seconds: float) -> UserSnapshot | None:
-        if self._features.is_stuck:  # until that read ends, nobody else waits for it
+        if self.features.is_stuck:  # until that read ends, nobody else waits for it
             return None
         try:
-            return await self._features.submit(user_id, seconds)
+            return await self.features.submit(user_id, seconds)
         except Overloaded as error:
             log.warning("the feature store is too slow; states come from the event log alone: %s", error)
             return None
 
     async def _view(self, query: TailQuery, seconds: float) -> TailView:
         try:
-            return await self._tails.submit(query, seconds)
+            return await self.tails.submit(query, seconds)
         except Overloaded as error:
             log.warning("the event log is too slow; the snapshot answers alone: %s", error)
             return TailView(None, None)
@@ -248,25 +240,25 @@ class StateReader:
         """The long way. The state is kept even if the time is over by then, so that the next tail is short."""
 
         def fold() -> Current:
-            folded = current(self._log, user.state)
+            folded = current(self.event_log, user.state)
             if keep:
-                self._recent.put(folded.state, user.user_stats, fresh=False)
+                self.recent.put(folded.state, user.user_stats, fresh=False)
             return folded
 
         try:
-            return await self._reads.run(fold, seconds=max(until - time.monotonic(), 0.0))
+            return await self.reads.run(fold, seconds=max(until - time.monotonic(), 0.0))
         except (EventLogError, Overloaded) as error:
             log.warning("the tail of %r takes too long; the snapshot answers alone: %s", user.state.user_id, error)
             return None
 
     def _degrade(self, degraded: list[str], source: str) -> None:
         degraded.append(source)
-        self._metrics.fallbacks.labels(source).inc()
+        self.metrics.fallbacks.labels(source).inc()
 
     def _count(self, now: Current) -> None:
-        self._metrics.tail.observe(now.folded)
+        self.metrics.tail.observe(now.folded)
         if now.folded > PAGE:
-            self._metrics.refolds.inc()
+            self.metrics.refolds.inc()
         if now.astray:
             log.warning("the snapshot of %r is not of this event log; folded from the start", now.state.user_id)
-            self._metrics.fallbacks.labels("snapshot_astray").inc()
+            self.metrics.fallbacks.labels("snapshot_astray").inc()
