@@ -116,13 +116,12 @@ class Recipe:
         stored = dict(values)
         online = stored.pop("felt", None)
         try:
+            grid: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values["knn"].items()}
             return Recipe(
                 **{
                     **stored,
                     "network": SequenceConfig(**values["network"]),
-                    "knn": KnnGrid(
-                        **{name: tuple(v) if isinstance(v, list) else v for name, v in values["knn"].items()}
-                    ),
+                    "knn": KnnGrid(**grid),
                     "popularity_days": tuple(values["popularity_days"]),
                     "online": WITHOUT_ONLINE if online is None else OnlineWeights(**online),
                 }
