@@ -143,8 +143,8 @@ def promote(
     """Hold a version against the gates; make it champion if all hold.
 
     The gates measure it on events later than it learned from, beside popularity,
-    the champion and the first champion. Endpoints load a new champion within a
-    second, without a failed request.
+    the champion and the first champion. Endpoints load a new champion within
+    seconds, without a failed request.
 
     [bold]attune promote[/bold]                        the challenger
     [bold]attune promote 7 --accept-undecided[/bold]   with few users or events

@@ -1,18 +1,24 @@
 """`attune up`, `status`, `logs`, `doctor`, `down`, `env` and `serve`: the platform from a shell."""
 
+import shlex
+import subprocess
 import sys
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
 
+from attune.errors import AttuneError
 from infra.commands import output
 from infra.commands.options import SERVERS, AsJson, part_names
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rich.table import Table
-
     from infra.platform.lifecycle import Condition
 
 app = typer.Typer()
@@ -25,8 +31,6 @@ VERDICT_COLOURS = {"good": "green", "warning": "yellow", "bad": "red"}
 @app.command(rich_help_panel=SERVERS)
 def serve() -> None:
     """Run the endpoint and the state keeper in the foreground until Ctrl-C, without the rest of the platform."""
-    from rich.console import Console
-
     from attune.settings import Settings
     from infra.child_processes import Interrupted, interrupted_by_signals, log_end, uninterrupted_cleanup
     from infra.local_stack import Stack
@@ -52,7 +56,6 @@ def up(as_json: AsJson = False) -> None:
     ready. Calling it again changes nothing. The ports are settings: ATTUNE_PREFECT_PORT, ATTUNE_MLFLOW_PORT,
     ATTUNE_SERVING_PORT, ATTUNE_WORKER_PORT.
     """
-    from rich.console import Console
     from rich.live import Live
 
     from attune.settings import Settings
@@ -104,11 +107,6 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", help="So many of the last lines of each part.")] = 20,
 ) -> None:
     """What the parts printed last; all of them, or one."""
-    import contextlib
-    import subprocess
-    from collections import deque
-
-    from attune.errors import AttuneError
     from attune.settings import Settings
     from infra.platform.parts import log_of, part_named, parts
 
@@ -118,7 +116,7 @@ def logs(
     if not files:
         raise AttuneError(f"{settings.logs_folder} holds no logs yet: `attune up` starts the platform")
     if follow:
-        with contextlib.suppress(KeyboardInterrupt):
+        with suppress(KeyboardInterrupt):
             subprocess.run(["tail", "-n", str(lines), "-F", *map(str, files)], check=False)
         return
     for path in files:
@@ -132,8 +130,6 @@ def logs(
 @app.command(rich_help_panel=SERVERS)
 def doctor(as_json: AsJson = False) -> None:
     """Look for what keeps the platform from running well, and say what to do. Exit status 1 when something does."""
-    from rich.text import Text
-
     from attune.settings import Settings
     from infra.platform.doctor import check
 
@@ -152,8 +148,6 @@ def doctor(as_json: AsJson = False) -> None:
 @app.command(rich_help_panel=SERVERS)
 def down(as_json: AsJson = False) -> None:
     """Stop every part of the platform."""
-    from rich.console import Console
-
     from attune.settings import Settings
     from infra.platform import lifecycle
 
@@ -173,8 +167,6 @@ def env() -> None:
     Afterwards [bold]prefect deployment run finetune/finetune[/bold], [bold]mlflow models[/bold] and
     [bold]feast -c "$FEAST_REPO" feature-views list[/bold] work on this platform.
     """
-    import shlex
-
     from attune.settings import Settings
     from infra.environment import shell_environment
     from infra.platform import addresses
@@ -185,11 +177,8 @@ def env() -> None:
         print(f"export {name}={shlex.quote(value)}")
 
 
-def _table(conditions: "Sequence[Condition]") -> "Table":
+def _table(conditions: "Sequence[Condition]") -> Table:
     """One row a part: what it is, how it is, where it answers, since when, its memory."""
-    from rich.box import SIMPLE
-    from rich.table import Column, Table
-
     table = Table("part", "state", Column("address", no_wrap=True), "up for", "memory", "what it does", box=SIMPLE)
     for part in conditions:
         table.add_row(

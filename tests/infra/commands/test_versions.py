@@ -26,7 +26,7 @@ from evaluation.report import Judgement
 from infra.commands import execution, options
 from infra.local_stack import Stack
 from models.metrics import EVENT_METRICS, GROUP_METRICS
-from models.registry import MODEL, UNJUDGED, Registry
+from models.registry import CHALLENGER, CHAMPION, MODEL, PREVIOUS, UNJUDGED, Registry
 
 FIGURES = dict.fromkeys((*EVENT_METRICS, *GROUP_METRICS), 0.05) | {"ndcg@10": 0.06, "hr@10": 0.11, "coverage@10": 0.4}
 SUMMARY = {"all": FIGURES, "positive": FIGURES}
@@ -233,6 +233,7 @@ def test_versions_that_were_fetched_are_completed(promotions, mlflow_url) -> Non
         registry.download(version, folder)
     assert len(list(folder.iterdir())) == 2
     assert options.versions() == ["3", "1"]
+    assert list(options.versions_and_aliases()) == [CHAMPION, PREVIOUS, CHALLENGER, "3", "1"]
 
 
 def test_rollback_before_any_promotion(attune) -> None:
