@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# anyio 4.16.0 (CPython 3.11 to 3.13): a CapacityLimiter does not bound the threads of calls that were abandoned.
+# anyio 4.16.0 (CPython 3.11): a CapacityLimiter does not bound the threads of calls that were abandoned.
 #
 # Guess before looking: `to_thread.run_sync(f, limiter=CapacityLimiter(2), abandon_on_cancel=True)` keeps its token until
 # the thread ends, so that no more than two threads ever run `f`, however many callers give up waiting.

@@ -19,8 +19,9 @@ LOCK = ROOT / "requirements.lock"
 
 
 def main() -> int:
-    if sys.version_info[:2] != (3, 11):
-        return fail(f"attune runs on Python 3.11, this is {sys.version.split()[0]}; try `make PYTHON=python3.11`")
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        here = sys.version.split()[0]
+        return fail(f"attune runs on Python 3.11 to 3.13, this is {here}; try `make PYTHON=python3.11`")
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".venv").absolute()
     stamp = folder / "installed"
     wanted = hashlib.sha256(LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
+from packaging.requirements import Requirement
 from pysqlite3 import dbapi2
 
 from attune import backup, redis_connection
@@ -57,9 +58,10 @@ def _versions(settings: Settings) -> Iterator[Finding]:
     """The packages here against the lock."""
     wrong = []
     for line in (ROOT / "requirements.lock").read_text().splitlines():
-        name, _, wanted = line.partition("==")
-        if not wanted:
+        locked = Requirement(line)
+        if locked.marker and not locked.marker.evaluate():  # for another Python
             continue
+        name, wanted = locked.name, str(locked.specifier).removeprefix("==")
         try:
             version = importlib.metadata.version(name).partition("+")[0]
         except importlib.metadata.PackageNotFoundError:
