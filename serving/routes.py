@@ -17,6 +17,7 @@ from serving.openapi import documented
 from serving.recommendation import RecommendationService
 
 BODY_LIMIT = 1_048_576
+BODY_TOO_LARGE = f"body: larger than {BODY_LIMIT} bytes; send the rows in several requests"
 
 WRONG = {422: "A field is wrong."}
 AGAIN = {503: "Ask again in a moment."}
@@ -45,16 +46,15 @@ class Anything(Convertor[str]):
 
 async def read_body(request: Request, decoder: "msgspec.json.Decoder[Body]") -> Body:
     """The decoded body; raises DataContractError, and Refused (413) as soon as the body is known to exceed 1 MiB."""
-    too_large = Refused(413, f"body: larger than {BODY_LIMIT} bytes; send the rows in several requests", "body")
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > BODY_LIMIT:
-        raise too_large
+        raise Refused(413, BODY_TOO_LARGE, "body")
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > BODY_LIMIT:
-            raise too_large
+            raise Refused(413, BODY_TOO_LARGE, "body")
         chunks.append(chunk)
     return decode(b"".join(chunks), decoder)
 
