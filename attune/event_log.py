@@ -18,8 +18,8 @@ from attune.clock import DAY, Clock, system_clock
 from attune.columns import Columns
 from attune.compiled_statements import COLUMNS, HotStatements
 from attune.database import Database, upgrade
-from attune.events import AnyEvent, Item, Logged, Slate, to_logged, to_row
-from attune.row_rules import Rejected, rejected_rows
+from attune.events import AnyEvent, Item, LoggedEvent, Slate, to_logged, to_row
+from attune.row_rules import Rejection, rejected_rows
 from attune.tables import OF_ITEMS, events, log_head, quarantine
 
 LOOK_UP = 1_000
@@ -42,7 +42,7 @@ _ITEM = msgspec.json.Decoder(Item)
 
 
 @dataclass(frozen=True)
-class Appended:
+class AppendResult:
     """What became of the events of one call; lists are aligned with, or name places in, the given sequence.
 
     ``positions`` one an event: a repeat has the position of the original, a refused event has 0.
@@ -56,7 +56,7 @@ class Appended:
 
 
 @dataclass(frozen=True)
-class Quarantined:
+class QuarantinedRow:
     """A row that the row rules turned away; ``row`` is its content as JSON, ``stored_at`` in microseconds."""
 
     id: int
@@ -119,7 +119,7 @@ class EventLog:
         self._hot = HotStatements(self._database.engine.dialect)
         self._database.check_schema()
 
-    def append(self, given: Sequence[AnyEvent]) -> Appended:
+    def append(self, given: Sequence[AnyEvent]) -> AppendResult:
         """Log the events in their order, in one transaction: on return they are durable and visible.
 
         Raises LogBusy when another writer held the log for ``lock_seconds`` (nothing was written),
@@ -127,7 +127,7 @@ class EventLog:
         """
         return self.append_rows([[to_row(event) for event in given]])[0]
 
-    def append_rows(self, groups: Sequence[list[dict[str, Any]]]) -> list[Appended]:
+    def append_rows(self, groups: Sequence[list[dict[str, Any]]]) -> list[AppendResult]:
         """``append`` for several callers in one transaction; rows as ``attune.events.to_row`` makes them.
 
         A row with ``BASE`` is a version of an item made from the one at that position (0: from nothing). Where the
@@ -161,7 +161,7 @@ class EventLog:
 
     def read(
         self, after: int, limit: int, upto: int | None = None, types: Collection[str] | None = None
-    ) -> list[Logged]:
+    ) -> list[LoggedEvent]:
         """At most ``limit`` events with ``after`` < position <= ``upto``, in the order of their positions."""
         query = _between(select(events), after, upto, types).limit(limit)
         with self._database.reading() as connection:
@@ -202,16 +202,16 @@ class EventLog:
             first, last = connection.execute(query).one()
         return first or 0, last or 0
 
-    def tail(self, user_id: str, after: int, limit: int | None = None) -> list[Logged]:
+    def tail(self, user_id: str, after: int, limit: int | None = None) -> list[LoggedEvent]:
         """That user's interactions, feedback and attributes after a position, the first ``limit``; no slates."""
         return self.tails([(user_id, after)], limit)[0]
 
-    def tails(self, keys: Sequence[tuple[str, int]], limit: int | None = None) -> list[list[Logged]]:
+    def tails(self, keys: Sequence[tuple[str, int]], limit: int | None = None) -> list[list[LoggedEvent]]:
         """``tail`` of each (user, position) by one statement; a few dozen at a time.
 
         ``limit`` is for all of them together: where so many events come, the last tails lack some.
         """
-        tails: list[list[Logged]] = [[] for _ in keys]
+        tails: list[list[LoggedEvent]] = [[] for _ in keys]
         with self._database.reading() as connection:
             for row in self._hot.tails(connection, keys, limit) if keys else ():
                 tails[row.key].append(to_logged(row))
@@ -228,14 +228,14 @@ class EventLog:
                 explored[place][slate_id] = int(value)
         return explored
 
-    def find(self, event_id: str) -> Logged | None:
+    def find(self, event_id: str) -> LoggedEvent | None:
         """The event of that id, or None when it was not logged (yet)."""
         query = select(events).where(events.c.event_id == event_id)
         with self._database.reading() as connection:
             row = connection.execute(query).first()
         return to_logged(row) if row else None
 
-    def slate(self, slate_id: str) -> Logged | None:
+    def slate(self, slate_id: str) -> LoggedEvent | None:
         """The slate of that id, or None when it was not logged (yet)."""
         logged = self.find(slate_id)
         return logged if logged and isinstance(logged.event, Slate) else None
@@ -333,7 +333,7 @@ class EventLog:
             rows = connection.execute(query.group_by(events.c.kind).order_by(desc(number), events.c.kind))
             return {row.kind: row.number for row in rows}
 
-    def quarantine(self, type_name: str, source: str, rejected: Sequence[Rejected]) -> int:
+    def quarantine(self, type_name: str, source: str, rejected: Sequence[Rejection]) -> int:
         """Keep rows that were turned away, each once a (source, type, content, occurrence); how many were new.
 
         Equal rows are numbered within the call, so hand over all the rows of one source in one call: then the
@@ -355,12 +355,12 @@ class EventLog:
         with self._database.reading() as connection:
             return connection.scalar(select(func.count()).select_from(quarantine)) or 0
 
-    def quarantine_rows(self, limit: int) -> list[Quarantined]:
+    def quarantine_rows(self, limit: int) -> list[QuarantinedRow]:
         """The ``limit`` rows that were turned away last, the latest first."""
-        query = select(*(quarantine.c[name] for name in Quarantined.__dataclass_fields__))
+        query = select(*(quarantine.c[name] for name in QuarantinedRow.__dataclass_fields__))
         with self._database.reading() as connection:
             rows = connection.execute(query.order_by(desc(quarantine.c.id)).limit(limit)).all()
-        return [Quarantined(*row) for row in rows]
+        return [QuarantinedRow(*row) for row in rows]
 
     def close(self) -> None:
         """Close the connections."""
@@ -433,11 +433,11 @@ def _place(
     return fresh, placed
 
 
-def _appended(placed: Sequence[_Placed]) -> Appended:
+def _appended(placed: Sequence[_Placed]) -> AppendResult:
     conflicts = [place for place, (position, _) in enumerate(placed) if not position]
     accepted = sum(new for _, new in placed)
     positions = [position for position, _ in placed]
-    return Appended(positions, accepted, len(placed) - accepted - len(conflicts), conflicts)
+    return AppendResult(positions, accepted, len(placed) - accepted - len(conflicts), conflicts)
 
 
 def _not_quarantined(connection: Connection, digests: Sequence[bytes]) -> list[bytes]:

@@ -1,7 +1,7 @@
 """The facts: what users did, what they were shown, and what is known of items and users.
 
 Each event has an ``event_id`` (exactly once in the log) and an ``event_timestamp`` (microseconds, UTC:
-when it happened). When it was logged, and at which position, is the log's own knowledge: see ``Logged``.
+when it happened). When it was logged, and at which position, is the log's own knowledge: see ``LoggedEvent``.
 Objects are built by ``attune.row_rules`` from rows that passed its rules, and trusted from there on.
 
 In the log's table behaviour lies in columns of its own. Slates, items and users keep their whole content as JSON in
@@ -116,7 +116,7 @@ class User(Event, frozen=True, kw_only=True, tag="user"):
 AnyEvent = Interaction | Feedback | Slate | Item | User
 
 
-class Logged(msgspec.Struct, frozen=True):
+class LoggedEvent(msgspec.Struct, frozen=True):
     """An event as the log holds it: ``position`` orders all events, ``logged_at`` is in microseconds."""
 
     position: int
@@ -173,9 +173,9 @@ def to_row(event: AnyEvent) -> dict[str, Any]:
         raise DataContractError(f"event {event.event_id!r} cannot be stored: {error}") from error
 
 
-def to_logged(row: Any) -> Logged:
+def to_logged(row: Any) -> LoggedEvent:
     """The event that a row of the table ``events`` holds (any object with the columns as attributes)."""
-    return Logged(row.position, row.logged_at, _event(row))
+    return LoggedEvent(row.position, row.logged_at, _event(row))
 
 
 def _explored(slate: Slate) -> int | None:

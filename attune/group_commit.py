@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from attune.errors import DataContractError, LogBusy
-from attune.event_log import BASE, Appended, EventLog
+from attune.event_log import BASE, AppendResult, EventLog
 from attune.events import AnyEvent, to_row
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class _Submitted:
     """One caller's rows and where its answer goes."""
 
     rows: list[dict[str, Any]]
-    answer: Future[Appended] = field(default_factory=Future)
+    answer: Future[AppendResult] = field(default_factory=Future)
 
     def __post_init__(self) -> None:
         self.answer.set_running_or_notify_cancel()  # from here on nobody can cancel it
@@ -74,7 +74,7 @@ class GroupCommit:
         """How many offered events wait."""
         return len(self._offers)
 
-    def submit(self, events: Sequence[AnyEvent], base: int | None = None) -> Future[Appended]:
+    def submit(self, events: Sequence[AnyEvent], base: int | None = None) -> Future[AppendResult]:
         """What became of these events, once they are durable; the answer may raise what ``EventLog.append`` raises.
 
         With ``base`` each is a version of an item made from the one at that position, see ``EventLog.append_rows``.

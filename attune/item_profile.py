@@ -30,7 +30,7 @@ import numpy as np
 
 from attune.clock import HOUR
 from attune.event_types import RETRACT
-from attune.events import Behaviour, Feedback, Logged, Slate
+from attune.events import Behaviour, Feedback, LoggedEvent, Slate
 
 HALF_LIFE = 6 * HOUR
 """Microseconds. A hit must last until a model has learned of it, which is hours; what was so yesterday hardly counts.
@@ -96,7 +96,7 @@ class ItemProfile:
         """The items of which anything is known."""
         return list(self._places)
 
-    def fold(self, logged: Iterable[Logged], upto: int = 0) -> set[str]:
+    def fold(self, logged: Iterable[LoggedEvent], upto: int = 0) -> set[str]:
         """Take in the events, and say of which items something changed.
 
         Events at or below ``position`` are passed over, so a batch may overlap with what was folded before; it must
@@ -136,7 +136,7 @@ class ItemProfile:
     def _weight(self, time: int) -> float:
         return math.exp2(max(time / self._half_life - self._epoch, -1_000.0))
 
-    def _take(self, entry: Logged) -> Iterable[str]:
+    def _take(self, entry: LoggedEvent) -> Iterable[str]:
         """The items that an event says something of."""
         event = entry.event
         if not isinstance(event, Slate | Behaviour):

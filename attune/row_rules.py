@@ -37,7 +37,7 @@ SHOWN_LIMIT = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejection:
     """A row that was turned away; ``row_number`` counts from 0 within the call."""
 
     row_number: int
@@ -81,19 +81,19 @@ def admit(type_name: str, row: Row, clock: Clock) -> AnyEvent:
     raise DataContractError(f"type: {_shown(type_name)} is not one of interaction, feedback, item, user", "type")
 
 
-def admit_all(type_name: str, rows: Iterable[Row], clock: Clock) -> tuple[list[AnyEvent], list[Rejected]]:
+def admit_all(type_name: str, rows: Iterable[Row], clock: Clock) -> tuple[list[AnyEvent], list[Rejection]]:
     """Admit row by row: (the events in the rows' order, the rows that were turned away with their reasons)."""
     admitted: list[AnyEvent] = []
-    rejected: list[Rejected] = []
+    rejected: list[Rejection] = []
     for number, row in enumerate(rows):
         try:
             admitted.append(admit(type_name, row, clock))
         except DataContractError as error:
-            rejected.append(Rejected(number, row, error.field, str(error), error.rule))
+            rejected.append(Rejection(number, row, error.field, str(error), error.rule))
     return admitted, rejected
 
 
-def rejected_rows(source: str, type_name: str, rejected: Iterable[Rejected]) -> dict[bytes, dict[str, Any]]:
+def rejected_rows(source: str, type_name: str, rejected: Iterable[Rejection]) -> dict[bytes, dict[str, Any]]:
     """Quarantine rows by digest: over source, type, content and the number among equal rows of this call."""
     occurrences: Counter[str] = Counter()
     rows: dict[bytes, dict[str, Any]] = {}

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attune.clock import DAY
 from attune.event_types import KINDS, RETRACT
-from attune.events import Behaviour, Logged, User
+from attune.events import Behaviour, LoggedEvent, User
 
 if TYPE_CHECKING:
     from attune.event_log import EventLog
@@ -95,7 +95,7 @@ def empty(user_id: str) -> UserState:
     return UserState(user_id)
 
 
-def fold(state: UserState, logged: Iterable[Logged], limits: Limits = LIMITS) -> UserState:
+def fold(state: UserState, logged: Iterable[LoggedEvent], limits: Limits = LIMITS) -> UserState:
     """The state with the user's events among ``logged`` taken in; neither argument is changed.
 
     Events at or below ``state.position`` are known already and passed over, so a batch may overlap with what was
@@ -214,7 +214,7 @@ def _tail_start(state: UserState) -> tuple[str, int]:
     return state.user_id, state.position - _is_begun(state)
 
 
-def _is_astray(state: UserState, tail: Sequence[Logged]) -> bool:
+def _is_astray(state: UserState, tail: Sequence[LoggedEvent]) -> bool:
     return _is_begun(state) and (not tail or tail[0].position != state.position)
 
 

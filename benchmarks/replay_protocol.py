@@ -14,7 +14,7 @@ from threading import Lock
 import numpy as np
 
 from attune.clock import DAY
-from attune.events import Interaction, Logged
+from attune.events import Interaction, LoggedEvent
 from attune.item_profile import ItemProfile
 from attune.user_state import empty, fold
 from benchmarks.datasets import cut_at
@@ -233,10 +233,10 @@ def _single_request(
     return bundle.catalogue.places([one.item_id for one in answer.candidates[:CUT]]).tolist()
 
 
-def _logged(training_set: TrainingSet, rows: Iterable[int]) -> list[Logged]:
+def _logged(training_set: TrainingSet, rows: Iterable[int]) -> list[LoggedEvent]:
     """The ratings at these rows as the log would give them."""
     return [
-        Logged(
+        LoggedEvent(
             position=int(training_set.positions[row]),
             logged_at=int(training_set.times[row]),
             event=Interaction(

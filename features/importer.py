@@ -23,7 +23,7 @@ from attune.columns import Columns
 from attune.errors import DataContractError
 from attune.event_log import EventLog
 from attune.events import AnyEvent, Item, User
-from attune.row_rules import Rejected, admit_all
+from attune.row_rules import Rejection, admit_all
 from features.sources.frames import INTERACTION_COLUMNS, SourceFrames, Unreadable
 
 CHUNK = 5_000
@@ -181,7 +181,7 @@ class _Intake:
         """All rows of one type, counted into ``tally``; items and users by their versions, all at once."""
         lines = self.unreadable.get(type_name, ())
         rejected = [
-            Rejected(len(rows) + number, {"line": line.line}, None, line.reason, line.rule)
+            Rejection(len(rows) + number, {"line": line.line}, None, line.reason, line.rule)
             for number, line in enumerate(lines)
         ]
         tally.rows_in += len(rows) + len(lines)
@@ -197,7 +197,7 @@ class _Intake:
         tally.reasons = _by_rule(rejected)
 
 
-def _by_rule(rejected: Sequence[Rejected]) -> dict[str, int]:
+def _by_rule(rejected: Sequence[Rejection]) -> dict[str, int]:
     """How many rows broke each rule, the most first; a rule is told by the first reason that names it."""
     broken: dict[str, Counter[str]] = {}
     for row in rejected:
@@ -209,19 +209,19 @@ def _by_rule(rejected: Sequence[Rejected]) -> dict[str, int]:
     return dict(counts.most_common())
 
 
-def _append(log: EventLog, events: Sequence[AnyEvent], start: int, tally: Tally) -> list[Rejected]:
+def _append(log: EventLog, events: Sequence[AnyEvent], start: int, tally: Tally) -> list[Rejection]:
     """Log the events, one by one where a chunk holds one that cannot be stored; gives back what was refused."""
     try:
         appended = log.append(events)
     except DataContractError as error:
         if len(events) == 1:
-            return [Rejected(start, msgspec.to_builtins(events[0]), error.field, str(error), error.rule)]
+            return [Rejection(start, msgspec.to_builtins(events[0]), error.field, str(error), error.rule)]
         return [bad for place, event in enumerate(events) for bad in _append(log, [event], start + place, tally)]
     tally.accepted += appended.accepted
     tally.repeated += appended.repeated
     reason = "event_id: it stands in the log with another content"
     return [
-        Rejected(start + place, msgspec.to_builtins(events[place]), Columns.EVENT_ID, reason)
+        Rejection(start + place, msgspec.to_builtins(events[place]), Columns.EVENT_ID, reason)
         for place in appended.conflicts
     ]
 

@@ -17,10 +17,10 @@ import msgspec
 
 from attune.clock import Clock, from_datetime
 from attune.errors import DataContractError, EventLogError
-from attune.event_log import Appended, EventLog
+from attune.event_log import AppendResult, EventLog
 from attune.events import AnyEvent, Feedback, Slate
 from attune.group_commit import GroupCommit
-from attune.row_rules import Rejected, admit
+from attune.row_rules import Rejection, admit
 from attune.schemas import EventRow, EventsAnswer, EventsRequest, FeedbackAnswer, FeedbackRow, RejectedRow
 from serving.error_responses import Refused
 from serving.metrics import Metrics
@@ -55,15 +55,15 @@ def admit_row(type_name: str, row: Row, clock: Clock) -> AnyEvent:
     return admit(type_name, {**row, TIME: clock() if raw is None else parse_time(raw)}, clock)
 
 
-def admit_rows(rows: Sequence[Row], clock: Clock) -> tuple[list[tuple[int, AnyEvent]], list[Rejected]]:
+def admit_rows(rows: Sequence[Row], clock: Clock) -> tuple[list[tuple[int, AnyEvent]], list[Rejection]]:
     """(the interactions, each with its place among the rows; the rows that were refused, with reasons)."""
     admitted: list[tuple[int, AnyEvent]] = []
-    rejected: list[Rejected] = []
+    rejected: list[Rejection] = []
     for place, row in enumerate(rows):
         try:
             admitted.append((place, admit_row("interaction", row, clock)))
         except DataContractError as error:
-            rejected.append(Rejected(place, row, error.field, str(error)))
+            rejected.append(Rejection(place, row, error.field, str(error)))
     return admitted, rejected
 
 
@@ -89,7 +89,7 @@ def same_but_time(event: msgspec.Struct, other: msgspec.Struct) -> bool:
 
 async def durable(
     commit: GroupCommit, writes: BoundedExecutor, events: Sequence[AnyEvent], base: int | None = None
-) -> Appended:
+) -> AppendResult:
     """What became of the events, once they are on the disk; ``base`` as in ``GroupCommit.submit``.
 
     A client that goes away cancels nothing. After ``writes.seconds`` the request is answered without waiting on: events
@@ -117,7 +117,7 @@ def known_position(event_log: EventLog, row: Mapping[str, Any], event: AnyEvent)
 
 
 def quarantine(
-    event_log: EventLog, metrics: Metrics, type_name: str, source: str, rejected: Sequence[Rejected]
+    event_log: EventLog, metrics: Metrics, type_name: str, source: str, rejected: Sequence[Rejection]
 ) -> None:
     """Keep and count rows that were refused; every call is a source of its own."""
     if not rejected:
@@ -156,7 +156,7 @@ class IngestionService:
             if shown is not None and event.item_id not in shown:
                 raise DataContractError(f"item_id: {event.item_id!r} is not on slate {event.slate_id}", "item_id")
         except DataContractError as error:
-            rejected = [Rejected(0, body, error.field, str(error))]
+            rejected = [Rejection(0, body, error.field, str(error))]
             await self.writes.run(quarantine, self.event_log, self.metrics, "feedback", FEEDBACK_SOURCE, rejected)
             raise
         appended = await durable(self.commit, self.writes, [event])
@@ -184,7 +184,7 @@ class IngestionService:
             raise DataContractError(rejected[0].reason, rejected[0].field)
         appended = await durable(self.commit, self.writes, [event for _, event in admitted])
         positions = list(appended.positions)
-        conflicts: list[Rejected] = []
+        conflicts: list[Rejection] = []
         if appended.conflicts:
             conflicts = await self.writes.run(self._settle_conflicts, rows, admitted, appended, positions)
         repeated = sum(map(bool, positions)) - appended.accepted
@@ -211,18 +211,22 @@ class IngestionService:
         return tuple(item.item_id for item in logged.event.shown)
 
     def _settle_conflicts(
-        self, rows: Sequence[Row], admitted: Sequence[tuple[int, AnyEvent]], appended: Appended, positions: list[int]
-    ) -> list[Rejected]:
+        self,
+        rows: Sequence[Row],
+        admitted: Sequence[tuple[int, AnyEvent]],
+        appended: AppendResult,
+        positions: list[int],
+    ) -> list[Rejection]:
         """Of the events whose ids were taken, repeats get their ``positions``; the others are returned and quarantined.
 
         Quarantine comes after the append: its failure must not make the sender repeat what is durable already.
         """
-        conflicts: list[Rejected] = []
+        conflicts: list[Rejection] = []
         for at in appended.conflicts:
             place, event = admitted[at]
             positions[at] = known_position(self.event_log, rows[place], event)
             if not positions[at]:
-                conflicts.append(Rejected(place, rows[place], "event_id", conflict(event)))
+                conflicts.append(Rejection(place, rows[place], "event_id", conflict(event)))
         if len(rows) > 1:
             try:
                 quarantine(self.event_log, self.metrics, "interaction", EVENTS_SOURCE, conflicts)

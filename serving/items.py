@@ -16,7 +16,7 @@ from attune.errors import DataContractError
 from attune.event_log import EventLog, KnownItem
 from attune.events import Item
 from attune.group_commit import GroupCommit
-from attune.row_rules import Rejected, admit, new_event_id
+from attune.row_rules import Rejection, admit, new_event_id
 from attune.schemas import ItemAnswer, ItemBody, ItemKnown, ItemRequest, RetireRequest
 from serving.catalogue_snapshot import AVAILABLE, RETIRED, is_hidden
 from serving.champion import ChampionWatcher
@@ -110,7 +110,7 @@ class ItemService:
             event = admit("item", row | {Columns.EVENT_TIMESTAMP: self.clock()}, self.clock)
             _check_known_names(given)
         except DataContractError as error:
-            rejected = [Rejected(0, row, error.field, str(error))]
+            rejected = [Rejection(0, row, error.field, str(error))]
             await self.writes.run(quarantine, self.event_log, self.metrics, "item", SOURCE, rejected)
             raise
         assert isinstance(event, Item)

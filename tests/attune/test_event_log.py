@@ -14,7 +14,7 @@ from attune.compiled_statements import COLUMNS
 from attune.errors import ConfigError, DataContractError, EventLogError, LogBusy
 from attune.event_log import BASE, EventLog, prepare
 from attune.events import Candidate, Feedback, Interaction, Item, Shown, Slate, User, to_row
-from attune.row_rules import Rejected
+from attune.row_rules import Rejection
 
 NOW = 1_700_000_000_000_000
 
@@ -186,7 +186,7 @@ def test_what_could_not_be_read_back_is_refused_whole(log: EventLog, event: Inte
 
 def test_quarantine_keeps_each_row_once(log: EventLog) -> None:
     rows = [{"user_id": "ada", "value": 9}, {"value": 9, "user_id": "ada"}, {"user_id": "bob"}]
-    rejected = [Rejected(number, row, "value", "out of range") for number, row in enumerate(rows)]
+    rejected = [Rejection(number, row, "value", "out of range") for number, row in enumerate(rows)]
     assert log.quarantine("interaction", "file.csv", rejected) == 3
     assert log.quarantine("interaction", "file.csv", rejected) == 0
     assert log.quarantine("interaction", "file.csv", rejected[:1] * 3) == 1
@@ -211,7 +211,7 @@ def test_quarantine_keeps_each_row_once(log: EventLog) -> None:
     ids=["unstorable values", "odd names", "a list", "nothing", "bytes"],
 )
 def test_quarantine_takes_any_row(log: EventLog, row: object) -> None:
-    assert log.quarantine("item", "s", [Rejected(0, row, None, "bad \x00 \ud800")]) == 1  # type: ignore[arg-type]
+    assert log.quarantine("item", "s", [Rejection(0, row, None, "bad \x00 \ud800")]) == 1  # type: ignore[arg-type]
     assert log.quarantine_rows(1)[0].reason.startswith("bad")
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 
 from attune.errors import LogBusy
-from attune.event_log import Appended, EventLog
+from attune.event_log import AppendResult, EventLog
 from attune.events import Interaction
 
 
@@ -41,7 +41,7 @@ def test_one_writer_paused_before_its_commit(url: str) -> None:
     paused, reader = PausedWriter(url), EventLog(url)
     hasty, patient = EventLog(url, lock_seconds=0.4), EventLog(url, lock_seconds=30)
     with ThreadPoolExecutor() as pool:
-        first: Future[Appended] = pool.submit(paused.log.append, [click("a1"), click("a2"), click("a3")])
+        first: Future[AppendResult] = pool.submit(paused.log.append, [click("a1"), click("a2"), click("a3")])
         assert paused.standing.wait(30)
 
         start = time.monotonic()

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from attune.events import CONTENT, AnyEvent, Candidate, Feedback, Interaction, Item, Logged, Shown, Slate, User
+from attune.events import CONTENT, AnyEvent, Candidate, Feedback, Interaction, Item, LoggedEvent, Shown, Slate, User
 
 COMMON: dict[str, Any] = {"event_id": "e", "event_timestamp": 5}
 BEHAVIOUR: dict[str, Any] = {**COMMON, "user_id": "ada", "item_id": "tea", "kind": "rating", "value": 4.0}
@@ -64,8 +64,8 @@ def test_digests_are_the_same_in_every_release() -> None:
 
 @pytest.mark.parametrize("event", EVENTS, ids=name)
 def test_json_and_back(event: AnyEvent) -> None:
-    logged = Logged(7, 8, event)
-    assert msgspec.json.decode(CONTENT.encode(logged), type=Logged) == logged
+    logged = LoggedEvent(7, 8, event)
+    assert msgspec.json.decode(CONTENT.encode(logged), type=LoggedEvent) == logged
 
 
 def test_events_are_values() -> None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attune.errors import DataContractError, EventLogError, LogBusy
-from attune.event_log import Appended, EventLog
+from attune.event_log import AppendResult, EventLog
 from attune.events import Interaction, Slate
 from attune.group_commit import GATHER_SECONDS, GROUP_EVENTS, GroupCommit
 
@@ -49,7 +49,7 @@ class Gate:
         self.refused: set[str] = set()
         self.groups: list[int] = []
 
-    def append_rows(self, groups: list[Rows]) -> list[Appended]:
+    def append_rows(self, groups: list[Rows]) -> list[AppendResult]:
         self.open.wait()
         if self.failures:
             raise self.failures.pop(0)
@@ -92,10 +92,10 @@ def test_who_waits_is_told_what_became_of_its_own(log: EventLog, commit: GroupCo
     ]
     commit.start()
     assert [one.result(10) for one in answers] == [
-        Appended([3, 1], 1, 1, []),
-        Appended([4, 3, 0], 1, 1, [2]),
-        Appended([], 0, 0, []),
-        Appended([0], 0, 0, [0]),
+        AppendResult([3, 1], 1, 1, []),
+        AppendResult([4, 3, 0], 1, 1, [2]),
+        AppendResult([], 0, 0, []),
+        AppendResult([0], 0, 0, [0]),
     ]
     assert gate.groups == [6], "one transaction for all"
 

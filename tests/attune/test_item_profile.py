@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attune.clock import HOUR
-from attune.events import AnyEvent, Feedback, Interaction, Item, Logged, Shown, Slate
+from attune.events import AnyEvent, Feedback, Interaction, Item, LoggedEvent, Shown, Slate
 from attune.item_profile import HALF_LIFE, PRIOR, TINY, ItemProfile
 
 START = 1_700_000_000 * 1_000_000
@@ -43,18 +43,18 @@ def slate(item_ids: Sequence[str], time: int = START) -> Slate:
     )
 
 
-def logged(events: Sequence[AnyEvent], first: int = 1, at: int | None = None) -> list[Logged]:
+def logged(events: Sequence[AnyEvent], first: int = 1, at: int | None = None) -> list[LoggedEvent]:
     """At consecutive positions, logged when they happened."""
     return [
-        Logged(position, event.event_timestamp if at is None else at, event)
+        LoggedEvent(position, event.event_timestamp if at is None else at, event)
         for position, event in enumerate(events, start=first)
     ]
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> list[Logged]:
+def histories(draw: st.DrawFn) -> list[LoggedEvent]:
     """A log: times that go forth and back over days, take-backs of what may have been, gaps between positions."""
-    found: list[Logged] = []
+    found: list[LoggedEvent] = []
     position = 0
     for number in range(draw(st.integers(0, 40))):
         position += draw(st.integers(1, 3))
@@ -70,11 +70,11 @@ def histories(draw: st.DrawFn) -> list[Logged]:
             event = like(item_id, time, what, f"e{number}", retracts=f"e{draw(st.integers(0, 40))}")
         else:
             event = like(item_id, time, what, f"e{number}")
-        found.append(Logged(position, time + draw(st.integers(0, 5)), event))
+        found.append(LoggedEvent(position, time + draw(st.integers(0, 5)), event))
     return found
 
 
-def by_definition(log: Sequence[Logged], now: int) -> np.ndarray:
+def by_definition(log: Sequence[LoggedEvent], now: int) -> np.ndarray:
     """sums (item, 3), event by event, for a log of one user."""
     taken_back = {
         one.event.retracts: one.position
@@ -105,7 +105,7 @@ def by_definition(log: Sequence[Logged], now: int) -> np.ndarray:
 
 
 @given(histories(), st.integers(0, 20))
-def test_the_sums_are_those_of_the_definition(log: list[Logged], hours: int) -> None:
+def test_the_sums_are_those_of_the_definition(log: list[LoggedEvent], hours: int) -> None:
     profile = ItemProfile()
     profile.fold(log)
     now = START + (60 + hours) * HOUR
@@ -120,7 +120,7 @@ def test_the_sums_are_those_of_the_definition(log: list[Logged], hours: int) -> 
 
 
 @given(histories(), st.data())
-def test_it_is_the_same_however_the_events_were_batched(log: list[Logged], data: st.DataObject) -> None:
+def test_it_is_the_same_however_the_events_were_batched(log: list[LoggedEvent], data: st.DataObject) -> None:
     whole = ItemProfile(items_limit=4, known_limit=5)
     changed = whole.fold(log)
     parts, said, start = ItemProfile(items_limit=4, known_limit=5), set(), 0

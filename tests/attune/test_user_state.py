@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from attune.clock import DAY
 from attune.event_types import KINDS
-from attune.events import AnyEvent, Behaviour, Feedback, Interaction, Item, Logged, Slate, User
+from attune.events import AnyEvent, Behaviour, Feedback, Interaction, Item, LoggedEvent, Slate, User
 from attune.user_state import Limits, Recent, UserState, empty, fold
 
 SMALL = Limits(recent=4, seen=3, days=2)
@@ -26,15 +26,15 @@ def take_back(event_id: str, retracts: str, time: int = 0, user_id: str = "ada")
     return act(event_id, kind="retract", retracts=retracts, time=time, user_id=user_id)
 
 
-def logged(*events: AnyEvent, first: int = 1) -> list[Logged]:
-    return [Logged(position, 0, event) for position, event in enumerate(events, first)]
+def logged(*events: AnyEvent, first: int = 1) -> list[LoggedEvent]:
+    return [LoggedEvent(position, 0, event) for position, event in enumerate(events, first)]
 
 
 def state_of(*events: AnyEvent, limits: Limits = SMALL) -> UserState:
     return fold(empty("ada"), logged(*events), limits)
 
 
-def reference(log: list[Logged], limits: Limits) -> UserState:
+def reference(log: list[LoggedEvent], limits: Limits) -> UserState:
     """The definition of the state, without regard to time or memory: everything is sorted, then cut."""
     mine = sorted((one for one in log if not isinstance(one.event, Item | Slate)), key=lambda one: one.position)
     mine = [one for one in mine if one.event.user_id == "ada"]  # type: ignore[union-attr]
@@ -85,7 +85,7 @@ USERS = st.sampled_from(["ada", "ada", "ada", "bob"])
 
 
 @st.composite
-def logs(draw: st.DrawFn) -> list[Logged]:
+def logs(draw: st.DrawFn) -> list[LoggedEvent]:
     """A log with gaps between positions, in which take-backs name earlier, later, absent and others' events."""
     number = draw(st.integers(0, 25))
     ids = [f"e{place}" for place in range(number)]
@@ -121,14 +121,14 @@ def logs(draw: st.DrawFn) -> list[Logged]:
             )
         else:
             event = Item(event_id=event_id, event_timestamp=time, item_id=draw(ITEMS), attributes={})
-        log.append(Logged(position, 0, event))
+        log.append(LoggedEvent(position, 0, event))
     return log
 
 
 LIMITS = st.builds(Limits, st.integers(1, 6), st.integers(1, 4), st.integers(1, 3))
 
 
-def check(log: list[Logged], limits: Limits, cuts: list[int], dice: random.Random) -> None:
+def check(log: list[LoggedEvent], limits: Limits, cuts: list[int], dice: random.Random) -> None:
     expected = reference(log, limits)
     assert fold(empty("ada"), log, limits) == expected
     state, start = empty("ada"), 0
@@ -144,7 +144,7 @@ def check(log: list[Logged], limits: Limits, cuts: list[int], dice: random.Rando
 @settings(max_examples=150, deadline=None)
 @given(log=logs(), limits=LIMITS, cuts=st.lists(st.integers(0, 25), max_size=5), dice=st.randoms())
 def test_the_state_is_a_function_of_the_set(
-    log: list[Logged], limits: Limits, cuts: list[int], dice: random.Random
+    log: list[LoggedEvent], limits: Limits, cuts: list[int], dice: random.Random
 ) -> None:
     check(log, limits, cuts, dice)
 
@@ -154,7 +154,7 @@ def test_the_state_is_a_function_of_the_set(
 @settings(max_examples=3_000, deadline=None)
 @given(log=logs(), limits=LIMITS, cuts=st.lists(st.integers(0, 25), max_size=5), dice=st.randoms())
 def test_the_state_is_a_function_of_the_set_at_length(
-    log: list[Logged], limits: Limits, cuts: list[int], dice: random.Random
+    log: list[LoggedEvent], limits: Limits, cuts: list[int], dice: random.Random
 ) -> None:
     check(log, limits, cuts, dice)
 

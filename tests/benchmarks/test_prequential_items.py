@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attune.clock import DAY, HOUR
-from attune.events import Interaction, Logged
+from attune.events import Interaction, LoggedEvent
 from attune.item_profile import ItemProfile
 from benchmarks.prequential import ItemMeasures, prequential, warm_up
 from benchmarks.replay_arms import DecayedSums, LiveHistory, LiveItemProfile, LiveProfile
@@ -55,12 +55,12 @@ def test_a_replay_says_what_serving_says(
         replayed.close()
 
 
-def _logged(row: tuple) -> Logged:
+def _logged(row: tuple) -> LoggedEvent:
     position, user, item, kind, value, time = row
     event = Interaction(
         event_id=f"e{position}", event_timestamp=time, user_id=user, item_id=item, kind=kind, value=value
     )
-    return Logged(position=position, logged_at=time, event=event)
+    return LoggedEvent(position=position, logged_at=time, event=event)
 
 
 def test_long_silence_and_long_windows_leave_the_range_of_floats_to_nobody() -> None:

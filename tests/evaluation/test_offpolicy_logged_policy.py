@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from attune.events import Interaction, Logged
+from attune.events import Interaction, LoggedEvent
 from attune.user_state import UserState, empty, fold
 from evaluation.gates.off_policy_value import OffPolicyValue
 from evaluation.offpolicy.estimate import OffPolicyLimits
@@ -40,10 +40,10 @@ KNN, POPULAR = (0.1, 0.8, 0.1), (0.0, 0.0, 1.0)
 KINDS = {place: name for name, place in KIND_INDEX.items()}
 
 
-def logged_events(training_set: TrainingSet) -> list[Logged]:
+def logged_events(training_set: TrainingSet) -> list[LoggedEvent]:
     """The events of a training set as the log had them."""
     return [
-        Logged(
+        LoggedEvent(
             int(position), 0,
             Interaction(
                 event_id=f"e{position}", event_timestamp=int(time), user_id=training_set.user_ids[user],

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attune.clock import DAY
-from attune.events import Interaction, Logged
+from attune.events import Interaction, LoggedEvent
 from attune.user_state import empty, fold
 from models.catalogue import Catalogue
 from models.history import HistoryBatch
@@ -135,7 +135,7 @@ def history(rows: Sequence[tuple[int, int, str, str, int | None]]) -> HistoryBat
         )
         for position, time, item, kind, back in rows
     ]
-    logged = [Logged(row[0], 0, event) for row, event in zip(rows, events, strict=True)]
+    logged = [LoggedEvent(row[0], 0, event) for row, event in zip(rows, events, strict=True)]
     return histories_from_states(CATALOGUE, [fold(empty("u"), logged)], np.zeros((1, 4)), NOW)
 
 

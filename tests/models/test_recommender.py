@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attune.events import Interaction, Logged
+from attune.events import Interaction, LoggedEvent
 from attune.user_state import UserState, empty, fold
 from models.bundle import Bundle
 from models.catalogue import Catalogue
@@ -36,7 +36,7 @@ class SmallBundle:
 def state_of(events: list[tuple[str, str, str, float | None, int]], retracted: tuple[int, ...] = ()) -> UserState:
     """(user, item, kind, value, time) at positions 1.., then take-backs of the given positions."""
     logged = [
-        Logged(p, 0, Interaction(event_id=f"e{p}", event_timestamp=t, user_id=u, item_id=i, kind=k, value=v))
+        LoggedEvent(p, 0, Interaction(event_id=f"e{p}", event_timestamp=t, user_id=u, item_id=i, kind=k, value=v))
         for p, (u, i, k, v, t) in enumerate(events, start=1)
     ]
     for place, position in enumerate(retracted, start=len(events) + 1):
@@ -44,7 +44,7 @@ def state_of(events: list[tuple[str, str, str, float | None, int]], retracted: t
         back = Interaction(
             event_id=f"e{place}", event_timestamp=NOW, user_id=u, item_id=i, kind="retract", retracts=f"e{position}"
         )
-        logged.append(Logged(place, 0, back))
+        logged.append(LoggedEvent(place, 0, back))
     return fold(empty(events[0][0] if events else "u"), logged)
 
 

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 import pysqlite3.dbapi2 as sqlite
 
 from attune.errors import EventLogError
-from attune.events import Logged, User
+from attune.events import LoggedEvent, User
 from attune.user_state import empty, fold
 from features.feature_store import FeatureStore
 from serving import state
@@ -76,7 +76,7 @@ def test_without_the_feature_store_the_log_answers_and_says_so(settings, clicks,
 
 
 def test_an_unreadable_log_leaves_the_snapshot_and_says_so(bare, monkeypatch) -> None:
-    def gone(asked: Sequence[tuple[str, int]], limit: int) -> list[list[Logged]]:
+    def gone(asked: Sequence[tuple[str, int]], limit: int) -> list[list[LoggedEvent]]:
         raise EventLogError("the log's disk is gone")
 
     with monkeypatch.context() as patch:

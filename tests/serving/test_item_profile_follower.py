@@ -10,7 +10,7 @@ import pytest
 from attune.clock import system_clock
 from attune.errors import EventLogError
 from attune.event_log import EventLog
-from attune.events import AnyEvent, Interaction, Item, Logged, Shown, Slate
+from attune.events import AnyEvent, Interaction, Item, LoggedEvent, Shown, Slate
 from attune.item_profile import HALF_LIFE, PRIOR, ItemProfile
 from serving import item_profile_follower
 from serving.catalogue_snapshot import LiveItem, LiveModel
@@ -68,7 +68,7 @@ class Gate:
     def logged_between(self, start: int, end: int) -> tuple[int, int]:
         return self._log.logged_between(start, end)
 
-    def read(self, *asked: Any) -> list[Logged]:
+    def read(self, *asked: Any) -> list[LoggedEvent]:
         found = self._log.read(*asked)
         self.read_events += len(found)
         return found

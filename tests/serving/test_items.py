@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from attune.errors import EventLogError
 from attune.event_log import EventLog, prepare
-from attune.events import Item, Logged
+from attune.events import Item, LoggedEvent
 from attune.settings import Settings
 from attune.user_state import UserState, current, empty
 from models.bundle import Bundle
@@ -352,7 +352,7 @@ def test_while_the_log_cannot_be_read_items_are_as_they_were(shop, monkeypatch) 
     put(shop, "a-0", {"available": False})
     assert "new" in ids(shop.recommend("u", k=100))
 
-    def gone(*arguments: object) -> list[Logged]:
+    def gone(*arguments: object) -> list[LoggedEvent]:
         raise EventLogError("the log's disk is gone")
 
     for name in ("last_item_position", "tails"):

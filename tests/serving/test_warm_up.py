@@ -9,7 +9,7 @@ import pytest
 from cachetools import LRUCache
 
 from attune.errors import BundleError
-from attune.events import Interaction, Logged
+from attune.events import Interaction, LoggedEvent
 from attune.promotions import Promotion
 from attune.user_state import empty, fold
 from models.bundle import Bundle
@@ -42,7 +42,7 @@ def champion_of(bundle, fence: int = 1) -> Champion:
 
 def user_view(user_id: str, *items: str) -> UserView:
     events = [
-        Logged(
+        LoggedEvent(
             position=position,
             logged_at=NOW,
             event=Interaction(
