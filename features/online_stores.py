@@ -152,16 +152,20 @@ class OrderedRedisOnlineStore(RedisOnlineStore):
 
     def _write(self, client: Redis, view: str, rows: Mapping[bytes, Row]) -> list[bytes]:
         """One attempt; the keys of the rows that another writer came between, who thereby came further."""
-        with client.pipeline(transaction=False) as pipe:
-            for key in rows:
-                pipe.hget(key, _stamp_field(view))  # type: ignore[arg-type]
-            stored = {key: stamp or b"" for key, stamp in zip(rows, pipe.execute(), strict=True)}
+        stored = self._timestamps(client, view, list(rows))
         fresh = {key: row for key, row in rows.items() if _nanoseconds(row.timestamp) >= _read_nanoseconds(stored[key])}
         with client.pipeline(transaction=False) as pipe:
             for key, row in fresh.items():
                 pipe.eval(WRITE, 1, key, _stamp_field(view), stored[key], *_redis_fields(view, row))
             written = pipe.execute()
         return [key for key, done in zip(fresh, written, strict=True) if not done]
+
+    def _timestamps(self, client: Redis, view: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """The stored timestamp of each, as Feast wrote it; empty where there is none."""
+        with client.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hget(key, _stamp_field(view))  # type: ignore[arg-type]
+            return {key: stamp or b"" for key, stamp in zip(keys, pipe.execute(), strict=True)}
 
     def forget(self, config: RepoConfig, table: FeatureView, rows: Mapping[str, tuple[EntityKey, datetime]]) -> None:
         """Take the entities' rows out that still carry these timestamps."""
