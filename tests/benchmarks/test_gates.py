@@ -124,7 +124,7 @@ def test_who_counts_and_what_caught_whom() -> None:
         _result("one too many", -0.1, ("champion",)),
     ]
     tuned = [
-        *(_result(f"honest_finetune {place}", 0.02) for place in range(19)),
+        *(_result(f"good {place}", 0.02) for place in range(19)),
         _result("harm", -0.3),
         _result("harm to some", 0.02, ("slice",), harmed=("decade_1940",)),
         _result("g", 0.0, ("x",)),
@@ -132,7 +132,7 @@ def test_who_counts_and_what_caught_whom() -> None:
     told = {one.name: one for one in gates_power.figures("w", planted, tuned, gates_power.LIMITS)}
     assert told["w: bad ones refused, of 20"].value == 19
     assert told["w: bad ones refused, of 20"].holds
-    assert told["w: honest_finetune ones let through, of 20"].value == 19
+    assert told["w: good ones let through, of 20"].value == 19
     assert told["w: bad ones caught by champion"].value == 18
     assert told["w: bad ones caught by champion"].note.startswith("18 of them")
     assert told["w: bad ones caught by lineage"].note.startswith("0 of them")
