@@ -60,12 +60,12 @@ RequestUser = Annotated[Identifier, Meta(examples=["15"])]
 RequestItem = Annotated[Identifier, Meta(examples=["318"])]
 RequestEvent = Annotated[
     Identifier | None,
-    Meta(description="Your own id: sending the same event again under it changes nothing. Made if absent."),
+    Meta(description="Your own id; a repeat counts once."),
 ]
 Timestamp = Annotated[
     str | None,
     Meta(
-        description="When it happened: ISO 8601 with a zone; the time of arrival if absent.",
+        description="ISO 8601 with a zone; by default the arrival.",
         extra_json_schema={"format": "date-time"},
     ),
 ]
@@ -83,7 +83,7 @@ Time = Annotated[str, Meta(examples=["2026-01-31T12:00:00+00:00"])]
 ServedBy = Annotated[str, Meta(description="`champion` or `popularity`.", examples=["champion"])]
 Status = Annotated[
     str,
-    Meta(description="`accepted`, or `repeated` when the log had this very event already.", examples=["accepted"]),
+    Meta(description="`accepted`, or `repeated`: the log had it already.", examples=["accepted"]),
 ]
 
 _NAME = {"maxLength": VALUE_LIMIT}
@@ -97,24 +97,24 @@ _BY_ATTRIBUTE = {"maxProperties": WHERE_ATTRIBUTES, "propertyNames": _NAME}
 class RecommendRequest(Body, frozen=True):
     """Who asks, for how much, and under which conditions."""
 
-    user_id: Annotated[RequestUser, Meta(description="Whom the slate is for; an unknown user gets what is popular.")]
+    user_id: Annotated[RequestUser, Meta(description="An unknown user gets what is popular.")]
     k: Count = 10
-    exclude: Annotated[list[str], Meta(max_length=1_000, description="Items that must not be on the slate.")] = []
+    exclude: Annotated[list[str], Meta(max_length=1_000, description="Items to leave out.")] = []
     seed: (
         Annotated[int, Meta(ge=0, le=2**53 - 1, description="Makes the draw repeatable; random if absent.")] | None
     ) = None
-    context: Annotated[dict[str, Any], Meta(description="Anything worth logging with the slate.")] = {}
+    context: Annotated[dict[str, Any], Meta(description="Logged with the slate.")] = {}
     where: Annotated[
         dict[str, Any],
         Meta(
-            description="Only items that hold, for each attribute named here, the value or one of the values.",
+            description="By attribute: the value, or one of the values, that items must have.",
             extra_json_schema={**_BY_ATTRIBUTE, "additionalProperties": _WANTED},
         ),
     ] = {}
     at_most: Annotated[
         dict[str, Any],
         Meta(
-            description="For each attribute named here, how many items at most may share one value of it.",
+            description="By attribute: how many items may share a value.",
             extra_json_schema={**_BY_ATTRIBUTE, "additionalProperties": _CAP},
         ),
     ] = {}
@@ -138,28 +138,23 @@ class ShownItem(Answer, frozen=True):
 class RecommendAnswer(Answer, frozen=True):
     """The slate and everything that says how it came about."""
 
-    slate_id: Annotated[
-        SlateId | None, Meta(description="Name it in feedback; null when the slate could not be queued for the log.")
-    ]
+    slate_id: Annotated[SlateId | None, Meta(description="For feedback; null when the slate could not be logged.")]
     user_id: UserId
     items: list[ShownItem]
-    model_version: Annotated[Version | None, Meta(description="Null when no model is loaded.")]
+    model_version: Annotated[Version | None, Meta(description="Null without a model.")]
     served_by: ServedBy
-    state_position: Annotated[
-        Position, Meta(description="The log position up to which this user's events are reflected.")
-    ]
+    state_position: Annotated[Position, Meta(description="The log position that the slate reflects.")]
     policy: Annotated[
         dict[str, Any],
         Meta(
-            description="The policy that drew the items, with its parameters.",
+            description="The policy with its parameters.",
             examples=[{"name": "plackett-luce", "temperature": 0.2, "candidates": 100, "seed": 7}],
         ),
     ]
     degraded: Annotated[
         list[str],
         Meta(
-            description="What could not be read: `features` costs nothing, `event_log` recent events and changes of"
-            " items.",
+            description="Unread sources: `features` costs nothing, `event_log` recent events and changes of items.",
             examples=[[]],
         ),
     ]
@@ -177,14 +172,14 @@ class BatchRequest(Body, frozen=True):
 class FeedbackRow(Row, frozen=True):
     """A reaction to an item of a slate."""
 
-    slate_id: Annotated[SlateId, Meta(description="The slate, as `/v1/recommend` named it for this user.")]
+    slate_id: Annotated[SlateId, Meta(description="From `/v1/recommend`, for this user.")]
     user_id: RequestUser
     item_id: RequestItem
     kind: Annotated[
         Kind, Meta(description="`like`, `dislike`, `click`, `rating`, `retract` and more.", examples=["like"])
     ]
     value: Annotated[float | None, Meta(description="What the kind asks for: stars, seconds, a share.")] = None
-    retracts: Annotated[Identifier | None, Meta(description="For `retract`: the event that is taken back.")] = None
+    retracts: Annotated[Identifier | None, Meta(description="For `retract`: the event taken back.")] = None
     event_id: RequestEvent = None
     event_timestamp: Timestamp = None
 
@@ -232,14 +227,14 @@ class EventsAnswer(Answer, frozen=True):
     accepted: int
     repeated: int
     rejected: list[RejectedRow]
-    position: Annotated[Position, Meta(description="The highest log position of these rows, 0 if none was taken.")]
-    event_ids: Annotated[list[EventId | None], Meta(description="One a row, null where it was rejected.")]
+    position: Annotated[Position, Meta(description="The highest log position; 0 if none was taken.")]
+    event_ids: Annotated[list[EventId | None], Meta(description="One a row; null where rejected.")]
 
 
 class SimilarRequest(Address, frozen=True):
     """Which item's neighbours."""
 
-    item_id: Annotated[Identifier, Meta(description="The item; percent-encoded.")]
+    item_id: Annotated[Identifier, Meta(description="Percent-encoded.")]
     k: Count = 10
 
 
@@ -248,9 +243,7 @@ class SimilarItem(Answer, frozen=True):
 
     item_id: ItemId
     title: Title | None
-    similarity: Annotated[
-        float, Meta(description="The cosine of the model's vectors, from -1 to 1: alike.", examples=[0.93])
-    ]
+    similarity: Annotated[float, Meta(description="The cosine of the vectors, -1 to 1 (alike).", examples=[0.93])]
 
 
 class SimilarAnswer(Answer, frozen=True):
@@ -258,7 +251,7 @@ class SimilarAnswer(Answer, frozen=True):
 
     item_id: ItemId
     title: Title | None
-    model_version: Annotated[Version, Meta(description="The version whose vectors were compared.")]
+    model_version: Annotated[Version, Meta(description="Whose vectors were compared.")]
     items: list[SimilarItem]
 
 
@@ -275,7 +268,7 @@ class PopularItem(Answer, frozen=True):
     title: Title | None
     score: Annotated[
         float,
-        Meta(description="By the champion: its recent use, 1 the most; else the log of its count.", examples=[1.0]),
+        Meta(description="`champion`: recent use, at most 1; `log`: the logarithm of its count.", examples=[1.0]),
     ]
 
 
@@ -283,15 +276,15 @@ class PopularAnswer(Answer, frozen=True):
     """What is popular now, the most popular first."""
 
     counted_by: Annotated[str, Meta(description="`champion`, or `log` while none is loaded.", examples=["champion"])]
-    model_version: Annotated[Version | None, Meta(description="Null when no model is loaded.")]
+    model_version: Annotated[Version | None, Meta(description="Null without a model.")]
     items: list[PopularItem]
 
 
 class StateRequest(Address, frozen=True):
     """Whose state, and how much of it."""
 
-    user_id: Annotated[Identifier, Meta(description="The user; percent-encoded.")]
-    limit: Annotated[int, Meta(ge=0, le=200, description="How many of the latest events.")] = 50
+    user_id: Annotated[Identifier, Meta(description="Percent-encoded.")]
+    limit: Annotated[int, Meta(ge=0, le=200, description="How many latest events.")] = 50
 
 
 class RecentEvent(Answer, frozen=True):
@@ -304,31 +297,31 @@ class RecentEvent(Answer, frozen=True):
     value: float | None
     event_timestamp: Time
     position: Annotated[Position, Meta(description="Its place in the log.")]
-    retracted: Annotated[bool, Meta(description="Whether the user took it back: then it counts no longer.")]
+    retracted: Annotated[bool, Meta(description="Whether the user took it back.")]
 
 
 class StateAnswer(Answer, frozen=True):
     """What is known of a user as of now; of somebody unknown, nothing: the position is 0."""
 
     user_id: UserId
-    position: Annotated[Position, Meta(description="The log position of the user's last event.")]
-    events: Annotated[int, Meta(description="How many there were in all.")]
+    position: Annotated[Position, Meta(description="The log position of the last event.")]
+    events: Annotated[int, Meta(description="How many in all.")]
     first_event_at: Time | None
     last_event_at: Time | None
-    recent: Annotated[list[RecentEvent], Meta(description="The latest events, the latest first.")]
+    recent: Annotated[list[RecentEvent], Meta(description="The latest, newest first.")]
     seen: Annotated[int, Meta(description="How many items will not come back.")]
     counts: Annotated[
-        dict[str, int], Meta(description="Events by kind, of the latest 64 days with any.", examples=[{"like": 1}])
+        dict[str, int], Meta(description="Events by kind, over the last 64 active days.", examples=[{"like": 1}])
     ]
     attributes: dict[str, Any]
-    snapshot_position: Annotated[Position, Meta(description="Up to where it was folded before; 0: not at all.")]
+    snapshot_position: Annotated[Position, Meta(description="The snapshot's log position; 0: none.")]
     snapshot_from: Annotated[
-        str | None, Meta(description="`process` or `features`: who had folded that.", examples=["features"])
+        str | None, Meta(description="`process` or `features`: who had the snapshot.", examples=["features"])
     ]
-    tail: Annotated[int, Meta(description="How many events were read from the log on top of it.")]
+    tail: Annotated[int, Meta(description="How many later events the log added.")]
     degraded: Annotated[
         list[str],
-        Meta(description="What could not be read: `features` costs nothing, `event_log` recent events.", examples=[[]]),
+        Meta(description="Unread sources: `features` costs nothing, `event_log` recent events.", examples=[[]]),
     ]
 
 
@@ -360,8 +353,8 @@ class ItemBody(Body, frozen=True):
     attributes: Annotated[
         Attributes,
         Meta(
-            description="By name: text, numbers of 64 bits, truth values, or lists of them; at most 200. `title`,"
-            " `genres`, `year`, `available` and `retired` are known by name.",
+            description="At most 200: text, 64-bit numbers, truth values, or lists of these. Known names: `title`,"
+            " `genres`, `year`, `available`, `retired`.",
             extra_json_schema=_ATTRIBUTES,
         ),
     ]
@@ -371,13 +364,13 @@ class ItemBody(Body, frozen=True):
 class ItemRequest(Address, frozen=True):
     """Which item."""
 
-    item_id: Annotated[Identifier, Meta(description="The item, percent-encoded.")]
+    item_id: Annotated[Identifier, Meta(description="Percent-encoded.")]
 
 
 class RetireRequest(Address, frozen=True):
     """Which item, and the id of the event."""
 
-    item_id: Annotated[Identifier, Meta(description="The item, percent-encoded.")]
+    item_id: Annotated[Identifier, Meta(description="Percent-encoded.")]
     event_id: RequestEvent = None
 
 
@@ -385,7 +378,7 @@ class ItemAnswer(Answer, frozen=True):
     """What is known of the item from now on is durable in the log when this is answered."""
 
     item_id: ItemId
-    attributes: Annotated[Attributes, Meta(description="All that is known of it from now on.")]
+    attributes: Annotated[Attributes, Meta(description="All that is now known.")]
     event_id: EventId
     position: Position
     status: Status
@@ -395,17 +388,17 @@ class ItemKnown(Answer, frozen=True):
     """What is known of an item."""
 
     item_id: ItemId
-    attributes: Annotated[Attributes, Meta(description="As the latest event about it says.")]
-    position: Annotated[Position, Meta(description="Where in the log that event lies.")]
-    shown: Annotated[bool, Meta(description="Whether it may be on a slate: neither out of stock nor retired.")]
-    learned: Annotated[bool, Meta(description="Whether the model that answers met it in its training.")]
+    attributes: Annotated[Attributes, Meta(description="From the latest event about it.")]
+    position: Annotated[Position, Meta(description="That event's log position.")]
+    shown: Annotated[bool, Meta(description="Neither out of stock nor retired.")]
+    learned: Annotated[bool, Meta(description="Whether the model was trained on it.")]
 
 
 class ModelAnswer(Answer, frozen=True):
     """What is answering now; everything after the first three is null without a champion."""
 
     endpoint: Annotated[str, Meta(examples=["default"])]
-    log_id: Annotated[EventId, Meta(description="Which event log it reads and writes: a random word, kept in backups.")]
+    log_id: Annotated[EventId, Meta(description="A random name of the event log, kept in backups.")]
     served_by: ServedBy
     version: Version | None
     previous: Version | None
@@ -424,7 +417,7 @@ class Fault(Answer, frozen=True):
     request_id: Annotated[
         str | None,
         Meta(
-            description="As in the header `X-Request-Id`, and in the endpoint's log.",
+            description="As in `X-Request-Id` and the endpoint's log.",
             examples=["9f86d081884c7d659a2feaa0"],
         ),
     ] = None

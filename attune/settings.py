@@ -31,25 +31,21 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    var: Path = Field(default=Path("var"), description="The folder that holds everything attune writes.")
+    var: Path = Field(default=Path("var"), description="Holds everything that attune writes.")
     database_url: str = Field(default="", description="Event log and promotions; empty: SQLite under `var/log`.")
     online_store_url: SecretStr | None = Field(
         default=None,
-        description="A Redis for what is known of users online, `redis://[USER:PASSWORD@]HOST:PORT[/DATABASE]` "
+        description="A Redis as online store, `redis://[USER:PASSWORD@]HOST:PORT[/DATABASE]` "
         "(`rediss://` for TLS); empty: SQLite under `var/feast/online`.",
     )
     profile: Literal["local", "production"] = Field(
         default="local", description="`production` refuses to start with missing or default secrets."
     )
-    mlflow_url: str = Field(
-        default="", description="An MLflow server elsewhere; empty: the platform's, or one started for the command."
-    )
-    prefect_url: str = Field(
-        default="", description="A Prefect API elsewhere; empty: the platform's, or one started for the command."
-    )
-    mlflow_port: int = Field(default=5000, ge=0, le=65535, description="The port of the platform's MLflow server.")
-    prefect_port: int = Field(default=4200, ge=0, le=65535, description="The port of the platform's Prefect server.")
-    worker_port: int = Field(default=4201, ge=0, le=65535, description="The port on which the worker says it is well.")
+    mlflow_url: str = Field(default="", description="An MLflow server elsewhere; empty: attune's own.")
+    prefect_url: str = Field(default="", description="A Prefect API elsewhere; empty: attune's own.")
+    mlflow_port: int = Field(default=5000, ge=0, le=65535, description="MLflow's port.")
+    prefect_port: int = Field(default=4200, ge=0, le=65535, description="Prefect's port.")
+    worker_port: int = Field(default=4201, ge=0, le=65535, description="The port of the worker's health check.")
     mlflow_database_url: str = Field(
         default="", description="The registry's database (SQLite or PostgreSQL); empty: `var/mlflow/mlflow.db`."
     )
@@ -57,59 +53,49 @@ class Settings(BaseSettings):
         default="",
         description="The registry's artifacts: a folder or `s3://bucket/path`; empty: `var/mlflow/artifacts`.",
     )
-    mlflow_hosts: str = Field(
-        default="", description="Host names, by commas, under which MLflow may be asked besides its own address."
-    )
-    mlflow_auth: bool = Field(default=False, description="Whether MLflow asks for a user name and a password.")
-    mlflow_username: str = Field(default="admin", description="The user as whom attune asks MLflow.")
+    mlflow_hosts: str = Field(default="", description="Further host names of MLflow, by commas.")
+    mlflow_auth: bool = Field(default=False, description="Whether MLflow asks for a password.")
+    mlflow_username: str = Field(default="admin", description="attune's user in MLflow.")
     mlflow_password: SecretStr | None = Field(default=None, description="That user's password.")
     mlflow_secret_key: SecretStr | None = Field(
-        default=None, description="Signs the forms of MLflow's own pages when it asks for passwords."
+        default=None, description="Signs MLflow's forms when it asks for passwords."
     )
-    versions_kept_days: int = Field(
-        default=7, ge=1, description="Model versions younger than so many days are never removed."
-    )
-    versions_kept: int = Field(default=20, ge=1, description="So many of the latest versions are never removed.")
+    versions_kept_days: int = Field(default=7, ge=1, description="Model versions stay at least so many days.")
+    versions_kept: int = Field(default=20, ge=1, description="So many latest versions always stay.")
     backup_folder: Path | None = Field(default=None, description="Where backups go; empty: `var/backups`.")
-    backups_kept: int = Field(default=7, ge=1, description="So many of the latest backups stay.")
-    batch_events: int = Field(
-        default=500, ge=1, description="So many new events are announced to the flows at once, as a batch."
-    )
+    backups_kept: int = Field(default=7, ge=1, description="So many latest backups stay.")
+    batch_events: int = Field(default=500, ge=1, description="So many new events make a batch for the flows.")
     batch_seconds: float = Field(
         default=60.0,
         gt=0,
-        description="Fewer new events are announced after so many seconds at the latest; no two batches come closer.",
+        description="Fewer events make a batch after this time; no two batches come closer.",
     )
-    serving_host: str = Field(default="127.0.0.1", description="The address that the endpoint listens on.")
-    serving_port: int = Field(default=8000, ge=0, le=65535, description="The port that the endpoint listens on.")
-    endpoint: str = Field(default="default", description="The serving endpoint whose champion is meant.")
+    serving_host: str = Field(default="127.0.0.1", description="The endpoint's address.")
+    serving_port: int = Field(default=8000, ge=0, le=65535, description="The endpoint's port.")
+    endpoint: str = Field(default="default", description="The endpoint's name; each has a champion.")
     slate_secret: SecretStr | None = Field(
-        default=None, description="The key that signs slate ids; empty: made once and kept in `var/slate.key`."
+        default=None, description="Signs slate ids; empty: made once, in `var/slate.key`."
     )
     api_keys: Literal["auto", "on", "off"] = Field(
         default="auto",
-        description="Whether the endpoint asks for API keys; `auto`: unless local and on a loopback address.",
+        description="Whether to ask for API keys; `auto`: unless local and on a loopback address.",
     )
-    api_key: SecretStr | None = Field(default=None, description="The API key with which commands ask the endpoint.")
+    api_key: SecretStr | None = Field(default=None, description="The API key that commands send.")
     rate_per_second: float = Field(
         default=0.0,
         ge=0,
-        description="Requests a second that a key (without keys: an address) may make to one endpoint process; 0: any.",
+        description="Requests a second by a key (without keys: an address) to one process; 0: any.",
     )
-    rate_burst: int = Field(
-        default=0, ge=0, description="Requests that may come at once under that limit; 0: those of one second."
-    )
-    champion_poll_seconds: float = Field(default=0.5, gt=0, description="How often serving looks for a new champion.")
-    keeper_poll_seconds: float = Field(
-        default=0.2, gt=0, description="How often the state keeper looks for new events."
-    )
+    rate_burst: int = Field(default=0, ge=0, description="Requests at once; 0: those of one second.")
+    champion_poll_seconds: float = Field(default=0.5, gt=0, description="How often to look for a new champion.")
+    keeper_poll_seconds: float = Field(default=0.2, gt=0, description="How often to look for new events.")
     cached_users: int = Field(
-        default=10_000, ge=0, description="So many users' states and vectors an endpoint process keeps; 0: none."
+        default=10_000, ge=0, description="So many users' states and vectors a process keeps; 0: none."
     )
     answer_seconds: float = Field(
         default=1.0, gt=0, description="How long a recommendation may take before what is at hand answers."
     )
-    lock_seconds: float = Field(default=10.0, gt=0, description="How long a writer waits for the event log's lock.")
+    lock_seconds: float = Field(default=10.0, gt=0, description="How long writers wait for the event log's lock.")
 
     def model_post_init(self, context: Any) -> None:
         """Refuse what the environment says to nobody."""

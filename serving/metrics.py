@@ -47,7 +47,7 @@ EFFECT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 
 TURNED_AWAY = "Requests refused before their route: no_key, unknown_key, scope, rate, unreadable (the table of keys)."
 SLATES = "Slates for the log: written, retried, refused (queue full), lost."
-PROFILE_LAG = "Log positions that the live item profile lacked when it last looked."
+PROFILE_LAG = "Log positions by which the live item profile lags."
 EFFECT = "From acknowledged feedback to the user's first slate with it, within a minute."
 
 
@@ -79,20 +79,18 @@ class Metrics:
         self.turned_away = counter("attune_turned_away", TURNED_AWAY, ["reason"])
         self.stages = histogram("attune_stage_seconds", "Time in a stage of a request.", ["stage"], buckets=BUCKETS)
         self.served = counter("attune_slates_served", "Slates by who answered.", ["served_by"])
-        self.fallbacks = counter("attune_fallbacks", "Reads that failed and were done without, by source.", ["source"])
+        self.fallbacks = counter("attune_fallbacks", "Reads that failed, by source.", ["source"])
         self.tail = histogram("attune_tail_events", "Events folded on top of the snapshot.", buckets=TAIL_BUCKETS)
-        self.refolds = counter("attune_refolds", "Tails that were longer than one page, folded page by page.")
-        self.events = counter("attune_events", "Events by type and what became of them.", ["type", "status"])
+        self.refolds = counter("attune_refolds", "Tails longer than one page.")
+        self.events = counter("attune_events", "Events by type and status.", ["type", "status"])
         self.effect = FeedbackEffect(histogram("attune_feedback_effect_seconds", EFFECT, buckets=EFFECT_BUCKETS))
-        self.feedback = counter("attune_feedback", "Reactions that were accepted.", ["kind"])
-        self.quarantined = counter("attune_quarantined", "Rows put into quarantine, by the field at fault.", ["field"])
+        self.feedback = counter("attune_feedback", "Accepted reactions.", ["kind"])
+        self.quarantined = counter("attune_quarantined", "Quarantined rows, by field.", ["field"])
         self.slates = counter("attune_slates", SLATES, ["status"])
         self.slate_queue = gauge("attune_slate_queue", "Slates that wait for the log.")
         self.profile_lag = gauge("attune_item_profile_lag", PROFILE_LAG)
         self.swaps = counter("attune_champion_swaps", "Champions that took over.")
-        self.refused_bundles = counter(
-            "attune_champion_refused", "Champions that could not be loaded; the old one stayed."
-        )
+        self.refused_bundles = counter("attune_champion_refused", "Champions that could not be loaded.")
         self.stale_champion = gauge("attune_champion_stale", "1 while another version than the promoted one answers.")
         self.version = ModelVersion()
         registry.register(self.version)

@@ -20,11 +20,11 @@ BODY_LIMIT = 1_048_576
 BODY_TOO_LARGE = f"body: larger than {BODY_LIMIT} bytes; send the rows in several requests"
 
 WRONG = {422: "A field is wrong."}
-AGAIN = {503: "Ask again in a moment."}
-UNKNOWN_ITEM = {404: "Nothing is known of the item."}
-TAKEN = {409: "The event id is taken by other content."}
-TOO_LARGE = {413: "The body is larger than 1 MiB."}
-BUSY = {503: "The event log is busy: nothing was acknowledged, send the same request again."}
+AGAIN = {503: "Ask again soon."}
+UNKNOWN_ITEM = {404: "The item is unknown."}
+TAKEN = {409: "The event id names other content."}
+TOO_LARGE = {413: "The body exceeds 1 MiB."}
+BUSY = {503: "The event log is busy: send it again."}
 
 Body = TypeVar("Body")
 Parameters = TypeVar("Parameters", bound=Address)
@@ -114,34 +114,34 @@ def user_routes(
     router = create_router()
     add_route(
         router, "POST", "/v1/recommend", "recommend", recommendation.recommend,
-        "A slate of items for a user, reflecting all that was acknowledged before",
+        "A slate for a user, reflecting everything acknowledged before",
         TOO_LARGE | WRONG | AGAIN,
     )  # fmt: skip
     add_route(
         router, "POST", "/v1/recommend/batch", "recommend", recommendation.recommend_batch,
-        "Slates for up to 100 users; one request that is wrong is refused in its place and costs no other",
+        "Slates for up to 100 users, each answered or refused on its own",
         TOO_LARGE | {422: "The body is wrong."} | AGAIN,
     )  # fmt: skip
     add_route(
         router, "POST", "/v1/feedback", "feedback", ingestion.feedback,
-        "A reaction to an item of a slate; acknowledged once it is durable",
-        TAKEN | TOO_LARGE | {422: "A field is wrong; an invented slate is refused here."} | BUSY,
+        "A reaction to an item of a slate; acknowledged once durable",
+        TAKEN | TOO_LARGE | {422: "A field or the slate id is wrong."} | BUSY,
     )  # fmt: skip
     add_route(
         router, "POST", "/v1/events", "feedback", ingestion.events,
-        "Behaviour outside slates, up to 1,000 rows; acknowledged once it is durable",
-        {409: "A single row whose event id is taken by other content.", 422: "The body or a single row is wrong."}
+        "Up to 1,000 rows of behaviour outside slates; acknowledged once durable",
+        {409: "The event id of a single row names other content.", 422: "The body or a single row is wrong."}
         | TOO_LARGE | BUSY,
     )  # fmt: skip
     add_route(
         router, "GET", "/v1/users/{user_id:id}/state", "recommend", lookups.state,
-        "What is known of a user as of now, and where it was read",
+        "What is known of a user, and where it was read",
         WRONG | AGAIN,
     )  # fmt: skip
     add_route(
         router, "GET", "/v1/popular", "recommend", lookups.popular,
-        "What is popular now: by the champion, or by the log's counts without one",
-        WRONG | {503: "Nothing is loaded yet, or ask again in a moment."},
+        "What is popular now",
+        WRONG | {503: "Nothing is loaded yet, or ask again soon."},
     )  # fmt: skip
     return router
 
@@ -151,27 +151,27 @@ def item_routes(items: ItemService, lookups: LookupService) -> APIRouter:
     router, path = create_router(), "/v1/items/{item_id:path}"
     add_route(
         router, "GET", "/v1/items/{item_id:id}/similar", "recommend", lookups.similar,
-        "The items nearest to one by the champion's vectors, compared with all",
-        {404: "The champion does not know the item."} | WRONG | {503: "No champion answers, or ask again in a moment."},
+        "The items nearest to one by the champion's vectors",
+        {404: "The champion does not know the item."} | WRONG | {503: "No champion answers, or ask again soon."},
     )  # fmt: skip
     add_route(
         router, "GET", path, "recommend", items.item,
-        "What is known of an item, and whether it is shown",
+        "What is known of an item",
         UNKNOWN_ITEM | WRONG | AGAIN,
     )  # fmt: skip
     add_route(
         router, "PUT", path, "items", items.replace_item,
-        "All that is known of an item from now on; a new one may be recommended at the next request",
+        "All that is known of an item from the next slate on",
         {404: "No item can have such an id."} | TAKEN | TOO_LARGE | WRONG | BUSY,
     )  # fmt: skip
     add_route(
         router, "PATCH", path, "items", items.change_item,
-        "Other values for some of an item's attributes; null takes one away",
+        "Other values for some of an item's attributes; null removes one",
         UNKNOWN_ITEM | TAKEN | TOO_LARGE | WRONG | BUSY,
     )  # fmt: skip
     add_route(
         router, "DELETE", path, "items", items.retire_item,
-        "An item is shown to nobody from now on; what was known of it is kept, with `retired: true`",
+        "Show an item to nobody from now on; its attributes stay, with `retired: true`",
         UNKNOWN_ITEM | TAKEN | WRONG | BUSY,
     )  # fmt: skip
     return router

@@ -67,7 +67,7 @@ def movielens(as_json: AsJson = False) -> None:
 def tabular(
     interactions: Annotated[Path, typer.Option(help="What users did: CSV, CSV.gz or Parquet.")],
     map: Annotated[
-        str, typer.Option(help="Which columns to read: user_id=..,item_id=..,event_timestamp=..,kind=..,value=..")
+        str, typer.Option(help="Its columns: user_id=..,item_id=..,event_timestamp=..,kind=..,value=..")
     ] = "",
     items: Annotated[Path | None, typer.Option(help="What is known of the items.")] = None,
     items_map: Annotated[
@@ -76,13 +76,13 @@ def tabular(
     users: Annotated[Path | None, typer.Option(help="What is known of the users.")] = None,
     users_map: Annotated[str, typer.Option(help="Their columns: user_id=.. and any attribute=..")] = "",
     kind: Annotated[
-        str | None, typer.Option(help="The kind of every row, when no column says it.", autocompletion=known_kinds)
+        str | None, typer.Option(help="The kind of every row, without such a column.", autocompletion=known_kinds)
     ] = None,
     kinds: Annotated[str, typer.Option(help="Other names for kinds: addtocart=cart,1=view")] = "",
     order: Annotated[Order | None, typer.Option(help="Without timestamps: rows in the order of time.")] = None,
     scale: Annotated[str | None, typer.Option(help="The ratings' scale, when it is not 1,5: LOW,HIGH")] = None,
     unit: Annotated[
-        str | None, typer.Option(help="The unit of unix times: s, ms or us; else told from their size.")
+        str | None, typer.Option(help="The unit of unix times: s, ms or us; by default from their size.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -115,12 +115,10 @@ def tabular(
 @app.command(rich_help_panel=EVENTS)
 def export(
     folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
-    format: Annotated[Format, typer.Option(help="What the files are.")] = Format.parquet,
-    after: Annotated[int, typer.Option(min=0, help="Only events after this position of the log.")] = 0,
+    format: Annotated[Format, typer.Option(help="parquet, csv or jsonl.")] = Format.parquet,
+    after: Annotated[int, typer.Option(min=0, help="Only events after this log position.")] = 0,
     upto: Annotated[int | None, typer.Option(min=0, help="Only events up to this position.")] = None,
-    type: Annotated[
-        list[Type] | None, typer.Option(help="Only events of this type; may be given again. All by default.")
-    ] = None,
+    type: Annotated[list[Type] | None, typer.Option(help="Only events of this type; repeatable.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the event log as files, one a type of event, for other tools.

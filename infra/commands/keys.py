@@ -22,21 +22,19 @@ app.add_typer(keys, name="keys", rich_help_panel=SERVERS)
 
 @keys.command()
 def create(
-    name: Annotated[str, typer.Argument(help="Who or what the key is for, as logs and lists will name it.")],
+    name: Annotated[str, typer.Argument(help="Who the key is for; logs and lists show it.")],
     scope: Annotated[
         list[str],
         typer.Option(
-            help="What it opens: recommend, feedback, items, metrics, or admin for all; may be given again.",
+            help="recommend, feedback, items, metrics, or admin for all; repeatable.",
             autocompletion=scopes,
         ),
     ],
     rate: Annotated[
         float | None,
-        typer.Option(min=0, help="Requests a second, 0 for any number; by default ATTUNE_RATE_PER_SECOND."),
+        typer.Option(min=0, help="Requests a second, 0: any; by default ATTUNE_RATE_PER_SECOND."),
     ] = None,
-    burst: Annotated[
-        int | None, typer.Option(min=1, help="Requests that may come at once; by default those of one second.")
-    ] = None,
+    burst: Annotated[int | None, typer.Option(min=1, help="Requests at once; by default those of one second.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print it, this once.
@@ -65,7 +63,7 @@ def create(
 
 @keys.command(name="list")
 def list_keys(
-    revoked: Annotated[bool, typer.Option("--revoked", help="Also those that were revoked.")] = False,
+    revoked: Annotated[bool, typer.Option("--revoked", help="Also revoked ones.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the keys that hold: names, ids, scopes and limits.
@@ -97,7 +95,7 @@ def list_keys(
 
 @keys.command()
 def revoke(
-    name: Annotated[str, typer.Argument(help="The key's name, as [bold]attune keys list[/bold] shows it.")],
+    name: Annotated[str, typer.Argument(help="As [bold]attune keys list[/bold] shows it.")],
     as_json: AsJson = False,
 ) -> None:
     """End a key: within 5 seconds no endpoint takes it any more. Its name is free again.

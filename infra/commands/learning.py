@@ -37,28 +37,24 @@ def train(
     recipe: Annotated[
         str,
         typer.Option(
-            help="What to build: tiny (a minute on two cores), small (an hour), base (an accelerator).",
+            help="tiny (a minute on two cores), small (an hour) or base (an accelerator).",
             autocompletion=recipes,
         ),
     ] = "tiny",
     seed: Seed = 0,
     origins: Annotated[
-        int, typer.Option(help="Also train at so many earlier moments, and report mean and spread: 0 or at least 2.")
+        int, typer.Option(help="Also train at so many earlier moments (at least 2): mean and spread.")
     ] = 0,
     policy: Annotated[
         str,
-        typer.Option(
-            help="What its slates are drawn by: plackett-luce, greedy, epsilon or thompson.", autocompletion=policies
-        ),
+        typer.Option(help="plackett-luce, greedy, epsilon or thompson.", autocompletion=policies),
     ] = "plackett-luce",
     explore_budget: Annotated[
         int | None,
-        typer.Option(help="Positions of one user that may explore within the days; left out: any number."),
+        typer.Option(help="How many positions of a user may explore; by default any number."),
     ] = None,
-    explore_days: Annotated[float, typer.Option(help="The days that the budget is for.")] = 1.0,
-    least_quality: Annotated[
-        float, typer.Option(help="The least share of the best slate's worth that a slate has, 0 to 1.")
-    ] = 0.0,
+    explore_days: Annotated[float, typer.Option(help="The days of that budget.")] = 1.0,
+    least_quality: Annotated[float, typer.Option(help="The least share of the best slate's worth, 0 to 1.")] = 0.0,
     as_json: AsJson = False,
 ) -> None:
     """Train a version from nothing on everything in the log, and register it as challenger.
@@ -133,10 +129,10 @@ def finetune(seed: Seed = 0, as_json: AsJson = False) -> None:
 def promote(
     version: Annotated[
         str | None,
-        typer.Argument(help="The version to judge; by default the challenger.", autocompletion=versions),
+        typer.Argument(help="By default the challenger.", autocompletion=versions),
     ] = None,
     accept_undecided: Annotated[
-        bool, typer.Option("--accept-undecided", help="Take the risk of gates with too few users or events to decide.")
+        bool, typer.Option("--accept-undecided", help="Accept gates with too few users or events to decide.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

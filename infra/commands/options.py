@@ -12,7 +12,7 @@ START, EVENTS, PEOPLE, MODELS = "Start here", "Events", "Recommendations", "Mode
 SERVERS, UPKEEP = "Platform", "Upkeep"
 """The panels of `attune --help`, in the order in which people meet them."""
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output instead of tables.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many rows at most.")]
 
 ALIASES = ("champion", "previous", "challenger")

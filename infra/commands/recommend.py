@@ -29,11 +29,9 @@ DEGRADED = {
 
 @app.command(rich_help_panel=PEOPLE)
 def recommend(
-    user: Annotated[str, typer.Argument(help="For whom; somebody unknown gets what is popular.")],
+    user: Annotated[str, typer.Argument(help="An unknown one gets what is popular.")],
     k: Annotated[int, typer.Option("-k", min=1, max=100, help="How many items.")] = 10,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Makes the draw repeatable; every call draws anew without one.")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Makes the draw repeatable.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask the endpoint for a slate.
@@ -93,13 +91,9 @@ def _remarks(slate: "RecommendAnswer") -> list[str]:
 def feedback(
     user: Annotated[str, typer.Argument(help="Who did it.")],
     item: Annotated[str, typer.Argument(help="With which item.")],
-    kind: Annotated[str, typer.Argument(help="What: like, dislike, click, rating and more.", autocompletion=kinds)],
-    value: Annotated[
-        float | None, typer.Option(help="What the kind asks for: stars of a rating, the share watched, seconds.")
-    ] = None,
-    slate: Annotated[
-        str | None, typer.Option(help="The slate that showed the item, as [bold]attune recommend[/bold] named it.")
-    ] = None,
+    kind: Annotated[str, typer.Argument(help="like, dislike, click, rating and more.", autocompletion=kinds)],
+    value: Annotated[float | None, typer.Option(help="What the kind asks for: stars, share or seconds.")] = None,
+    slate: Annotated[str | None, typer.Option(help="The slate, as [bold]attune recommend[/bold] named it.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Tell the endpoint what a user did. It is durable when the command ends; the next recommendation reflects it.
@@ -145,7 +139,7 @@ def _titles(settings: "Settings", item_ids: Sequence[str]) -> dict[str, str]:
 
 @app.command(rich_help_panel=EVENTS)
 def users(
-    user: Annotated[str | None, typer.Argument(help="Show this one's state instead of a list.")] = None,
+    user: Annotated[str | None, typer.Argument(help="Show only this one.")] = None,
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
@@ -226,10 +220,8 @@ def _show_user(user_id: str, limit: int, as_json: bool) -> None:
 
 @app.command(rich_help_panel=EVENTS)
 def items(
-    item: Annotated[str | None, typer.Argument(help="Show this one instead of a list.")] = None,
-    search: Annotated[
-        str, typer.Option("--search", "-s", help="Items whose title holds all these words, in any case and order.")
-    ] = "",
+    item: Annotated[str | None, typer.Argument(help="Show only this one.")] = None,
+    search: Annotated[str, typer.Option("--search", "-s", help="Words of the title, in any case and order.")] = "",
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:

@@ -13,13 +13,13 @@ from infra.commands.options import UPKEEP, AsJson
 
 app = typer.Typer()
 
-Day = Annotated[datetime, typer.Argument(formats=["%Y-%m-%d"], help="A day (UTC) on which events were logged.")]
+Day = Annotated[datetime, typer.Argument(formats=["%Y-%m-%d"], help="A day (UTC) of the log.")]
 
 
 @app.command(rich_help_panel=UPKEEP)
 def backup(
-    to: Annotated[Path | None, typer.Option(help="The folder of backups; by default ATTUNE_BACKUP_FOLDER.")] = None,
-    check: Annotated[Path | None, typer.Option(help="Copy nothing; read this backup again, every file of it.")] = None,
+    to: Annotated[Path | None, typer.Option(help="By default ATTUNE_BACKUP_FOLDER.")] = None,
+    check: Annotated[Path | None, typer.Option(help="Only read every file of this backup again.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Copy everything that cannot be computed again, while it is in use: log, lake, features, registry, promotions.
@@ -49,7 +49,7 @@ def backup(
 
 @app.command(rich_help_panel=UPKEEP)
 def restore(
-    folder: Annotated[Path, typer.Argument(help="One backup: a folder that `attune backup` named.")],
+    folder: Annotated[Path, typer.Argument(help="A folder that `attune backup` named.")],
     as_json: AsJson = False,
 ) -> None:
     """Bring a backup back into an empty ATTUNE_VAR; the same slates are served afterwards.

@@ -259,9 +259,7 @@ def _gate(version: Version, name: str) -> Text:
 def rollback(
     version: Annotated[
         str | None,
-        typer.Argument(
-            help="A version that was champion before; by default the one before.", autocompletion=known_versions
-        ),
+        typer.Argument(help="A former champion; by default the one before.", autocompletion=known_versions),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

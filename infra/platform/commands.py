@@ -30,7 +30,7 @@ VERDICT_COLOURS = {"good": "green", "warning": "yellow", "bad": "red"}
 
 @app.command(rich_help_panel=SERVERS)
 def serve() -> None:
-    """Run the endpoint and the state keeper in the foreground until Ctrl-C, without the rest of the platform."""
+    """Run only the endpoint and the state keeper, in the foreground until Ctrl-C."""
     from attune.settings import Settings
     from infra.child_processes import Interrupted, interrupted_by_signals, log_end, uninterrupted_cleanup
     from infra.local_stack import Stack
@@ -104,7 +104,7 @@ def logs(
         str | None, typer.Argument(help="A part as `attune status` names it.", autocompletion=part_names)
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", help="So many of the last lines of each part.")] = 20,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="Last lines of each part.")] = 20,
 ) -> None:
     """What the parts printed last; all of them, or one."""
     from attune.settings import Settings
@@ -129,7 +129,7 @@ def logs(
 
 @app.command(rich_help_panel=SERVERS)
 def doctor(as_json: AsJson = False) -> None:
-    """Look for what keeps the platform from running well, and say what to do. Exit status 1 when something does."""
+    """Look for faults of the installation and say what to do. Exit status 1 when there are any."""
     from attune.settings import Settings
     from infra.platform.doctor import check
 
