@@ -78,14 +78,10 @@ def apply(client: SyncPrefectClient) -> None:
     """Create the automations or bring them up to date; they need the deployments to be there."""
     deployments = _deployments(client)
     known = {automation.name: automation for automation in client.read_automations()}
-    tune, judge = (
-        RunDeployment(deployment_id=deployments["finetune"]),
-        RunDeployment(deployment_id=deployments["promote"]),
-    )
     came = "The watcher saw new events in the log; the flow reads which."
     registered = "A version was registered as challenger: hold it against the gates."
-    _put(client, known, _at(BATCH, LOG, LEARN, came, tune))
-    _put(client, known, _at(REGISTERED, MODEL, JUDGE, registered, judge))
+    _put(client, known, _at(BATCH, LOG, LEARN, came, RunDeployment(deployment_id=deployments["finetune"])))
+    _put(client, known, _at(REGISTERED, MODEL, JUDGE, registered, RunDeployment(deployment_id=deployments["promote"])))
     _put(client, known, _zombies())
     automation = client.read_automations_by_name(LEARN)[0].id
     pauses = [PauseDeployment(deployment_id=deployments[name]) for name in TRAINING]

@@ -13,13 +13,8 @@ def copy_everything(settings: Settings) -> dict[str, Any]:
     from attune import backup as backups
 
     made = backups.backup(settings, settings.backups, system_clock)
-    removed = backups.prune(settings.backups, settings.backups_kept, made.log_id)
-    figures = {
-        "folder": str(made.folder),
-        "bytes": made.bytes,
-        "files": made.files,
-        "removed": [path.name for path in removed],
-    }
+    removed = [path.name for path in backups.prune(settings.backups, settings.backups_kept, made.log_id)]
+    figures = {"folder": str(made.folder), "bytes": made.bytes, "files": made.files, "removed": removed}
     show_figures("backup", figures, "What was copied, and which old copies went")
     return figures
 

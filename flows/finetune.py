@@ -24,15 +24,10 @@ def find_champion(settings: Settings) -> Promotion | None:
 def count_new_events(settings: Settings, champion: str) -> tuple[int, float]:
     """Events after all that the champion, or any version since, was made from; seconds since the latest fine-tune."""
     since = [row for row in resources.registry(settings).versions() if int(row["version"]) >= int(champion)]
-    known = max((last_position(row["tags"]) for row in since), default=0)
+    known = max((int(row["tags"].get("window", "first..0").rpartition("..")[2]) for row in since), default=0)
     made = max((row["created_at"] for row in since if "parent" in row["tags"]), default=0)
     with resources.event_log(settings) as log:
         return log.number_after(known, BEHAVIOUR), (system_clock() - made) / SECOND
-
-
-def last_position(tags: dict[str, str]) -> int:
-    """Where the window ends that a version was made from, by its tag ``window`` (``first..last``)."""
-    return int(tags.get("window", "0..0").rpartition("..")[2])
 
 
 @step

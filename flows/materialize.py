@@ -30,14 +30,10 @@ def compute_stats(settings: Settings) -> dict[str, int]:
 def bring_online(settings: Settings, upto: int) -> dict[str, Any]:
     """Materialise both views from the first event's time (explicitly) to now; remember up to which position."""
     window = resources.feature_store(settings).materialize_all()
-    remember(settings, upto)
+    # Only now: a killed run leaves the former position, and the next run does all of it again.
+    write_whole(settings.feast_folder / "counted_upto", f"{upto}\n")
     show_figures("materialize", {"positions_up_to": upto, **window}, "What the online features count")
     return window
-
-
-def remember(settings: Settings, upto: int) -> None:
-    """Keep the position up to which the features count; a killed run leaves the last one, and is run again whole."""
-    write_whole(settings.feast_folder / "counted_upto", f"{upto}\n")
 
 
 def counted_upto(settings: Settings) -> int:

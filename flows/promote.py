@@ -19,7 +19,6 @@ from models.bundle import digest_of
 if TYPE_CHECKING:
     from evaluation.report import Judgement
 
-
 logger = logging.getLogger(__name__)
 
 ELDER = 10
@@ -66,12 +65,6 @@ def circumstances(settings: Settings, table: Promotions, accept_undecided: bool)
     return f"champion {champion.version if champion else 'none'}, events to {upto}, undecided {accept_undecided}"
 
 
-def elder(table: Promotions, endpoint: str) -> Promotion | None:
-    """The champion of ten promotions ago; None while there were not so many."""
-    promotions = table.history(endpoint, ELDER + 1)
-    return promotions[ELDER] if len(promotions) > ELDER else None
-
-
 @step
 def fetch_challenger(settings: Settings, version: str) -> Path:
     """Its bundle on disk. Raises VersionLost or BundleError when there is none any more that could be judged."""
@@ -82,23 +75,23 @@ def fetch_challenger(settings: Settings, version: str) -> Path:
 def fetch_rivals(settings: Settings, table: Promotions) -> tuple[dict[str, Path | None], dict[str, str]]:
     """Who was champion now, first and ten promotions ago, on disk (None: nobody was); and why one of them is lost."""
     lost: dict[str, str] = {}
-    champion = table.champion(settings.endpoint)
-    found: dict[str, Path | None] = dict.fromkeys(("champion", "anchor", "elder"))
+    champion, latest = table.champion(settings.endpoint), table.history(settings.endpoint, ELDER + 1)
+    rivals: dict[str, Path | None] = dict.fromkeys(("champion", "anchor", "elder"))
     if champion is not None:
-        found["champion"] = fetched(settings, champion.version, champion.bundle_digest)
+        rivals["champion"] = fetched(settings, champion.version, champion.bundle_digest)
     before = {
         "anchor": ("the first champion", table.first(settings.endpoint)),
-        "elder": ("the champion of ten promotions ago", elder(table, settings.endpoint)),
+        "elder": ("the champion of ten promotions ago", latest[ELDER] if len(latest) > ELDER else None),
     }
     for name, (who, row) in before.items():
         if row is None:
             continue
         try:
-            found[name] = fetched(settings, row.version, row.bundle_digest)
+            rivals[name] = fetched(settings, row.version, row.bundle_digest)
         except (VersionLost, BundleError) as error:
             lost[name] = f"{who}, version {row.version}, cannot be fetched any more: {error}"
             logger.warning(lost[name])
-    return found, lost
+    return rivals, lost
 
 
 def fetched(settings: Settings, version: str, bundle_digest: str | None = None) -> Path:
@@ -211,12 +204,12 @@ def promote(version: str | None = None, upto: int | None = None, accept_undecide
         chosen, why = (version, "") if version else find_challenger(settings, table, accept_undecided)
         if chosen is None:
             return {"version": None, "promoted": False, "accepted": False, "corrected": corrected, "skipped": why}
-        found = measured(settings, table, chosen, upto, accept_undecided)
-        if isinstance(found, str):
-            refuse(settings, chosen, found, circumstances(settings, table, accept_undecided))
-            refusal = {"accepted": False, "cannot_be_judged": found}
+        outcome = measured(settings, table, chosen, upto, accept_undecided)
+        if isinstance(outcome, str):
+            refuse(settings, chosen, outcome, circumstances(settings, table, accept_undecided))
+            refusal = {"accepted": False, "cannot_be_judged": outcome}
             return {"version": chosen, "promoted": False, "corrected": corrected, **refusal}
-        judgement, bundle = found
+        judgement, bundle = outcome
         record(settings, chosen, judgement, circumstances(settings, table, accept_undecided))
         if judgement.accepted:
             promoted = append(settings, table, lease, chosen, bundle, judgement)

@@ -1,11 +1,9 @@
-"""Opens the rooms that the flows' steps work in, from the settings of this process.
+"""Opens the stores and tables that the flows' steps work on, by the settings of this process.
 
-Libraries that take seconds to load are imported when a room is opened, so that a run that finds nothing to do costs
-little.
+A function imports its slow libraries when it is called, so that a run that finds nothing to do costs little.
 """
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from attune.event_log import EventLog
@@ -18,18 +16,14 @@ if TYPE_CHECKING:
     from models.registry import Registry
 
 
-@contextmanager
-def event_log(settings: Settings) -> Iterator[EventLog]:
-    """The event log, closed on leaving."""
-    with closing(EventLog(settings.log_url, lock_seconds=settings.lock_seconds)) as log:
-        yield log
+def event_log(settings: Settings) -> "closing[EventLog]":
+    """The event log; a context manager that closes it."""
+    return closing(EventLog(settings.log_url, lock_seconds=settings.lock_seconds))
 
 
-@contextmanager
-def promotions(settings: Settings) -> Iterator[Promotions]:
-    """The truth of what is champion, closed on leaving."""
-    with closing(Promotions(settings.log_url)) as table:
-        yield table
+def promotions(settings: Settings) -> "closing[Promotions]":
+    """The table of promotions, which decides who is champion; a context manager that closes it."""
+    return closing(Promotions(settings.log_url))
 
 
 def lake(settings: Settings) -> "Lake":

@@ -43,21 +43,25 @@ def join_files(settings: Settings) -> dict[str, Any]:
 
 @step
 def tidy_folders(settings: Settings) -> dict[str, int]:
-    """Remove training sets, logged slates and bundles that nobody uses; all of them can be made or fetched again."""
+    """Remove training sets, logged slates and bundles that nobody uses; all of them can be made or fetched again.
+
+    The training report of a removed bundle goes with it.
+    """
+    from models.training_job import report_file
+
     with resources.promotions(settings) as table:
         in_use = {row.bundle_name for row in needed(table)} | {"made"}
-    folders = {
-        "training_sets": (settings.training_folder, "upto-*", ()),
-        "logged_slates": (settings.training_folder, "slates-*", ()),
-        "bundles_made": (settings.bundles_folder / "made", "*", ()),
-        "bundles_fetched": (settings.bundles_folder, "*", in_use),
+    made, training = settings.bundles_folder / "made", settings.training_folder
+    bundles_made = remove_old(made, WORK_KEPT, WORK_SECONDS, named="*/")
+    for name in bundles_made:
+        report_file(made / name).unlink(missing_ok=True)
+    return {
+        "training_sets": len(remove_old(training, WORK_KEPT, WORK_SECONDS, named="upto-*")),
+        "logged_slates": len(remove_old(training, WORK_KEPT, WORK_SECONDS, named="slates-*")),
+        "bundles_made": len(bundles_made),
+        "bundles_fetched": len(remove_old(settings.bundles_folder, WORK_KEPT, WORK_SECONDS, in_use)),
+        "results_of_runs": len(remove_old(settings.var / "prefect" / "storage", 0, RESULTS_SECONDS)),
     }
-    removed = {
-        kind: len(remove_old(path, WORK_KEPT, WORK_SECONDS, kept, pattern))
-        for kind, (path, pattern, kept) in folders.items()
-    }
-    results = settings.var / "prefect" / "storage"
-    return {**removed, "results_of_runs": len(remove_old(results, 0, RESULTS_SECONDS))}
 
 
 @flow(name="retire")

@@ -112,10 +112,8 @@ def update_training_pause(settings: Settings, passed: bool) -> None:
     The note that training was paused stays until Prefect took the resumption. So whoever switches training off by hand
     is not overruled by every batch that passes.
     """
-    note, passed_upto = (
-        settings.validation_folder / "paused",
-        ValidationResults(settings.validation_folder).passed_upto(),
-    )
+    note = settings.validation_folder / "paused"
+    passed_upto = ValidationResults(settings.validation_folder).passed_upto()
     payload = {"passed_upto": passed_upto}
     if not passed:
         note.touch()

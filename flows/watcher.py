@@ -6,7 +6,6 @@ Once a minute it also replaces missed and crashed runs. Killing it costs time an
 in the log counts as new, and the flow that its event starts reads the log from its own watermark.
 """
 
-import contextlib
 import logging
 import threading
 import time
@@ -22,6 +21,7 @@ from attune.errors import EventLogError
 from attune.event_log import EventLog
 from attune.follower import Follower
 from attune.settings import Settings
+from flows import resources
 from flows.automations import BATCH, LOG, post
 from flows.missed_runs import catch_up
 
@@ -76,7 +76,8 @@ class Watcher:
             self._debounce.announced = head  # slates and items announce nothing
         announced = self._debounce.due(new, time.monotonic())
         if announced:
-            self._announce(new, head)
+            post(self._client, BATCH, LOG, {"events": new, "position": head})
+            log.info("announced %d new events up to position %d", new, head)
             self._debounce.announce(head, time.monotonic())
         if time.monotonic() - self._checked >= CATCH_UP_SECONDS:
             self._checked = time.monotonic()
@@ -94,20 +95,13 @@ class Watcher:
             stop=stop,
         ).run()
 
-    def _announce(self, new: int, head: int) -> None:
-        post(self._client, BATCH, LOG, {"events": new, "position": head})
-        log.info("announced %d new events up to position %d", new, head)
-
 
 def main() -> None:
     """Follow the log until TERM or INT."""
     stop = process.stop_on_signals()
     process.set_up_logging()
     settings = Settings()
-    with (
-        contextlib.closing(EventLog(settings.log_url, lock_seconds=settings.lock_seconds)) as event_log,
-        get_client(sync_client=True) as client,
-    ):
+    with resources.event_log(settings) as event_log, get_client(sync_client=True) as client:
         Watcher(event_log, client, settings).run(stop)
 
 

@@ -67,17 +67,12 @@ def prepare(client: SyncPrefectClient) -> None:
     except ObjectAlreadyExists:
         pass
     missed_runs.catch_up(client)
-    wanted = digest()
+    files = [ROOT / "prefect.yaml", *sorted((ROOT / "flows").glob("*.py"))]  # with the flows' parameters
+    wanted = sha256(b"".join([str(ROOT).encode(), *(path.read_bytes() for path in files)])).hexdigest()
     if Variable.get(APPLIED) != wanted or not automations.has_deployments(client):
         deploy()
         Variable.set(APPLIED, wanted, overwrite=True)
     automations.apply(client)
-
-
-def digest() -> str:
-    """What the deployments are made of: the file, the flows with their parameters, and where they lie."""
-    files = [ROOT / "prefect.yaml", *sorted((ROOT / "flows").glob("*.py"))]
-    return sha256(b"".join([str(ROOT).encode(), *(path.read_bytes() for path in files)])).hexdigest()
 
 
 def deploy() -> None:

@@ -58,40 +58,8 @@ def prepare(settings: Settings, clock: Clock = system_clock) -> None:
     url = server.database_url(settings)
     if copies.is_postgres(url):
         _prepare_postgres(url, settings.mlflow_folder, clock)
-    else:
-        _prepare_sqlite(copies.sqlite_path(url), clock)
-
-
-@cache
-def schemas() -> Schemas:
-    """What the installed MLflow's migrations say. Raises ConfigError when there are none to be found."""
-    package = find_spec("mlflow")
-    folder = Path(package.origin or "").parent / "store" / "db_migrations" / "versions" if package else Path()
-    steps = [_step(file.read_text()) for file in sorted(folder.glob("*.py"))] if package else []
-    known = {str(step["revision"]) for step in steps if "revision" in step}
-    left = known - {before for step in steps for before in _before(step)}
-    if len(left) != 1:
-        raise ConfigError(f"the migrations of MLflow's database were not found in {folder}: install it again")
-    return Schemas(left.pop(), frozenset(known))
-
-
-def _step(source: str) -> dict[str, object]:
-    """``revision`` and ``down_revision`` of a migration."""
-    found: dict[str, object] = {}
-    for line in ast.parse(source).body:
-        if isinstance(line, ast.Assign | ast.AnnAssign) and line.value is not None:
-            target = line.targets[0] if isinstance(line, ast.Assign) else line.target
-            if isinstance(target, ast.Name) and target.id in ("revision", "down_revision"):
-                found[target.id] = ast.literal_eval(line.value)
-    return found
-
-
-def _before(step: dict[str, object]) -> tuple[str, ...]:
-    before = step.get("down_revision")
-    return tuple(map(str, before)) if isinstance(before, tuple) else (str(before),)
-
-
-def _prepare_sqlite(path: Path, clock: Clock) -> None:
+        return
+    path = copies.sqlite_path(url)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _explained(path):
         if path.exists() and path.stat().st_size:
@@ -100,12 +68,39 @@ def _prepare_sqlite(path: Path, clock: Clock) -> None:
             connection.execute("PRAGMA journal_mode=WAL")
 
 
+@cache
+def schemas() -> Schemas:
+    """The revisions of the installed MLflow's migrations. Raises ConfigError when there are none."""
+    package = find_spec("mlflow")
+    folder = Path(package.origin or "").parent / "store" / "db_migrations" / "versions" if package else Path()
+    steps = [_step(file.read_text()) for file in sorted(folder.glob("*.py"))] if package else []
+    known = {str(step["revision"]) for step in steps if "revision" in step}
+    replaced = [step.get("down_revision") for step in steps]
+    heads = known.difference(*(before if isinstance(before, tuple) else (before,) for before in replaced))
+    if len(heads) != 1:
+        raise ConfigError(f"the migrations of MLflow's database were not found in {folder}: install it again")
+    return Schemas(heads.pop(), frozenset(known))
+
+
+def _step(source: str) -> dict[str, object]:
+    """``revision`` and ``down_revision`` of a migration."""
+    revisions: dict[str, object] = {}
+    for line in ast.parse(source).body:
+        if isinstance(line, ast.Assign | ast.AnnAssign) and line.value is not None:
+            target = line.targets[0] if isinstance(line, ast.Assign) else line.target
+            if isinstance(target, ast.Name) and target.id in ("revision", "down_revision"):
+                revisions[target.id] = ast.literal_eval(line.value)
+    return revisions
+
+
 def _bring_up_to_date(path: Path, clock: Clock) -> None:
     with closing(_connect(path)) as connection:
         whole = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if whole != "ok":
             raise sqlite.DatabaseError(whole)
-        revision, tables = _sqlite_state(connection)
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        row = connection.execute(REVISION).fetchone() if "alembic_version" in tables else None
+        revision = row[0] if row else NO_REVISION
         kept = any(connection.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone() for name in KEPT_THINGS & tables)
     if revision == schemas().head or not tables:
         return
@@ -114,12 +109,6 @@ def _bring_up_to_date(path: Path, clock: Clock) -> None:
         _upgrade_sqlite(path, revision, clock)
     else:
         _move_aside(path, clock)
-
-
-def _sqlite_state(connection: sqlite.Connection) -> tuple[str, set[str]]:
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    row = connection.execute(REVISION).fetchone() if "alembic_version" in tables else None
-    return row[0] if row else NO_REVISION, tables
 
 
 def _upgrade_sqlite(path: Path, revision: str, clock: Clock) -> None:
@@ -182,10 +171,10 @@ def _run_upgrade(url: str, secret: dict[str, str]) -> None:
     line = [sys.executable, "-m", "mlflow", "db", "upgrade", url]
     ended = subprocess.run(line, env={**os.environ, **secret}, capture_output=True, text=True, check=False)
     if ended.returncode:
-        said = [text for text in ended.stderr.splitlines() if "Error" in text and not text.startswith(" ")]
+        errors = [text for text in ended.stderr.splitlines() if "Error" in text and not text.startswith(" ")]
         raise ConfigError(
             "`mlflow db upgrade` failed, and the database is as it was before; it said: "
-            + (said[-1] if said else ended.stderr.strip()[-500:])
+            + (errors[-1] if errors else ended.stderr.strip()[-500:])
         )
 
 

@@ -126,13 +126,19 @@ def prepare(settings: Settings) -> None:
 def command(settings: Settings, host: str, port: int) -> list[str]:
     """The command line of the server at this address, to be run with ``environment`` added to one's own."""
     url, _ = _database(settings)
+    names = _given_hosts(settings)
+    own_hosts = dict.fromkeys((host, f"{host}:{port}", *(f"{name}:{port}" for name in OWN_NAMES)))
+    hosts = [*own_hosts, *(name if ":" in name else f"{name},{name}:{port}" for name in names)]
+    places = [place for name in names for place in ((name,) if ":" in name else (name, f"{name}:{port}"))]
+    # Pages under these names may use MLflow's own interface; pages of localhost always may.
+    origins = [f"{scheme}://{place}" for place in places for scheme in ("https", "http")]
     return [
         *(sys.executable, "-m", "mlflow", "server"),
         *("--host", host, "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", url),
         *("--artifacts-destination", artifacts(settings)),
-        *("--allowed-hosts", ",".join(_hosts(settings, host, port))),
-        *_origins(settings, port),
+        *("--allowed-hosts", ",".join(hosts)),
+        *(("--cors-allowed-origins", ",".join(origins)) if origins else ()),
         *("--app-name", "attune-guarded" if settings.mlflow_auth else "attune"),
     ]
 
@@ -140,7 +146,16 @@ def command(settings: Settings, host: str, port: int) -> list[str]:
 def environment(settings: Settings) -> dict[str, str]:
     """The variables that the server needs beside its command line; they hold secrets, so they are for it alone."""
     _, password = _database(settings)
-    return {**ENVIRONMENT, **password, **(login_environment(settings) if settings.mlflow_auth else {})}
+    if not settings.mlflow_auth:
+        return {**ENVIRONMENT, **password}
+    return {
+        **ENVIRONMENT,
+        **password,
+        "MLFLOW_AUTH_CONFIG_PATH": str(auth_file(settings)),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": _text(settings.mlflow_password),
+        # With a random key, a restart invalidates open forms.
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": _text(settings.mlflow_secret_key) or secrets.token_hex(32),
+    }
 
 
 def database_url(settings: Settings) -> str:
@@ -179,24 +194,6 @@ def _database(settings: Settings) -> tuple[str, dict[str, str]]:
     return parsed._replace(password=None).render_as_string(hide_password=False), password
 
 
-def _hosts(settings: Settings, host: str, port: int) -> list[str]:
-    """The names that a request's Host header may hold."""
-    own = dict.fromkeys((host, f"{host}:{port}", *(f"{name}:{port}" for name in OWN_NAMES)))
-    given = [name if ":" in name else f"{name},{name}:{port}" for name in _given_hosts(settings)]
-    return [*own, *given]
-
-
-def _origins(settings: Settings, port: int) -> tuple[str, ...]:
-    """Pages from where MLflow's own interface may be used under the given names; localhost's always may."""
-    origins = [
-        f"{scheme}://{place}"
-        for name in _given_hosts(settings)
-        for place in ((name,) if ":" in name else (name, f"{name}:{port}"))
-        for scheme in ("https", "http")
-    ]
-    return ("--cors-allowed-origins", ",".join(origins)) if origins else ()
-
-
 def _given_hosts(settings: Settings) -> list[str]:
     """The names of the settings. Raises ConfigError for what is no name, and for one that stands for all."""
     names = [name.strip() for name in settings.mlflow_hosts.split(",") if name.strip()]
@@ -233,16 +230,6 @@ def prepare_login(settings: Settings) -> None:
             f"{people}, which holds MLflow's people, cannot be used ({error}): bring it back with `attune restore`, or"
             " move it away and add everybody again"
         ) from error
-
-
-def login_environment(settings: Settings) -> dict[str, str]:
-    """The variables of the log-in; they hold secrets. Without a key in the settings, forms outlive no restart."""
-    key = settings.mlflow_secret_key
-    return {
-        "MLFLOW_AUTH_CONFIG_PATH": str(auth_file(settings)),
-        "MLFLOW_AUTH_ADMIN_PASSWORD": _text(settings.mlflow_password),
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": key.get_secret_value() if key else secrets.token_hex(32),
-    }
 
 
 def auth_file(settings: Settings) -> Path:

@@ -61,52 +61,48 @@ class People:
     def _experiment(self) -> str:
         """The number of attune's experiment, by which permissions name it; it is made with the first person."""
         named = {"experiment_name": EXPERIMENT}
-        found = self._ask("GET", "2.0/mlflow/experiments/get-by-name", named, but=MISSING)
-        if found is not None:
-            return str(found["experiment"]["experiment_id"])
+        existing = self._ask("GET", "2.0/mlflow/experiments/get-by-name", named, but=MISSING)
+        if existing is not None:
+            return str(existing["experiment"]["experiment_id"])
         made = self._ask("POST", "2.0/mlflow/experiments/create", {"name": EXPERIMENT})
         return str(made["experiment_id"] if made else "")
 
-    def _ask(self, method: str, path: str, said: dict[str, Any], but: str = "") -> dict[str, Any] | None:
+    def _ask(self, method: str, path: str, body: dict[str, Any], but: str = "") -> dict[str, Any] | None:
         """The answer of MLflow's REST interface; None where it refuses with the code ``but``."""
-        where: dict[str, Any] = {"params": said} if method == "GET" else {"json": said}
+        where: dict[str, Any] = {"params": body} if method == "GET" else {"json": body}
         try:
             answer = httpx.request(method, f"{self.url}/api/{path}", auth=self._as, timeout=SECONDS, **where)
         except httpx.HTTPError as error:
             raise ConfigError(f"MLflow at {self.url} does not answer: {error}; is it up (attune status)?") from error
-        told = answer.json() if answer.headers.get("content-type", "").startswith("application/json") else {}
+        reply = answer.json() if answer.headers.get("content-type", "").startswith("application/json") else {}
         if answer.is_success:
-            return dict(told)
-        if but and told.get("error_code") == but:
+            return dict(reply)
+        if but and reply.get("error_code") == but:
             return None
-        why = told.get("message") or answer.text.strip() or answer.reason_phrase
+        why = reply.get("message") or answer.text.strip() or answer.reason_phrase
         raise ConfigError(f"MLflow at {self.url} refused ({answer.status_code}): {why}")
 
 
 def main() -> None:
     """Do what the command line says; what cannot be done ends in one line and status 2."""
-    asked = _arguments()
-    try:
-        people = People(Settings())
-        if asked.what == "add":
-            people.add(asked.name, asked.role, _password(asked.name))
-            print(f"{asked.name} may log in as {asked.role}")
-        else:
-            people.remove(asked.name)
-            print(f"{asked.name} may log in no more")
-    except AttuneError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(2)
-
-
-def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m mlflow_server.users", description="Who may use the registry.")
     actions = parser.add_subparsers(dest="what", required=True)
     add = actions.add_parser("add", help="let a person in; the password is asked for, or read from standard input")
     add.add_argument("name")
     add.add_argument("role", choices=get_args(Role))
     actions.add_parser("remove", help="let a person in no more").add_argument("name")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    try:
+        people = People(Settings())
+        if arguments.what == "add":
+            people.add(arguments.name, arguments.role, _password(arguments.name))
+            print(f"{arguments.name} may log in as {arguments.role}")
+        else:
+            people.remove(arguments.name)
+            print(f"{arguments.name} may log in no more")
+    except AttuneError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
 
 
 def _password(name: str) -> str:

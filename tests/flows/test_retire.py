@@ -12,6 +12,7 @@ from attune.event_log import prepare
 from attune.promotions import Promotions
 from attune.settings import Settings
 from flows import retire
+from models.training_job import report_file
 
 
 @pytest.fixture
@@ -54,3 +55,23 @@ def test_logged_slates_cost_no_training_set_its_place(tmp_path: Path, monkeypatc
     assert (gone["training_sets"], gone["logged_slates"]) == (2, 2)
     left = {path.name for path in settings.training_folder.iterdir()}
     assert left == {*names[2:5], *names[7:]}
+
+
+def test_a_report_costs_no_bundle_its_place_and_goes_with_its_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five bundles with a training report each, all old: the latest three stay, each with its report."""
+    monkeypatch.setenv("ATTUNE_VAR", str(tmp_path / "var"))
+    settings = Settings()
+    prepare(settings.log_url)
+    made = settings.bundles_folder / "made"
+    for place in range(5):
+        folder = made / f"tiny-{place}"
+        folder.mkdir(parents=True)
+        report_file(folder).write_text("{}")
+        moment = time.time() - 10 * retire.WORK_SECONDS + place
+        os.utime(folder, (moment, moment))
+        os.utime(report_file(folder), (moment, moment))
+    assert retire.tidy_folders.fn(settings)["bundles_made"] == 2
+    kept = [made / f"tiny-{place}" for place in (2, 3, 4)]
+    assert set(made.iterdir()) == {*kept, *map(report_file, kept)}
