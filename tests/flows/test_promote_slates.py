@@ -83,7 +83,7 @@ def test_a_challenger_that_would_please_less_is_refused_by_what_was_shown(valued
     assert change.feedback["late reactions"] == 0
     gates = {gate.name: gate for gate in judgement.verdicts}
     assert gates["off_policy_value"].verdict == "fail", gates["off_policy_value"].note
-    assert not replace(judgement, gates=(gates["off_policy_value"],)).accepted
+    assert not replace(judgement, verdicts=(gates["off_policy_value"],)).accepted
     assert "What the champion showed" in judgement.markdown()
     assert "feedback in that time: slates without reaction" in judgement.markdown()
     assert json.loads(json.dumps(judgement.as_dict()))["off_policy"]["slates"] == 12 * USERS
