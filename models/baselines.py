@@ -61,9 +61,9 @@ class Popularity:
     @staticmethod
     def choose(learned: TrainingSet, recipe: Recipe, measure: Measure) -> tuple["Popularity", Tried]:
         """By the half-life that predicts the validation window best, and all that was tried."""
-        tried = [(one := Popularity.fit(learned, days), measure(one)) for days in recipe.popularity_days]
-        chosen = max(tried, key=lambda row: row[1])[0]
-        return chosen, [{"half_life_days": one.half_life_days, "objective": value} for one, value in tried]
+        fitted = [Popularity.fit(learned, days) for days in recipe.popularity_days]
+        tried = [{"half_life_days": option.half_life_days, "objective": measure(option)} for option in fitted]
+        return fitted[int(np.argmax([row["objective"] for row in tried]))], tried
 
     def refit(self, known: TrainingSet) -> "Popularity":
         """With the same half-life, from other events."""
@@ -175,10 +175,9 @@ class ItemKnn:
         strength = (pairs.data / (expected + choice.shrinkage)).astype(np.float32)
         order = np.lexsort((pairs.col, -np.abs(strength), pairs.row))
         row = pairs.row[order]
-        place_in_row = np.arange(len(row)) - np.searchsorted(row, row)
-        keep = order[place_in_row < choice.neighbours]
-        shape = counts_NN.shape
-        similarity_NN = sp.csr_matrix((strength[keep], (pairs.row[keep], pairs.col[keep])), shape=shape)
+        keep = order[np.arange(len(row)) - np.searchsorted(row, row) < choice.neighbours]
+        values = (strength[keep], (pairs.row[keep], pairs.col[keep]))
+        similarity_NN = sp.csr_matrix(values, shape=counts_NN.shape)
         similarity_NN.sort_indices()
         return ItemKnn(similarity_NN, choice)
 
@@ -188,11 +187,11 @@ class ItemKnn:
         items_BL = batch.items_BL[:, crop]
         recency_L = self.choice.decay ** np.arange(items_BL.shape[1] - 1, -1, -1)
         vote_BL = votes(batch.kinds_BL[:, crop], batch.rewards_BL[:, crop], self.choice.slope) * recency_L
-        found_BN = np.zeros((len(batch), self.similarity_NN.shape[0]), np.float32)
-        for scores_N, items_L, vote_L in zip(found_BN, items_BL, vote_BL, strict=True):
+        scores_BN = np.zeros((len(batch), self.similarity_NN.shape[0]), np.float32)
+        for scores_N, items_L, vote_L in zip(scores_BN, items_BL, vote_BL, strict=True):
             used = items_L > 0
             scores_N[:] = self._summed(items_L[used] - 1, vote_L[used])
-        return found_BN
+        return scores_BN
 
     def _summed(self, items_L: np.ndarray, vote_L: np.ndarray) -> np.ndarray:
         """The items' rows of the table, times their votes, added up: scores_N. For one user quicker than scipy is."""
@@ -215,11 +214,9 @@ class ItemKnn:
 
     def tensors(self) -> dict[str, np.ndarray]:
         """The similarities as the arrays of a CSR matrix."""
-        return {
-            "indptr": self.similarity_NN.indptr.astype(np.int64),
-            "indices": self.similarity_NN.indices.astype(np.int32),
-            "values": self.similarity_NN.data.astype(np.float32),
-        }
+        table = self.similarity_NN
+        pointers, indices = table.indptr.astype(np.int64), table.indices.astype(np.int32)
+        return {"indptr": pointers, "indices": indices, "values": table.data.astype(np.float32)}
 
     @staticmethod
     def restore(settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> "ItemKnn":
@@ -229,9 +226,7 @@ class ItemKnn:
         return ItemKnn(sp.csr_matrix(parts, shape=(count, count)), KnnChoice(**settings))
 
 
-NEARNESS = 0.95
-"""The weight of a co-occurrence one event further apart; chosen on validation, see docs/lab-notes.md."""
-
+NEARNESS = 0.95  # the weight of a co-occurrence one event further apart; chosen on validation, see docs/lab-notes.md
 _DISTANCES_AT_ONCE = 10
 
 

@@ -42,11 +42,10 @@ MANIFEST, CONFIG, ITEMS = "manifest.json", "config.json", "items.json"
 WEIGHTS, TABLES, GOLDEN = "weights.safetensors", "tables.safetensors", "golden.safetensors"
 FILES = (CONFIG, ITEMS, WEIGHTS, TABLES, GOLDEN)
 
-TOLERANCE = 1e-4
-"""How far golden scores may be from those of the training: other machines add in another order."""
-
+TOLERANCE = 1e-4  # how far golden scores may be from those of the training: other machines add in another order
 GOLDEN_HISTORIES = 8
 _STATS = "catalogue/stats_NF"
+_ITEM_COLUMNS = ("item_ids", "titles", "genres", "years")
 _NO_BUNDLE = "{folder} is no bundle: its " + MANIFEST + " cannot be read ({error}); fetch it again"
 
 
@@ -70,15 +69,10 @@ class Provenance:
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as JSON values, with what this version of attune adds."""
-        return {
-            **{name: getattr(self, name) for name in self.__dataclass_fields__},
-            "reward_table": REWARD_TABLE_VERSION,
-            "kinds": list(KINDS),
-            "user_stats": list(USER_STATS),
-            "item_stats": list(ITEM_STATS),
-            "feature_service": self.window["feature_service"],
-            "digest": self.window["digest"],
-        }
+        own = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        window = {name: self.window[name] for name in ("feature_service", "digest")}
+        stats = {"user_stats": list(USER_STATS), "item_stats": list(ITEM_STATS)}
+        return {**own, "reward_table": REWARD_TABLE_VERSION, "kinds": list(KINDS), **stats, **window}
 
 
 @dataclass(frozen=True)
@@ -114,11 +108,7 @@ class Bundle:
             raise BundleError(f"{folder} holds no {FORMAT} that this version can read: {error!r}") from error
 
     def extended(self, more: Catalogue) -> "Bundle":
-        """This model over the items of ``more`` too, which it knows by their attributes alone; this one stays as it is.
-
-        Costs a copy of the items' tables, and otherwise as much as there are items in ``more``. What ``states`` gave of
-        users holds for both.
-        """
+        """A copy over the items of ``more`` too, known by their attributes alone; ``states`` of users hold for both."""
         return replace(self, catalogue=self.catalogue.extended(more), hybrid=self.hybrid.extended(more))
 
     @property
@@ -172,21 +162,15 @@ class Bundle:
 
 
 def save_bundle(
-    folder: Path,
-    hybrid: Hybrid,
-    catalogue: Catalogue,
-    policy: Policy,
-    provenance: Provenance,
-    golden: HistoryBatch,
+    folder: Path, hybrid: Hybrid, catalogue: Catalogue, policy: Policy, provenance: Provenance, golden: HistoryBatch
 ) -> Path:
     """Write a trained model as a bundle; the golden scores are those of this very object. Returns the folder.
 
     ``catalogue`` are the items that the hybrid scores, with their statistics as of the end of its training.
     Raises BundleError when the folder exists or cannot be written.
     """
-    tensors = hybrid.tensors()
-    weights = {name: values for name, values in tensors.items() if name.startswith(f"{NETWORK}/")}
-    tables = {name: values for name, values in tensors.items() if name not in weights}
+    tables = hybrid.tensors()
+    weights = {name: tables.pop(name) for name in list(tables) if name.startswith(f"{NETWORK}/")}
     tables[_STATS] = catalogue.stats_NF.astype(np.float32)
     config = {
         "format": FORMAT,
@@ -198,7 +182,7 @@ def save_bundle(
     inputs = {f"batch/{name}": getattr(golden, name) for name in HistoryBatch.__dataclass_fields__}
     files = {
         CONFIG: json.dumps(config, indent=1, sort_keys=True, allow_nan=False).encode(),
-        ITEMS: _items(catalogue),
+        ITEMS: msgspec.json.encode({name: getattr(catalogue, name) for name in _ITEM_COLUMNS}),
         WEIGHTS: _tensors(weights),
         TABLES: _tensors(tables),
         GOLDEN: _tensors({**inputs, "scores_BN": hybrid.scores(golden)}),
@@ -208,30 +192,20 @@ def save_bundle(
 
 def golden_batch(training_set: TrainingSet, upto: int, catalogue: Catalogue) -> HistoryBatch:
     """The histories of the latest few groups up to a position, as serving would see them."""
-    asked = groups(training_set, 0, upto)
-    latest = np.arange(max(len(asked) - GOLDEN_HISTORIES, 0), len(asked))
-    return histories(training_set, asked.select(latest), catalogue=catalogue)
+    window = groups(training_set, 0, upto)
+    latest = np.arange(max(len(window) - GOLDEN_HISTORIES, 0), len(window))
+    return histories(training_set, window.select(latest), catalogue=catalogue)
 
 
 def _tensors(named: Mapping[str, np.ndarray]) -> bytes:
     return write_tensors({name: np.ascontiguousarray(values) for name, values in named.items()})
 
 
-def _items(catalogue: Catalogue) -> bytes:
-    columns = {name: getattr(catalogue, name) for name in ("item_ids", "titles", "genres", "years")}
-    return msgspec.json.encode(columns)
-
-
 def _catalogue(columns: Mapping[str, Any], stats_NF: np.ndarray) -> Catalogue:
     if stats_NF.ndim != 2 or stats_NF.shape[1] != len(ITEM_STATS):
         raise ValueError(f"the items' statistics have the shape {stats_NF.shape}")
-    return Catalogue(
-        item_ids=tuple(columns["item_ids"]),
-        titles=tuple(columns["titles"]),
-        genres=tuple(map(tuple, columns["genres"])),
-        years=tuple(columns["years"]),
-        stats_NF=stats_NF,
-    )
+    item_ids, titles, genres, years = (tuple(columns[name]) for name in _ITEM_COLUMNS)
+    return Catalogue(item_ids, titles, tuple(map(tuple, genres)), years, stats_NF)
 
 
 def seal(folder: Path, format_name: str, files: Mapping[str, bytes]) -> Path:
@@ -265,8 +239,8 @@ def open_sealed(folder: Path, format_name: str, names: tuple[str, ...]) -> dict[
     if stated != format_name:
         raise BundleError(f"{folder} has the format {stated!r}; this version of attune reads {format_name!r}")
     if set(listed) != set(names):
-        odd = sorted(set(listed) ^ set(names))
-        raise BundleError(f"{folder}/{MANIFEST} lists other files than a {format_name} has: {odd}")
+        difference = sorted(set(listed) ^ set(names))
+        raise BundleError(f"{folder}/{MANIFEST} lists other files than a {format_name} has: {difference}")
     files = {}
     for name in names:
         path, entry = folder / name, listed[name]

@@ -38,15 +38,16 @@ class Catalogue:
 
     def extended(self, more: "Catalogue") -> "Catalogue":
         """These items in their places, and those of ``more`` behind them. Raises ValueError for an item of both."""
-        found = object.__new__(Catalogue)  # what was checked of these items is not checked again
+        both = object.__new__(Catalogue)  # what was checked of these items is not checked again
         for name in ("item_ids", "titles", "genres", "years"):
-            object.__setattr__(found, name, getattr(self, name) + getattr(more, name))
-        object.__setattr__(found, "stats_NF", np.concatenate([self.stats_NF, more.stats_NF]))
-        object.__setattr__(found, "new_places", np.concatenate([self.new_places, len(self) + more.new_places]))
-        object.__setattr__(found, "index", self.index | {one: len(self) + at for one, at in more.index.items()})
-        if len(found.index) != len(found.item_ids):
+            object.__setattr__(both, name, getattr(self, name) + getattr(more, name))
+        object.__setattr__(both, "stats_NF", np.concatenate([self.stats_NF, more.stats_NF]))
+        object.__setattr__(both, "new_places", np.concatenate([self.new_places, len(self) + more.new_places]))
+        index = {item_id: len(self) + place for item_id, place in more.index.items()}
+        object.__setattr__(both, "index", self.index | index)
+        if len(both.index) != len(both.item_ids):
             raise ValueError("an item id stands in both catalogues")
-        return found
+        return both
 
     def places(self, item_ids: Sequence[str]) -> np.ndarray:
         """The indices of the ids, int64; -1 for an id that the catalogue does not hold."""

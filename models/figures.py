@@ -8,14 +8,14 @@ from typing import Any
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """Every finite number of a nested mapping under its path, joined by ``/``; what is no number is left out."""
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for name, value in nested.items():
         path = f"{prefix}/{name}" if prefix else str(name)
         if isinstance(value, Mapping):
-            found.update(flat(value, path))
+            figures.update(flat(value, path))
         elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            found[metric_name(path)] = float(value)
-    return found
+            figures[metric_name(path)] = float(value)
+    return figures
 
 
 def metric_name(path: str) -> str:
@@ -26,9 +26,9 @@ def metric_name(path: str) -> str:
 def for_json(value: Any) -> Any:
     """The same value with None in place of infinities and NaN, tuples as lists, numpy scalars as Python's."""
     if isinstance(value, Mapping):
-        return {str(name): for_json(one) for name, one in value.items()}
+        return {str(name): for_json(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [for_json(one) for one in value]
+        return [for_json(part) for part in value]
     if hasattr(value, "item") and not isinstance(value, str | bytes):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

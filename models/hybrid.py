@@ -32,11 +32,11 @@ def normalised(scores_BN: np.ndarray, learned: int | None = None) -> np.ndarray:
     high_B1, low_B1 = own_BN.max(axis=1, keepdims=True), own_BN.min(axis=1, keepdims=True)
     largest_B1 = np.maximum(high_B1 - mean_B1, mean_B1 - low_B1)
     flat_B1 = largest_B1 <= 1e-6 * np.maximum(np.abs(high_B1), np.abs(low_B1))
-    found_BN = scores_BN - mean_B1
-    found_BN /= np.where(flat_B1, np.inf, largest_B1)
+    centred_BN = scores_BN - mean_B1
+    centred_BN /= np.where(flat_B1, np.inf, largest_B1)
     if own_BN.shape != scores_BN.shape:
-        found_BN[:, learned:] = found_BN[:, learned:].clip(-1.0, 1.0)
-    return found_BN.astype(np.float32, copy=False)
+        centred_BN[:, learned:] = centred_BN[:, learned:].clip(-1.0, 1.0)
+    return centred_BN.astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True)
@@ -135,19 +135,19 @@ class Hybrid:
 
         ``live_1N`` is what the live profile says of the items at this moment; without it that source is absent.
         """
-        found: dict[str, np.ndarray] = {}
+        sources: dict[str, np.ndarray] = {}
         if self.weights[0]:
-            found[SEQUENCE] = normalised(self.network.scores_of(states_BD), self.learned)
+            sources[SEQUENCE] = normalised(self.network.scores_of(states_BD), self.learned)
         if self.preference is not None:
             u_BD = self.preference.vectors(batch, self.network.unit_items_ND)
-            found[PREFERENCE] = self.network.likeness(u_BD)
+            sources[PREFERENCE] = self.network.likeness(u_BD)
         for other, weight in zip(self.others, self.weights[1:], strict=True):
             if weight:
                 shared_1N = self._shared_1N.get(other.name)
-                found[other.name] = normalised(other.scores(batch), self.learned) if shared_1N is None else shared_1N
+                sources[other.name] = normalised(other.scores(batch), self.learned) if shared_1N is None else shared_1N
         if self.live and live_1N is not None:
-            found[LIVE] = live_1N
-        return found
+            sources[LIVE] = live_1N
+        return sources
 
     @property
     def source_weights(self) -> dict[str, float]:
@@ -160,12 +160,9 @@ class Hybrid:
 
     def mix(self, sources: Mapping[str, np.ndarray], users: int) -> np.ndarray:
         """scores_BN: the weighted sum of what ``sources`` gave for so many users."""
-        weights = self._weights()
-        shape = (users, next(iter(sources.values())).shape[1])
-        return mixed(
-            [np.broadcast_to(scores_BN, shape) for scores_BN in sources.values()],
-            [weights[name] for name in sources],
-        )
+        weights, shape = self._weights(), (users, next(iter(sources.values())).shape[1])
+        rows = [np.broadcast_to(scores_BN, shape) for scores_BN in sources.values()]
+        return mixed(rows, [weights[name] for name in sources])
 
     def served(self, batch: HistoryBatch, sources: Mapping[str, np.ndarray]) -> np.ndarray:
         """scores_BN that ``models.recommender`` ranks by: the mix, or popularity where there is no usable history.
@@ -192,7 +189,7 @@ class Hybrid:
     def tensors(self) -> dict[str, np.ndarray]:
         """The arrays of all parts, each name led by its part: ``network/...``, ``item-knn/...``, ``popularity/...``."""
         named = zip(self.names, self.parts, strict=True)
-        return {f"{part}/{name}": array for part, one in named for name, array in one.tensors().items()}
+        return {f"{lead}/{name}": array for lead, part in named for name, array in part.tensors().items()}
 
     @staticmethod
     def restore(catalogue: Catalogue, settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> "Hybrid":
@@ -200,7 +197,7 @@ class Hybrid:
 
         def own(part: str) -> dict[str, np.ndarray]:
             lead = f"{part}/"
-            return {name[len(lead) :]: array for name, array in tensors.items() if name.startswith(lead)}
+            return {name.removeprefix(lead): array for name, array in tensors.items() if name.startswith(lead)}
 
         unknown = settings.keys() - {"weights", NETWORK, PREFERENCE, LIVE, *SOURCES}
         if unknown:

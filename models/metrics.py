@@ -22,7 +22,7 @@ lacks has rank infinity: 0 in every figure.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -81,18 +81,9 @@ class Evaluation:
 
     def only(self, user_ids: set[str]) -> "Evaluation":
         """The same for some of the users; the counts of what was left out stay those of the whole, chances are none."""
-        groups = self.groups["user_id"].isin(user_ids).to_numpy()
-        return Evaluation(
-            self.name,
-            self.events[self.events["user_id"].isin(user_ids)],
-            self.groups[groups],
-            self.lists_GK[groups],
-            self.catalogue_size,
-            self.repeated,
-            self.unmarked,
-            self.unknown,
-            self.seconds,
-        )
+        is_in_G = self.groups["user_id"].isin(user_ids).to_numpy()
+        events, groups = self.events[self.events["user_id"].isin(user_ids)], self.groups[is_in_G]
+        return replace(self, events=events, groups=groups, lists_GK=self.lists_GK[is_in_G], chances=None)
 
 
 def event_values(metric: str, ranks: np.ndarray, candidates: np.ndarray) -> np.ndarray:
@@ -126,11 +117,11 @@ def values(evaluation: Evaluation, metric: str, part: str = "all") -> tuple[np.n
     suffix = _suffix(part)
     if metric in GROUP_METRICS:
         rows = evaluation.groups[evaluation.groups[f"relevant{suffix}"] > 0]
-        found = group_values(metric, rows[f"hits{suffix}"].to_numpy(float), rows[f"relevant{suffix}"].to_numpy(float))
+        figures = group_values(metric, rows[f"hits{suffix}"].to_numpy(float), rows[f"relevant{suffix}"].to_numpy(float))
     else:
         rows = evaluation.events[evaluation.events["reward"] > 0.5] if suffix else evaluation.events
-        found = event_values(metric, rows["rank"].to_numpy(float), rows["candidates"].to_numpy(float))
-    return rows["user_id"].to_numpy(object), found
+        figures = event_values(metric, rows["rank"].to_numpy(float), rows["candidates"].to_numpy(float))
+    return rows["user_id"].to_numpy(object), figures
 
 
 def _suffix(part: str) -> str:
@@ -155,9 +146,9 @@ def summary(evaluation: Evaluation) -> dict[str, dict[str, float]]:
         figures: dict[str, float] = {"events": len(users), "users": len(set(users))}
         figures["groups"] = len(values(evaluation, "recall@10", part)[1])
         for metric in EVENT_METRICS + GROUP_METRICS:
-            found = values(evaluation, metric, part)[1]
-            found = found[~np.isnan(found)]
-            figures[metric] = float(found.mean()) if len(found) else 0.0
+            defined = values(evaluation, metric, part)[1]
+            defined = defined[~np.isnan(defined)]
+            figures[metric] = float(defined.mean()) if len(defined) else 0.0
         figures["coverage@10"] = coverage(evaluation, part)
         table[part] = figures
     return table
@@ -168,7 +159,7 @@ def ranks(masked_BN: np.ndarray, row_T: np.ndarray, item_T: np.ndarray, batch: i
 
     Equal scores stand in catalogue order, as in the list that the pipeline shows.
     """
-    found = np.full(len(row_T), np.inf)
+    ranks_T = np.full(len(row_T), np.inf)
     known = np.flatnonzero(item_T >= 0)
     for start in range(0, len(known), batch):
         part = known[start : start + batch]
@@ -176,8 +167,8 @@ def ranks(masked_BN: np.ndarray, row_T: np.ndarray, item_T: np.ndarray, batch: i
         score = rows_TN[np.arange(len(part)), item][:, None]
         before = (rows_TN == score) & (np.arange(rows_TN.shape[1]) < item[:, None])
         rank = 1 + ((rows_TN > score) | before).sum(axis=1)
-        found[part] = np.where(np.isnan(score[:, 0]), np.inf, rank)
-    return found
+        ranks_T[part] = np.where(np.isnan(score[:, 0]), np.inf, rank)
+    return ranks_T
 
 
 @dataclass(frozen=True)

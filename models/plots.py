@@ -13,21 +13,19 @@ if TYPE_CHECKING:
 
 COLOURS = {"pass": "#2e7d32", "fail": "#c62828", "undecided": "#ef8f00", "not_applicable": "#9e9e9e"}
 LINES = {"challenger": "#1f5fbf", "champion": "#7b3fa0", "popularity": "#8a8a8a"}
-AT_MOST = frozenset(
-    {
-        "memory",
-        "latency",
-        "not_slower_than_champion",
-        "live_weight",
-        "data_contract",
-        "calibration",
-        "parity",
-        "lineage",
-    }
-)
+AT_MOST = {
+    "memory",
+    "latency",
+    "not_slower_than_champion",
+    "live_weight",
+    "data_contract",
+    "calibration",
+    "parity",
+    "lineage",
+}
 """Gates whose figure must not be above its limit; that of the others must not be below."""
 DOTS_PER_INCH = 100
-SHOWN = ("ndcg@10", "ndcg@10_positive")
+SHOWN = {"ndcg@10": "NDCG@10", "ndcg@10_positive": "NDCG@10, liked targets"}
 
 
 def learning_curve(epochs: Sequence[Mapping[str, Any]]) -> bytes:
@@ -35,9 +33,9 @@ def learning_curve(epochs: Sequence[Mapping[str, Any]]) -> bytes:
     figure = _figure(7.6, 5.2)
     quality, loss = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     steps = [int(row.get("epoch", place)) for place, row in enumerate(epochs)]
-    for name in SHOWN:
+    for name, label in SHOWN.items():
         if any(row.get(name) is not None for row in epochs):
-            quality.plot(steps, [row.get(name) for row in epochs], marker="o", ms=4, label=_plain(name))
+            quality.plot(steps, [row.get(name) for row in epochs], marker="o", ms=4, label=label)
     scored = [(row["objective"], -step) for row, step in zip(epochs, steps, strict=True) if row.get("objective")]
     if scored:
         best = -max(scored)[1]  # of equals the first, as in training
@@ -73,10 +71,8 @@ def rolling_hits(rolling: Mapping[str, Sequence[float]], window: int) -> bytes:
     for name, values in rolling.items():
         if name != "position":
             axes.plot(rolling["position"], values, label=name, color=LINES.get(name), linewidth=1.8)
-    axes.set(
-        title=f"HR@10 over the hold-out, mean of {window} targets", xlabel="position in the event log", ylabel="HR@10"
-    )
-    axes.set_ylim(bottom=0.0)
+    axes.set(title=f"HR@10 over the hold-out, mean of {window} targets", xlabel="position in the event log")
+    axes.set(ylabel="HR@10", ylim=(0.0, None))
     axes.ticklabel_format(axis="x", style="plain", useOffset=False)
     axes.legend(frameon=False)
     return _png(figure)
@@ -89,9 +85,9 @@ def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> bytes:
     """
     figure = _figure(5.2, 5.0)
     axes = figure.subplots()
-    for name, found in calibration.items():
-        points = [(row["chance"], row["share"]) for row in found["reliability"]]
-        label = f"{name}: error {found['error_ten']:.3f}"
+    for name, curve in calibration.items():
+        points = [(row["chance"], row["share"]) for row in curve["reliability"]]
+        label = f"{name}: error {curve['error_ten']:.3f}"
         axes.plot(*zip(*points, strict=True), marker="o", ms=4, label=label, color=LINES.get(name), linewidth=1.8)
     end = max(axes.get_xlim()[1], axes.get_ylim()[1])
     axes.plot([0, end], [0, end], color="#bbbbbb", linestyle="--", linewidth=1)
@@ -104,6 +100,7 @@ def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> bytes:
 def _gate(axes: "Axes", gate: Mapping[str, Any]) -> None:
     measured, limit = gate["measured"], gate["limit"]
     colour = COLOURS.get(gate["verdict"], COLOURS["not_applicable"])
+    is_at_most = gate["name"] in AT_MOST
     axes.set_yticks([0], [gate["name"].replace("_", " ")])
     axes.spines[["left", "top", "right"]].set_visible(False)
     axes.tick_params(axis="x", labelsize=7, length=2)
@@ -111,15 +108,14 @@ def _gate(axes: "Axes", gate: Mapping[str, Any]) -> None:
     if measured is None or limit is None:
         axes.set_xticks([])
         axes.spines["bottom"].set_visible(False)
-        said = gate["verdict"].replace("_", " ")
+        text = gate["verdict"].replace("_", " ")
     else:
-        _bar(axes, gate, colour)
-        sign = "≤" if gate["name"] in AT_MOST else "≥"
-        said = f"{gate['verdict']}: {_number(measured)}\nlimit {sign} {_number(limit)}"
-    axes.text(1.02, 0.5, said, transform=axes.transAxes, va="center", fontsize=8, color=colour, weight="bold")
+        _bar(axes, gate, colour, is_at_most)
+        text = f"{gate['verdict']}: {_number(measured)}\nlimit {'≤' if is_at_most else '≥'} {_number(limit)}"
+    axes.text(1.02, 0.5, text, transform=axes.transAxes, va="center", fontsize=8, color=colour, weight="bold")
 
 
-def _bar(axes: "Axes", gate: Mapping[str, Any], colour: str) -> None:
+def _bar(axes: "Axes", gate: Mapping[str, Any], colour: str, is_at_most: bool) -> None:
     measured, limit = float(gate["measured"]), float(gate["limit"])
     ends = [float(gate[name]) for name in ("low", "high") if gate.get(name) is not None]
     axes.barh(0, measured, height=0.5, color=colour)
@@ -128,9 +124,7 @@ def _bar(axes: "Axes", gate: Mapping[str, Any], colour: str) -> None:
     points = [0.0, measured, limit, *ends]
     margin = 0.08 * (max(points) - min(points)) or 1.0
     left, right = min(points) - margin, max(points) + margin
-    axes.axvspan(limit, right, color="#fbe3e1", zorder=0) if gate["name"] in AT_MOST else axes.axvspan(
-        left, limit, color="#fbe3e1", zorder=0
-    )
+    axes.axvspan(*((limit, right) if is_at_most else (left, limit)), color="#fbe3e1", zorder=0)
     axes.axvline(limit, color="black", linestyle="--", linewidth=1)
     axes.axvline(0, color="#bbbbbb", linewidth=0.8, zorder=0)
     axes.set_xlim(left, right)
@@ -139,10 +133,6 @@ def _bar(axes: "Axes", gate: Mapping[str, Any], colour: str) -> None:
 
 def _number(value: float) -> str:
     return str(int(value)) if float(value).is_integer() else f"{value:.3g}"
-
-
-def _plain(name: str) -> str:
-    return name.replace("ndcg@10_positive", "NDCG@10, liked targets").replace("ndcg@10", "NDCG@10")
 
 
 def _figure(width: float, height: float) -> "Figure":

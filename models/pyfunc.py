@@ -50,8 +50,7 @@ class BundleModel:
 
     def _best(self, state: UserState) -> list[dict[str, Any]]:
         bundle, catalogue = self.bundle, self.bundle.catalogue
-        now = state.last_time or 0
-        batch = histories_from_states(catalogue, [state], UNKNOWN_USER_STATS[None, :], now)
+        batch = histories_from_states(catalogue, [state], UNKNOWN_USER_STATS[None, :], state.last_time or 0)
         scores_N = (bundle.hybrid if (batch.items_BL > 0).any() else bundle.popularity).scores(batch)[0]
         return [
             {
@@ -80,8 +79,8 @@ def _state(row: int, history: Any) -> UserState:
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataContractError(f"row {row}: {error!r} in the history {history!r}", HISTORY) from error
-    seen = tuple(one.item_id for one in recent if KINDS[one.kind].marks_seen)
-    last = max((one.time for one in recent), default=None)
+    seen = tuple(event.item_id for event in recent if KINDS[event.kind].marks_seen)
+    last = max((event.time for event in recent), default=None)
     return UserState("", len(recent), recent[-RECENT_LIMIT:], seen, events=len(recent), last_time=last)
 
 

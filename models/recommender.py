@@ -22,13 +22,15 @@ from models.sources import LIVE
 CHAMPION = "champion"
 POPULARITY = "popularity"
 
+Sources = Mapping[str, np.ndarray]
+"""The scores of each source, (B, N), or (1, N) where all users share them."""
+
 StateCache = MutableMapping[Hashable, np.ndarray]
 """The users as the network sees them: states (D,) by key, see ``encode``."""
 
 DEEPER = 8
 """How many times as deep the next search is where a rule left a slate short."""
 
-NOTHING = np.zeros(0, np.int64)
 UNKNOWN_USER_STATS = np.full(len(USER_STATS), np.nan, np.float32)
 
 
@@ -44,7 +46,7 @@ class Mixture(Protocol):
     def sources(
         self, batch: HistoryBatch, states_BD: np.ndarray, live_1N: np.ndarray | None = None
     ) -> dict[str, np.ndarray]: ...
-    def mix(self, sources: Mapping[str, np.ndarray], users: int) -> np.ndarray: ...
+    def mix(self, sources: Sources, users: int) -> np.ndarray: ...
 
 
 class BundleView(Protocol):
@@ -109,7 +111,7 @@ class SlateQuery:
     state: UserState
     user_stats: np.ndarray | None
     request: Request
-    removed: np.ndarray = field(default_factory=lambda: NOTHING)
+    removed: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     rule: Rule | None = None
     explored: int = 0
 
@@ -144,11 +146,7 @@ class UserScores:
 
 
 def recommend(
-    bundle: BundleView,
-    state: UserState,
-    user_stats: np.ndarray | None,
-    request: Request,
-    rule: Rule | None = None,
+    bundle: BundleView, state: UserState, user_stats: np.ndarray | None, request: Request, rule: Rule | None = None
 ) -> Recommendation:
     """A slate for one user; see ``recommend_many``."""
     return recommend_many(bundle, [SlateQuery(state, user_stats, request, rule=rule)])[0]
@@ -210,19 +208,7 @@ def encode(bundle: BundleView, queries: Sequence[SlateQuery], cache: StateCache 
         return EncodedUsers(batch, np.zeros((len(queries), 0), np.float32))
     if cache is None:
         return EncodedUsers(batch, bundle.hybrid.states(batch))
-    keys = _cache_keys(queries, batch, bundle.catalogue, bundle.hybrid.learned)
-    states = {place: state_D for place, key in enumerate(keys) if (state_D := cache.get(key)) is not None}
-    missing = [place for place in range(len(queries)) if place not in states]
-    if missing:
-        part = batch if len(missing) == len(queries) else batch.select(np.array(missing))
-        states.update(zip(missing, bundle.hybrid.states(part), strict=True))
-        cache.update((keys[place], states[place]) for place in missing)
-    return EncodedUsers(batch, np.stack([states[place] for place in range(len(queries))]))
-
-
-def _cache_keys(
-    queries: Sequence[SlateQuery], batch: HistoryBatch, catalogue: Catalogue, learned: int | None
-) -> list[Hashable]:
+    catalogue, learned = bundle.catalogue, bundle.hybrid.learned
     pauses = gap_buckets(batch.now_B - batch.times_BL[:, -1]).tolist()
     keys: list[Hashable] = []
     for query, items_L, pause, stats_F in zip(queries, batch.items_BL, pauses, batch.user_stats_BF, strict=True):
@@ -230,7 +216,13 @@ def _cache_keys(
         attributes = tuple((catalogue.genres[place], catalogue.years[place]) for place in later)
         items = hash(items_L[items_L > 0].tobytes())
         keys.append((query.state.user_id, query.state.position, items, attributes, pause, stats_F.tobytes()))
-    return keys
+    states = {place: state_D for place, key in enumerate(keys) if (state_D := cache.get(key)) is not None}
+    missing = [place for place in range(len(queries)) if place not in states]
+    if missing:
+        part = batch if len(missing) == len(queries) else batch.select(np.array(missing))
+        states.update(zip(missing, bundle.hybrid.states(part), strict=True))
+        cache.update((keys[place], states[place]) for place in missing)
+    return EncodedUsers(batch, np.stack([states[place] for place in range(len(queries))]))
 
 
 @dataclass(frozen=True)
@@ -246,14 +238,13 @@ class _Slate:
 def _slates(bundle: BundleView, queries: Sequence[SlateQuery], scores: UserScores) -> list[Recommendation]:
     policy, catalogue, sources = bundle.policy, bundle.catalogue, scores.sources
     depths = [max(policy.depth, query.request.k) for query in queries]
-    removed = [
-        np.concatenate([catalogue.places([*query.state.seen, *query.request.exclude]), query.removed])
-        for query in queries
-    ]
+    known = [catalogue.places([*query.state.seen, *query.request.exclude]) for query in queries]
+    removed = [np.concatenate([places, query.removed]) for places, query in zip(known, queries, strict=True)]
     candidates = gather(scores.mixed_BN, sources, depths, removed, catalogue.new_places)
     seeds = [secrets.randbits(53) if query.request.seed is None else query.request.seed for query in queries]
     own = [_own(sources, policy.features, row) for row in range(len(queries))]
-    pools = [_pool(bundle, *row) for row in zip(queries, candidates, scores.mixed_BN, own, seeds, strict=True)]
+    places = [row.places_C for row in candidates]
+    pools = [_pool(bundle, *row) for row in zip(queries, places, scores.mixed_BN, own, seeds, strict=True)]
     recommendations = []
     for row, draw in enumerate(policy.draw_many(pools)):
         query, slate = queries[row], _Slate(policy.at_depth(depths[row]), candidates[row], pools[row], draw)
@@ -264,34 +255,22 @@ def _slates(bundle: BundleView, queries: Sequence[SlateQuery], scores: UserScore
     return recommendations
 
 
-def _own(sources: Mapping[str, np.ndarray], names: Sequence[str], row: int) -> dict[str, np.ndarray]:
+def _own(sources: Sources, names: Sequence[str], row: int) -> dict[str, np.ndarray]:
     """The scores of one user by those of the named sources that there are, (1, N) each."""
     named = {name: sources[name] for name in names if name in sources}
     return {name: scores_BN[row : row + 1] if len(scores_BN) > 1 else scores_BN for name, scores_BN in named.items()}
 
 
 def _pool(
-    bundle: BundleView,
-    query: SlateQuery,
-    candidates: Candidates,
-    mixed_N: np.ndarray,
-    own: Mapping[str, np.ndarray],
-    seed: int,
+    bundle: BundleView, query: SlateQuery, places_C: np.ndarray, mixed_N: np.ndarray, own: Sources, seed: int
 ) -> Pool:
-    places_C = candidates.places_C
-    return Pool(
-        scores_C=mixed_N[places_C],
-        k=query.request.k,
-        rng=np.random.default_rng(seed),
-        allowed=None if query.rule is None else query.rule(places_C),
-        keys_C=places_C,
-        vectors_CD=bundle.likeness_ND[places_C] if bundle.policy.needs_vectors else None,
-        features_CF=features_of(bundle.policy.features, own, places_C),
-        explored=query.explored,
-    )
+    allowed = None if query.rule is None else query.rule(places_C)
+    vectors_CD = bundle.likeness_ND[places_C] if bundle.policy.needs_vectors else None
+    features_CF, rng = features_of(bundle.policy.features, own, places_C), np.random.default_rng(seed)
+    return Pool(mixed_N[places_C], query.request.k, rng, allowed, places_C, vectors_CD, features_CF, query.explored)
 
 
-def features_of(names: Sequence[str], scores: Mapping[str, np.ndarray], places_C: np.ndarray) -> np.ndarray | None:
+def features_of(names: Sequence[str], scores: Sources, places_C: np.ndarray) -> np.ndarray | None:
     """The scores (1, N) of the named sources at the candidates (C, F), 0 for one that is absent; None without names."""
     if not names:
         return None
@@ -303,7 +282,7 @@ def _deepened(
     bundle: BundleView,
     query: SlateQuery,
     slate: _Slate,
-    own: Mapping[str, np.ndarray],
+    own: Sources,
     mixed_1N: np.ndarray,
     removed: np.ndarray,
     seed: int,
@@ -323,7 +302,7 @@ def _deepened(
         depth = min(DEEPER * depth, len(left))
         policy = bundle.policy.at_depth(depth)
         (candidates,) = gather(mixed_1N, own, [depth], [removed], bundle.catalogue.new_places)
-        pool = _pool(bundle, query, candidates, mixed_1N[0], own, seed)
+        pool = _pool(bundle, query, candidates.places_C, mixed_1N[0], own, seed)
         slate = _Slate(policy, candidates, pool, policy.draw_many([pool])[0])
     return slate
 
@@ -362,13 +341,13 @@ def histories_from_states(
     Events that were taken back and items that the catalogue lacks are left out; item statistics are the
     catalogue's. The batch is as long as its longest history, at least 1. ``now`` is one time for all, or one each.
     """
-    events = [[event for event in state.recent if not event.retracted] for state in states]
-    places = [catalogue.places([event.item_id for event in row]) for row in events]
-    kept = [
-        [(int(place) + 1, event) for place, event in zip(row_places, row, strict=True) if place >= 0][-HISTORY_LIMIT:]
-        for row_places, row in zip(places, events, strict=True)
-    ]
-    length = max(1, *map(len, kept)) if kept else 1
+    kept = []
+    for state in states:
+        events = [event for event in state.recent if not event.retracted]
+        places = catalogue.places([event.item_id for event in events]).tolist()
+        kept.append([(place + 1, event) for place, event in zip(places, events, strict=True) if place >= 0])
+    kept = [row[-HISTORY_LIMIT:] for row in kept]
+    length = max(map(len, kept), default=1) or 1
     known_BL = np.arange(length) >= length - np.array([len(row) for row in kept])[:, None]
     flat = list(chain.from_iterable(kept))
 

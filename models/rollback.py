@@ -1,12 +1,9 @@
-"""Going back to a version that was champion before: no gates, since it has answered already.
+"""Roll-back to a version that was champion before: no gates, since it has answered requests already.
 
-The promotions table is the truth. A roll-back is a row in it like any other, written under the endpoint's lease, and
-MLflow's aliases follow; where MLflow does not answer the row stands, and the aliases are put right by whoever
-projects next.
-
-Without a named version, "before" means *under* the champion on the stack of champions: a promotion puts its version on
-top, a roll-back takes off what lies above the version that it goes to. So rolling back twice goes two champions back;
-it never returns to the version that was just left (that would put the faulty one back). To return, name the version.
+The promotions table is the truth: a roll-back is a row in it, written under the endpoint's lease, and MLflow's aliases
+follow, by the next projection where MLflow does not answer now. Without a named version, "before" means *under* the
+champion on the stack of champions: a promotion pushes its version, a roll-back pops all above the version it goes to.
+So two roll-backs go two champions back, never to the faulty version just left; to return to that one, name it.
 """
 
 import logging
@@ -16,8 +13,7 @@ from typing import Any, Protocol
 from attune.errors import ModelError
 from attune.promotions import Promotion, Promotions
 
-ALL = 1_000_000
-"""More promotions than an endpoint will ever have."""
+ALL = 1_000_000  # more promotions than an endpoint will ever have
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +46,36 @@ def rollback(
         left = table.champion(endpoint)
         reason = f"rolled back from version {left.version}" if left else ""
         promotion = table.append(lease, version, "rollback", reason, actor, known.bundle_digest)
-    _project(registry, promotion, say)
+    try:
+        for line in registry.project(promotion):
+            say(line)
+    except ModelError as error:
+        say(f"version {promotion.version} is champion, but MLflow's aliases do not say so yet: {error}")
     return promotion
 
 
 def target(table: Promotions, endpoint: str, version: str | None) -> str:
     """The version that a roll-back would go to now; raises ModelError as ``rollback`` does."""
     history = table.history(endpoint, ALL)
-    return _demanded(version, history, endpoint) if version else _before(history, endpoint)
+    names = ", ".join(sorted({row.version for row in history} - {row.version for row in history[:1]}))
+    others = f"; name one that was champion: {names}" if names else ""
+    if version:
+        if any(row.version == version for row in history):
+            return version
+        raise ModelError(
+            f"version {version} was never champion of endpoint {endpoint!r}"
+            f"{others if history else '; it never had any'}; "
+            f"a version that has not answered yet goes through the gates: attune promote {version}"
+        )
+    champions = stack(history)
+    if not champions:
+        raise ModelError(f"endpoint {endpoint!r} has no champion yet, so there is nothing to roll back: promote one")
+    if len(champions) == 1:
+        raise ModelError(
+            f"version {champions[-1]} has no champion before it to roll back to{others}; "
+            "or promote another version: attune promote VERSION"
+        )
+    return champions[-2]
 
 
 def stack(history: Iterable[Promotion]) -> list[str]:
@@ -72,35 +90,6 @@ def stack(history: Iterable[Promotion]) -> list[str]:
     return versions
 
 
-def _before(history: list[Promotion], endpoint: str) -> str:
-    champions = stack(history)
-    if not champions:
-        raise ModelError(f"endpoint {endpoint!r} has no champion yet, so there is nothing to roll back: promote one")
-    if len(champions) == 1:
-        raise ModelError(
-            f"version {champions[-1]} has no champion before it to roll back to{_others(history)}; "
-            "or promote another version: attune promote VERSION"
-        )
-    return champions[-2]
-
-
-def _others(history: list[Promotion]) -> str:
-    """The versions that can be named, in words."""
-    known = sorted({row.version for row in history} - {history[0].version})
-    return f"; name one that was champion: {', '.join(known)}" if known else ""
-
-
-def _demanded(version: str, history: list[Promotion], endpoint: str) -> str:
-    """The named version, if it was champion once."""
-    if any(row.version == version for row in history):
-        return version
-    known = _others(history) if history else "; it never had any"
-    raise ModelError(
-        f"version {version} was never champion of endpoint {endpoint!r}{known}; "
-        f"a version that has not answered yet goes through the gates: attune promote {version}"
-    )
-
-
 def _check_kept(registry: Aliases, known: Promotion, say: Callable[[str], None]) -> None:
     """Refuse a version that the registry has no more, or has another bundle under its number: nobody could load it."""
     try:
@@ -113,13 +102,3 @@ def _check_kept(registry: Aliases, known: Promotion, say: Callable[[str], None])
             f"version {known.version} was champion, but the registry has it no more (it was removed, or the registry "
             "was lost and gave its number to another); see `attune versions` and name another one"
         )
-
-
-def _project(registry: Aliases, promotion: Promotion, say: Callable[[str], None]) -> None:
-    try:
-        corrected = registry.project(promotion)
-    except ModelError as error:
-        say(f"version {promotion.version} is champion, but MLflow's aliases do not say so yet: {error}")
-        return
-    for line in corrected:
-        say(line)

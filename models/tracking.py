@@ -23,15 +23,11 @@ from models.metrics import Rolling
 
 EXPERIMENT, BENCHES = "attune", "attune-bench"
 ARTIFACT, CARD = "model", "model_card.md"
-NOTE = "mlflow.note.content"
-"""The tag that MLflow's pages show as a run's description."""
-
-PARAM_LIMIT = 500
-BATCH_METRICS, BATCH_PARAMS = 1_000, 100
+NOTE = "mlflow.note.content"  # the tag that MLflow's pages show as a run's description
+PARAM_LIMIT, BATCH_METRICS, BATCH_PARAMS = 500, 1_000, 100
 MEASURED = ("validation", "cross_validation", "ablation")
 CHOSEN, DECLARED = ("chosen",), ("recipe", "policy", "seed", "trained_upto", "holdout_after", "reward_table")
-"""What of a report and of a bundle's config are parameters besides plain figures: what decided the version, once. The
-window is the run's data set, the lineage its tags, and how a part was built says ``chosen``."""
+"""What of a report and of a bundle's config become parameters besides plain figures: what decided the version."""
 
 
 class Runs:
@@ -75,7 +71,7 @@ class Runs:
             self.log_picture(run_id, "learning", plots.learning_curve(report["epochs"]))
         window = config["window"]
         name = f"events {window.get('first_position')} to {window.get('last_position')}"
-        counts = {f"num_{one}": window[one] for one in ("rows", "users", "items") if one in window}
+        counts = {f"num_{unit}": window[unit] for unit in ("rows", "users", "items") if unit in window}
         data = Dataset(name, window["digest"][:36], "attune lake", json.dumps(window), profile=json.dumps(counts))
         self.client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "training")])])
 
@@ -92,10 +88,10 @@ class Runs:
         self.log_metrics(run_id, {**flat({"holdout": judgement["metrics"]}), **flat(measured)})
         self.tag(run_id, verdicts(judgement))
 
-    def log_bench(self, run_id: str, found: Mapping[str, Any], pictures: Sequence[Path]) -> None:
+    def log_bench(self, run_id: str, record: Mapping[str, Any], pictures: Sequence[Path]) -> None:
         """A benchmark's record (``benchmarks.record``) as JSON, its figures as metrics, its pictures as they are."""
-        self.client.log_text(run_id, json.dumps(found, indent=1), "record.json")
-        self.log_metrics(run_id, flat({one["name"]: one["value"] for one in found["figures"]}))
+        self.client.log_text(run_id, json.dumps(record, indent=1), "record.json")
+        self.log_metrics(run_id, flat({figure["name"]: figure["value"] for figure in record["figures"]}))
         for picture in pictures:
             self.client.log_artifact(run_id, str(picture))
 
@@ -148,14 +144,12 @@ class Runs:
             self.client.log_artifacts(run_id, f"{draft}/{ARTIFACT}", ARTIFACT)
 
     def _experiment(self, name: str) -> str:
-        experiment = self.client.get_experiment_by_name(name)
-        if experiment is not None:
+        if (experiment := self.client.get_experiment_by_name(name)) is not None:
             return experiment.experiment_id
         try:
             return self.client.create_experiment(name)
-        except MlflowException:
-            experiment = self.client.get_experiment_by_name(name)  # another process may have made it in between
-            if experiment is None:
+        except MlflowException:  # another process may have made it in between
+            if (experiment := self.client.get_experiment_by_name(name)) is None:
                 raise
             return experiment.experiment_id
 

@@ -27,21 +27,11 @@ from attune.event_types import KINDS
 from models.catalogue import Catalogue
 from models.history import HISTORY_LIMIT, KIND_INDEX, HistoryBatch
 
-EVENT_COLUMNS = (
-    Columns.POSITION,
-    Columns.USER_ID,
-    Columns.ITEM_ID,
-    Columns.KIND,
-    Columns.REWARD,
-    Columns.EVENT_TIMESTAMP,
-    *USER_STATS,
-    *ITEM_STATS,
-)
+_FACTS = (Columns.POSITION, Columns.USER_ID, Columns.ITEM_ID, Columns.KIND, Columns.REWARD, Columns.EVENT_TIMESTAMP)
+EVENT_COLUMNS = (*_FACTS, *USER_STATS, *ITEM_STATS)
 _MARKS_SEEN = np.array([False, *(kind.marks_seen for kind in KINDS.values())])
 
-LEAST_EVENTS = 20
-"""Fewer events than this cannot be split."""
-
+LEAST_EVENTS = 20  # fewer cannot be split
 PANEL_SHARE = 0.1
 
 
@@ -91,11 +81,9 @@ class TrainingSet:
     _keys: np.ndarray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        by_user = np.lexsort((self.positions, self.times, self.users))
-        moments = np.unique(self.times)
-        object.__setattr__(self, "by_user", by_user)
-        object.__setattr__(self, "_moments", moments)
-        object.__setattr__(self, "_keys", self._key(self.users, self.times)[by_user])
+        object.__setattr__(self, "by_user", np.lexsort((self.positions, self.times, self.users)))
+        object.__setattr__(self, "_moments", np.unique(self.times))
+        object.__setattr__(self, "_keys", self._key(self.users, self.times)[self.by_user])
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -107,14 +95,12 @@ class TrainingSet:
         Raises DataContractError when a file is missing or a column is.
         """
         try:
-            events = pd.read_parquet(folder / "events.parquet")
-            items = pd.read_parquet(folder / "items.parquet")
-            window = json.loads((folder / "window.json").read_text())
-            traits = None
+            events, items = pd.read_parquet(folder / "events.parquet"), pd.read_parquet(folder / "items.parquet")
+            window, traits = json.loads((folder / "window.json").read_text()), None
             if with_traits:  # as categories: a value that is repeated is held once
                 columns = list(TRAIT_COLUMNS)
-                read = pq.read_table(folder / "traits.parquet", columns=columns, read_dictionary=columns)
-                traits = read.to_pandas()
+                table = pq.read_table(folder / "traits.parquet", columns=columns, read_dictionary=columns)
+                traits = table.to_pandas()
         except (OSError, ValueError) as error:
             raise DataContractError(f"{folder} is no training set: {error}; build it again") from error
         training_set = TrainingSet.from_frames(events, items, window)
@@ -154,17 +140,8 @@ class TrainingSet:
 
     def select(self, rows: np.ndarray) -> "TrainingSet":
         """The events of ``rows`` (a mask or ascending places), users and catalogue unchanged."""
-        return replace(
-            self,
-            positions=self.positions[rows],
-            users=self.users[rows],
-            items=self.items[rows],
-            kinds=self.kinds[rows],
-            rewards=self.rewards[rows],
-            times=self.times[rows],
-            user_stats_EF=self.user_stats_EF[rows],
-            item_stats_EF=self.item_stats_EF[rows],
-        )
+        names = ("positions", "users", "items", "kinds", "rewards", "times", "user_stats_EF", "item_stats_EF")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     def upto(self, position: int) -> "TrainingSet":
         """The events up to a log position, and the catalogue's statistics as they were known then.
@@ -192,17 +169,14 @@ class TrainingSet:
 
 def catalogue_of(items: pd.DataFrame) -> Catalogue:
     """The catalogue from the columns of ``items.parquet``; absent attributes are empty."""
-    rows = len(items)
-    titles = items[Columns.TITLE] if Columns.TITLE in items else pd.Series([None] * rows)
-    years = items[Columns.YEAR] if Columns.YEAR in items else pd.Series([None] * rows)
-    genres = items[Columns.GENRES] if Columns.GENRES in items else pd.Series([None] * rows)
-    stats = items.reindex(columns=list(ITEM_STATS)).to_numpy(np.float32)
+    absent = pd.Series([None] * len(items))
+    titles, years, genres = (items.get(name, absent) for name in (Columns.TITLE, Columns.YEAR, Columns.GENRES))
     return Catalogue(
         item_ids=tuple(items[Columns.ITEM_ID].astype(str)),
         titles=tuple("" if pd.isna(title) else str(title) for title in titles),
         genres=tuple(() if names is None or np.ndim(names) == 0 else tuple(map(str, names)) for names in genres),
         years=tuple(None if pd.isna(year) else float(year) for year in pd.to_numeric(years, errors="coerce")),
-        stats_NF=stats,
+        stats_NF=items.reindex(columns=list(ITEM_STATS)).to_numpy(np.float32),
     )
 
 
@@ -225,8 +199,7 @@ class Groups:
     def select(self, places: np.ndarray) -> "Groups":
         """The groups at ``places`` (int64), in that order."""
         lengths = np.diff(self.rows.offsets)[places]
-        taken = _ranges(self.rows.offsets[places], lengths)
-        rows = Ragged(_offsets(lengths), self.rows.values[taken])
+        rows = Ragged(_offsets(lengths), self.rows.values[_ranges(self.rows.offsets[places], lengths)])
         return Groups(self.users[places], self.moments[places], self.user_stats_GF[places], rows)
 
 
@@ -367,15 +340,12 @@ def split_windows(positions: np.ndarray, validation: float = 0.1, holdout: float
     """
     demand_enough(len(positions))
     ordered = np.sort(positions)
-    train = int(len(ordered) * (1.0 - validation - holdout))
-    judged = int(len(ordered) * (1.0 - holdout))
+    train, judged = int(len(ordered) * (1.0 - validation - holdout)), int(len(ordered) * (1.0 - holdout))
     return Windows(int(ordered[train - 1]), int(ordered[judged - 1]), int(ordered[-1]))
 
 
 def is_panel(user_ids: Sequence[str] | np.ndarray) -> np.ndarray:
     """For each user id whether it belongs to the panel: by a hash of the id alone, for ever the same."""
-    edge = int(PANEL_SHARE * 2**64)
-    digests = (
-        hashlib.blake2b(b"attune-panel:" + str(user_id).encode(), digest_size=8).digest() for user_id in user_ids
-    )
+    edge, names = int(PANEL_SHARE * 2**64), (b"attune-panel:" + str(user_id).encode() for user_id in user_ids)
+    digests = (hashlib.blake2b(name, digest_size=8).digest() for name in names)
     return np.fromiter((int.from_bytes(digest, "big") < edge for digest in digests), bool, len(user_ids))

@@ -1,10 +1,9 @@
-"""The champion learns on: from what came after it was trained, with a replay of what came before.
+"""Fine-tuning: the champion learns from the events after its training, with a replay of older ones.
 
-The network starts from the champion's weights and is drawn back towards them (L2-SP, Li et al. 2018); items that
-are new get rows at zero, so their attributes speak for them; item-kNN and popularity are counted again over
-everything. The preference and the live profile stay as the champion has them. How long to learn, and whether to weigh
-the parts otherwise, is tried on the tail of the new window by a first round that saw only its head; the round that
-counts then starts from the champion again.
+The network starts from the champion's weights and is drawn back towards them (L2-SP, Li et al. 2018); new items get
+rows at zero, so that their attributes decide; item-kNN and popularity are counted again over everything. The preference
+and the live profile stay. A first round on the head of the new window chooses the epochs and the weights on its tail;
+the round that counts then starts from the champion again.
 """
 
 from dataclasses import replace
@@ -34,11 +33,8 @@ from models.network.config import Recipe
 from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender, torch_threads
 from models.sources import Tried
 
-TAIL = 0.2
-"""The share of the new window that choices are made on."""
-
-WORTH_A_CHANGE = 1.02
-"""Other weights must be this many times better on the tail than the champion's, or those stay: a tail is small."""
+TAIL = 0.2  # the share of the new window that choices are made on
+WORTH_A_CHANGE = 1.02  # other weights must be this many times better on the tail than the champion's: a tail is small
 
 
 class Champion(Protocol):
@@ -106,24 +102,22 @@ def extended(champion: Champion, catalogue: Catalogue) -> tuple[SequenceNetwork,
     attributes = ItemAttributes.of(catalogue, old.genre_names)
     with seeded(0):  # every weight is overwritten below
         network = SequenceNetwork(old.network.config, attributes)
-    places = champion.catalogue.places(catalogue.item_ids)
-    known = torch.from_numpy(places >= 0)
+    places_N = torch.from_numpy(champion.catalogue.places(catalogue.item_ids))
     state = {name: tensor.detach().cpu() for name, tensor in old.network.state_dict().items()}
     for name in ("ids_ND", "bias_N"):
         rows = torch.zeros_like(network.state_dict()[name])
-        rows[known] = state[name][torch.from_numpy(places[places >= 0])]
+        rows[places_N >= 0] = state[name][places_N[places_N >= 0]]
         state[name] = rows
-    genres = torch.zeros_like(network.genre_GD)
-    genres[: len(state["genre_GD"])] = state["genre_GD"]
-    state["genre_GD"] = genres
+    genres_GD = torch.zeros_like(network.genre_GD)
+    genres_GD[: len(state["genre_GD"])] = state["genre_GD"]
+    state["genre_GD"] = genres_GD
     network.load_state_dict(state)
     return on_best_device(network), attributes.genre_names
 
 
 def _updated(champion: Champion, known: TrainingSet, recipe: Recipe, seed: int, on_epoch: Any = None) -> Hybrid:
     """Every part of the champion brought up to ``known``; ``on_epoch`` is given the hybrid of each epoch."""
-    network, names = extended(champion, known.catalogue)
-    old = champion.hybrid
+    (network, names), old = extended(champion, known.catalogue), champion.hybrid
     others = tuple(other.refit(known) for other in old.others)
 
     def hybrid() -> Hybrid:
@@ -131,15 +125,9 @@ def _updated(champion: Champion, known: TrainingSet, recipe: Recipe, seed: int, 
 
     if on_epoch is not None:
         on_epoch(0, None, hybrid())
-    fit(
-        network,
-        Sequences.of(known, recipe.reward_floor),
-        recipe,
-        tuning_schedule(recipe),
-        seed,
-        None if on_epoch is None else lambda epoch, loss: on_epoch(epoch, loss, hybrid()),
-        new_and_replayed(champion.trained_upto, recipe.replay_share),
-    )
+    after = None if on_epoch is None else lambda epoch, loss: on_epoch(epoch, loss, hybrid())
+    choose = new_and_replayed(champion.trained_upto, recipe.replay_share)
+    fit(network, Sequences.of(known, recipe.reward_floor), recipe, tuning_schedule(recipe), seed, after, choose)
     return hybrid()
 
 
@@ -156,18 +144,18 @@ def _try_epochs(
     Epoch 0 is the champion's network as it was, beside the parts that are counted anew.
     """
     rows: list[dict[str, Any]] = []
-    best: list[dict[str, np.ndarray]] = []
+    best: dict[str, np.ndarray] = {}
 
     def after(epoch: int, loss: float | None, hybrid: Hybrid) -> None:
         row: dict[str, Any] = {"epoch": epoch, "loss": loss, **validation.figures(hybrid)}
         if row["objective"] > max((earlier["objective"] for earlier in rows), default=-1.0):
-            best[:] = [{name: array.copy() for name, array in hybrid.network.tensors().items()}]
+            best.update({name: array.copy() for name, array in hybrid.network.tensors().items()})
         rows.append(row)
         if on_epoch is not None:
             on_epoch(row)
 
     last = _updated(champion, head, recipe, seed, after)
-    network = SequenceRecommender.restore(head.catalogue, last.network.settings(), best[0])
+    network = SequenceRecommender.restore(head.catalogue, last.network.settings(), best)
     return replace(last, network=network), rows
 
 

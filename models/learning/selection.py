@@ -1,9 +1,9 @@
 """What training chooses by: NDCG@10 over the validation window, in the order of time, full ranking.
 
 Each choice goes by the mean over all targets and over the liked ones; the first option wins a tie, so recipes list the
-plain one first. Targets, ranks and figures are those of the final judgement, by its own functions (``evaluation``); the
-histories are gathered once, because dozens of options are measured on them. Everything that was tried is kept for the
-report. The sources choose their own settings (``models.sources``); the weights of the hybrid are chosen here.
+plain one first. Targets, ranks and figures are those of the final judgement. The histories are gathered once, because
+dozens of options are measured on them; the report keeps all of these. The sources choose their own settings
+(``models.sources``); the weights of the hybrid are chosen here.
 """
 
 from collections.abc import Iterable, Sequence
@@ -67,10 +67,6 @@ class Validation:
             batches.append(ValidationBatch(batch, seen.row_of_value(), seen.values, of_part.row_T, items, rewards))
         return Validation(batches)
 
-    def thinned(self, every: int) -> "Validation":
-        """Each ``every``-th batch: for what is measured often."""
-        return Validation(self.batches[::every])
-
     def without(self, column: str) -> "Validation":
         """The same groups with one of the batch's columns of statistics unknown."""
         unknown = [np.full_like(getattr(part.batch, column), np.nan) for part in self.batches]
@@ -102,7 +98,7 @@ class MixSearch:
 
     def __init__(self, parts: Sequence[Recommender], validation: Validation) -> None:
         self.names, self.validation = [part.name for part in parts], validation
-        self.parts_BN = [[normalised(part.scores(one.batch)) for part in parts] for one in validation.batches]
+        self.parts_BN = [[normalised(part.scores(row.batch)) for part in parts] for row in validation.batches]
 
     def measure(self, weights: Weights) -> float:
         """The objective of a mix."""

@@ -27,9 +27,7 @@ from models.sources import SOURCES, Source
 OnEpoch = Callable[[dict[str, Any]], None]
 """Is given each epoch's row of the report as soon as it is known."""
 
-SCORES_AT_ONCE = 20_000_000
-"""The weights of the mix are chosen on this many scores a part at most, whatever the catalogue's size."""
-
+SCORES_AT_ONCE = 20_000_000  # the weights of the mix are chosen on this many scores a part at most
 WARM_START_LENGTH = 0.2
 
 
@@ -93,12 +91,7 @@ def train(
 
 
 def report_on(
-    chosen: Hybrid,
-    validation: Validation,
-    known: TrainingSet,
-    recipe: Recipe,
-    seed: int,
-    epochs: list[dict[str, Any]],
+    chosen: Hybrid, validation: Validation, known: TrainingSet, recipe: Recipe, seed: int, epochs: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """What every training reports: its data, its epochs, what was chosen, and how that does on validation.
 
@@ -139,8 +132,7 @@ def panel_users(learned: TrainingSet) -> int:
 
 def learnable(training_set: TrainingSet, upto: int) -> TrainingSet:
     """What may be learned from: positions up to ``upto``, and no event of the panel's users."""
-    panel = is_panel(training_set.user_ids)
-    known = training_set.select(~panel[training_set.users]).upto(upto)
+    known = training_set.select(~is_panel(training_set.user_ids)[training_set.users]).upto(upto)
     if not len(known):
         raise DataContractError(f"no event up to position {upto} may be learned from (the panel's users never are)")
     return known
@@ -188,9 +180,8 @@ def warm_start(similarity_NN: sp.csr_matrix, width: int) -> np.ndarray:
     if kept < 1 or not similarity_NN.count_nonzero():
         return ids_ND
     symmetric_NN = ((similarity_NN + similarity_NN.T) * 0.5).astype(np.float64)
-    start_N = np.random.default_rng(0).random(count)
     try:
-        values, vectors_NK = eigsh(symmetric_NN, k=kept, which="LA", v0=start_N)
+        values, vectors_NK = eigsh(symmetric_NN, k=kept, which="LA", v0=np.random.default_rng(0).random(count))
     except ArpackNoConvergence as error:  # a few of the eigenvectors are better than none
         values, vectors_NK = error.eigenvalues, error.eigenvectors
     placed_NK = vectors_NK * np.sqrt(np.maximum(values, 0.0))
@@ -219,7 +210,7 @@ def _choose_network(
     with torch.no_grad():
         network.ids_ND.copy_(torch.from_numpy(warm_start(knn.similarity_NN, recipe.network.width)))
     network = on_best_device(network)
-    often = validation.thinned(recipe.validate_every_batch)
+    often = Validation(validation.batches[:: recipe.validate_every_batch])
     rows: list[dict[str, Any]] = []
     weights: dict[str, torch.Tensor] = {}
 

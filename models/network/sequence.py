@@ -24,19 +24,12 @@ from models.history import HistoryBatch
 from models.network.config import SequenceConfig
 from models.ranking.preference import TINY, unit_rows
 
-REWARD_ANCHORS = 5
-GAP_BUCKETS = 32
-YEAR_BUCKETS = 40
-KIND_ROWS = 64
-"""Room for kinds to come: the table of kinds is append only and stays loadable."""
+REWARD_ANCHORS, GAP_BUCKETS, YEAR_BUCKETS = 5, 32, 40
+KIND_ROWS = 64  # room for kinds to come: the table of kinds is append only and stays loadable
 
 
 def use_one_thread() -> None:
-    """One thread a forward pass, for processes that answer requests, and for threads that are started afterwards.
-
-    Threads of one small forward pass cost more in waiting for each other than they save, several times the work
-    itself as soon as the machine has other things to do.
-    """
+    """One thread for a forward pass, here and in threads started later: for small passes several threads only wait."""
     torch.set_num_threads(1)
 
 
@@ -52,13 +45,9 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 def rotate(x_BHLK: Tensor, length: int) -> Tensor:
-    """Rotary position embedding (Su et al. 2021): attention depends on distances alone, so padding shifts nothing.
-
-    The places are the latest of ``length``.
-    """
+    """Rotary position embedding (Su et al. 2021) of the latest places of ``length``: padding shifts nothing."""
     places, width = x_BHLK.shape[-2:]
-    cos_LK, sin_LK = rotations(length, width, x_BHLK.device)
-    cos_LK, sin_LK = cos_LK[length - places :], sin_LK[length - places :]
+    cos_LK, sin_LK = (table_LK[length - places :] for table_LK in rotations(length, width, x_BHLK.device))
     even, odd = x_BHLK.chunk(2, dim=-1)
     return torch.cat([even * cos_LK - odd * sin_LK, even * sin_LK + odd * cos_LK], dim=-1)
 
@@ -80,26 +69,25 @@ class Attention(nn.Module):
         self.heads, self.dropout = heads, dropout
         self.inputs = nn.Linear(width, 3 * width, bias=False)
         self.output = nn.Linear(width, width, bias=False)
-        self.query_norm = nn.RMSNorm(width // heads)
-        self.key_norm = nn.RMSNorm(width // heads)
+        self.query_norm, self.key_norm = nn.RMSNorm(width // heads), nn.RMSNorm(width // heads)
 
-    def forward(self, x_BLD: Tensor, mask_B1LL: Tensor, asked: int) -> Tensor:
-        """x_BLD attended where ``mask_B1LL`` is true, for the latest ``asked`` places: (B, asked, D)."""
+    def forward(self, x_BLD: Tensor, mask_B1LL: Tensor, latest: int) -> Tensor:
+        """x_BLD attended where ``mask_B1LL`` is true, for the ``latest`` places: (B, latest, D)."""
         B, L, D = x_BLD.shape
-        if asked == L:
+        if latest == L:
             query_BHLK, key_BHLK, value_BHLK = self._heads(self.inputs(x_BLD), 3)
         else:
             query_DD, rest = self.inputs.weight.split([D, 2 * D])
-            (query_BHLK,) = self._heads(F.linear(x_BLD[:, -asked:], query_DD), 1)
+            (query_BHLK,) = self._heads(F.linear(x_BLD[:, -latest:], query_DD), 1)
             key_BHLK, value_BHLK = self._heads(F.linear(x_BLD, rest), 2)
         mixed_BHLK = F.scaled_dot_product_attention(
             rotate(self.query_norm(query_BHLK), L),
             rotate(self.key_norm(key_BHLK), L),
             value_BHLK,
-            attn_mask=mask_B1LL[:, :, -asked:],
+            attn_mask=mask_B1LL[:, :, -latest:],
             dropout_p=self.dropout if self.training else 0.0,
         )
-        return self.output(mixed_BHLK.transpose(1, 2).reshape(B, asked, D))
+        return self.output(mixed_BHLK.transpose(1, 2).reshape(B, latest, D))
 
     def _heads(self, x_BLD: Tensor, parts: int) -> tuple[Tensor, ...]:
         """So many tensors (B, H, L, K) out of one (B, L, parts * D)."""
@@ -121,20 +109,19 @@ class Block(nn.Module):
         nn.init.zeros_(self.attention.output.weight)
         nn.init.zeros_(self.output.weight)
 
-    def forward(self, x_BLD: Tensor, mask_B1LL: Tensor, asked: int) -> Tensor:
-        """The latest ``asked`` of the places, one step further; what is not asked for is not computed."""
-        mixed_BLD = self.attention(self.attention_norm(x_BLD), mask_B1LL, asked)
-        x_BLD = x_BLD[:, -asked:] + self.dropout(mixed_BLD)
+    def forward(self, x_BLD: Tensor, mask_B1LL: Tensor, latest: int) -> Tensor:
+        """The ``latest`` of the places, one step further; the others are not computed."""
+        mixed_BLD = self.attention(self.attention_norm(x_BLD), mask_B1LL, latest)
+        x_BLD = x_BLD[:, -latest:] + self.dropout(mixed_BLD)
         gate, value = self.inputs(self.forward_norm(x_BLD)).chunk(2, dim=-1)
         return x_BLD + self.dropout(self.output(F.silu(gate) * value))
 
 
 def causal_mask(known_BL: Tensor) -> Tensor:
     """mask_B1LL: a place sees the known places up to itself, and always itself (so that no row is empty)."""
-    L = known_BL.shape[1]
-    earlier_LL = torch.ones(L, L, dtype=torch.bool, device=known_BL.device).tril()
-    itself_LL = torch.eye(L, dtype=torch.bool, device=known_BL.device)
-    return ((earlier_LL & known_BL[:, None, :]) | itself_LL)[:, None]
+    L, device = known_BL.shape[1], known_BL.device
+    earlier_LL = torch.ones(L, L, dtype=torch.bool, device=device).tril()
+    return ((earlier_LL & known_BL[:, None, :]) | torch.eye(L, dtype=torch.bool, device=device))[:, None]
 
 
 @dataclass(frozen=True)
@@ -193,18 +180,16 @@ def scaled_stats(stats: np.ndarray) -> np.ndarray:
 
 def tokens(batch: HistoryBatch, context: int, device: torch.device) -> Tokens:
     """The latest ``context`` places of a batch, padded on the left to exactly that many."""
-    crop = slice(-context, None)
     before = max(context - batch.items_BL.shape[1], 0)
 
     def places(values: np.ndarray) -> Tensor:
-        cropped = values[:, crop]
+        cropped = values[:, -context:]
         if before:
             cropped = np.pad(cropped, [(0, 0), (before, 0)] + [(0, 0)] * (values.ndim - 2))
         return torch.from_numpy(cropped).to(device)
 
-    times_BL = batch.times_BL
-    since_BL = np.diff(times_BL, axis=1, prepend=0)
-    since_BL[:, 1:][times_BL[:, :-1] == 0] = 0
+    since_BL = np.diff(batch.times_BL, axis=1, prepend=0)
+    since_BL[:, 1:][batch.times_BL[:, :-1] == 0] = 0
     since_BL[:, 0] = 0
     return Tokens(
         items_BL=places(batch.items_BL),
@@ -223,8 +208,7 @@ class SequenceNetwork(nn.Module):
 
     def __init__(self, config: SequenceConfig, attributes: ItemAttributes) -> None:
         super().__init__()
-        self.config = config
-        D, (N, G) = config.width, attributes.genres_NG.shape
+        self.config, D, (N, G) = config, config.width, attributes.genres_NG.shape
         self.register_buffer("genres_NG", torch.from_numpy(attributes.genres_NG), persistent=False)
         self.register_buffer("years_N", torch.from_numpy(attributes.years_N), persistent=False)
         self.ids_ND = nn.Parameter(torch.randn(N, D) * 0.02)
@@ -241,8 +225,7 @@ class SequenceNetwork(nn.Module):
         self.user_stats = nn.Linear(8, D, bias=False)
         nn.init.zeros_(self.item_stats.weight)
         nn.init.zeros_(self.user_stats.weight)
-        self.token_norm = nn.RMSNorm(D)
-        self.state_norm = nn.RMSNorm(D)
+        self.token_norm, self.state_norm = nn.RMSNorm(D), nn.RMSNorm(D)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(D, config.heads, config.dropout) for _ in range(config.blocks))
 
@@ -256,8 +239,8 @@ class SequenceNetwork(nn.Module):
         years_M = torch.from_numpy(attributes.years_N).to(device)
         return torch.from_numpy(attributes.genres_NG).to(device) @ self.genre_GD + F.embedding(years_M, self.year_YD)
 
-    def encode(self, given: Tokens, items_ND: Tensor, asked: int | None = None) -> Tensor:
-        """states_BLD after each place, or after the latest ``asked``; not yet normed."""
+    def encode(self, given: Tokens, items_ND: Tensor, latest: int | None = None) -> Tensor:
+        """states_BLD after each place, or after the ``latest``; not yet normed."""
         known_BL = given.items_BL > 0
         item_BLD = F.embedding((given.items_BL - 1).clamp(min=0), items_ND)
         item_BLD = item_BLD * (1.0 + given.rewards_BLR @ self.reward_gate_RD)
@@ -270,10 +253,10 @@ class SequenceNetwork(nn.Module):
         for block in self.blocks[:-1]:
             x_BLD = block(x_BLD, mask_B1LL, length)
         last: Block = self.blocks[-1]  # type: ignore[assignment]
-        return last(x_BLD, mask_B1LL, asked or length)
+        return last(x_BLD, mask_B1LL, latest or length)
 
     def states(self, places_PD: Tensor, from_Q: Tensor, pauses_Q: Tensor, user_stats_QS: Tensor) -> Tensor:
-        """states_QD that answer Q questions: each is asked from a place of ``places_PD`` (-1: from nothing).
+        """states_QD for Q queries, each from a place of ``places_PD`` (-1: from nothing).
 
         ``pauses_Q`` is the bucket of the time since that place, ``user_stats_QS`` the user's scaled statistics.
         """
@@ -288,8 +271,7 @@ class SequenceNetwork(nn.Module):
 class _Table:
     """M items as they are scored: a column and a bias each, and what brings it to length 1 (0: it has no direction).
 
-    By columns one user's scores of 10,000 items take 0.3 ms where the table is not in the processor's cache, by rows
-    0.8 (128 dimensions, MKL on an AMD processor); of sixteen users 0.8 and 1.1.
+    Scoring 10,000 items by columns takes 0.3 ms, by rows 0.8 (128 dimensions, table not in cache, MKL on AMD).
     """
 
     items_DM: Tensor
@@ -319,23 +301,22 @@ class SequenceRecommender:
     def extended(self, more: Catalogue) -> "SequenceRecommender":
         """With the items of ``more`` behind these, known by their attributes alone; for answers, not for saving.
 
-        Of an item's own vector and bias nothing is known, so they are those of the learned items on average. Zeros
-        would be no neutral choice: the softmax that the network learned by is blind to what all items have in common,
-        so nothing holds that part near zero (MovieLens: zeros put an unknown item above 60 to 66 % of the catalogue,
-        the average above 51 to 53 %). A genre that the network never met says nothing.
+        Their own vector and bias are the average of the learned items'. Zeros would not be neutral: the softmax of the
+        training is blind to what all items have in common, so nothing holds that part near zero (MovieLens: zeros put
+        an unknown item above 60 to 66 % of the catalogue, the average above 51 to 53 %). New genres count for nothing.
         """
         known = set(self.genre_names)
         genres = tuple(tuple(name for name in names if name in known) for names in more.genres)
         attributes = ItemAttributes.of(dataclasses.replace(more, genres=genres), self.genre_names)
-        found = copy.copy(self)
+        extended = copy.copy(self)
         with torch.inference_mode():
             rows_MD = self.network.rows(attributes) + self._average_D
-            found.items_ND = torch.cat([self.items_ND, rows_MD])
-            found.bias_N = torch.cat([self.bias_N, self._average_bias.expand(len(more))])
-            found._tables = (self._tables[0], found._table(slice(self.learned, None)))
+            extended.items_ND = torch.cat([self.items_ND, rows_MD])
+            extended.bias_N = torch.cat([self.bias_N, self._average_bias.expand(len(more))])
+            extended._tables = (self._tables[0], extended._table(slice(self.learned, None)))
         unit_rows_MD = unit_rows(rows_MD.float().cpu().numpy())
-        found.__dict__["unit_items_ND"] = np.concatenate([self.unit_items_ND, unit_rows_MD])
-        return found
+        extended.__dict__["unit_items_ND"] = np.concatenate([self.unit_items_ND, unit_rows_MD])
+        return extended
 
     @cached_property
     def unit_items_ND(self) -> np.ndarray:
@@ -353,15 +334,14 @@ class SequenceRecommender:
         known_B = batch.items_BL[:, -1] > 0
         pause_B = np.where(known_B, batch.now_B - batch.times_BL[:, -1], 0)
         with torch.inference_mode():
-            places_B1D = self.network.encode(tokens(batch, context, device), self.items_ND, asked=1)
+            places_B1D = self.network.encode(tokens(batch, context, device), self.items_ND, latest=1)
             states_BD = self.network.states(
                 places_B1D[:, 0],
                 torch.from_numpy(np.where(known_B, np.arange(len(batch)), -1)).to(device),
                 torch.from_numpy(gap_buckets(pause_B)).to(device),
                 torch.from_numpy(scaled_stats(batch.user_stats_BF)).to(device),
             )
-            found: np.ndarray = states_BD.float().cpu().numpy()
-            return found
+            return states_BD.float().cpu().numpy()
 
     def scores_of(self, states_BD: np.ndarray) -> np.ndarray:
         """scores_BN of users that ``states`` gave. What was learned scores to the bit as it does without what came."""
@@ -371,13 +351,12 @@ class SequenceRecommender:
         """u . item for items at length 1: scores_BN, the cosine times the length of u; to the bit as ``scores_of``."""
         return self._by_table(u_BD, lambda table, given_BD: (given_BD @ table.items_DM).mul_(table.scales_M))
 
-    def _by_table(self, given_BD: np.ndarray, said: Callable[[_Table, Tensor], Tensor]) -> np.ndarray:
-        """What each table says, one behind the other: (B, N) float32 on the CPU."""
+    def _by_table(self, given_BD: np.ndarray, score: Callable[[_Table, Tensor], Tensor]) -> np.ndarray:
+        """The scores of each table, side by side: (B, N) float32 on the CPU."""
         with torch.inference_mode():
             on_device_BD = torch.from_numpy(given_BD).to(self.items_ND.device)
-            parts = [said(table, on_device_BD) for table in self._tables]
-            scores_BN: np.ndarray = (torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]).float().cpu().numpy()
-            return scores_BN
+            parts = [score(table, on_device_BD) for table in self._tables]
+            return (torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]).float().cpu().numpy()
 
     def _table(self, which: slice) -> _Table:
         with torch.inference_mode():
@@ -400,7 +379,6 @@ class SequenceRecommender:
     ) -> "SequenceRecommender":
         """What ``settings`` and ``tensors`` gave, over the same catalogue."""
         genre_names = tuple(settings["genre_names"])
-        attributes = ItemAttributes.of(catalogue, genre_names)
-        network = SequenceNetwork(SequenceConfig(**settings["config"]), attributes)
+        network = SequenceNetwork(SequenceConfig(**settings["config"]), ItemAttributes.of(catalogue, genre_names))
         network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in tensors.items()})
         return SequenceRecommender(network, genre_names)

@@ -90,8 +90,7 @@ class Epsilon(PositionByPosition):
     def chances(self, scores_C: np.ndarray, open_C: np.ndarray) -> np.ndarray:
         """The probabilities of the next position, float64 (C); they sum to 1 over ``open_C``."""
         evenly_C = open_C / np.count_nonzero(open_C)
-        chances_C: np.ndarray = (1.0 - self.epsilon) * best_alone(scores_C, open_C) + self.epsilon * evenly_C
-        return chances_C
+        return (1.0 - self.epsilon) * best_alone(scores_C, open_C) + self.epsilon * evenly_C
 
 
 def in_order(pool: Pool, chances: Chances) -> Draw:
@@ -114,10 +113,8 @@ def given(pool: Pool, chances: Chances, places_K: np.ndarray) -> np.ndarray:
 
     Raises ValueError for a score that is not finite.
     """
-    propensities_K = np.zeros(len(places_K))
     _, propensities = _down(pool, chances, len(places_K), lambda position, _: int(places_K[position]))
-    propensities_K[: len(propensities)] = propensities
-    return propensities_K
+    return np.array(propensities + [0.0] * (len(places_K) - len(propensities)))
 
 
 def _down(
@@ -159,9 +156,8 @@ class Bounded(Policy):
 
     A position explores when its item is worth less than the best that the rules allow there, as far as the policy
     within knows (``Policy.worth``: acting on what was learned is no exploration). ``budget`` is how many positions of
-    one user may explore within any ``days``, counted from ``Pool.explored`` on (whoever asks counts back); None: any
-    number. Once it is spent, only the best are left to draw from. The period stands here and not in a setting since the
-    number means nothing without it: a bundle, and each slate, says what its users were promised.
+    one user may explore within any ``days``, counted from ``Pool.explored`` on (the caller counts back); None: any
+    number. Once it is spent, only the best are left to draw from. A bundle, and each slate, records both.
 
     Scores have no zero of their own, so worth is counted from the worst candidate. At every position only what is
     worth ``least_quality`` (0 to 1) times the best one there may be drawn. The slate is then worth at least that share
@@ -211,21 +207,17 @@ class Bounded(Policy):
     def describe(self) -> dict[str, Any]:
         """What the policy within says, and the limits."""
         limits = {"budget": self.budget, "days": self.days, "least_quality": self.least_quality}
-        return {**self.inner.describe(), **limits}
+        return self.inner.describe() | limits
 
     def draw_many(self, pools: Sequence[Pool]) -> list[Draw]:
         """See ``Policy``; ``notes`` tell how many positions explored, how many had before, and the slate's quality."""
-        limits = self._limits(pools)
-        drawn = self.inner.draw_many([replace(pool, allowed=limit) for pool, limit in zip(pools, limits, strict=True)])
-        return [replace(one, notes=limit.notes(one)) for one, limit in zip(drawn, limits, strict=True)]
+        limits = [_Limit(pool, self) for pool in pools]
+        draws = self.inner.draw_many([replace(pool, allowed=limit) for pool, limit in zip(pools, limits, strict=True)])
+        return [replace(draw, notes=limit.notes(draw)) for draw, limit in zip(draws, limits, strict=True)]
 
     def propensities_of(self, pools: Sequence[Pool], places: Sequence[np.ndarray]) -> list[np.ndarray]:
         """See ``Policy``."""
-        limited = [replace(pool, allowed=limit) for pool, limit in zip(pools, self._limits(pools), strict=True)]
-        return self.inner.propensities_of(limited, places)
-
-    def _limits(self, pools: Sequence[Pool]) -> list["_Limit"]:
-        return [_Limit(pool, self) for pool in pools]
+        return self.inner.propensities_of([replace(pool, allowed=_Limit(pool, self)) for pool in pools], places)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """The last step of a slate: which items stand where, and with what probability.
 
-A policy explores on purpose, keeps a slate from repeating itself, and says how probable its choice was, so that
-what was shown can be judged later. Here is what every policy keeps to, and the one that recipes use; the others are
-in ``models.ranking.exploration`` and ``models.ranking.thompson``, ``models.ranking.exploration`` limits any of them.
+A policy explores on purpose, keeps a slate from repeating itself, and records how probable its choice was, so that
+the slate can be judged later. This file holds the protocol and the policy of the recipes; ``models.ranking.thompson``
+and ``models.ranking.exploration`` hold the others, and the limits on any of them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,12 +25,9 @@ DEFAULT_TEMPERATURE = 0.05
 place is about the tenth, and the best item stands first in half of the slates (measured on MovieLens, see
 docs/adr/0006-slates-and-propensities.md)."""
 
-LONGEST_SQUARED = 1.001
-"""A unit vector's squared length, with room for rounding."""
+LONGEST_SQUARED = 1.001  # a unit vector's squared length, with room for rounding
 
-_WEYL = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
+_WEYL, _MIX_1, _MIX_2 = map(np.uint64, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
 @dataclass(frozen=True)
@@ -178,8 +175,8 @@ class PlackettLuce(Policy):
     @staticmethod
     def restore(described: Mapping[str, Any]) -> "PlackettLuce":
         """What ``describe`` gave."""
-        diversity = float(described.get("diversity", 0.0))
-        return PlackettLuce(float(described["temperature"]), int(described["candidates"]), diversity)
+        temperature, diversity = float(described["temperature"]), float(described.get("diversity", 0.0))
+        return PlackettLuce(temperature, int(described["candidates"]), diversity)
 
     @property
     def needs_vectors(self) -> bool:
@@ -187,23 +184,21 @@ class PlackettLuce(Policy):
         return self.diversity > 0
 
     def draw_many(self, pools: Sequence[Pool]) -> list[Draw]:
-        """From each of B pools at most ``k`` distinct places, fewer when the rules leave fewer; each drawn for itself.
+        """See ``Policy``.
 
-        Raises ValueError for a score that is not finite, for vectors that are missing, not finite or too long where
-        there is diversity.
+        Raises ValueError for a score that is not finite and, with diversity, for vectors that are missing, not finite
+        or too long.
         """
         left_BC, most_B = _laid_out(pools)
-        noise_BKC = _noise(pools, (most_B.max(), left_BC.shape[1]))
+        noise_BKC = np.zeros((len(pools), most_B.max(), left_BC.shape[1]))
+        for noise_KC, pool in zip(noise_BKC, pools, strict=True):
+            noise_KC[: pool.most, : len(pool.scores_C)] = pool.noise()
 
         def picked(position: int, logits_BC: np.ndarray) -> np.ndarray:
-            found_B: np.ndarray = (logits_BC + noise_BKC[:, position]).argmax(axis=1)
-            return found_B
+            return (logits_BC + noise_BKC[:, position]).argmax(axis=1)
 
-        places_BK, propensities_BK, lengths_B = self._down(pools, left_BC, most_B, picked)
-        return [
-            Draw(places_K[:length], propensities_K[:length])
-            for places_K, propensities_K, length in zip(places_BK, propensities_BK, lengths_B.tolist(), strict=True)
-        ]
+        rows = zip(*self._down(pools, left_BC, most_B, picked), strict=True)
+        return [Draw(places_K[:length], propensities_K[:length]) for places_K, propensities_K, length in rows]
 
     def propensities_of(self, pools: Sequence[Pool], places: Sequence[np.ndarray]) -> list[np.ndarray]:
         """See ``Policy``; raises as ``draw_many`` does."""
@@ -212,9 +207,9 @@ class PlackettLuce(Policy):
         given_BK = np.zeros((len(pools), counts_B.max()), np.int64)
         for given_K, places_K in zip(given_BK, places, strict=True):
             given_K[: len(places_K)] = places_K
-        _, found_BK, lengths_B = self._down(pools, left_BC, counts_B, lambda position, _: given_BK[:, position])
-        found_BK = np.where(np.arange(given_BK.shape[1]) < lengths_B[:, None], found_BK, 0.0)
-        return [found_K[:count] for found_K, count in zip(found_BK, counts_B.tolist(), strict=True)]
+        _, chances_BK, lengths_B = self._down(pools, left_BC, counts_B, lambda position, _: given_BK[:, position])
+        chances_BK = np.where(np.arange(given_BK.shape[1]) < lengths_B[:, None], chances_BK, 0.0)
+        return [chances_K[:count] for chances_K, count in zip(chances_BK, counts_B, strict=True)]
 
     def _down(
         self, pools: Sequence[Pool], left_BC: np.ndarray, most_B: np.ndarray, pick: Pick
@@ -240,15 +235,16 @@ class PlackettLuce(Policy):
                 places_BK[:, position], left_BC[rows, picked_B] = picked_B, -np.inf
                 for row in np.flatnonzero(is_drawn_BK[:, position]).tolist() if self.diversity else ():
                     _raise_similar(similar_BC[row, : len(vectors[row])], vectors[row], picked_B[row])
-            propensities_BK = _shares(logits_BKC, places_BK)
+            weights_BKC = np.exp(logits_BKC)
+            drawn_BK = np.take_along_axis(weights_BKC, places_BK[:, :, None], axis=2)[:, :, 0]
+            propensities_BK = drawn_BK / weights_BKC.sum(axis=2)
         lengths_B = np.logical_and.accumulate(is_drawn_BK, axis=1).sum(axis=1)  # what a rule ended stays ended
         return places_BK, propensities_BK, lengths_B
 
     def chances(self, scores_C: np.ndarray, open_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The probabilities of the next position (they sum to 1 over ``open_C``) and their logits (best is 0).
+        """The probabilities of the next position (1 in sum over ``open_C``) and their logits (best is 0), float64 (C).
 
-        Both are float64 of the candidates' length; what is not open has probability 0 and logit -inf. The scores
-        are those of this position: with diversity ``scores_below`` gives them.
+        What is not open has probability 0 and logit -inf. With diversity, ``scores_below`` gives the scores.
         """
         logits_C = np.full(len(scores_C), -np.inf)
         with np.errstate(over="ignore"):
@@ -284,21 +280,6 @@ def _laid_out(pools: Sequence[Pool]) -> tuple[np.ndarray, np.ndarray]:
     return left_BC, np.array([pool.most for pool in pools], np.int64)
 
 
-def _noise(pools: Sequence[Pool], shape: tuple[int, int]) -> np.ndarray:
-    """The pools' noise (B, K, C), 0 where a pool has fewer positions or candidates."""
-    noise_BKC = np.zeros((len(pools), *shape))
-    for noise_KC, pool in zip(noise_BKC, pools, strict=True):
-        noise_KC[: pool.most, : len(pool.scores_C)] = pool.noise()
-    return noise_BKC
-
-
-def _shares(logits_BKC: np.ndarray, places_BK: np.ndarray) -> np.ndarray:
-    """The probability of the place that was picked at each position, as ``PlackettLuce.chances`` gives it."""
-    weights_BKC = np.exp(logits_BKC)
-    picked_BK: np.ndarray = np.take_along_axis(weights_BKC, places_BK[:, :, None], axis=2)[:, :, 0]
-    return picked_BK / weights_BKC.sum(axis=2)
-
-
 def _ruled(pools: Sequence[Pool], next_BC: np.ndarray, above_BK: np.ndarray) -> np.ndarray:
     """With -inf at what the pools' rules do not allow below the places ``above_BK``."""
     if all(pool.allowed is None for pool in pools):
@@ -306,8 +287,7 @@ def _ruled(pools: Sequence[Pool], next_BC: np.ndarray, above_BK: np.ndarray) -> 
     next_BC = next_BC.copy()
     for next_C, pool, above_K in zip(next_BC, pools, above_BK, strict=True):
         if pool.allowed is not None:
-            count = len(pool.scores_C)
-            next_C[:count][~pool.allowed(above_K.tolist())] = -np.inf
+            next_C[: len(pool.scores_C)][~pool.allowed(above_K.tolist())] = -np.inf
     return next_BC
 
 
@@ -323,5 +303,4 @@ def _gumbel(seeds_K1: np.ndarray, keys_C: np.ndarray) -> np.ndarray:
     bits_KC = (bits_KC ^ (bits_KC >> np.uint64(27))) * _MIX_2
     bits_KC ^= bits_KC >> np.uint64(31)
     uniform_KC = ((bits_KC >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
-    gumbel_KC: np.ndarray = -np.log(-np.log(uniform_KC))
-    return gumbel_KC
+    return -np.log(-np.log(uniform_KC))

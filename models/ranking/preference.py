@@ -34,8 +34,7 @@ from attune.clock import DAY
 from attune.event_types import centred
 from models.history import HistoryBatch
 
-TINY = 1e-6
-"""A vector that is shorter has no direction: it is taken for zero."""
+TINY = 1e-6  # a shorter vector has no direction: it is taken for zero
 
 
 @dataclass(frozen=True)
@@ -61,9 +60,8 @@ class Preference:
 
     def vectors(self, batch: HistoryBatch, items_ND: np.ndarray) -> np.ndarray:
         """u_BD of the users' histories, see ``preference_vectors``."""
-        fade_BL = None
-        if self.half_life_days is not None:
-            fade_BL = fading(batch.times_BL, batch.now_B, self.half_life_days)
+        days = self.half_life_days
+        fade_BL = None if days is None else fading(batch.times_BL, batch.now_B, days)
         return preference_vectors(batch.items_BL, batch.rewards_BL, items_ND, self.step, fade_BL)
 
     def settings(self) -> dict[str, Any]:
@@ -77,11 +75,7 @@ class Preference:
 
 
 def preference_vectors(
-    items_BL: np.ndarray,
-    rewards_BL: np.ndarray,
-    items_ND: np.ndarray,
-    step: float,
-    fade_BL: np.ndarray | None = None,
+    items_BL: np.ndarray, rewards_BL: np.ndarray, items_ND: np.ndarray, step: float, fade_BL: np.ndarray | None = None
 ) -> np.ndarray:
     """u_BD, float32, within the unit ball: each row's events taken in from left to right, from the zero vector.
 
@@ -94,11 +88,9 @@ def preference_vectors(
     weights_BL = event_weights(np.where(items_BL > 0, rewards_BL, 0.5), step)
     if fade_BL is not None:
         weights_BL = weights_BL * fade_BL
-    columns = np.maximum(items_BL - 1, 0).ravel()
-    rows = np.arange(users + 1) * length
+    columns, rows = np.maximum(items_BL - 1, 0).ravel(), np.arange(users + 1) * length
     shape = (users, len(items_ND))
-    u_BD: np.ndarray = sp.csr_matrix((weights_BL.astype(np.float32).ravel(), columns, rows), shape=shape) @ items_ND
-    return u_BD
+    return sp.csr_matrix((weights_BL.astype(np.float32).ravel(), columns, rows), shape=shape) @ items_ND
 
 
 def event_weights(rewards_BL: np.ndarray, step: float) -> np.ndarray:
@@ -107,16 +99,14 @@ def event_weights(rewards_BL: np.ndarray, step: float) -> np.ndarray:
     The weights of a row add up to at most 1 in absolute value.
     """
     step_BL = step * centred(rewards_BL)
-    left_BL = np.cumprod(1.0 - np.abs(step_BL[:, :0:-1]), axis=1)[:, ::-1]
-    step_BL[:, :-1] *= left_BL
+    step_BL[:, :-1] *= np.cumprod(1.0 - np.abs(step_BL[:, :0:-1]), axis=1)[:, ::-1]
     return step_BL
 
 
 def fading(times_BL: np.ndarray, now_B: np.ndarray, half_life_days: float) -> np.ndarray:
     """0.5 to the age in half-lives, float64 in [0, 1]; times in microseconds, an event of the future has age 0."""
     days_BL = np.maximum(now_B[:, None] - times_BL, 0) / DAY
-    faded_BL: np.ndarray = 0.5 ** (days_BL / half_life_days)
-    return faded_BL
+    return 0.5 ** (days_BL / half_life_days)
 
 
 def unit_rows(vectors_ND: np.ndarray) -> np.ndarray:

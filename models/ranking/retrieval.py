@@ -34,46 +34,33 @@ def gather(
     places (any order, repeats and -1 allowed) taken out before any search, ``new`` the places of new items. As many
     come back as are left, up to the depth. With less depth than all quotas together each has its share of it.
     """
-    rows, places = _pairs(removed)
+    rows, places = np.repeat(np.arange(len(removed)), list(map(len, removed))), np.concatenate(removed)
     masked_BN = mask(mixed_BN, rows, places)
     named: list[dict[int, str]] = [{} for _ in depths]
     for name, scores_BN in parts.items():
         quota = QUOTAS.get(name, 0)
         if len(scores_BN) < len(masked_BN):
-            best = _shared_best(scores_BN, quota, masked_BN, removed)
+            # one search for all users, so deep that each has the quota left without what is removed; torch needs a copy
+            (shared,) = top_k_rows(np.array(scores_BN), quota + max(map(len, removed)))
+            best = [shared[masked_N[shared] > -np.inf][:quota] for masked_N in masked_BN]
         else:
             best = top_k_rows(mask(scores_BN, rows, places), quota)
         if name in SILENT_AT_ZERO:
-            shape = (len(best), scores_BN.shape[1])
-            best = [
-                found[row_N[found] > 0] for found, row_N in zip(best, np.broadcast_to(scores_BN, shape), strict=True)
-            ]
+            rows_BN = np.broadcast_to(scores_BN, (len(best), scores_BN.shape[1]))
+            best = [places_K[row_N[places_K] > 0] for places_K, row_N in zip(best, rows_BN, strict=True)]
         _name(named, best, depths, name)
     if new is not None:
         _name(named, [new[best] for best in top_k_rows(masked_BN[:, new], QUOTAS[NEW])], depths, NEW)
     best = top_k_rows(masked_BN, max(depths))
-    return [_filled(*one) for one in zip(named, best, depths, masked_BN, strict=True)]
-
-
-def _pairs(removed: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """What is removed as (row, place) pairs."""
-    return np.repeat(np.arange(len(removed)), [len(places) for places in removed]), np.concatenate(removed)
-
-
-def _shared_best(
-    scores_1N: np.ndarray, quota: int, masked_BN: np.ndarray, removed: Sequence[np.ndarray]
-) -> list[np.ndarray]:
-    """One search for all users: so deep that each has the quota left when what is removed is passed over."""
-    (best,) = top_k_rows(np.array(scores_1N), quota + max(map(len, removed)))  # a copy: torch wants to be able to write
-    return [best[masked_N[best] > -np.inf][:quota] for masked_N in masked_BN]
+    return [_filled(*row) for row in zip(named, best, depths, masked_BN, strict=True)]
 
 
 def _name(named: list[dict[int, str]], best: Sequence[np.ndarray], depths: Sequence[int], source: str) -> None:
     """Within its share of each user's depth; the first source that names an item is the one that is logged."""
-    for one, places_K, depth in zip(named, best, depths, strict=True):
+    for sources, places_K, depth in zip(named, best, depths, strict=True):
         share = min(1.0, depth / sum(QUOTAS.values()))
         for place in places_K[: int(share * QUOTAS.get(source, 0))].tolist():
-            one.setdefault(place, source)
+            sources.setdefault(place, source)
 
 
 def _filled(named: dict[int, str], best: np.ndarray, depth: int, masked_N: np.ndarray) -> Candidates:
@@ -83,9 +70,8 @@ def _filled(named: dict[int, str], best: np.ndarray, depth: int, masked_N: np.nd
             break
         named.setdefault(place, MIX)
     places = np.fromiter(named, np.int64, len(named))
-    sources = list(named.values())
-    order = np.lexsort((places, -masked_N[places]))
-    return Candidates(places[order], [sources[place] for place in order.tolist()])
+    places = places[np.lexsort((places, -masked_N[places]))]
+    return Candidates(places, [named[place] for place in places.tolist()])
 
 
 def top_k(masked_N: np.ndarray, k: int) -> np.ndarray:
@@ -121,14 +107,10 @@ def top_k_rows(masked_BN: np.ndarray, k: int) -> list[np.ndarray]:
     scores_BK, places_BK = best.values.numpy(), best.indices.numpy()
     is_tied_B = (scores_BK[:, 1:] == scores_BK[:, :-1]).any(axis=1)
     return [
-        _settled(row_N, scores_K[:k]) if is_tied else places_K[:k]
+        # ties, or scores of what was removed: catalogue order decides among all that are as good as the last
+        _sorted(row_N, np.flatnonzero((row_N >= scores_K[k - 1]) & (row_N > -np.inf)))[:k] if is_tied else places_K[:k]
         for row_N, scores_K, places_K, is_tied in zip(masked_BN, scores_BK, places_BK, is_tied_B, strict=True)
     ]
-
-
-def _settled(row_N: np.ndarray, best_K: np.ndarray) -> np.ndarray:
-    """The places of the K best where some scores are equal, or some are of what was removed."""
-    return _sorted(row_N, np.flatnonzero((row_N >= best_K[-1]) & (row_N > -np.inf)))[: len(best_K)]
 
 
 def _sorted(row_N: np.ndarray, pool: np.ndarray) -> np.ndarray:

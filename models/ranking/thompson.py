@@ -41,17 +41,10 @@ from models.learning.dataset import is_panel
 from models.ranking.exploration import Bounded, check_depth, given, in_order
 from models.ranking.policy import Draw, Policy, Pool
 
-PRIOR_DEVIATION = 0.1
-"""How far a weight may be off before anything was seen: by a step of the grid that the mix was chosen on."""
-
-DIGITS = 6
-"""To how many digits slates log the features that they were drawn by."""
-
+PRIOR_DEVIATION = 0.1  # how far a weight may be off before any reaction: by a step of the grid that chose the mix
+DIGITS = 6  # of the features that a slate logs
 HALF_LIFE_DAYS = 30.0
-
-MOST_OF_A_USER = 200.0
-"""Shown items that one user counts for at most, so that nobody decides for all."""
-
+MOST_OF_A_USER = 200.0  # shown items that one user counts for at most, so that nobody decides for all
 SURE = 2.0
 """So many standard errors the slope must be above 0; else scores say nothing of rewards, and nothing follows."""
 
@@ -93,8 +86,7 @@ class LinearPosterior:
     def weights(self, normals_MF: np.ndarray) -> np.ndarray:
         """M draws of the weights (M, F), from as many rows of standard normal numbers."""
         root_FF = np.linalg.cholesky(np.array(self.precision))
-        drawn_MF: np.ndarray = self.mean + np.linalg.solve(root_FF.T, normals_MF.T).T
-        return drawn_MF
+        return self.mean + np.linalg.solve(root_FF.T, normals_MF.T).T
 
 
 @dataclass(frozen=True)
@@ -134,27 +126,16 @@ class Thompson(Policy):
 
     def describe(self) -> dict[str, Any]:
         """What a slate records of the policy."""
-        return {
-            "name": "thompson",
-            "candidates": self.depth,
-            "samples": self.samples,
-            "floor": self.floor,
-            "sources": list(self.sources),
-            "mean": list(self.posterior.mean),
-            "precision": [list(row) for row in self.posterior.precision],
-        }
+        settings = {"name": "thompson", "candidates": self.depth, "samples": self.samples, "floor": self.floor}
+        precision = [list(row) for row in self.posterior.precision]
+        return {**settings, "sources": list(self.sources), "mean": list(self.posterior.mean), "precision": precision}
 
     @staticmethod
     def restore(described: Mapping[str, Any]) -> "Thompson":
         """What ``describe`` gave."""
         posterior = LinearPosterior(tuple(described["mean"]), tuple(map(tuple, described["precision"])))
-        return Thompson(
-            posterior,
-            tuple(described["sources"]),
-            int(described["candidates"]),
-            int(described["samples"]),
-            float(described["floor"]),
-        )
+        depth, samples, floor = int(described["candidates"]), int(described["samples"]), float(described["floor"])
+        return Thompson(posterior, tuple(described["sources"]), depth, samples, floor)
 
     def worth(self, pool: Pool) -> np.ndarray:
         """By the posterior's mean. Raises ValueError for features that are missing or not finite."""
@@ -169,7 +150,7 @@ class Thompson(Policy):
 
     def propensities_of(self, pools: Sequence[Pool], places: Sequence[np.ndarray]) -> list[np.ndarray]:
         """See ``Policy``: shares of fresh draws, so unbiased for the long-run chance at every position by itself."""
-        return [self._given(pool, one) for pool, one in zip(pools, places, strict=True)]
+        return [self._given(pool, places_K) for pool, places_K in zip(pools, places, strict=True)]
 
     def chances(self, pool: Pool, open_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The probabilities of the next position (float64, C; 1 in sum over ``open_C``), and the wins they rest on.
@@ -253,8 +234,7 @@ class SourceReactions:
         age_R = (self.times_R.max(initial=0) - self.times_R) / (HALF_LIFE_DAYS * DAY)
         fresh_R = 0.5**age_R
         of_user_R = np.bincount(self.users_R, fresh_R)[self.users_R]
-        weights_R: np.ndarray = fresh_R * np.minimum(1.0, MOST_OF_A_USER / of_user_R)
-        return weights_R
+        return fresh_R * np.minimum(1.0, MOST_OF_A_USER / of_user_R)
 
 
 def learned_policy(policy: Policy, weights: Mapping[str, float], path: Path | None) -> Policy:
@@ -273,8 +253,8 @@ def learned_policy(policy: Policy, weights: Mapping[str, float], path: Path | No
         policy = replace(policy, posterior=prior, sources=sources)
     if path is None:
         return policy
-    found = posterior(prior, np.array(list(weights.values())), SourceReactions.load(path, sources))
-    return policy if found is None else replace(policy, posterior=found)
+    learned = posterior(prior, np.array(list(weights.values())), SourceReactions.load(path, sources))
+    return policy if learned is None else replace(policy, posterior=learned)
 
 
 def posterior(prior: LinearPosterior, mix_F: np.ndarray, reactions: SourceReactions) -> LinearPosterior | None:
