@@ -255,7 +255,7 @@ class Demo:
 
     def refuse_spoiled(self, first: dict[str, Any]) -> None:
         """A challenger whose id table comes from another run; only its recommendations give it away."""
-        from evaluation.spoil import spoil
+        from infra.demo.spoil import spoil
         from models import training_job
         from models.registry import Registry
 

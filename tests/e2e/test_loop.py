@@ -23,10 +23,10 @@ from attune.clock import system_clock
 from attune.errors import DataContractError
 from attune.event_log import EventLog
 from attune.promotions import Promotions
-from evaluation.spoil import spoil
 from features.importer import import_source
 from features.sources import tabular
 from infra.demo.endpoint import Endpoint, react
+from infra.demo.spoil import spoil
 from infra.local_stack import Stack
 
 ROOT = Path(__file__).parents[2]

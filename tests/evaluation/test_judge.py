@@ -14,7 +14,7 @@ from evaluation.hold_out import CachedHybrid, ReplayCache
 from evaluation.judge import LIMITS_VERSION, judge
 from evaluation.replay import replay
 from evaluation.report import Judgement
-from evaluation.spoil import spoil
+from infra.demo.spoil import spoil
 from models.baselines import Popularity
 from models.bundle import Bundle, Provenance, golden_batch, save_bundle
 from models.hybrid import normalised
