@@ -197,7 +197,10 @@ class ChanceRecorder:
         seen, of_T = place_B[queries.row_S] >= 0, np.flatnonzero(place_B[queries.row_T] >= 0)
         logits_BN = self.hybrid.hybrid.network.scores_of(self.hybrid.states(queries.histories)[rows])
         masked_BN = mask(logits_BN, place_B[queries.row_S[seen]], queries.seen_S[seen])
-        first_B, ten_B, lists_BK = _largest_chances(masked_BN)
+        lists_BK = top_lists(masked_BN)
+        weights_BN = np.exp(masked_BN.astype(np.float64) - masked_BN.max(axis=1, keepdims=True))
+        chances_BK = np.take_along_axis(weights_BN, np.maximum(lists_BK, 0), axis=1) * (lists_BK >= 0)
+        chances_BK /= weights_BN.sum(axis=1, keepdims=True)
         row_T, item_T, event_T = place_B[queries.row_T[of_T]], queries.item_T[of_T], queries.event_T[of_T]
         hit_TK = (lists_BK[row_T] == item_T[:, None]) & (item_T[:, None] >= 0)
         events = queries.training_set
@@ -206,9 +209,9 @@ class ChanceRecorder:
                 events.positions[event_T],
                 events.user_ids[queries.users_B[queries.row_T[of_T]]],
                 target_weights(events.kinds[event_T], events.rewards[event_T], self.reward_floor).astype(np.float64),
-                first_B[row_T],
+                chances_BK[row_T, 0],
                 hit_TK[:, 0],
-                ten_B[row_T],
+                chances_BK.sum(axis=1)[row_T],
                 hit_TK.any(axis=1),
             )
         )
@@ -220,15 +223,6 @@ class ChanceRecorder:
         columns = [np.concatenate(parts) for parts in zip(*self._taken, strict=True)]
         order = np.argsort(columns[0], kind="stable")
         return Chances(*(column[order] for column in columns))
-
-
-def _largest_chances(masked_BN: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each row's softmax the largest chance and the sum of the ten largest, and the places of these (-1: none)."""
-    lists_BK = top_lists(masked_BN)
-    weights_BN = np.exp(masked_BN.astype(np.float64) - masked_BN.max(axis=1, keepdims=True))
-    chances_BK = np.take_along_axis(weights_BN, np.maximum(lists_BK, 0), axis=1) * (lists_BK >= 0)
-    chances_BK /= weights_BN.sum(axis=1, keepdims=True)
-    return chances_BK[:, 0], chances_BK.sum(axis=1), lists_BK
 
 
 def strongest(evaluations: Sequence[Evaluation], metric: str) -> Evaluation:
@@ -251,5 +245,4 @@ def event_rows(evaluation: Evaluation, training_set: TrainingSet) -> np.ndarray:
     """The training set's row of each event that was judged (E,)."""
     order = np.argsort(training_set.positions)
     place_E = np.searchsorted(training_set.positions, evaluation.events["position"].to_numpy(), sorter=order)
-    row_E: np.ndarray = order[place_E]
-    return row_E
+    return order[place_E]

@@ -49,7 +49,8 @@ def interval(
     users, value_E = values(evaluation, metric, part)
     sums_SU, counts_U = by_user(users, value_E[None, :])
     sums_RS, counts_R = replicated(sums_SU, counts_U, replicates, seed)
-    return percentiles(_ratio(sums_SU.sum(1), counts_U.sum())[0], _ratio(sums_RS[:, 0], counts_R), len(counts_U))
+    value = quotients(sums_SU.sum(1), counts_U.sum())[0]
+    return percentiles(value, quotients(sums_RS[:, 0], counts_R), len(counts_U))
 
 
 def paired(
@@ -72,8 +73,8 @@ def paired(
     defined = ~(np.isnan(a_E) | np.isnan(b_E))
     sums_SU, counts_U = by_user(users[defined], np.stack([a_E[defined], b_E[defined]]), cap)
     sums_RS, counts_R = replicated(sums_SU, counts_U, replicates, seed)
-    of_a, of_b = (_ratio(sums_SU[s].sum(), counts_U.sum()) for s in (0, 1))
-    drawn_a, drawn_b = (_ratio(sums_RS[:, s], counts_R) for s in (0, 1))
+    of_a, of_b = (quotients(sums_SU[s].sum(), counts_U.sum()) for s in (0, 1))
+    drawn_a, drawn_b = (quotients(sums_RS[:, s], counts_R) for s in (0, 1))
     return Paired(
         absolute=percentiles(float(of_a - of_b), drawn_a - drawn_b, len(counts_U)),
         relative=percentiles(float(_relative(of_a, of_b)), _relative(drawn_a, drawn_b), len(counts_U)),
@@ -113,8 +114,9 @@ def replicated(
     return totals_RX[:, :-1], totals_RX[:, -1]
 
 
-def _ratio(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    return np.divide(sums, counts, out=np.zeros_like(np.asarray(sums, float)), where=np.asarray(counts) > 0)
+def quotients(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """above / below, in the shape of ``above``; 0 where ``below`` is not positive."""
+    return np.divide(above, below, out=np.zeros_like(np.asarray(above, float)), where=np.asarray(below) > 0)
 
 
 def _relative(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -176,8 +178,7 @@ def counted(users_E: np.ndarray, cap: float) -> np.ndarray:
     So no account decides alone.
     """
     _, place_E, rows_U = np.unique(users_E.astype(str), return_inverse=True, return_counts=True)
-    counted_E: np.ndarray = np.minimum(1.0, cap / rows_U)[place_E]
-    return counted_E
+    return np.minimum(1.0, cap / rows_U)[place_E]
 
 
 def capped_mean(value_E: np.ndarray, users_E: np.ndarray, cap: float) -> float:

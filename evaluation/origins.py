@@ -68,15 +68,14 @@ def spread(origins: list[Origin]) -> dict[str, dict[str, float]]:
 
 
 def _origin(training_set: TrainingSet, recipe: Recipe, after: int, upto: int, seed: int) -> Origin:
-    known = training_set.positions[training_set.positions <= after]
-    windows = split_windows(known, holdout=0.0)
+    windows = split_windows(training_set.positions[training_set.positions <= after], holdout=0.0)
     trained = train(training_set, recipe, windows.train_upto, after, seed)
     limits = CaseLimits()
-    judged = replay(trained.hybrid, training_set, after, upto, catalogue=trained.catalogue)
-    counted = fresh_popularity(training_set, after, limits.half_lives)
-    plain = strongest(replay_together(counted, training_set, after, upto), limits.metric)
-    figures = [{name: summary(run)["all"][name] for name in SHOWN} for run in (judged, plain)]
-    return Origin(after, upto, len(judged.events), *figures)
+    model = replay(trained.hybrid, training_set, after, upto, catalogue=trained.catalogue)
+    popularities = fresh_popularity(training_set, after, limits.half_lives)
+    popularity = strongest(replay_together(popularities, training_set, after, upto), limits.metric)
+    figures = [{name: summary(evaluation)["all"][name] for name in SHOWN} for evaluation in (model, popularity)]
+    return Origin(after, upto, len(model.events), *figures)
 
 
 def cross_validate(folder: Path, bundle: Path, recipe: str, seed: int, origins: int) -> None:

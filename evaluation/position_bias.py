@@ -24,6 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
+from evaluation.intervals import quotients
+
 CELLS = 20
 REPLICATES = 200
 ROUNDS = 500
@@ -103,9 +105,9 @@ def _fitted(shown_RKG: np.ndarray, reacted_RKG: np.ndarray) -> np.ndarray:
     shown_RKG, reacted_RKG = (table * compared_RK[:, :, None] for table in (shown_RKG, reacted_RKG))
     share_RK = compared_RK.astype(np.float64)
     for _ in range(ROUNDS):
-        attraction_RG = _ratio(reacted_RKG.sum(axis=1), np.einsum("RKG,RK->RG", shown_RKG, share_RK))
-        next_RK = _ratio(reacted_RKG.sum(axis=2), np.einsum("RKG,RG->RK", shown_RKG, attraction_RG))
-        next_RK = _ratio(next_RK, next_RK[:, :1])
+        attraction_RG = quotients(reacted_RKG.sum(axis=1), np.einsum("RKG,RK->RG", shown_RKG, share_RK))
+        next_RK = quotients(reacted_RKG.sum(axis=2), np.einsum("RKG,RG->RK", shown_RKG, attraction_RG))
+        next_RK = quotients(next_RK, next_RK[:, :1])
         moved = np.abs(next_RK - share_RK).max() / max(next_RK.max(), 1.0)
         share_RK = next_RK
         if moved < CLOSE:
@@ -126,7 +128,3 @@ def _compared(shown_RKG: np.ndarray, reacted_RKG: np.ndarray) -> np.ndarray:
         cells_RG = (tells_RKG & reached_RK[:, :, None]).any(axis=1)
         reached_RK |= (tells_RKG & cells_RG[:, None, :]).any(axis=2)
     return reached_RK & (reacted_RKG.sum(axis=2) > 0)
-
-
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return np.divide(above, below, out=np.zeros(np.broadcast(above, below).shape), where=below > 0)

@@ -72,6 +72,11 @@ class Judgement:
         held, cap = self.hold_out, self.limits.case.user_cap
         fate = "accepted" if self.accepted else "refused"
         risk = ", undecided gates allowed" if self.accept_undecided else ""
+        interval_rows = [
+            [comparison, metric, short(interval.value), short(interval.low), short(interval.high)]
+            for comparison, row in self.intervals.items()
+            for metric, interval in row.items()
+        ]
         return "\n\n".join(
             [
                 f"# The challenger is {fate}{risk}",
@@ -86,7 +91,7 @@ class Judgement:
                 *self._figures("all", "All targets"),
                 *self._figures("positive", "Targets with reward above 0.5"),
                 f"## Intervals (95 %, by user; in comparisons one counts for at most {cap:g} events)",
-                table(self._interval_rows(), ["comparison", "metric", "value", "low", "high"]),
+                table(interval_rows, ["comparison", "metric", "value", "low", "high"]),
                 *self._calibration(),
                 *self._off_policy(),
                 "## Cost",
@@ -114,10 +119,3 @@ class Judgement:
             return []
         title = "## What the champion showed (centred reward a slate; intervals of 95 %, by user)"
         return [title, table(self.off_policy.rows(), ["", "value", "low", "high"])]
-
-    def _interval_rows(self) -> list[list[str]]:
-        return [
-            [comparison, metric, short(interval.value), short(interval.low), short(interval.high)]
-            for comparison, row in self.intervals.items()
-            for metric, interval in row.items()
-        ]

@@ -19,7 +19,7 @@ import numpy as np
 
 from evaluation.case import Case
 from evaluation.gate import Gate, Verdict, not_applicable, passes
-from evaluation.intervals import REPLICATES, Interval, by_user, counted, percentiles, replicated
+from evaluation.intervals import REPLICATES, Interval, by_user, counted, percentiles, quotients, replicated
 from models.metrics import Chances, Evaluation
 
 BINS = 10
@@ -76,14 +76,14 @@ def bins(chance_E: np.ndarray, weight_E: np.ndarray) -> np.ndarray:
 def reliability(chance_E: np.ndarray, came_E: np.ndarray, weight_E: np.ndarray) -> list[dict[str, float]]:
     """A row a bin: the mean ``chance`` that was given, the ``share`` that came true, and how many ``targets``."""
     bin_E = bins(chance_E, weight_E)
-    heavy = [chosen_E for place in range(BINS) if weight_E[chosen_E := bin_E == place].any()]
     return [
         {
             "chance": float(np.average(chance_E[chosen_E], weights=weight_E[chosen_E])),
             "share": float(np.average(came_E[chosen_E], weights=weight_E[chosen_E])),
             "targets": int((weight_E[chosen_E] > 0).sum()),
         }
-        for chosen_E in heavy
+        for place in range(BINS)
+        if weight_E[chosen_E := bin_E == place].any()
     ]
 
 
@@ -120,10 +120,8 @@ def _gaps(chance_E: np.ndarray, came_E: np.ndarray, weight_E: np.ndarray) -> np.
 
 
 def _errors(sums_RS: np.ndarray) -> np.ndarray:
-    """The error of each replicate, from the sums of what ``_gaps`` gave; 0 where no target weighs anything."""
-    total_R = sums_RS[:, BINS]
-    gaps_R = np.abs(sums_RS[:, :BINS]).sum(axis=1)
-    return np.divide(gaps_R, total_R, out=np.zeros(len(sums_RS)), where=total_R > 0)
+    """The error of each replicate from the sums of ``_gaps``; 0 where no target weighs anything."""
+    return quotients(np.abs(sums_RS[:, :BINS]).sum(axis=1), sums_RS[:, BINS])
 
 
 def curves(replays: Mapping[str, Evaluation]) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class DataContract(Gate):
         yield Verdict("data_contract", 0.0, float(len(faults)), passes(not faults), note)
 
     def _catalogue_faults(self, its: Catalogue, ours: Catalogue) -> Iterator[str]:
-        """Whether the items of both are the same things: by their attributes, and by how often they were used."""
+        """Whether the items of both are the same things: by their attributes, and by the logarithms of their use."""
         place_N = ours.places(its.item_ids)
         pairs = [(mine, int(place)) for mine, place in enumerate(place_N) if place >= 0]
         for name in ATTRIBUTES:
@@ -59,8 +59,12 @@ class DataContract(Gate):
             share = sum(left[mine] != right[place] for mine, place in pairs) / max(len(pairs), 1)
             if share > self.attributes_changed:
                 yield f"{share:.0%} of the items that both know have other {name}"
-        counts = its.stats_NF[place_N >= 0, 0], ours.stats_NF[place_N[place_N >= 0], 0]
-        likeness = _likeness(*counts, self.counts_items)
+        its_M, ours_M = its.stats_NF[place_N >= 0, 0], ours.stats_NF[place_N[place_N >= 0], 0]
+        known_M = np.isfinite(its_M) & np.isfinite(ours_M)
+        logs_2M = np.log1p(np.stack([its_M[known_M], ours_M[known_M]]).astype(np.float64))
+        if known_M.sum() < self.counts_items or not logs_2M.std(axis=1).all():
+            return
+        likeness = float(np.corrcoef(logs_2M)[0, 1])
         if likeness < self.counts_likeness:
             yield f"the items that it knows as much used are not those that were (correlation {likeness:.2f})"
 
@@ -104,21 +108,10 @@ def _declared_faults(config: Mapping[str, Any], window: Mapping[str, Any]) -> li
     ]
 
 
-def _likeness(its_M: np.ndarray, ours_M: np.ndarray, least: int) -> float:
-    """The correlation of the logarithms of two counts of the same items; 1 where they can say nothing."""
-    known = np.isfinite(its_M) & np.isfinite(ours_M)
-    logs_2M = np.log1p(np.stack([its_M[known], ours_M[known]]).astype(np.float64))
-    if known.sum() < least or not logs_2M.std(axis=1).all():
-        return 1.0
-    return float(np.corrcoef(logs_2M)[0, 1])
-
-
 def _known(bundle: Bundle, training_set: TrainingSet) -> np.ndarray:
     """Whether the bundle's catalogue holds each item (N,) of the training set's."""
-    known_N: np.ndarray = bundle.catalogue.places(training_set.catalogue.item_ids) >= 0
-    return known_N
+    return bundle.catalogue.places(training_set.catalogue.item_ids) >= 0
 
 
 def _words(value: Any) -> str:
-    """A value in a sentence."""
     return ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)

@@ -8,7 +8,7 @@ import numpy as np
 from attune.user_state import UserState
 from evaluation.case import Case, user_states
 from evaluation.gate import Gate, Verdict, not_applicable, passes
-from models.recommender import BundleView, Recommendation, Request, recommend
+from models.recommender import BundleView, Request, recommend
 
 SLATE, USERS = 10, 100
 
@@ -42,13 +42,12 @@ def worth_kept(bundle: BundleView, states: Sequence[UserState], now: int) -> flo
     A policy that always shows the best keeps 1.
     """
     slates = (recommend(bundle, state, None, Request(SLATE, now, seed=seed)) for seed, state in enumerate(states))
-    shares = [_share_kept(slate) for slate in slates if slate.shown]
+    shares = []
+    for slate in slates:
+        if slate.shown:
+            scores = {candidate.item_id: candidate.score for candidate in slate.candidates}
+            best_C = np.sort(np.array(list(scores.values())))[::-1]
+            shown_K = np.array([scores[item.item_id] for item in slate.shown])
+            most = float((best_C[: len(shown_K)] - best_C[-1]).sum())
+            shares.append(float((shown_K - best_C[-1]).sum()) / most if most > 0 else 1.0)
     return float(np.mean(shares)) if shares else None
-
-
-def _share_kept(slate: Recommendation) -> float:
-    scores = {candidate.item_id: candidate.score for candidate in slate.candidates}
-    best_C = np.sort(np.array(list(scores.values())))[::-1]
-    shown_K = np.array([scores[item.item_id] for item in slate.shown])
-    most = float((best_C[: len(shown_K)] - best_C[-1]).sum())
-    return float((shown_K - best_C[-1]).sum()) / most if most > 0 else 1.0

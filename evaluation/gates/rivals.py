@@ -47,7 +47,7 @@ class Rivals(Gate):
 
     def verdict(self, rival: str, change: Interval, evidence: Evidence) -> Verdict:
         """Of a relative change in the case's metric."""
-        limit: float = getattr(self, f"{rival}_change")
+        limit = getattr(self, f"{rival}_change")
         sides = change.low >= limit, change.high < limit, change.value >= limit
         unit = f"relative change in {evidence.limits.metric} against {TITLES[rival]}"
         return on_interval(f"not_worse_than_{rival}", limit, change, sides, evidence, unit)

@@ -175,13 +175,15 @@ def slices(evaluation: Evaluation, training_set: TrainingSet, after: int, limits
     is_new_E, is_heavy_E = earlier_E < limits.light_from, earlier_E >= limits.heavy_from
     item_E, catalogue = training_set.items[rows_E], training_set.catalogue
     is_rare_E = ~_head(training_set, before, limits.head_share)[item_E]
+    pairs = [(place, genre) for place in np.unique(item_E).tolist() for genre in catalogue.genres[place]]
+    place_R, genre_R = np.array([place for place, _ in pairs], np.int64), np.array([name for _, name in pairs], object)
     others = {
         **masks_by_trait(training_set.traits, "item", catalogue.item_ids, item_E, limits),
         **masks_by_trait(training_set.traits, "user", training_set.user_ids, training_set.users[rows_E], limits),
     }
     return {
         **dict(zip(STANDING, (is_new_E, ~is_new_E & ~is_heavy_E, is_heavy_E, is_rare_E), strict=True)),
-        **_of_genres(catalogue.genres, item_E, limits.values),
+        **masks_by_value(place_R, _recorded("genre", genre_R), item_E, limits.values, "other_genres"),  # no such genre
         **_of_decades(catalogue.years, item_E, limits.decade_share),
         **dict(sorted(others.items(), key=lambda mask: -mask[1].sum())),
     }
@@ -195,13 +197,6 @@ def _head(training_set: TrainingSet, before: np.ndarray, share: float) -> np.nda
     is_head_N = np.zeros(len(used_N), bool)
     is_head_N[order[above < share * used_N.sum()]] = True
     return is_head_N
-
-
-def _of_genres(genres: Sequence[tuple[str, ...]], item_E: np.ndarray, largest: int) -> dict[str, np.ndarray]:
-    """The targets of each frequent genre, and of all others together (``other_genres``, which no genre is called)."""
-    pairs = [(place, genre) for place in np.unique(item_E).tolist() for genre in genres[place]]
-    place_R, genre_R = np.array([place for place, _ in pairs], np.int64), np.array([name for _, name in pairs], object)
-    return masks_by_value(place_R, _recorded("genre", genre_R), item_E, largest, "other_genres")
 
 
 def _of_decades(years: Sequence[float | None], item_E: np.ndarray, share: float) -> dict[str, np.ndarray]:
@@ -289,6 +284,6 @@ def _attributes(
 
 
 def _recorded(of: str, value_R: np.ndarray) -> np.ndarray:
-    """What something of each value is recorded under: values that are written alike are one."""
+    """The name that each value (R,) of ``of`` is recorded under; values that are written alike share one."""
     codes_R, values = pd.factorize(value_R)
     return np.array([f"{of}_{metric_name(value).replace('/', '_')[:LONGEST]}" for value in values], object)[codes_R]

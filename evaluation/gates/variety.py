@@ -52,8 +52,7 @@ def _lists_in_catalogue(case: Case, name: str) -> np.ndarray:
     """The lists of a bundle as places of the training set's catalogue, -1 for none."""
     places_N = case.training_set.catalogue.places(case.bundles[name].catalogue.item_ids)
     lists_GK = case.replays[name].lists_GK
-    in_catalogue_GK: np.ndarray = np.where(lists_GK >= 0, places_N[lists_GK], -1)
-    return in_catalogue_GK
+    return np.where(lists_GK >= 0, places_N[lists_GK], -1)
 
 
 def self_information(training_set: TrainingSet) -> np.ndarray:
@@ -62,8 +61,7 @@ def self_information(training_set: TrainingSet) -> np.ndarray:
     Its mean over a list is the list's novelty (Zhou et al. 2010, "Solving the apparent diversity-accuracy dilemma").
     """
     counts_N = np.bincount(training_set.items, minlength=len(training_set.catalogue)) + 1.0
-    bits_N: np.ndarray = -np.log2(counts_N / counts_N.sum())
-    return bits_N
+    return -np.log2(counts_N / counts_N.sum())
 
 
 def genre_vectors(catalogue: Catalogue) -> np.ndarray:
@@ -75,8 +73,7 @@ def novelty(lists_BK: np.ndarray, bits_N: np.ndarray) -> np.ndarray:
     """The mean self-information of each list's items, in bits; -1 stands for no item, an empty list is worth 0."""
     shown_BK = lists_BK >= 0
     total_B = np.where(shown_BK, bits_N[lists_BK], 0.0).sum(axis=1)
-    novelty_B: np.ndarray = total_B / np.maximum(shown_BK.sum(axis=1), 1)
-    return novelty_B
+    return total_B / np.maximum(shown_BK.sum(axis=1), 1)
 
 
 def diversity(lists_BK: np.ndarray, vectors_ND: np.ndarray) -> np.ndarray:
@@ -90,5 +87,4 @@ def diversity(lists_BK: np.ndarray, vectors_ND: np.ndarray) -> np.ndarray:
     whole_B = (vectors_BKD.sum(axis=1) ** 2).sum(axis=1)
     count_B = shown_BK.sum(axis=1)
     pairs_B = count_B * (count_B - 1)
-    diversity_B: np.ndarray = np.where(pairs_B > 0, 1.0 - (whole_B - own_B) / np.maximum(pairs_B, 1), 0.0)
-    return diversity_B
+    return np.where(pairs_B > 0, 1.0 - (whole_B - own_B) / np.maximum(pairs_B, 1), 0.0)

@@ -89,10 +89,7 @@ def check_terms(log: Log) -> dict[str, Terms]:
 
 
 def diagnose(log: Log, drawn: Replicates, weighting: Weighting, level: float, counts_N: np.ndarray) -> Diagnosis:
-    """The diagnosis, from replicates of ``check_terms`` whose rows counted for ``counts_N``.
-
-    Checks have intervals of ``level``, shared by positions.
-    """
+    """The diagnosis, from replicates of ``check_terms`` by ``counts_N``; ``level`` is shared by the positions."""
     weights_NK = _weights_NK(log)
     last_N, positions = weights_NK[:, -1], weights_NK.shape[1]
     counted_N = counts_N * last_N
@@ -100,8 +97,7 @@ def diagnose(log: Log, drawn: Replicates, weighting: Weighting, level: float, co
     if isinstance(log, BanditLog):
         pair, certain_N, rewards_NK = ("plain dm", "plain dr"), log.is_certain_N, log.rewards_N[:, None]
     else:
-        pair, certain_N = ("plain rips", "plain slate-ips"), log.is_certain_S
-        rewards_NK = np.where(log.shown_SK, log.rewards_SK, 0.0)
+        pair, certain_N, rewards_NK = ("plain rips", "plain slate-ips"), log.is_certain_S, log.filled_rewards_SK
     of_each = 1 - (1 - level) / positions
     return Diagnosis(
         rows=len(log),
@@ -175,7 +171,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a log says of an evaluation policy: an estimate of each estimator that it has the columns for."""
+    """What a log says of an evaluation policy, by each estimator that it has the columns for."""
 
     diagnosis: Diagnosis
     estimates: Mapping[str, Estimate]
@@ -188,7 +184,7 @@ def estimate(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> Answer:
-    """What every estimator says of a log; those that need a reward model only where there is one."""
+    """What every estimator that the log has the columns for says of it."""
     limits = limits or OffPolicyLimits()
     terms = terms_of(log, weighting)
     counts_N = counts_of(log, limits.user_cap)
@@ -305,10 +301,6 @@ def _rows_needed(interval: Interval, diagnosis: Diagnosis, limits: OffPolicyLimi
     half = (interval.high - interval.low) / 2
     if not math.isfinite(half) or not (diagnosis.effective and diagnosis.carrying):
         return None
-    times = max(
-        (half / limits.half_width) ** 2,
-        limits.effective / diagnosis.effective if diagnosis.effective < limits.effective else 0.0,
-        limits.carrying / diagnosis.carrying if diagnosis.carrying < limits.carrying else 0.0,
-        limits.users / diagnosis.users if diagnosis.users < limits.users else 0.0,
-    )
+    counts = [(getattr(limits, name), getattr(diagnosis, name)) for name in ("effective", "carrying", "users")]
+    times = max((half / limits.half_width) ** 2, *(least / count if count < least else 0.0 for least, count in counts))
     return math.ceil(times * diagnosis.rows)

@@ -13,16 +13,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.intervals import REPLICATES, Draw, Interval, by_user, percentiles, replicated
+from evaluation.intervals import REPLICATES, Draw, Interval, by_user, percentiles, quotients, replicated
 from evaluation.offpolicy.logs import BanditLog, SlateLog
 
 
 @dataclass(frozen=True)
 class Terms:
-    """An estimate as sums over N rows: mean(plain_N) + sum(weighted_N) / sum(norms_N).
+    """An estimate as float64 sums over N rows: mean(plain_N) + sum(weighted_N) / sum(norms_N).
 
-    A self-normalised estimator is a ratio, which a bootstrap must form anew in each replicate; all others are plain
-    means. Float64 throughout; the norms are not negative.
+    The norms are not negative. Only a self-normalised estimator has a weighted part: each replicate forms it anew.
     """
 
     plain_N: np.ndarray
@@ -37,8 +36,7 @@ class Terms:
 
 def value_of(plain: np.ndarray, weighted: np.ndarray, norms: np.ndarray, counts: np.ndarray | float) -> np.ndarray:
     """Estimates from the sums of their terms and the counts of the rows, of any shape."""
-    values: np.ndarray = plain / counts + np.divide(weighted, norms, out=np.zeros_like(norms), where=norms > 0)
-    return values
+    return plain / counts + quotients(weighted, norms)
 
 
 def mean(plain_N: np.ndarray) -> Terms:
@@ -143,9 +141,7 @@ def switch_dr(log: BanditLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
     return mean(expected_N + weights_N * (log.rewards_N - predicted_N))
 
 
-Estimator = Callable[[BanditLog, Weighting], Terms]
-
-BANDIT_ESTIMATORS: dict[str, Estimator] = {
+BANDIT_ESTIMATORS: dict[str, Callable[[BanditLog, Weighting], Terms]] = {
     "dm": direct,
     "ips": ips,
     "snips": snips,
@@ -168,7 +164,7 @@ def slate_ips(log: SlateLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
 
     Its weight is a product over all positions, so its variance grows with the length of a slate as none other does.
     """
-    return mean(weighting.clipped(log.prefixes_SK[:, -1]) * _rewards(log).sum(axis=1))
+    return mean(weighting.clipped(log.prefixes_SK[:, -1]) * log.filled_rewards_SK.sum(axis=1))
 
 
 def rips(log: SlateLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
@@ -177,7 +173,7 @@ def rips(log: SlateLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
     McInerney, Brost, Chandar, Mehrotra and Carterette (2020), "Counterfactual evaluation of slate recommendations
     with sequential reward interactions": the weights of its estimator, without its normalisation and look-back.
     """
-    return mean((weighting.clipped(log.prefixes_SK) * _rewards(log)).sum(axis=1))
+    return mean((weighting.clipped(log.prefixes_SK) * log.filled_rewards_SK).sum(axis=1))
 
 
 def cascade_dr(log: SlateLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
@@ -193,18 +189,15 @@ def cascade_dr(log: SlateLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
     shown_SK = log.shown_SK
     upto_SK = weighting.clipped(log.prefixes_SK)
     above_SK = np.concatenate([np.ones((len(log), 1)), upto_SK[:, :-1]], axis=1)
-    residuals_SK = np.where(shown_SK, _rewards(log) - log.predicted_SK, 0.0)
+    residuals_SK = np.where(shown_SK, log.rewards_SK - log.predicted_SK, 0.0)
     return mean((upto_SK * residuals_SK + above_SK * np.where(shown_SK, log.expected_SK, 0.0)).sum(axis=1))
 
 
-SlateEstimator = Callable[[SlateLog, Weighting], Terms]
-
-SLATE_ESTIMATORS: dict[str, SlateEstimator] = {"slate-ips": slate_ips, "rips": rips, "cascade-dr": cascade_dr}
-
-
-def _rewards(log: SlateLog) -> np.ndarray:
-    """The rewards, 0 where a slate has no such position."""
-    return np.where(log.shown_SK, log.rewards_SK, 0.0)
+SLATE_ESTIMATORS: dict[str, Callable[[SlateLog, Weighting], Terms]] = {
+    "slate-ips": slate_ips,
+    "rips": rips,
+    "cascade-dr": cascade_dr,
+}
 
 
 @dataclass(frozen=True)
@@ -235,11 +228,9 @@ def bootstrap(
 ) -> Replicates:
     """Replicates of every one of the terms, all of the same N rows, by user where there are users.
 
-    All share the draws, so that the difference between two of them has an interval as well, and a narrow one. A
-    replicate draws users, not rows, and forms every ratio anew; see ``evaluation/intervals.py``.
-
+    All share the draws of users (``evaluation/intervals.py``), so a difference of two has a narrow interval as well.
     Rows count for ``counts_N`` (see ``counts_of``; by default each for one), in every sum and in the number of rows.
-    Time and memory grow with replicates times users, not with the rows behind them.
+    Time and memory grow with replicates times users, not with rows.
     """
     sums_TN = np.stack([part for term in terms.values() for part in (term.plain_N, term.weighted_N, term.norms_N)])
     counts_N = np.ones(sums_TN.shape[1]) if counts_N is None else counts_N

@@ -12,12 +12,11 @@ import numpy as np
 from attune.errors import DataContractError
 from evaluation.intervals import counted
 
-LOWEST_REWARD, HIGHEST_REWARD = -1.0, 1.0
-"""A reward lies in [0, 1], or in [-1, 1] once it is centred (``attune/event_types.py``)."""
+_FINITE = (np.isfinite, "a prediction is a finite number in the unit of the rewards")
 
 _RULES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
     "rewards": (
-        lambda values: (values >= LOWEST_REWARD) & (values <= HIGHEST_REWARD),
+        lambda values: np.abs(values) <= 1,
         "a reward lies in [0, 1], or in [-1, 1] when centred (attune/event_types.py)",
     ),
     "propensities": (
@@ -29,8 +28,8 @@ _RULES: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
         lambda values: (values >= 0) & (values <= 1),
         "the evaluation policy's probability of what was shown lies in [0, 1]",
     ),
-    "predicted": (np.isfinite, "a prediction is a finite number in the unit of the rewards"),
-    "expected": (np.isfinite, "a prediction is a finite number in the unit of the rewards"),
+    "predicted": _FINITE,
+    "expected": _FINITE,
 }
 """What each column of a log holds: whether values are right, and the rule in words. NaN is never right."""
 
@@ -64,14 +63,12 @@ class BanditLog:
     @property
     def weights_N(self) -> np.ndarray:
         """How many times as probable the evaluation policy makes what was shown; 1 on average where both cover."""
-        weights_N: np.ndarray = self.chances_N / self.propensities_N
-        return weights_N
+        return self.chances_N / self.propensities_N
 
     @property
     def is_certain_N(self) -> np.ndarray:
         """Rounds in which nothing but the action shown was possible, though the evaluation policy has others."""
-        is_certain_N: np.ndarray = (self.propensities_N == 1) & (self.chances_N < 1)
-        return is_certain_N
+        return (self.propensities_N == 1) & (self.chances_N < 1)
 
 
 @dataclass(frozen=True)
@@ -120,6 +117,11 @@ class SlateLog:
         return ~np.isnan(self.rewards_SK)
 
     @property
+    def filled_rewards_SK(self) -> np.ndarray:
+        """The rewards, 0 where a slate has no such position."""
+        return np.where(self.shown_SK, self.rewards_SK, 0.0)
+
+    @property
     def prefixes_SK(self) -> np.ndarray:
         """The importance weight of a slate down to each position: the product of those above and at it."""
         with np.errstate(divide="ignore", invalid="ignore"):  # below a slate's end anything may stand
@@ -131,8 +133,7 @@ class SlateLog:
         """Slates in which nothing else was possible anywhere, though the evaluation policy has others."""
         certain_SK = (self.propensities_SK == 1) | ~self.shown_SK
         other_SK = (self.chances_SK < 1) & self.shown_SK
-        is_certain_S: np.ndarray = certain_SK.all(axis=1) & other_SK.any(axis=1)
-        return is_certain_S
+        return certain_SK.all(axis=1) & other_SK.any(axis=1)
 
     def top(self, k: int) -> "SlateLog":
         """The first ``k`` positions alone, without the reward model, whose sums go further down.
@@ -165,11 +166,7 @@ def users_of(log: Log) -> np.ndarray | None:
 
 
 def counts_of(log: Log, cap: float = np.inf) -> np.ndarray:
-    """For how much each row counts (float64, N, in (0, 1]), so that a user's rows together count for at most ``cap``.
-
-    Whoever asks a thousand times would otherwise decide alone what everybody gets. Of users with fewer rows than the
-    cap each counts in full, and so does every row where the log names no users.
-    """
+    """What each row (float64, N) counts, as ``intervals.counted`` says; 1 where the log names no users."""
     users_N = users_of(log)
     return np.ones(len(log)) if users_N is None else counted(users_N, cap)
 

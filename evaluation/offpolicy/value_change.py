@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from evaluation.intervals import REPLICATES, Interval
 from evaluation.offpolicy.estimate import OffPolicyLimits, distant, estimate, holds
 from evaluation.offpolicy.estimators import bootstrap, effective, mean, rips
@@ -76,7 +74,7 @@ def value_change(
     value, diagnosis = answer.estimates["rips"], answer.diagnosis
     is_restated = slates.restated >= limits.restated * len(log)
     unlike = f"the champion's policy gives the propensities of {slates.restated} of {len(log)} slates again"
-    shown = mean(np.nan_to_num(log.rewards_SK).sum(axis=1))
+    shown = mean(log.filled_rewards_SK.sum(axis=1))
     counts_S = counts_of(log, limits.user_cap)
     drawn = bootstrap({"challenger": rips(log), "shown": shown}, log.users_S, replicates, seed, counts_N=counts_S)
     return ValueChange(
@@ -97,7 +95,7 @@ def value_change(
     )
 
 
-def _reliable(log: SlateLog, limits: OffPolicyLimits, replicates: int = REPLICATES, seed: int = 0) -> int:
+def _reliable(log: SlateLog, limits: OffPolicyLimits, replicates: int, seed: int) -> int:
     """Down to which position the slates are worth enough, and the champion takes enough of what the challenger does.
 
     Above the first position, too, whose mean weight is not 1, by the interval that ``estimate`` has of a last position.
