@@ -111,9 +111,8 @@ class Case:
     ) -> "Case":
         """The case of bundles and a training set that lie in folders; a folder in two parts is loaded once.
 
-        By default the hold-out begins where the last of the bundles declared it and ends with the training set. What
-        the challenger really learned from was measured apart, so the gate `lineage` can refuse it. Raises BundleError
-        when a bundle is not whole.
+        By default the hold-out begins where the last of the bundles declared it (the gate `lineage` holds that against
+        what the challenger learned from) and ends with the training set. Raises BundleError when a bundle is not whole.
         """
         if isinstance(training_set, Path):
             training_set = TrainingSet.load(training_set, with_traits=True)
@@ -163,11 +162,10 @@ class Case:
         }
 
     def panel_replays(self, moments: int) -> tuple[Evaluation, Evaluation]:
-        """Challenger and champion on about so many moments of the panel's, before the champion had learned.
+        """Challenger and champion on about so many moments of the panel's: as many of each user, the latest ones.
 
-        As many of each user, the latest ones. These events taught neither, so both are examined on them as on a
-        hold-out. They end where the champion's training did: those behind it belong to the times that the challenger
-        learned from and the champion did not.
+        These events taught neither. They end where the champion's training did: later ones belong to the times that
+        only the challenger learned from.
         """
         panel = self.training_set.select(is_panel(self.training_set.user_ids)[self.training_set.users])
         upto = min(self.after, self.bundles["champion"].trained_upto)
@@ -238,9 +236,8 @@ class Case:
     def answer_ms(self) -> dict[str, float]:
         """Milliseconds of ten items by challenger, champion and popularity alone: the median user's fastest of a few.
 
-        From the user's state to the slate, one request at a time. The bundles take turns after a warm-up, on one thread
-        as in serving, so that what else the machine does meets all of them alike. A challenger with numbers that are
-        not finite gives no answer: infinite, as is then everybody's.
+        From the user's state to the slate. The bundles take turns after a warm-up, on one thread as in serving, so that
+        other load meets all of them alike. All are infinite where the challenger holds numbers that are not finite.
         """
         timed: dict[str, BundleView] = {"challenger": self.challenger}
         if self.champion is not None:
@@ -263,21 +260,18 @@ class Case:
 
 
 def unlearned_after(bundles: Iterable[Bundle]) -> int:
-    """The position after which everything was left to the judgement by all of the bundles, of which there is one.
-
-    Whoever gathers anything for a judgement asks here, or it speaks of another window than the judgement does.
-    """
+    """The position after which all of the bundles (at least one) left everything to the judgement."""
     return max(bundle.holdout_after for bundle in bundles)
 
 
-def user_states(training_set: TrainingSet, upto: int, count: int, seed: int = 0) -> list[UserState]:
+def user_states(training_set: TrainingSet, upto: int, count: int) -> list[UserState]:
     """States of up to ``count`` users as of a position, to make requests with: the values of events are left out."""
     known = training_set.positions[training_set.by_user] <= upto
     rows = training_set.by_user[known]
     users, starts, sizes = np.unique(training_set.users[rows], return_index=True, return_counts=True)
     if not len(users):
         return []
-    chosen = np.random.default_rng(seed).choice(len(users), min(count, len(users)), replace=False)
+    chosen = np.random.default_rng(0).choice(len(users), min(count, len(users)), replace=False)
     states = []
     for place in chosen:
         recent = tuple(

@@ -16,9 +16,9 @@ Outcome = Literal["pass", "fail", "undecided", "not_applicable"]
 class Verdict:
     """One question with its answer; ``measured`` and ``limit`` are in the unit that ``note`` states.
 
-    ``verdict`` is ``undecided`` where there is too little evidence either way, ``not_applicable`` where there is
-    nothing to compare with. A failed gate is a result, not an exception. ``adverse`` marks an undecided one that
-    nothing speaks for: its figure lies on the wrong side of its limit, or there was nothing to measure.
+    ``verdict`` is ``undecided`` where there is too little evidence, ``not_applicable`` where there is nothing to
+    compare with. ``adverse`` marks an undecided one that nothing speaks for: its figure lies on the wrong side of its
+    limit, or there was nothing to measure.
     """
 
     name: str
@@ -99,10 +99,7 @@ def on_interval(
 
 
 def refused_by(verdicts: Iterable[Verdict], accept_undecided: bool) -> list[Verdict]:
-    """The verdicts that keep a challenger out: failures, and undecided ones.
-
-    A caller who takes the risk of undecided gates takes it only where the figure itself lies on the right side.
-    """
+    """Failures, and undecided verdicts unless the caller accepts those not adverse: what keeps a challenger out."""
     return [
         verdict
         for verdict in verdicts

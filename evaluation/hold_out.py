@@ -39,9 +39,9 @@ CHANCE_TARGETS = 5_000
 
 
 class CachedHybrid:
-    """The hybrid, which keeps what its sources said of the latest batch: the same object is not scored again.
+    """The hybrid, which keeps the states and sources of the latest batch, so that its parts score no batch again.
 
-    So the costly work is done once a batch though the hybrid and each of its parts are measured; in one thread.
+    For one thread.
     """
 
     def __init__(self, hybrid: Hybrid) -> None:
@@ -54,8 +54,9 @@ class CachedHybrid:
     @property
     def parts(self) -> "tuple[CachedPart, ...]":
         """Each part alone."""
-        named = zip(self.hybrid.source_names, self.hybrid.parts, strict=True)
-        return tuple(CachedPart(self, source, part) for source, part in named)
+        return tuple(
+            CachedPart(self, *named) for named in zip(self.hybrid.source_names, self.hybrid.parts, strict=True)
+        )
 
     def scores(self, batch: HistoryBatch) -> np.ndarray:
         """The hybrid's as they are served: who has no usable history is answered by its popularity."""
@@ -63,18 +64,15 @@ class CachedHybrid:
 
     def sources(self, batch: HistoryBatch) -> dict[str, np.ndarray]:
         """``Hybrid.sources``; the caller must not write into them."""
-        self._score(batch)
+        self.states(batch)
         return self._sources
 
     def states(self, batch: HistoryBatch) -> np.ndarray:
         """``Hybrid.states``; the caller must not write into them."""
-        self._score(batch)
-        return self._states_BD
-
-    def _score(self, batch: HistoryBatch) -> None:
         if batch is not self._batch:
             self._batch, self._states_BD = batch, self.hybrid.states(batch)
             self._sources = self.hybrid.sources(batch, self._states_BD)
+        return self._states_BD
 
 
 @dataclass(frozen=True)
@@ -150,9 +148,8 @@ class HoldOut:
 
     def _replay(self, entrant: Entrant) -> list[Evaluation]:
         """The evaluation of each recommender of an entrant; the chances stand with the first."""
-        recorder = None
+        recorder, positions = None, self.training_set.positions
         if entrant.chances_of is not None:
-            positions = self.training_set.positions
             events = int(((positions > self.after) & (positions <= self.upto)).sum())
             recorder = ChanceRecorder(entrant.chances_of, entrant.reward_floor, events)
         evaluations = replay_together(
@@ -172,11 +169,11 @@ class HoldOut:
 
 
 class ChanceRecorder:
-    """Watches the replay of a hybrid and records the chances that its network gives to the targets of some groups.
+    """Records the chances that the network of a replayed hybrid gives to the targets of some groups.
 
-    The network learns by the softmax over the whole catalogue, or by a sampled one whose correction makes it an
-    estimate of the whole (``models.learning.fit``). So the softmax of its scores over the items that a user had not
-    seen is the chance that the next item is this one. The scores of other parts and of the mix have no such meaning.
+    The network learns by the softmax over the whole catalogue, or a corrected sample of it (``models.learning.fit``).
+    So the softmax of its scores over the items that a user had not seen is the chance that the next item is this one.
+    The scores of other parts and of the mix have no such meaning.
     """
 
     def __init__(self, hybrid: CachedHybrid, reward_floor: float, events: int) -> None:
@@ -231,10 +228,7 @@ def strongest(evaluations: Sequence[Evaluation], metric: str) -> Evaluation:
 
 
 def fresh_popularity(training_set: TrainingSet, after: int, half_lives: Sequence[float]) -> tuple[Popularity, ...]:
-    """Popularity counted from what lies at positions up to ``after``, for every half-life (days).
-
-    The panel's events are left out as in training.
-    """
+    """Popularity of the events at positions up to ``after``, the panel's left out, for every half-life (days)."""
     known = training_set.select(
         (training_set.positions <= after) & ~is_panel(training_set.user_ids)[training_set.users]
     )

@@ -31,10 +31,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Paired:
-    """How ``a`` differs from ``b`` on the same events: ``a - b`` and ``a / b - 1``, from the same replicates.
-
-    ``rows`` counts what it rests on, of each user no more than the cap.
-    """
+    """``a - b`` and ``a / b - 1`` on the same events and replicates; ``rows`` counts of each user at most the cap."""
 
     absolute: Interval
     relative: Interval
@@ -53,15 +50,7 @@ def interval(
     return percentiles(value, quotients(sums_RS[:, 0], counts_R), len(counts_U))
 
 
-def paired(
-    a: Evaluation,
-    b: Evaluation,
-    metric: str,
-    part: str = "all",
-    replicates: int = REPLICATES,
-    seed: int = 0,
-    cap: float = np.inf,
-) -> Paired:
+def paired(a: Evaluation, b: Evaluation, metric: str, part: str = "all", cap: float = np.inf) -> Paired:
     """The differences of a metric between two replays of the same events; ``cap`` as in ``by_user``.
 
     Raises ValueError when the two did not judge the same events.
@@ -72,7 +61,7 @@ def paired(
     b_E = values(b, metric, part)[1]
     defined = ~(np.isnan(a_E) | np.isnan(b_E))
     sums_SU, counts_U = by_user(users[defined], np.stack([a_E[defined], b_E[defined]]), cap)
-    sums_RS, counts_R = replicated(sums_SU, counts_U, replicates, seed)
+    sums_RS, counts_R = replicated(sums_SU, counts_U, REPLICATES, 0)
     of_a, of_b = (quotients(sums_SU[s].sum(), counts_U.sum()) for s in (0, 1))
     drawn_a, drawn_b = (quotients(sums_RS[:, s], counts_R) for s in (0, 1))
     return Paired(
@@ -86,8 +75,7 @@ def paired(
 def by_user(users: np.ndarray, value_SE: np.ndarray, cap: float = np.inf) -> tuple[np.ndarray, np.ndarray]:
     """The sums of each row of values and the count of defined ones, by user.
 
-    ``cap`` is the most rows that one user counts for, so that nobody decides alone: of a user with more each row
-    counts for less, so that sums and count shrink alike.
+    ``cap`` is the most rows that one user counts for: of a user with more, sums and count shrink alike.
     """
     names, place_E = np.unique(users.astype(str), return_inverse=True)
     defined_E = ~np.isnan(value_SE).any(axis=0)
@@ -148,12 +136,11 @@ def confidence_sequence(value_U: np.ndarray, level: float, narrowest: int, least
     Being asymptotic it says nothing about a handful of users: below ``least_users`` it is infinite. It takes a user's
     value to stay while others come, where a mean of events moves a little with each.
 
-    What it covers is one mean: that of one version against one champion, as its hold-out grows. Another version is
-    another mean on other events, and has 1 - alpha of its own: nothing is spent over versions. With 500 users a single
-    look misses in 0.24 % of cases, so that of a hundred versions, each looked at once, at least one is missed with a
-    chance of 21 %. Howard, Ramdas, McAuliffe and Sekhon (2021), "Time-uniform, nonparametric, nonasymptotic confidence
-    sequences", spend alpha over countably many times; 6 alpha / (pi^2 i^2) for the i-th version would bound all misses
-    alike, and make the hundredth interval 1.8 times as wide. Why that is not done stands in docs/adr/0005-gates.md.
+    It covers the mean of one version against one champion, as its hold-out grows; another version has 1 - alpha of its
+    own. With 500 users a single look misses in 0.24 % of cases, so that of a hundred versions, each looked at once, at
+    least one is missed with a chance of 21 %. Spending 6 alpha / (pi^2 i^2) on the i-th version, after Howard, Ramdas,
+    McAuliffe and Sekhon (2021), "Time-uniform, nonparametric, nonasymptotic confidence sequences", would bound all
+    misses, with a hundredth interval 1.8 times as wide; docs/adr/0005-gates.md says why that is not done.
 
     Raises ValueError for a level outside (0, 1) and for what is not finite.
     """
@@ -173,10 +160,7 @@ def confidence_sequence(value_U: np.ndarray, level: float, narrowest: int, least
 
 
 def counted(users_E: np.ndarray, cap: float) -> np.ndarray:
-    """What each row (E,) counts, above 0 and at most 1: those of one user together at most ``cap``, as in ``by_user``.
-
-    So no account decides alone.
-    """
+    """What each row (E,) counts, in (0, 1]: one user's together at most ``cap``, so that nobody decides alone."""
     _, place_E, rows_U = np.unique(users_E.astype(str), return_inverse=True, return_counts=True)
     return np.minimum(1.0, cap / rows_U)[place_E]
 

@@ -55,9 +55,7 @@ def examination(
     ranks_R: np.ndarray,
     scores_R: np.ndarray,
     reacted_R: np.ndarray,
-    cells: int = CELLS,
     replicates: int = REPLICATES,
-    seed: int = 0,
 ) -> Examination:
     """The examination curve of R shown items.
 
@@ -74,7 +72,7 @@ def examination(
         raise ValueError(f"ranks count from 1, and {np.min(ranks_R)} is below")
     if not np.isfinite(scores_R).all():
         raise ValueError("a score is not finite")
-    edges = np.unique(np.quantile(scores_R, np.linspace(0.0, 1.0, cells + 1)[1:-1]))  # equal scores stay together
+    edges = np.unique(np.quantile(scores_R, np.linspace(0.0, 1.0, CELLS + 1)[1:-1]))  # equal scores stay together
     cells_R = np.searchsorted(edges, scores_R, side="right")
     names, user_R = np.unique(users_R, return_inverse=True)
     users, shape = len(names), (int(np.max(ranks_R)), int(cells_R.max()) + 1)
@@ -84,7 +82,7 @@ def examination(
         for value_R in (np.ones(len(user_R)), np.asarray(reacted_R, np.float64))
     )
     drawn = []
-    rng, block = np.random.default_rng(seed), max(_BLOCK // users, 1)  # blocks of bounded memory
+    rng, block = np.random.default_rng(0), max(_BLOCK // users, 1)  # blocks of bounded memory
     for start in range(0, replicates, block):
         rows = min(block, replicates - start)
         times_RU = rng.multinomial(users, np.full(users, 1.0 / users), size=rows).astype(np.float64)

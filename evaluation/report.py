@@ -17,8 +17,8 @@ Summary = dict[str, dict[str, float]]
 class Judgement:
     """Verdicts and everything they rest on.
 
-    ``metrics`` is the challenger's summary, ``baselines`` those of whom it was compared with by name (popularity,
-    champion, anchor, each of its own parts alone), ``panel`` its summary on the users whose events teach no model.
+    ``metrics`` is the challenger's summary, ``baselines`` those of the replays that it was compared with, by name,
+    ``panel`` its summary on the users whose events teach no model.
     ``intervals`` maps a comparison and a metric to its 95 % interval by user; ``cost`` is in the units of its names.
     ``calibration`` is as ``evaluation.gates.calibration.curves`` gives it, empty where nobody gave chances.
     ``off_policy`` is the challenger's value by what the champion showed, None where no slates were handed over.

@@ -1,9 +1,8 @@
 """Whether chances are what they are called: of all that was given a chance of 0.3, did about 0.3 come true?
 
-Of a hybrid the network alone gives probabilities (``evaluation.hold_out.ChanceRecorder``), among targets that count as
-much as they are to be foreseen (``models.learning.batches.target_weights``: a dislike not at all). Two statements about
-each target are held against what came: the chance of the first choice, and that of the ten best together, which is to
-HR@10 what a forecast is to the weather.
+Of a hybrid the network alone gives probabilities (``evaluation.hold_out.ChanceRecorder``). Targets count by their
+weight in training (``models.learning.batches.target_weights``: a dislike not at all). Two chances of each target are
+compared with what came: that of the first choice, and that of the ten best together (HR@10).
 
 The expected calibration error (Naeini, Cooper and Hauskrecht 2015, "Obtaining well calibrated probabilities using
 Bayesian binning") is the mean distance of chance and share over bins; here of equal mass, as Nixon et al. (2019),
@@ -32,8 +31,7 @@ FORECASTERS = ("challenger", "champion")
 class Calibration(Gate):
     """The chances that the network gives are about what comes true, or hardly further from it than the champion's.
 
-    Times change, and honest models are too sure of theirs: so neither a large error alone nor a small change of it
-    fails.
+    Honest models are too sure when times change: so neither a large error alone nor a small change of it fails.
     """
 
     calibration_error: float = 0.1
@@ -92,19 +90,19 @@ def calibration_error(chance_E: np.ndarray, came_E: np.ndarray, weight_E: np.nda
     return float(_errors(_gaps(chance_E, came_E, weight_E).sum(axis=1)[None])[0])
 
 
-def error_change(challenger: Chances, champion: Chances, cap: float = np.inf, seed: int = 0) -> Interval:
+def error_change(challenger: Chances, champion: Chances, cap: float = np.inf) -> Interval:
     """How much larger the challenger's error of the ten best is than the champion's, by the bootstrap over users.
 
-    The bins stay while users are drawn. Noise makes an error larger than it is, of both by about as much, so that it
-    falls out of the difference. ``cap`` is the most targets that one user counts for, in the edges of the bins too.
-    Raises ValueError when the two did not foretell the same targets.
+    The bins stay while users are drawn. Noise enlarges both errors by about as much, so it falls out of the difference.
+    ``cap`` is the most targets that one user counts for, in the edges of the bins too. Raises ValueError when the two
+    did not foretell the same targets.
     """
     if not np.array_equal(challenger.positions_E, champion.positions_E):
         raise ValueError("the two did not foretell the same targets")
     counted_E = counted(challenger.users_E, cap)
     both = (_gaps(who.ten_E, who.in_ten_E, who.weights_E * counted_E) for who in (challenger, champion))
     sums_SU, counts_U = by_user(challenger.users_E, np.concatenate(list(both)))
-    drawn_RS, _ = replicated(sums_SU, counts_U, REPLICATES, seed)
+    drawn_RS, _ = replicated(sums_SU, counts_U, REPLICATES, 0)
     value, drawn_R = (
         np.subtract(*map(_errors, np.split(sums_RS, 2, axis=1))) for sums_RS in (sums_SU.sum(axis=1)[None], drawn_RS)
     )
@@ -125,10 +123,7 @@ def _errors(sums_RS: np.ndarray) -> np.ndarray:
 
 
 def curves(replays: Mapping[str, Evaluation]) -> dict[str, Any]:
-    """By who gave chances: the targets, both errors, and the reliability of the ten best, as JSON values.
-
-    Left out is who gave chances that are no numbers.
-    """
+    """By who gave finite chances: the targets, both errors, and the reliability of the ten best, as JSON values."""
     given = {who: replays[who].chances for who in FORECASTERS if who in replays}
     return {
         who: {

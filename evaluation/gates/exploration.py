@@ -22,10 +22,8 @@ class Exploration(Gate):
     0.94, one that draws blindly among a hundred candidates 0.6."""
 
     def __call__(self, case: Case) -> Iterator[Verdict]:
-        share = None
-        if not case.not_finite:
-            share = worth_kept(case.challenger, user_states(case.training_set, case.after, USERS), case.now)
-        yield self.verdict(share)
+        states = [] if case.not_finite else user_states(case.training_set, case.after, USERS)
+        yield self.verdict(worth_kept(case.challenger, states, case.now))
 
     def verdict(self, share: float | None) -> Verdict:
         """Of the share kept; None where nobody could be drawn for."""

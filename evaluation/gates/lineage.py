@@ -17,7 +17,7 @@ class Lineage(Gate):
         yield self.verdict(case.challenger.trained_upto, first, case.challenger.panel_users_trained)
 
     def verdict(self, trained_upto: int, first_holdout: int, panel_users: int) -> Verdict:
-        """Of log positions, and how many panel users were trained on."""
+        """The verdict on log positions, and on how many panel users were trained on."""
         note = f"last position trained on (the hold-out begins at {first_holdout})"
         if panel_users:
             note += f"; {panel_users} users of the panel were trained on"

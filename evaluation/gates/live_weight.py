@@ -18,6 +18,6 @@ class LiveWeight(Gate):
         yield self.verdict(case.challenger.hybrid.live)
 
     def verdict(self, weight: float) -> Verdict:
-        """Of the weight in the mix."""
+        """The verdict on the weight in the mix."""
         note = "weight of the live item profile, which stands still while a hold-out is replayed"
         return Verdict("live_weight", self.live_weight, weight, passes(weight <= self.live_weight), note)

@@ -19,7 +19,7 @@ class Memory(Gate):
             yield self.verdict(case.challenger.bytes, case.champion.bytes)
 
     def verdict(self, size: int, of_champion: int) -> Verdict:
-        """Of sizes in bytes."""
+        """The verdict on the sizes of both bundles, in bytes."""
         ratio = size / max(of_champion, 1)
         note = f"times the champion's bundle: {size / 1e6:.1f} MB against {of_champion / 1e6:.1f} MB"
         return Verdict("memory", self.memory_ratio, ratio, passes(ratio <= self.memory_ratio), note)

@@ -10,7 +10,7 @@ from evaluation.offpolicy.value_change import ValueChange
 
 @dataclass(frozen=True)
 class OffPolicyValue(Gate):
-    """What the champion showed has not been found to be worth more than what the challenger would have shown.
+    """The champion's slates have not been shown to be worth more than the challenger's would have been.
 
     A log that decides nothing blocks nobody: the note says why, and how many slates it would take.
     """
@@ -20,13 +20,10 @@ class OffPolicyValue(Gate):
     challenger's off-policy value may not lie, where the log decides."""
 
     def __call__(self, case: Case) -> Iterator[Verdict]:
-        if case.champion is None:
-            return
-        value = case.value_change
-        if value is None:
-            yield not_applicable("off_policy_value", "no logged slates were handed over")
-        else:
-            yield self.verdict(value)
+        if case.champion is not None:
+            value = case.value_change
+            no_slates = not_applicable("off_policy_value", "no logged slates were handed over")
+            yield no_slates if value is None else self.verdict(value)
 
     def verdict(self, value: ValueChange) -> Verdict:
         """Of the challenger's value on the slates that were shown."""

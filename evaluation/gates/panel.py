@@ -48,14 +48,14 @@ class Panel(Gate):
         yield self.verdict("no_forgetting", *case.panel_replays(self.panel.earlier), case.limits)
 
     def verdict(self, name: str, challenger: Evaluation, champion: Evaluation, limits: CaseLimits) -> Verdict:
-        """Of replays of the panel's events alone."""
+        """The verdict on replays of the panel's events alone."""
         change = self.change(challenger, champion, limits.metric)
         if isinstance(change, str):
             return not_applicable(name, change)
         return self.of_change(name, *change, limits.metric)
 
     def of_change(self, name: str, change: Interval, users: int, metric: str) -> Verdict:
-        """Of the mean change over so many users."""
+        """The verdict on the mean change over so many users."""
         limit, whom = self.panel_change, "users of the panel"
         if name == "no_forgetting":
             limit, whom = self.forgetting_change, f"{whom}, on their events before the champion had learned"
@@ -66,10 +66,9 @@ class Panel(Gate):
         return Verdict(name, limit, change.value, passes(not change.high < limit), note, change.low, change.high)
 
     def change(self, challenger: Evaluation, champion: Evaluation, metric: str) -> tuple[Interval, int] | str:
-        """The mean over users of each one's mean change, relative to that of the champion's means, and how many users.
+        """The mean change a user, relative to the champion's mean a user (taken as known), and how many users.
 
-        Both are means over the same users, of whom none counts twice: were the unit a mean over events, one busy
-        account would set it. It is taken as known. Where nothing can be said the reason, in words.
+        Each user counts once, so that no busy account sets the unit. Where nothing can be said the reason, in words.
         """
         user_E, ours_E = values(challenger, metric)
         theirs_E = values(champion, metric)[1]

@@ -18,6 +18,6 @@ class Parity(Gate):
         yield self.verdict(case.challenger.golden_difference())
 
     def verdict(self, difference: float) -> Verdict:
-        """Of the largest difference; NaN fails."""
+        """The verdict on the largest difference; NaN fails."""
         note = "largest difference to the golden scores of the training"
         return Verdict("parity", self.parity, difference, passes(difference <= self.parity), note)

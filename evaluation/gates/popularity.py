@@ -19,7 +19,7 @@ class BeatsPopularity(Gate):
         yield self.verdict(case.paired("popularity").absolute, case.evidence)
 
     def verdict(self, gain: Interval, evidence: Evidence) -> Verdict:
-        """Of a gain in the case's metric."""
+        """The verdict on a gain in the case's metric."""
         limit = self.popularity_gain
         sides = gain.low > limit, gain.high <= limit, gain.value > limit
         unit = f"gain in {evidence.limits.metric} over popularity"

@@ -46,7 +46,7 @@ class Rivals(Gate):
                 yield self.verdict(rival, case.paired(rival).relative, case.evidence)
 
     def verdict(self, rival: str, change: Interval, evidence: Evidence) -> Verdict:
-        """Of a relative change in the case's metric."""
+        """The verdict on a relative change in the case's metric."""
         limit = getattr(self, f"{rival}_change")
         sides = change.low >= limit, change.high < limit, change.value >= limit
         unit = f"relative change in {evidence.limits.metric} against {TITLES[rival]}"

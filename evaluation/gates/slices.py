@@ -94,7 +94,7 @@ class Slices(Gate):
             yield not_applicable("no_harm_to_other_slices", note)
 
     def verdict(self, name: str, harm: Harm, metric: str) -> Verdict:
-        """Of a slice that was tested."""
+        """The verdict on a slice that was tested."""
         change = harm.change
         note = (
             f"relative change in {metric} against the champion over {harm.users} users and {harm.events} events; "
@@ -163,10 +163,10 @@ def holm(chances: Mapping[str, float], level: float) -> tuple[dict[str, float], 
 
 
 def slices(evaluation: Evaluation, training_set: TrainingSet, after: int, limits: SliceLimits) -> dict[str, np.ndarray]:
-    """A mask over ``evaluation.events`` (E,) by name; slices may overlap, and some may be empty.
+    """A mask over ``evaluation.events`` (E,) by name, in the order of the tests; slices may overlap or be empty.
 
-    What is new, light, heavy and long-tail goes by what lies at or before position ``after``. They stand in the order
-    in which they are tested where there are too many: other attributes last, by how many events they are about.
+    Events up to position ``after`` say who is new, light or heavy, and what is long-tail. Other attributes stand last,
+    by their number of events.
     """
     rows_E = event_rows(evaluation, training_set)
     before = training_set.positions <= after
@@ -246,9 +246,9 @@ def masks_by_value(
 def masks_by_trait(
     traits: pd.DataFrame, whose: str, ids: Sequence[str] | np.ndarray, place_E: np.ndarray, limits: SliceLimits
 ) -> dict[str, np.ndarray]:
-    """The targets by the attributes of their items, or users, where frequent values tell most of it.
+    """The targets by those attributes of their items, or users, whose frequent values hold most of the targets.
 
-    A name, a number plate, a price: what hardly two have in common says who one is, and not of what kind.
+    A name or a price, which hardly two share, says who one is and not of what kind.
     """
     sliced: dict[str, np.ndarray] = {}
     attributes = 0

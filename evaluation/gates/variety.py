@@ -42,7 +42,7 @@ class Variety(Gate):
             yield self.verdict(name, *means)
 
     def verdict(self, name: str, measured: float, of_champion: float) -> Verdict:
-        """Of means over the lists."""
+        """The verdict on means over the lists."""
         limit = self.variety_share * of_champion
         note = f"mean over the ten best of each group; the champion's {of_champion:.4f}"
         return Verdict(name, limit, measured, passes(measured >= limit), note)
@@ -65,7 +65,7 @@ def self_information(training_set: TrainingSet) -> np.ndarray:
 
 
 def genre_vectors(catalogue: Catalogue) -> np.ndarray:
-    """vectors_NG, rows of length 1: the items' genres. By no model, so no arm is judged by its own taste."""
+    """vectors_NG, rows of length 1: the items' genres."""
     return unit_rows(ItemAttributes.of(catalogue).genres_NG)
 
 

@@ -40,16 +40,14 @@ DISTANT_WEIGHT = 20.0
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What speaks for and against an estimate.
+    """What speaks for and against an estimate; rows count as ``counts_of`` says, but in ``rows`` and ``certain`` for 1.
 
-    Rows count for what ``counts_of`` gives them, in everything but ``rows`` and ``certain``, which are numbers of rows.
     ``effective_K`` is Kong's effective sample size down to each position (one for a bandit), in rows.
     ``carrying`` is the same of the weighted rewards: how many rows the sum really rests on.
-    ``mean_weights_K`` should be 1: below where the logging policy never takes what the evaluation policy does, off
-    either way where the propensities are wrong. Its intervals are as wide as is asked for.
-    ``largest_share`` is that of one row in the sum of the weights. ``distant`` is the share of the evaluation
-    policy's probability on what the logging policy takes a twentieth as often, as far as the log shows it.
-    ``certain`` is how many rows come of a policy that left no choice, ``certain_share`` their share.
+    ``mean_weights_K`` should be 1: it is below where the logging policy never takes what the evaluation policy does,
+    and off either way where the propensities are wrong. ``largest_share`` is that of one row in the sum of the weights.
+    ``distant`` is what the function of that name gives. ``certain`` is how many rows come of a policy that left no
+    choice, ``certain_share`` their share.
     ``switched`` is the share of the weight above the switch, ``clipped`` what clipping takes away from the mean weight.
     With a reward model: ``residual``, reward minus prediction on what was logged, and ``disagreement``, dm minus dr,
     which is the model's error on what the evaluation policy does. Of slates: ``disagreement`` is rips minus
@@ -153,12 +151,10 @@ class OffPolicyLimits:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One estimator's answer.
+    """One estimator's answer: the value with its 95 % interval, even where it is refused; then with ``reasons``.
 
-    ``interval`` has the value with its 95 % interval even where it is refused, so that one sees what was not
-    believed. ``reasons`` is empty where it is decided. ``rows_needed`` is how many rows like these it takes for an
-    interval of half the width that the limits name, and for every count that a refusal found too small; None where
-    more rows like these do not mend what is wrong.
+    ``rows_needed`` is how many rows like these give an interval of the half-width that the limits name, and every count
+    that a refusal found too small; None where more rows like these do not mend what is wrong.
     """
 
     estimator: str

@@ -1,18 +1,18 @@
 """Slates that a champion showed, as a log to judge a challenger by: how probable its own policy makes each of them.
 
-The challenger is asked as if it had to draw each slate from the candidates that were logged: it scores them by what the
-user had done by then (``states_at``), and its policy tells how probable the shown list is. So what is judged is how it
-ranks what the champion found, not what it would find itself. Seen, excluded and filtered items are in no candidates.
+The challenger scores the logged candidates of each slate by what the user had done by then (``states_at``), and its
+policy tells how probable the shown list is. So the log judges how it ranks what the champion retrieved, not what it
+would retrieve itself. Seen, excluded and filtered items are in no candidates.
 
-The champion is asked the same, for two checks that know nothing of what was drawn. Its scores must be the logged ones,
-or the state is not what it was: such slates are left out. And its policy over the logged scores must give the logged
-propensities; the slates of which that holds are counted (``restated``).
+Two checks of the champion know nothing of what was drawn. Its scores must be the logged ones, or the state is not what
+it was: such slates are left out. Its policy over the logged scores must give the logged propensities; the slates of
+which that holds are counted (``restated``).
 
 Of a slate only those positions count that were free to explore whatever was drawn above them (``free``).
 
-What everybody said of items at that moment (``attune.item_profile``) is in no training set. Where the champion listens
-to it, it is what the logged scores have beyond the champion's own, so the challenger hears the same. A wrong state can
-hide there, up to the weight of that source. ``alike`` counts the slates that need no such explanation.
+The live item profile of that moment (``attune.item_profile``) is in no training set. Where the champion uses it, it is
+what the logged scores have beyond the champion's own, and the challenger is given the same. A wrong state can hide
+there, up to the weight of that source. ``alike`` counts the slates that need no such explanation.
 """
 
 import json
@@ -95,7 +95,7 @@ class _Slate:
 
 @dataclass(frozen=True)
 class _Row:
-    """One row of the log: a slate, the challenger's chances, and whether the champion agrees with what was logged."""
+    """A slate with the challenger's chances, and whether the champion agrees with what was logged."""
 
     slate: _Slate
     chances_K: np.ndarray
@@ -105,7 +105,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Scores:
-    """What a bundle says of a slate's candidates, as long as nobody else says anything."""
+    """A bundle's own scores, features and vectors of a slate's candidates, without the live item profile."""
 
     scores_C: np.ndarray
     features_CF: np.ndarray | None
@@ -174,9 +174,8 @@ def free(shown: int, budget: int | None, explored: int) -> int:
 
     A position explores at most once, so a budget of which n are left cannot run out above position n + 1. Further down
     it may have: then the champion shows its best with certainty, and nothing tells what another item would have been
-    worth. To count down to where the budget did run out would be worse than to count less: how far that is depends on
-    what was drawn, so a challenger that explores more would be paid for fewer positions than the champion was. This end
-    is known before the draw and is the same for both, so their difference over these positions has no bias.
+    worth. Where the budget did run out depends on what was drawn, so a challenger that explores more would be paid for
+    fewer positions. This end is known before the draw and the same for both, so their difference has no bias.
     """
     return shown if budget is None else min(max(budget - explored, 0), shown)
 
@@ -203,7 +202,7 @@ def _rows(
         _scores(bundle, states_at(training_set, *at, bundle.catalogue), slates) for bundle in (challenger, champion)
     )
     live, reasons = champion.hybrid.live, list[str]()
-    counted, beyond, pools, champion_pools = list[_Slate](), list[np.ndarray](), list[Pool](), list[Pool]()
+    usable = list[tuple[_Slate, np.ndarray, Pool, Pool]]()
     for slate, own, champions in zip(slates, ours, theirs, strict=True):
         beyond_C = slate.scores_C - champions.scores_C
         live_C = (np.clip(beyond_C / live, -1.0, 1.0) if live else np.zeros(len(beyond_C))).astype(np.float32)
@@ -213,12 +212,10 @@ def _rows(
         elif not (np.abs(beyond_C) <= live + NEAR).all():
             reasons.append(ANOTHER_STATE)
         else:
-            counted.append(slate)
-            beyond.append(beyond_C)
-            pools.append(pool)
-            champion_pools.append(_pool(champion, slate, champions, live_C, slate.scores_C))
-    if not counted:
+            usable.append((slate, beyond_C, pool, _pool(champion, slate, champions, live_C, slate.scores_C)))
+    if not usable:
         return [], reasons
+    counted, beyond, pools, champion_pools = zip(*usable, strict=True)
     shown = [slate.shown_K for slate in counted]
     chances = challenger.policy.propensities_of(pools, shown)
     stated = champion.policy.propensities_of(champion_pools, shown)
@@ -255,8 +252,7 @@ def _pool(bundle: Bundle, slate: _Slate, own: _Scores, live_C: np.ndarray, score
         features_CF = features_CF.copy()
         features_CF[:, policy.features.index(LIVE)] = live_C
     rng = np.random.default_rng(slate.seed)
-    vectors_CD = own.vectors_CD
-    return Pool(scores_C, slate.k, rng, vectors_CD=vectors_CD, features_CF=features_CF, explored=slate.explored)
+    return Pool(scores_C, slate.k, rng, vectors_CD=own.vectors_CD, features_CF=features_CF, explored=slate.explored)
 
 
 def _log(rows: Sequence[_Row]) -> SlateLog:
@@ -283,12 +279,10 @@ def states_at(
 ) -> HistoryBatch:
     """The users' latest events at log positions up to ``positions_B``, asked at ``moments_B`` (microseconds).
 
-    ``users_B`` are places of the training set's users, -1 for somebody without any event. As serving folds a state, and
-    other than ``models.learning.dataset.histories``, it goes by what had been logged, not by what is dated earlier: an
-    event that was logged later is not known, however early its date. Items refer to ``catalogue``.
-
-    Two things may be other than they were. What a user took back since is left out (the training set lacks it). The
-    statistics are those before the user's latest event, where serving had those of the last materialisation.
+    ``users_B`` are places of the training set's users, -1 for somebody without any event; items refer to ``catalogue``.
+    As in serving, and other than in ``models.learning.dataset.histories``, an event that was logged later is not known,
+    however early its date. Two things may differ from then: what a user took back since is left out, and the statistics
+    are those before the user's latest event, where serving had those of the last materialisation.
     """
     starts_B, ends_B = training_set.known_before(users_B, np.full(len(users_B), _ALWAYS))
     lengths_B = ends_B - starts_B

@@ -165,7 +165,7 @@ def users_of(log: Log) -> np.ndarray | None:
     return log.users_N if isinstance(log, BanditLog) else log.users_S
 
 
-def counts_of(log: Log, cap: float = np.inf) -> np.ndarray:
+def counts_of(log: Log, cap: float) -> np.ndarray:
     """What each row (float64, N) counts, as ``intervals.counted`` says; 1 where the log names no users."""
     users_N = users_of(log)
     return np.ones(len(log)) if users_N is None else counted(users_N, cap)

@@ -58,25 +58,25 @@ class ValueChange:
 
 
 def value_change(
-    slates: LoggedSlates, limits: OffPolicyLimits | None = None, replicates: int = REPLICATES, seed: int = 0
+    slates: LoggedSlates, limits: OffPolicyLimits | None = None, replicates: int = REPLICATES
 ) -> ValueChange:
     """The change by RIPS, over as many positions from the top as the slates are enough for, at least the first.
 
-    How many that are follows from the weights alone, so no outcome chooses it; people look from the top.
+    The weights alone say how many those are, so no outcome chooses the number.
     """
     log, limits = slates.log, limits or OffPolicyLimits()
     if log is None:
         unknown = Interval(math.nan, -math.inf, math.inf)
         figures = (0, 0, 0, 0.0, unknown, unknown, unknown, ("there is no slate to judge by",), None)
         return ValueChange(*figures, slates.left_out, 0, 0, 0, slates.feedback)
-    log = log.top(max(_reliable(log, limits, replicates, seed), 1))
-    answer = estimate(log, limits, replicates=replicates, seed=seed)
+    log = log.top(max(_reliable(log, limits, replicates), 1))
+    answer = estimate(log, limits, replicates=replicates)
     value, diagnosis = answer.estimates["rips"], answer.diagnosis
     is_restated = slates.restated >= limits.restated * len(log)
     unlike = f"the champion's policy gives the propensities of {slates.restated} of {len(log)} slates again"
     shown = mean(log.filled_rewards_SK.sum(axis=1))
     counts_S = counts_of(log, limits.user_cap)
-    drawn = bootstrap({"challenger": rips(log), "shown": shown}, log.users_S, replicates, seed, counts_N=counts_S)
+    drawn = bootstrap({"challenger": rips(log), "shown": shown}, log.users_S, replicates, counts_N=counts_S)
     return ValueChange(
         slates=len(log),
         users=diagnosis.users,
@@ -95,15 +95,15 @@ def value_change(
     )
 
 
-def _reliable(log: SlateLog, limits: OffPolicyLimits, replicates: int, seed: int) -> int:
+def _reliable(log: SlateLog, limits: OffPolicyLimits, replicates: int) -> int:
     """Down to which position the slates are worth enough, and the champion takes enough of what the challenger does.
 
-    Above the first position, too, whose mean weight is not 1, by the interval that ``estimate`` has of a last position.
-    Of one further up it has a wider one, of the same draws: so what is left is not refused for its weights.
+    It stops above the first position whose mean weight is not 1 by the interval that ``estimate`` gives a last
+    position; further up that one is wider, of the same draws, so what is left is not refused for its weights.
     """
     counts_S, weights_KS = counts_of(log, limits.user_cap), log.prefixes_SK.T
     means = {str(k): mean(weights_S) for k, weights_S in enumerate(weights_KS)}
-    drawn = bootstrap(means, log.users_S, replicates, seed, counts_N=counts_S)
+    drawn = bootstrap(means, log.users_S, replicates, counts_N=counts_S)
     for k, weights_S in enumerate(weights_KS):
         is_scarce = effective(counts_S * weights_S) < limits.effective
         is_one = holds(drawn.interval(str(k), 1 - (1 - limits.check_level) / (k + 1)), 1.0)
