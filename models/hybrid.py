@@ -69,10 +69,7 @@ class Hybrid:
         object.__setattr__(self, "_shared_1N", rows)
 
     def extended(self, more: Catalogue) -> "Hybrid":
-        """With the items of ``more`` behind these, known by their attributes alone.
-
-        Nobody's score of an item that was there changes, and no user is seen otherwise.
-        """
+        """With the items of ``more`` behind these, known by their attributes; scores of known items do not change."""
         return replace(
             self,
             network=self.network.extended(more),

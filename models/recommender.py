@@ -290,8 +290,7 @@ def _deepened(
     """The slate of one query, by deeper and deeper searches, until it is full or nothing that is left may follow.
 
     Each is drawn anew under the same seed, and its policy names the depth. Under one cap on items of one value each
-    the depth follows from the candidates alone, and the propensities are those of the whole answer; otherwise they
-    are those of the draw at that depth, since whether it was needed depends on the draw before.
+    the propensities are those of the whole answer, otherwise those of the draw at that depth.
     """
     depth = max(bundle.policy.depth, query.request.k)
     is_left_N = np.ones(len(bundle.catalogue), bool)

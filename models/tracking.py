@@ -31,10 +31,7 @@ CHOSEN, DECLARED = ("chosen",), ("recipe", "policy", "seed", "trained_upto", "ho
 
 
 class Runs:
-    """The runs of the experiment ``attune``, one a version, and of ``attune-bench``, one a benchmark.
-
-    What MLflow raises goes through.
-    """
+    """The runs of the experiments ``attune`` (one a version) and ``attune-bench``; MLflow's errors pass through."""
 
     def __init__(self, client: MlflowClient, clock: Clock) -> None:
         self.client, self.clock = client, clock

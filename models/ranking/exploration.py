@@ -160,10 +160,9 @@ class Bounded(Policy):
     number. Once it is spent, only the best are left to draw from. A bundle, and each slate, records both.
 
     Scores have no zero of their own, so worth is counted from the worst candidate. At every position only what is
-    worth ``least_quality`` (0 to 1) times the best one there may be drawn. The slate is then worth at least that share
-    of the greedy slate, whenever the rules are none or one cap: whatever stands above, something as good as the greedy
-    slate's item of this position is still allowed (sets under one cap are a matroid). Under several caps it holds at
-    every position, by what is left there.
+    worth ``least_quality`` (0 to 1) times the best one there may be drawn. Without rules, or under one cap, the slate
+    is then worth at least that share of the greedy slate (sets under one cap are a matroid); under several caps the
+    share holds at every position, by what is left there.
 
     Raises ValueError for a negative budget, days that are not positive, and a share outside 0 to 1.
     """

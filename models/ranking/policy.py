@@ -146,10 +146,9 @@ class PlackettLuce(Policy):
     """Fills positions in order; each draws from softmax((score + diversity * d) / temperature) over what is allowed.
 
     ``temperature`` is in units of the scores. ``depth`` is how many of the best candidates it may draw from.
-    ``diversity``, in units of the scores as well, is what a copy of an item above loses: d in [-1, 0] is minus the
-    largest similarity (cosine, not below 0) to the items above, and 0 at the top. The largest and not the mean: one
-    near-copy above is what a reader notices, and among nine other items a mean would hide it. That is the marginal
-    relevance of Carbonell and Goldstein (1998), "The use of MMR", section 2, as a term of the draw.
+    ``diversity``, in units of the scores too, is what a copy of an item above loses: d in [-1, 0] is minus the largest
+    similarity (cosine, not below 0) to the items above, and 0 at the top; a mean would hide one near-copy. That is the
+    marginal relevance of Carbonell and Goldstein (1998), "The use of MMR", section 2, as a term of the draw.
     Plackett (1975), "The analysis of permutations"; drawn with the Gumbel-max trick, fresh noise a position, so
     that the draw stays exact when a rule allows an item at one position that it forbade at an earlier one.
     Raises ValueError for a temperature or depth that is not positive and for a negative diversity.

@@ -10,13 +10,10 @@ differ from normalise(u + a (2 r - 1) (item - u)), which sticks where people rea
 
 - Below one half that form steps along -(item - u), and at u = item, where a first like leads, this is no step at all:
   the item stays the favourite however often it is disliked (measured, a = 0.3, 128 dimensions: for good in float64;
-  in float32 for about 60 dislikes, until rounding has chosen a direction). A step towards -item has somewhere to go
-  from every start, and from zero it is the same.
+  in float32 for about 60 dislikes). A step towards -item moves u from every start; from zero it is the same step.
 - Stretched back to length 1, u = -item stays where it is under likes (for a < 1/2), and u = item under steps towards
-  -item, again until rounding chooses: on a sphere there is no way through the middle. So the length is left as it
-  comes out. Each step is a weighted mean of u and a unit vector, so u stays within the unit ball without being
-  normalised, and its length says how much and how consistent the evidence is: a first weak sign is no longer worth
-  as much as a hundred likes.
+  -item, until rounding chooses a direction. So the length is left as it comes out. Each step is a weighted mean of u
+  and a unit vector, so u stays within the unit ball, and its length says how much and how consistent the evidence is.
 
 So u . item, the score, falls with every dislike of the item and rises with every like, strictly and from every start
 (except in the limits -1 and 1). The cosine falls too wherever u and the item span a plane; on one line it can only

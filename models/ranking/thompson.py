@@ -93,14 +93,11 @@ class LinearPosterior:
 class Thompson(Policy):
     """At each position the item that is best by weights drawn from the posterior, drawn afresh for every position.
 
-    What the chance of that is has no formula. So ``samples`` draws of the weights are made, and the share of them that
-    an item wins is its chance; the item is then drawn by these very shares. An item's propensity is therefore exact
-    given the draws of the weights, which tell nothing of the reactions: dividing by it is unbiased, as it is by the
-    long-run chance that it estimates. ``errors`` in the slate are its standard errors as such an estimate (adjusted as
-    by Agresti and Coull 1998, so that 0 and all of the samples have errors too).
-
-    ``floor`` is the least propensity that every open candidate has, 1 / n at most among n: what the weights never
-    favour is shown now and then too, and nobody is ever divided by next to nothing.
+    The chance of that has no formula. An item's propensity is the share of ``samples`` draws of the weights that it
+    wins, and the item is drawn by these very shares: so the propensity is exact given the draws, and dividing by it is
+    unbiased. ``errors`` in the slate are its standard errors as an estimate of the long-run chance (adjusted as by
+    Agresti and Coull 1998, so that 0 and all of the samples have errors too). ``floor`` is the least propensity of
+    every open candidate, 1 / n at most among n: nobody ever divides by next to nothing.
     Raises ValueError for sources that are not one for each weight, and for samples, depth or floor out of range.
     """
 
