@@ -1,12 +1,7 @@
-"""Parts of the platform on this machine, for as long as a command needs them.
-
-``Stack`` starts the parts that are asked for, on free ports, points this process and its child processes at them, and
-stops them.
-"""
+"""Parts of the platform on this machine, on free ports, for as long as a command needs them."""
 
 import os
 import time
-from dataclasses import dataclass, field
 from functools import partial
 
 from attune import event_log
@@ -19,20 +14,16 @@ from infra.platform.parts import API, answers, part_named, with_addresses
 TICK_SECONDS = 0.5
 
 
-@dataclass
 class Stack:
     """Parts under one ``var``; a context manager that stops on leaving whatever it started.
 
     ``settings`` grow addresses as parts start; read them from here, not from the settings given.
     """
 
-    settings: Settings
-    processes: ChildProcesses = field(init=False)
-    _pending: list[tuple[ChildProcess, str]] = field(init=False, default_factory=list)
-    _before: dict[str, str] = field(init=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.processes = ChildProcesses(self.settings.logs_folder)
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.processes = settings, ChildProcesses(settings.logs_folder)
+        self._pending: list[tuple[ChildProcess, str]] = []
+        self._before: dict[str, str] = {}
 
     def __enter__(self) -> "Stack":
         self.settings.var.mkdir(parents=True, exist_ok=True)

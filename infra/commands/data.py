@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -26,20 +26,6 @@ app.add_typer(imports, name="import", rich_help_panel=EVENTS)
 
 REASONS_SHOWN = 10
 """Broken rules that a table lists; JSON has them all."""
-
-
-class Order(StrEnum):
-    """Where an event's time comes from when the file has none."""
-
-    row = "row"
-
-
-class Format(StrEnum):
-    """The format of exported files."""
-
-    parquet = "parquet"
-    csv = "csv"
-    jsonl = "jsonl"
 
 
 class Type(StrEnum):
@@ -79,7 +65,7 @@ def tabular(
         str | None, typer.Option(help="The kind of every row, without such a column.", autocompletion=known_kinds)
     ] = None,
     kinds: Annotated[str, typer.Option(help="Other names for kinds: addtocart=cart,1=view")] = "",
-    order: Annotated[Order | None, typer.Option(help="Without timestamps: rows in the order of time.")] = None,
+    order: Annotated[Literal["row"] | None, typer.Option(help="Without timestamps: rows in the order of time.")] = None,
     scale: Annotated[str | None, typer.Option(help="The ratings' scale, when it is not 1,5: LOW,HIGH")] = None,
     unit: Annotated[
         str | None, typer.Option(help="The unit of unix times: s, ms or us; by default from their size.")
@@ -105,7 +91,7 @@ def tabular(
         users_map=users_map,
         kind=kind,
         kinds=kinds,
-        order=order.value if order else None,
+        order=order,
         scale=scale,
         unit=unit,
     )
@@ -115,7 +101,7 @@ def tabular(
 @app.command(rich_help_panel=EVENTS)
 def export(
     folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
-    format: Annotated[Format, typer.Option(help="parquet, csv or jsonl.")] = Format.parquet,
+    format: Annotated[Literal["parquet", "csv", "jsonl"], typer.Option(help="parquet, csv or jsonl.")] = "parquet",
     after: Annotated[int, typer.Option(min=0, help="Only events after this log position.")] = 0,
     upto: Annotated[int | None, typer.Option(min=0, help="Only events up to this position.")] = None,
     type: Annotated[list[Type] | None, typer.Option(help="Only events of this type; repeatable.")] = None,
@@ -133,16 +119,16 @@ def export(
     from infra.commands import execution
 
     with execution.event_log() as log, output.Progress(quiet=as_json).stage(f"export to {folder}"):
-        counts = export(log, folder, format.value, after, upto, [kind.value for kind in type or ()] or None)
+        counts = export(log, folder, format, after, upto, [kind.value for kind in type or ()] or None)
     if as_json:
-        output.print_json({"folder": str(folder.resolve()), "format": format.value, "events": counts})
+        output.print_json({"folder": str(folder.resolve()), "format": format, "events": counts})
         return
     if not counts:
         output.console().print(f"no event lies there: {folder} is empty", markup=False)
         return
     rows = [[f"{folder / name}.{format}", count] for name, count in counts.items()]
     output.table(["file", "events"], rows, numbers=[1])
-    if "interaction" in counts and format != Format.jsonl:
+    if "interaction" in counts and format != "jsonl":
         file = folder / f"interaction.{format}"
         output.say_next(f"`attune import tabular --interactions {file}` reads it into another ATTUNE_VAR")
 

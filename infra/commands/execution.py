@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from attune import event_log as event_logs
@@ -42,35 +41,32 @@ class Runner:
 @contextmanager
 def runner(settings: Settings, progress: Progress) -> Iterator[Runner]:
     """The platform of these settings if it is up; else this process, with Prefect and MLflow started for it."""
+
+    def run_on_platform(name: str, **parameters: Any) -> dict[str, Any]:
+        from flows.deployment_runs import run_deployed
+
+        with progress.stage(f"{name} on the platform") as say:
+            try:
+                return run_deployed(name, parameters, say)
+            except Interrupted:
+                note(f"no longer waiting: {name} goes on, the platform's Prefect page and `attune status` show it")
+                raise
+
+    def run_here(name: str, **parameters: Any) -> dict[str, Any]:
+        with progress.stage(name):
+            result: dict[str, Any] = getattr(importlib.import_module(f"flows.{name}"), name)(**parameters)
+        return result
+
     running = addresses.running(settings)
     if running is not None:
         with _environment(running):
-            yield Runner(running, partial(_run_on_platform, progress))
+            yield Runner(running, run_on_platform)
         return
     with _stack(settings) as stack:
         with progress.stage("start Prefect and MLflow"):
             stack.start("prefect", "mlflow")
             stack.wait()
-        yield Runner(stack.settings, partial(_run_here, progress))
-
-
-def _run_on_platform(progress: Progress, name: str, **parameters: Any) -> dict[str, Any]:
-    """Wait for a run of the deployment of that name. Raises AttuneError with the reason when it fails."""
-    from flows.deployment_runs import run_deployed
-
-    with progress.stage(f"{name} on the platform") as say:
-        try:
-            return run_deployed(name, parameters, say)
-        except Interrupted:
-            note(f"no longer waiting: {name} goes on, the platform's Prefect page and `attune status` show it")
-            raise
-
-
-def _run_here(progress: Progress, name: str, **parameters: Any) -> dict[str, Any]:
-    """Run the flow in this process. Raises what it raises."""
-    with progress.stage(name):
-        result: dict[str, Any] = getattr(importlib.import_module(f"flows.{name}"), name)(**parameters)
-    return result
+        yield Runner(stack.settings, run_here)
 
 
 def has_versions(settings: Settings) -> bool:

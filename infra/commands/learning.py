@@ -75,22 +75,14 @@ def train(
     from infra.commands import execution
     from models.ranking.policy_registry import Exploration
 
-    exploration = Exploration(policy, explore_budget, explore_days, least_quality)
+    Exploration(policy, explore_budget, explore_days, least_quality)  # refuses wrong values before anything starts
+    draws = {"policy": policy, "explore_budget": explore_budget, "explore_days": explore_days}
     settings = Settings()
     if origins == 1 or origins < 0:
         raise ConfigError(f"--origins {origins}: a spread needs at least 2 moments; 0 leaves it out")
     _demand_events(settings)
     with execution.runner(settings, output.Progress(quiet=as_json)) as runner:
-        result = runner.run(
-            "train",
-            recipe=recipe,
-            seed=seed,
-            origins=origins,
-            policy=exploration.policy,
-            explore_budget=exploration.budget,
-            explore_days=exploration.days,
-            least_quality=exploration.least_quality,
-        )
+        result = runner.run("train", recipe=recipe, seed=seed, origins=origins, least_quality=least_quality, **draws)
     if as_json:
         output.print_json(result)
     else:

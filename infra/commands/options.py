@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -66,7 +65,6 @@ def versions() -> list[str]:
     return sorted(numbers, key=int, reverse=True)
 
 
-def versions_and_aliases() -> Iterator[str]:
-    """Versions, and the names by which a version is known."""
-    yield from ALIASES
-    yield from versions()
+def versions_and_aliases() -> list[str]:
+    """The aliases of versions, then the versions."""
+    return [*ALIASES, *versions()]

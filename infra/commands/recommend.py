@@ -273,10 +273,8 @@ def _show_item(item_id: str, as_json: bool) -> None:
     if item is None and not counts:
         raise DataContractError(f"no event names item {item_id!r}: `attune items --search WORDS` finds items by title")
     if as_json:
-        attributes = item.attributes if item else None
-        output.print_json(
-            {"item_id": item_id, "attributes": attributes, "events": sum(counts.values()), "kinds": counts}
-        )
+        values = {"item_id": item_id, "attributes": item.attributes if item else None}
+        output.print_json({**values, "events": sum(counts.values()), "kinds": counts})
         return
     described = _plain(item.attributes) if item else {"described": "by no event; only behaviour names it"}
     output.facts(f"item {item_id}", {**described, "events": _counted(counts.items()) or "none"})

@@ -1,5 +1,8 @@
 """`attune versions`, `compare` and `rollback`: the registered versions, how two differ, and the way back."""
 
+import contextlib
+import getpass
+import socket
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -204,15 +207,9 @@ def compare(
     metrics = {name: (first.metrics[name], second.metrics[name]) for name in shared}
     gates = {name: (first.gates.get(name), second.gates.get(name)) for name in first.gates | second.gates}
     if as_json:
-        output.print_json(
-            {
-                "a": first.as_dict(),
-                "b": second.as_dict(),
-                "params": params,
-                "metrics": {name: {"a": x, "b": y, "difference": y - x} for name, (x, y) in metrics.items()},
-                "gates": gates,
-            }
-        )
+        values = {"a": first.as_dict(), "b": second.as_dict(), "params": params}
+        differences = {name: {"a": x, "b": y, "difference": y - x} for name, (x, y) in metrics.items()}
+        output.print_json({**values, "metrics": differences, "gates": gates})
         return
     names = [f"version {first.version}", f"version {second.version}"]
     descriptions = [[title, _text(first, name), _text(second, name)] for title, name in DESCRIPTION.items()]
@@ -221,11 +218,11 @@ def compare(
         output.table(["parameter that differs", *names], [[name, *pair] for name, pair in params.items()])
     else:
         output.console().print("[dim]no parameter differs[/]")
-    figures = [
-        [_metric_title(name), x, y, f"{y - x:+.4f}"]
-        for name, (x, y) in metrics.items()
-        if name.startswith(SHOWN_METRICS)
-    ]
+    figures = []
+    for path, (x, y) in metrics.items():
+        if path.startswith(SHOWN_METRICS):  # such as holdout/all/hr_at_10
+            title = f"{path.split('/')[0]} {path.split('/')[-1].replace('_at_', '@').replace('_', ' ')}"
+            figures.append([title, x, y, f"{y - x:+.4f}"])
     if figures:
         output.table(["metric", *names, "difference"], figures, numbers=[1, 2, 3])
     if gates:
@@ -240,12 +237,6 @@ def _text(version: Version, name: str) -> str:
     if name == "parent":
         return f"version {version.parent}" if version.parent else "nothing"
     return output.readable(getattr(version, name)) or "-"
-
-
-def _metric_title(metric: str) -> str:
-    """``holdout/all/hr_at_10`` as people say it."""
-    where, _, name = metric.rpartition("/")
-    return f"{where.partition('/')[0]} {name.replace('_at_', '@').replace('_', ' ')}"
 
 
 def _gate(version: Version, name: str) -> Text:
@@ -276,10 +267,6 @@ def rollback(
     VERSION[/bold]. MLflow's alias [bold]previous[/bold] names what answered last
     before now, so after a roll-back the version that was left.
     """
-    import contextlib
-    import getpass
-    import socket
-
     from attune.settings import Settings
     from infra.commands import execution
     from models.registry import Registry

@@ -39,9 +39,7 @@ class Endpoint:
         start = time.monotonic()
         while self.client.model().version != version:
             if time.monotonic() - start > seconds:
-                raise AttuneError(
-                    f"version {version} was promoted, but the endpoint did not load it in {seconds:.0f} s"
-                )
+                raise AttuneError(f"the endpoint did not load the promoted version {version} in {seconds:.0f} s")
             time.sleep(0.1)
         return time.monotonic() - start
 
@@ -65,6 +63,10 @@ def react(endpoint: Endpoint, user_id: str, control_id: str) -> dict[str, Any]:
     after = endpoint.recommend(user_id)
     effect_ms = (time.perf_counter() - start) * 1000
     control_after = endpoint.recommend(control_id)
+    scores = {item.item_id: item.score for item in control_before.items}
+    moved = [abs(item.score - scores[item.item_id]) for item in control_after.items if item.item_id in scores]
+    same_state = control_before.state_position == control_after.state_position
+    unchanged = same_state and bool(moved) and max(moved) < SHARED
     return {
         "user_id": user_id,
         "reactions": reactions,
@@ -73,14 +75,8 @@ def react(endpoint: Endpoint, user_id: str, control_id: str) -> dict[str, Any]:
         "effect_ms": round(effect_ms, 2),
         "acknowledged_position": max(answer.position for answer in taken),
         "state_position": after.state_position,
-        "control": {"user_id": control_id, "unchanged": _unchanged(control_before, control_after)},
+        "control": {"user_id": control_id, "unchanged": unchanged},
     }
-
-
-def _unchanged(before: RecommendAnswer, after: RecommendAnswer) -> bool:
-    scores = {item.item_id: item.score for item in before.items}
-    moved = [abs(item.score - scores[item.item_id]) for item in after.items if item.item_id in scores]
-    return before.state_position == after.state_position and bool(moved) and max(moved) < SHARED
 
 
 def start_load(stack: Stack, users: Sequence[str], requests: int) -> ChildProcess:

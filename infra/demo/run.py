@@ -6,6 +6,7 @@ imported.
 
 import fcntl
 import importlib
+import itertools
 import json
 import logging
 import time
@@ -42,11 +43,15 @@ SWAP_REQUESTS = 2_000
 def run() -> int:
     """Run the demo under ``var/demo``; returns the exit status.
 
-    Each demo starts from an empty folder, the run before is moved aside. All processes are ended on every way out.
+    The demo starts from an empty folder: it renames that of the run before to the first free ``demo.<number>``. It ends
+    all its processes on every way out.
     """
     folder = (Settings().var / "demo").resolve()
     with only_one(folder.with_name("demo.lock")):
-        moved = _move_aside(folder)
+        moved = None
+        if folder.exists():
+            names = (folder.with_name(f"{folder.name}.{number}") for number in itertools.count(1))
+            moved = folder.rename(next(path for path in names if not path.exists()))
         folder.mkdir(parents=True)
         process.set_up_logging(logging.WARNING, folder / "logs" / "demo.log")
         report = Report(folder / "report.json")
@@ -85,16 +90,6 @@ def only_one(lock: Path) -> Iterator[None]:
         yield
 
 
-def _move_aside(folder: Path) -> Path | None:
-    """Rename an existing folder to the first free ``<name>.<number>`` beside it; None when there was none."""
-    if not folder.exists():
-        return None
-    number = 1
-    while (target := folder.with_name(f"{folder.name}.{number}")).exists():
-        number += 1
-    return folder.rename(target)
-
-
 @dataclass
 class Stage:
     """One stage: what it measured and how long it took; ``ok`` is False until it ended well."""
@@ -124,10 +119,7 @@ class Report:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
-        """Time a stage, write the report when it ends, well or not, and print one line and its figures.
-
-        A spinner turns meanwhile where there is a terminal.
-        """
+        """Time a stage, write the report when it ends, well or not, and print one line and its figures."""
         stage = Stage(name)
         self.stages.append(stage)
         start = time.monotonic()
@@ -174,8 +166,8 @@ class Report:
         """Where to look next."""
         folder = self.file.parent
         lines = [f"report      {self.file}", f"server logs {folder / 'logs'}"]
-        lines.append(f"data docs   {folder / 'data_docs' / 'index.html'}")
-        lines.append("next        attune import tabular --help   (your own data)")
+        lines += [f"data docs   {folder / 'data_docs' / 'index.html'}"]
+        lines += ["next        attune import tabular --help   (your own data)"]
         if moved:
             lines.append(f"the run before lies in {moved}")
         seconds = sum(stage.seconds for stage in self.stages)
@@ -321,14 +313,10 @@ class Demo:
         with self.report.stage("the fine-tuned version meets the gates") as stage:
             load = start_load(self.stack, sorted(self.dataset.rows["user_id"].unique()), SWAP_REQUESTS)
             verdict = self.judge(tuned["version"])
-            accepted = verdict["accepted"]
-            self.report.model["second"] = {
-                "version": tuned["version"],
-                "metrics": verdict["metrics"],
-                "accepted": accepted,
-            }
+            version, accepted = tuned["version"], verdict["accepted"]
+            self.report.model["second"] = {"version": version, "metrics": verdict["metrics"], "accepted": accepted}
             self.report.model["baselines"]["second"] = verdict["baselines"]
-            swapped = round(self.endpoint.wait_for(tuned["version"]), 2) if accepted else None
+            swapped = round(self.endpoint.wait_for(version), 2) if accepted else None
             figures = load_result(load)
             stage.figures |= {"accepted": accepted, **_gate_counts(verdict), "loaded after s": swapped}
             stage.figures |= {"requests meanwhile": figures["requests"], "errors": figures["errors"]}

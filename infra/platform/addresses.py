@@ -66,13 +66,11 @@ def holder(port: int) -> str:
 
 def is_free(host: str, port: int) -> bool:
     """Whether one could listen on the port now."""
-    with socket.socket() as listener:
+    with socket.socket() as listener, contextlib.suppress(OSError):
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError:
-            return False
-    return True
+        listener.bind((host, port))
+        return True
+    return False
 
 
 def free_port() -> int:

@@ -37,6 +37,7 @@ OTHERS_MODE = 0o077
 """What a file's mode gives to other users."""
 
 Verdict = Literal["good", "warning", "bad"]
+STATE_VERDICTS: dict[str, Verdict] = {"ready": "good", "starting": "warning"}
 
 
 @dataclass(frozen=True)
@@ -217,9 +218,7 @@ def _platform(settings: Settings) -> Iterator[Finding]:
         yield Finding("platform", "good", "does not run", "`attune up` starts it")
         return
     for condition in lifecycle.conditions(running):
-        verdict: Verdict = (
-            "good" if condition.state == "ready" else "warning" if condition.state == "starting" else "bad"
-        )
+        verdict = STATE_VERDICTS.get(condition.state, "bad")
         advice = "" if verdict == "good" else f"`attune logs {condition.name}` says why"
         yield Finding(condition.name, verdict, condition.state, advice)
 

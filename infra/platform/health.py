@@ -18,35 +18,28 @@ SILENT_SECONDS = 90.0
 """A busy machine makes slow answers; a restart would make it busier."""
 
 
-class HealthCheck:
-    """Remembers since when each part has not answered."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._supervisor = Supervisor(settings)
-        self._silent_since: dict[str, float] = {}
-
-    def restart_silent(self) -> None:
-        """Restart the parts that have not answered for too long."""
-        states, now = self._supervisor.states(), time.monotonic()
-        for part in parts(self._settings):
-            state = states.get(part.name, {"statename": "UNKNOWN"})
-            young = state["statename"] != "RUNNING" or state["now"] - state["start"] < GRACE_SECONDS
-            if young or part.is_alive(self._settings):
-                self._silent_since.pop(part.name, None)
-            elif now - self._silent_since.setdefault(part.name, now) >= SILENT_SECONDS:
-                _print(f"{part.name} has not answered for {SILENT_SECONDS:.0f} s: it is restarted")
-                self._silent_since.pop(part.name)
-                self._supervisor.restart(part.name)
+def restart_silent(settings: Settings, silent_since: dict[str, float]) -> None:
+    """Restart the parts that have not answered for too long; ``silent_since`` remembers when each fell silent."""
+    supervisor, now = Supervisor(settings), time.monotonic()
+    states = supervisor.states()
+    for part in parts(settings):
+        state = states.get(part.name, {"statename": "UNKNOWN"})
+        young = state["statename"] != "RUNNING" or state["now"] - state["start"] < GRACE_SECONDS
+        if young or part.is_alive(settings):
+            silent_since.pop(part.name, None)
+        elif now - silent_since.setdefault(part.name, now) >= SILENT_SECONDS:
+            _print(f"{part.name} has not answered for {SILENT_SECONDS:.0f} s: the health check restarts it")
+            silent_since.pop(part.name)
+            supervisor.restart(part.name)
 
 
 def main() -> None:
     """Speak supervisor's protocol of events for ever."""
-    check = HealthCheck(Settings())
+    settings, silent_since = Settings(), dict[str, float]()
     while True:
         childutils.listener.wait(sys.stdin, sys.stdout)
         try:
-            check.restart_silent()
+            restart_silent(settings, silent_since)
         except Exception as error:  # whatever it is, the next check may succeed, and a listener that ended helps nobody
             _print(f"the parts could not be checked: {error}")
         childutils.listener.ok(sys.stdout)

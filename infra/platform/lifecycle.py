@@ -19,7 +19,8 @@ from infra.platform.supervisor import Supervisor
 
 READY_SECONDS = 180.0
 TICK_SECONDS = 0.25
-LIVING = ("RUNNING", "STARTING")
+WORDS_WHILE_ALIVE = {"RUNNING": "unwell", "STARTING": "starting"}
+"""By supervisor's state, for a part that runs and does not answer."""
 WORDS = {"BACKOFF": "failing, tried again", "FATAL": "failed", "STOPPED": "stopped", "EXITED": "ended"}
 
 
@@ -102,9 +103,8 @@ def _wait_for_all(
                 raise AttuneError(f"{part.name} ended before it was ready; {log_end(log_of(settings, part.name))}")
         if waiting and now - started > READY_SECONDS:
             late = ", ".join(part.name for part in waiting)
-            raise AttuneError(
-                f"{late} not ready after {READY_SECONDS:.0f} s; {log_end(log_of(settings, waiting[0].name))}"
-            )
+            end = log_end(log_of(settings, waiting[0].name))
+            raise AttuneError(f"{late} not ready after {READY_SECONDS:.0f} s; {end}")
         time.sleep(TICK_SECONDS)
     show([starting(part) for part in every])
 
@@ -112,13 +112,10 @@ def _wait_for_all(
 def _condition(settings: Settings, part: Part, state: dict[str, Any]) -> Condition:
     """Supervisor's state and the part's own answer since its start, as one word for people."""
     name, pid = state["statename"], int(state["pid"])
-    if name not in LIVING:
+    if name not in WORDS_WHILE_ALIVE:
         return Condition(part.name, part.purpose, WORDS.get(name, name.lower()), part.address, pid, 0.0, 0)
     seconds = float(state["now"]) - float(state["start"])
-    if part.is_ready(settings, min(seconds, process.FRESH_SECONDS)):
-        word = "ready"
-    else:
-        word = "starting" if name == "STARTING" else "unwell"
+    word = "ready" if part.is_ready(settings, min(seconds, process.FRESH_SECONDS)) else WORDS_WHILE_ALIVE[name]
     return Condition(part.name, part.purpose, word, part.address, pid, seconds, _memory(pid))
 
 

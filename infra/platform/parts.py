@@ -77,7 +77,13 @@ def parts(settings: Settings) -> list[Part]:
         Part("worker", "runs the flows", _python("flows.worker"), worker, "", f"{worker.url}/health"),
         Part("watcher", "tells Prefect of new events", _python("flows.watcher")),
     ]  # fmt: skip
-    return [part for part in every if not _is_elsewhere(settings, part)]
+    own_hosts = (HOST, "localhost")
+    elsewhere = set()
+    for name, port in (("prefect", prefect), ("mlflow", mlflow)):
+        url = httpx.URL(getattr(settings, f"{name}_url"))
+        if url.host and (url.host not in own_hosts or url.port != port.number):
+            elsewhere.add(name)
+    return [part for part in every if part.name not in elsewhere]
 
 
 def part_named(settings: Settings, name: str) -> Part:
@@ -105,13 +111,6 @@ def answers(url: str) -> bool:
         return httpx.get(url, timeout=ANSWER_SECONDS).is_success
     except httpx.HTTPError:
         return False
-
-
-def _is_elsewhere(settings: Settings, part: Part) -> bool:
-    """Whether the settings name another server than the platform's own."""
-    url = httpx.URL(getattr(settings, f"{part.name}_url") if part.name in API else "")
-    own = part.port.number if part.port else None
-    return bool(url.host) and (url.host, url.port) not in ((HOST, own), ("localhost", own))
 
 
 def _python(module: str, *arguments: str) -> tuple[str, ...]:

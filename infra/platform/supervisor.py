@@ -44,7 +44,10 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.folder = settings.platform_folder.resolve()
-        self.socket = _socket(self.folder)
+        self.socket = self.folder / "supervisor.sock"
+        if len(str(self.socket).encode()) > LONGEST_SOCKET:
+            short = hashlib.sha256(str(self.folder).encode()).hexdigest()[:12]
+            self.socket = Path(tempfile.gettempdir()) / f"attune-{short}" / "supervisor.sock"
 
     @property
     def server(self) -> Any:
@@ -95,9 +98,7 @@ class Supervisor:
         deadline = time.monotonic() + STOP_SECONDS * len(parts(self.settings))
         while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
             if time.monotonic() > deadline:
-                raise AttuneError(
-                    f"the supervisor (pid {pid}) is still stopping; {self.folder}/supervisord.log says why"
-                )
+                raise AttuneError(f"the supervisor (pid {pid}) has not stopped; {self.folder}/supervisord.log says why")
             time.sleep(0.1)
 
     def restart(self, name: str) -> None:
@@ -157,12 +158,3 @@ def _explained() -> Iterator[None]:
         yield
     except UNREACHABLE as error:
         raise AttuneError(f"the platform's supervisor no longer answers: {error}; look at `attune status`") from error
-
-
-def _socket(folder: Path) -> Path:
-    """The socket in the platform's folder, or in a short one of its own where the path would be too long."""
-    path = folder / "supervisor.sock"
-    if len(str(path).encode()) <= LONGEST_SOCKET:
-        return path
-    short = hashlib.sha256(str(folder).encode()).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"attune-{short}" / "supervisor.sock"
