@@ -1,7 +1,6 @@
-"""Events that attune puts on Prefect's bus, and the automations that act on them, as code: ``apply`` brings the server
-up to date.
+"""The events that attune puts on Prefect's bus, and the automations that act on them.
 
-An event says that something happened and no more: the flow that it starts reads the log from its own watermark.
+An event says only that something happened: the flow that it starts reads the log from its own watermark.
 """
 
 import logging

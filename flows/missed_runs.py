@@ -1,8 +1,7 @@
 """Replaces missed runs by one catch-up run, and starts crashed runs again once.
 
-While no worker runs, Prefect keeps every run that falls due and would start them all, one after the other. A flow reads
-the log from its own watermark, so one run catches up on any number of them. Prefect has no setting for that, and an
-automation acts once per event.
+Prefect starts every run that fell due while no worker ran, one after the other, and has no setting against that. A flow
+reads the log from its own watermark, so one run catches up on any number of them.
 """
 
 import logging

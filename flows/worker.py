@@ -2,8 +2,8 @@
 
     python -m flows.worker
 
-It waits for Prefect, makes the work pool, catches up on what was missed, applies ``prefect.yaml`` (only when it or the
-flows have changed) and the automations, and then becomes Prefect's own worker. Starting it again does no harm.
+It makes the work pool, replaces missed runs, applies ``prefect.yaml`` (if it or the flows changed) and the automations,
+and then becomes Prefect's own worker. Starting it again does no harm.
 """
 
 import logging

@@ -1,8 +1,7 @@
 """A small load generator for the endpoint, for the demo and for a first look at latency.
 
 ``python -m infra.load --url http://127.0.0.1:8000 --users 600 --requests 1000 --concurrency 4`` prints one JSON
-object. It runs in a process of its own and speaks HTTP by the standard library over kept connections, since a
-richer client costs more a request than the endpoint does and would measure itself.
+object. It uses the standard library's HTTP client: a richer one costs more a request than the endpoint does.
 """
 
 import argparse

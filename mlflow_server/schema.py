@@ -1,11 +1,8 @@
 """The schema of MLflow's database: compared at each start, brought up to date with a copy of what was kept.
 
-A newer MLflow brings a newer schema and refuses the old one. Its own upgrade cannot be taken back, and on SQLite one
-that is killed can leave a database that no MLflow opens. So SQLite is upgraded in a copy that takes the original's
-place when it is done, and the original stays beside it as ``mlflow.db.before-<revision>-<time>``. PostgreSQL is
-upgraded in one transaction; a dump is written before.
-
-Which schema this MLflow has is read from the files of its migrations, since importing MLflow takes seconds.
+A newer MLflow refuses the schema of an older one. Its own upgrade cannot be undone, and a killed upgrade can ruin a
+SQLite file. So SQLite is upgraded in a copy that then takes the original's place; the original stays beside it as
+``mlflow.db.before-<revision>-<time>``. PostgreSQL is upgraded in one transaction, after a dump.
 """
 
 import ast
@@ -70,7 +67,7 @@ def prepare(settings: Settings, clock: Clock = system_clock) -> None:
 
 @cache
 def schemas() -> Schemas:
-    """The revisions of the installed MLflow's migrations. Raises ConfigError when there are none."""
+    """The revisions of MLflow's migrations, by their files: an import takes seconds. Raises ConfigError for none."""
     package = find_spec("mlflow")
     folder = Path(package.origin or "").parent / "store" / "db_migrations" / "versions" if package else Path()
     steps = [_step(file.read_text()) for file in sorted(folder.glob("*.py"))] if package else []

@@ -1,8 +1,7 @@
 """Who may use the registry: ``python -m mlflow_server.users add NAME reader|editor|admin`` and ``remove NAME``.
 
-Asks the running server, as the user of the settings. Everybody who may log in reads everything; an editor also writes
-runs, versions and aliases of attune's; an admin may do all, and adds and removes people. The password is asked for, or
-is the first line of standard input: on a command line everybody on the machine could read it.
+Everybody who may log in reads everything; an editor also writes attune's runs, versions and aliases; an admin may do
+all. The command asks for the password or reads it from standard input: everybody on the machine sees command lines.
 """
 
 import argparse

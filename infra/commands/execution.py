@@ -1,7 +1,6 @@
-"""Where a command's work is done: on the platform that is up, else here, over servers started for the command.
+"""Runs a command's work on the platform that is up, else here, with servers started for the command.
 
-Each of these is a context manager that stops on leaving whatever it started. A signal ends the command with 128 plus
-its number (130 after Ctrl-C).
+Each context manager stops what it started. A signal ends the command with 128 plus its number (130 after Ctrl-C).
 """
 
 import importlib

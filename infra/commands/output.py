@@ -107,10 +107,7 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """What a command is doing, on standard error: a spinner where there is a terminal, else lines.
-
-    ``quiet`` leaves the lines out, for JSON.
-    """
+    """What a command does, on standard error: a spinner in a terminal, else lines, or none if ``quiet`` (for JSON)."""
 
     def __init__(self, quiet: bool = False) -> None:
         self._console = Console(stderr=True, highlight=False)
@@ -118,10 +115,7 @@ class Progress:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Callable[[str], None]]:
-        """Show that a stage is at work until the block ends, and how long it took if it ended well.
-
-        Gives the block a function that says how far it is.
-        """
+        """Show a stage until the block ends, then how long it took; gives the block a function that shows progress."""
         started = time.monotonic()
         with self._console.status(escape(name)) as status:
 

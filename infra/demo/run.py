@@ -1,7 +1,6 @@
 """What `attune demo` does: the whole loop on real data, stage by stage, over real servers.
 
-Flows and models are imported once the servers' addresses are in the environment, which Prefect reads when it is
-imported.
+Prefect reads the servers' addresses when it is imported, so flows and models are imported after their start.
 """
 
 import fcntl
@@ -189,7 +188,7 @@ class Demo:
         self.stack, self.report = stack, report
 
     def run(self) -> None:
-        """Stage after stage."""
+        """Run every stage."""
         with self.report.stage("start Prefect, MLflow, the state keeper and the endpoint") as stage:
             self.stack.start("prefect", "mlflow", "keeper", "endpoint")
             for name in FLOWS:  # while the servers start

@@ -1,7 +1,7 @@
 """The supervisor of the platform's processes: its file, its start, and the calls over its socket.
 
-``supervisor`` starts the parts, writes their logs, restarts what ends (at growing intervals while it fails to start)
-and stops them group by group. Each part runs under ``infra.reaper``, so that none outlives a killed supervisor.
+``supervisor`` starts and stops the parts, writes their logs and restarts those that end. Each part runs under
+``infra.reaper``, so that none outlives a killed supervisor.
 """
 
 import hashlib
