@@ -27,8 +27,9 @@ def test_the_figures_are_those_of_the_judgement(motley: TrainingSet, hashed) -> 
     judged = replay(recommender, motley, 300, 20_000)
     assert min(judged.unmarked, judged.repeated) > 50
     chosen_on = Validation.over(motley, 300, 20_000, most=10**6)
-    assert len(chosen_on.rewards()) == len(judged.events)
-    np.testing.assert_allclose(np.sort(chosen_on.rewards()), np.sort(judged.events["reward"]))
+    rewards = np.concatenate([batch.target_rewards for batch in chosen_on.batches])
+    assert len(rewards) == len(judged.events)
+    np.testing.assert_allclose(np.sort(rewards), np.sort(judged.events["reward"]))
     figures, figures_judged = chosen_on.figures(recommender), summary(judged)
     assert figures["ndcg@10"] == pytest.approx(figures_judged["all"]["ndcg@10"])
     assert figures["ndcg@10_positive"] == pytest.approx(figures_judged["positive"]["ndcg@10"])
