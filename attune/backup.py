@@ -71,7 +71,12 @@ def backup(settings: Settings, folder: Path, clock: Clock = system_clock) -> Bac
             moment += SECOND
         with whole_folder(target, mode=0o700) as draft:
             facts, digests, not_copied = _copy_everything(settings, draft)
-            _write_manifest(draft, moment, facts, digests, not_copied)
+            files = {
+                name: {"sha256": digests[name], "bytes": (draft / name).stat().st_size} for name in sorted(digests)
+            }
+            log = {"schema": facts.schema, "log_id": facts.log_id, "head": facts.head}
+            manifest = {"format": FORMAT, "created_at": to_iso(moment), **log, "not_copied": not_copied, "files": files}
+            (draft / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
     return _read(target)
 
 
@@ -298,15 +303,6 @@ def _check_place(settings: Settings, made: Backup, files: Mapping[str, Any]) -> 
             f"{address} holds the online states of another log or another day; empty that database (FLUSHDB) or name "
             "another in ATTUNE_ONLINE_STORE_URL"
         )
-
-
-def _write_manifest(
-    draft: Path, moment: int, facts: LogFacts, digests: Mapping[str, str], not_copied: list[str]
-) -> None:
-    files = {name: {"sha256": digests[name], "bytes": (draft / name).stat().st_size} for name in sorted(digests)}
-    log = {"schema": facts.schema, "log_id": facts.log_id, "head": facts.head}
-    manifest = {"format": FORMAT, "created_at": to_iso(moment), **log, "not_copied": not_copied, "files": files}
-    (draft / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

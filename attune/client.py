@@ -68,12 +68,16 @@ P = ParamSpec("P")
 
 
 class Send(NamedTuple):
-    """One request; ``request_id`` is the same for all tries of a call."""
+    """One request; its id is the same for all tries of a call."""
 
     method: str
-    path: str
+    url: str
     content: bytes | None
     request_id: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {REQUEST_ID: self.request_id}
 
 
 Reply = httpx.Response | httpx.HTTPError | None
@@ -212,7 +216,7 @@ class Calls:
 
     def ready(self) -> Steps[bool]:
         """Whether the endpoint answers and is able to recommend; asks once, and never raises."""
-        reply = yield Send("GET", "/readyz", None, secrets.token_hex(12))
+        reply = yield Send("GET", f"{self.url}/readyz", None, secrets.token_hex(12))
         return isinstance(reply, httpx.Response) and reply.is_success
 
     def _rows(self, batch: list[bytes]) -> Steps[EventsAnswer]:
@@ -228,7 +232,7 @@ class Calls:
 
     def _call(self, method: str, path: str, body: object, answer: type[Answer]) -> Steps[Answer]:
         """One request and its tries; each sends the same bytes, with the same ids of events and request."""
-        request = Send(method, path, None if body is None else _encoded(body), secrets.token_hex(12))
+        request = Send(method, self.url + path, None if body is None else _encoded(body), secrets.token_hex(12))
         for tried in range(self.retries + 1):
             pause = min(PAUSE_SECONDS * 2**tried, LONGEST_PAUSE_SECONDS)
             reply = yield request
@@ -238,8 +242,8 @@ class Calls:
                 failure = _failure(request, reply)
                 if reply.status_code not in TRIED_AGAIN:
                     break
-                asked = reply.headers.get("retry-after", "")
-                wanted = float(asked) if asked.isdecimal() else pause
+                retry_after = reply.headers.get("retry-after", "")
+                wanted = float(retry_after) if retry_after.isdecimal() else pause
                 if reply.status_code == httpx.codes.TOO_MANY_REQUESTS and wanted > LONGEST_PAUSE_SECONDS:
                     break  # coming earlier would be refused too
                 pause = min(wanted, LONGEST_PAUSE_SECONDS)
@@ -410,17 +414,15 @@ class Client:
         while True:
             try:
                 step = steps.send(reply)
-            except StopIteration as end:
-                return end.value
-            reply = None
-            if not isinstance(step, Send):
-                time.sleep(step)
-                continue
-            url, headers = self.url + step.path, {REQUEST_ID: step.request_id}
-            try:
-                reply = self._http.request(step.method, url, content=step.content, headers=headers)
+                reply = None
+                if isinstance(step, Send):
+                    reply = self._http.request(step.method, step.url, content=step.content, headers=step.headers)
+                else:
+                    time.sleep(step)
             except httpx.HTTPError as error:
                 reply = error
+            except StopIteration as end:
+                return end.value
 
 
 class AsyncClient:
@@ -466,14 +468,12 @@ class AsyncClient:
         while True:
             try:
                 step = steps.send(reply)
-            except StopIteration as end:
-                return end.value
-            reply = None
-            if not isinstance(step, Send):
-                await asyncio.sleep(step)
-                continue
-            url, headers = self.url + step.path, {REQUEST_ID: step.request_id}
-            try:
-                reply = await self._http.request(step.method, url, content=step.content, headers=headers)
+                reply = None
+                if isinstance(step, Send):
+                    reply = await self._http.request(step.method, step.url, content=step.content, headers=step.headers)
+                else:
+                    await asyncio.sleep(step)
             except httpx.HTTPError as error:
                 reply = error
+            except StopIteration as end:
+                return end.value

@@ -9,7 +9,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,20 +70,17 @@ _ONE_ALEMBIC = threading.Lock()
 """alembic keeps the migration that runs in module-wide state: threads of one process take turns."""
 
 
-def upgrade(url: str) -> None:
-    """Bring the tables up to date, in one transaction; where there are none, create them (and SQLite's folder).
+def prepare(url: str) -> None:
+    """Create or update the tables (and SQLite's folder), in one transaction; several processes may call it at once.
 
-    May be called again, and by several processes at once. Raises ConfigError, EventLogError.
+    Raises ConfigError for a URL that cannot be meant, EventLogError when the database cannot be reached.
     """
-    database = Database(url, lock_seconds=PREPARE_SECONDS, create=True)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    try:
-        with _ONE_ALEMBIC, database.migration() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-    finally:
-        database.close()
+    database = Database(url, lock_seconds=PREPARE_SECONDS, create=True)
+    with closing(database), _ONE_ALEMBIC, database.migration() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
 
 
 class Database:
@@ -218,9 +215,11 @@ class Database:
             return LogBusy(
                 f"{self.where}: every connection of this process is in use; nothing was written: repeat the call"
             )
-        if _is_busy(error):
-            return self._busy()
         cause = getattr(error, "orig", None) or error
+        code = getattr(cause, "sqlite_errorcode", None)
+        is_locked = code is not None and code & 0xFF in (sqlite.SQLITE_BUSY, sqlite.SQLITE_LOCKED)
+        if is_locked or getattr(cause, "sqlstate", None) in POSTGRES_BUSY:
+            return self._busy()
         if "disk is full" in str(cause):
             return EventLogError(
                 f"the disk of {self.where} is full; nothing was written: free space and repeat the call"
@@ -255,11 +254,3 @@ def _begin_postgres(connection: Connection) -> None:
     seconds = connection.get_execution_options().get(WRITES)
     if seconds is not None:
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {max(int(seconds * 1000), 1)}")
-
-
-def _is_busy(error: SQLAlchemyError) -> bool:
-    cause = getattr(error, "orig", None)
-    code = getattr(cause, "sqlite_errorcode", None)
-    if code is not None:
-        return code & 0xFF in (sqlite.SQLITE_BUSY, sqlite.SQLITE_LOCKED)
-    return getattr(cause, "sqlstate", None) in POSTGRES_BUSY

@@ -17,7 +17,8 @@ from sqlalchemy import Connection, Select, bindparam, desc, func, select
 from attune.clock import DAY, Clock, system_clock
 from attune.columns import Columns
 from attune.compiled_statements import COLUMNS, HotStatements
-from attune.database import Database, upgrade
+from attune.database import Database
+from attune.database import prepare as prepare
 from attune.events import AnyEvent, Item, LoggedEvent, Slate, to_logged, to_row
 from attune.row_rules import Rejection, rejected_rows
 from attune.tables import OF_ITEMS, events, log_head, quarantine
@@ -56,20 +57,6 @@ class AppendResult:
 
 
 @dataclass(frozen=True)
-class QuarantinedRow:
-    """A row that the row rules turned away; ``row`` is its content as JSON, ``stored_at`` in microseconds."""
-
-    id: int
-    source: str
-    type: str
-    row_number: int
-    field: str | None
-    reason: str
-    row: str
-    stored_at: int
-
-
-@dataclass(frozen=True)
 class ActiveUser:
     """A user and the last event of theirs that is no slate: its ``position``, and when it was logged (microseconds)."""
 
@@ -91,14 +78,6 @@ class KnownItem:
         """The title, or '' where none is known."""
         title = self.attributes.get(Columns.TITLE)
         return "" if title is None else str(title)
-
-
-def prepare(url: str) -> None:
-    """Create or update the log's tables (and SQLite's folder); may be called again, by several processes at once.
-
-    Raises ConfigError for a URL that cannot be meant, EventLogError when the database cannot be reached.
-    """
-    upgrade(url)
 
 
 class EventLog:
@@ -342,10 +321,15 @@ class EventLog:
         rows = rejected_rows(source, type_name, rejected)
         if not rows:
             return 0
+        digests = list(rows)
         with self._database.writing() as connection:
             self._hot.locked_head(connection)
             stored_at = self._clock()
-            fresh = [rows[digest] | {"stored_at": stored_at} for digest in _not_quarantined(connection, list(rows))]
+            known: set[bytes] = set()
+            for start in range(0, len(digests), LOOK_UP):
+                query = select(quarantine.c.digest).where(quarantine.c.digest.in_(digests[start : start + LOOK_UP]))
+                known.update(connection.scalars(query))
+            fresh = [row | {"stored_at": stored_at} for digest, row in rows.items() if digest not in known]
             if fresh:
                 connection.execute(quarantine.insert(), fresh)
         return len(fresh)
@@ -354,13 +338,6 @@ class EventLog:
         """How many rows lie in quarantine."""
         with self._database.reading() as connection:
             return connection.scalar(select(func.count()).select_from(quarantine)) or 0
-
-    def quarantine_rows(self, limit: int) -> list[QuarantinedRow]:
-        """The ``limit`` rows that were turned away last, the latest first."""
-        query = select(*(quarantine.c[name] for name in QuarantinedRow.__dataclass_fields__))
-        with self._database.reading() as connection:
-            rows = connection.execute(query.order_by(desc(quarantine.c.id)).limit(limit)).all()
-        return [QuarantinedRow(*row) for row in rows]
 
     def close(self) -> None:
         """Close the connections."""
@@ -438,15 +415,6 @@ def _appended(placed: Sequence[_Placed]) -> AppendResult:
     accepted = sum(new for _, new in placed)
     positions = [position for position, _ in placed]
     return AppendResult(positions, accepted, len(placed) - accepted - len(conflicts), conflicts)
-
-
-def _not_quarantined(connection: Connection, digests: Sequence[bytes]) -> list[bytes]:
-    """Those digests that the quarantine has not, in their order."""
-    known: set[bytes] = set()
-    query = select(quarantine.c.digest).where(quarantine.c.digest.in_(bindparam("digests", expanding=True)))
-    for start in range(0, len(digests), LOOK_UP):
-        known.update(connection.scalars(query, {"digests": digests[start : start + LOOK_UP]}))
-    return [digest for digest in digests if digest not in known]
 
 
 def _between(query: Select, after: int, upto: int | None, types: Collection[str] | None) -> Select:

@@ -10,6 +10,7 @@ budget). What ``to_logged`` reads back equals what ``to_row`` was given.
 """
 
 import hashlib
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -129,7 +130,7 @@ CONTENT = msgspec.json.Encoder(order="deterministic")
 
 TYPES: dict[type, str] = {Interaction: "interaction", Feedback: "feedback", Slate: "slate", Item: "item", User: "user"}
 
-TEXTS = ("event_id", "user_id", "item_id", "slate_id", "retracts")
+_texts = itemgetter("event_id", "user_id", "item_id", "slate_id", "retracts")
 
 DECODERS: dict[str, msgspec.json.Decoder] = {
     TYPES[struct]: msgspec.json.Decoder(struct) for struct in (Slate, Item, User)
@@ -164,7 +165,7 @@ def to_row(event: AnyEvent) -> dict[str, Any]:
             row["payload"] = payload.decode()
             if isinstance(event, Slate):
                 row["value"] = _explored(event)
-        joined = "".join(row[name] for name in TEXTS if row[name] is not None)
+        joined = "".join([words for words in _texts(row) if words is not None])
         joined.encode()
         if "\x00" in joined:
             raise ValueError("text with a NUL character")

@@ -118,9 +118,9 @@ class ItemProfile:
     def scores(self, item_ids: Sequence[str], now: int) -> np.ndarray:
         """scores_N, float32 in (-1, 1); 0 for an item of which nothing is known."""
         sums_NS = self._raw(item_ids)
-        asked_N = sums_NS[:, IMPRESSIONS] + sums_NS[:, STRENGTH] + self._prior * self._scale(now)
-        found_N: np.ndarray = (sums_NS[:, REACTIONS] / asked_N).astype(np.float32)
-        return found_N
+        people_N = sums_NS[:, IMPRESSIONS] + sums_NS[:, STRENGTH] + self._prior * self._scale(now)
+        scores_N: np.ndarray = (sums_NS[:, REACTIONS] / people_N).astype(np.float32)
+        return scores_N
 
     def _raw(self, item_ids: Sequence[str]) -> np.ndarray:
         """The sums in units of the epoch."""
@@ -184,7 +184,9 @@ class ItemProfile:
         place = self._places.get(item_id)
         if place is None:
             if len(self._places) >= self._items_limit:
-                self._keep_most(self._items_limit // 2)
+                self._settle()
+                heaviest_first = np.argsort(-self._masses(), kind="stable")
+                self._keep(np.sort(heaviest_first[: self._items_limit // 2]))
             place = self._places[item_id] = len(self._places)
         self._entries.append(SUMS * place + column)
         self._amounts.append(amount)
@@ -206,10 +208,6 @@ class ItemProfile:
         masses_M = self._masses()
         if (masses_M < TINY).any():
             self._keep(np.flatnonzero(masses_M >= TINY))
-
-    def _keep_most(self, number: int) -> None:
-        self._settle()
-        self._keep(np.sort(np.argsort(-self._masses(), kind="stable")[:number]))
 
     def _masses(self) -> np.ndarray:
         sums_MS = self._sums_MS[: len(self._places)]

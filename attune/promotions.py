@@ -12,8 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from types import TracebackType
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, desc, select, update
@@ -83,9 +82,7 @@ class Lease:
     def __enter__(self) -> "Lease":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         try:
             self.promotions.release(self)
         except EventLogError:
@@ -129,7 +126,7 @@ class Promotions:
             _check(lease, _locked_lease(connection, lease.endpoint), now)
             until = now + _micros(seconds)
             connection.execute(update(leases).where(_is(lease)).values(expires_at=until))
-        return Lease(lease.endpoint, lease.holder, lease.fence, until, self)
+        return replace(lease, expires_at=until)
 
     def release(self, lease: Lease) -> None:
         """End the lease now; does nothing when it has ended or was taken by somebody else."""

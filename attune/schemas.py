@@ -367,10 +367,9 @@ class ItemRequest(Address, frozen=True):
     item_id: Annotated[Identifier, Meta(description="Percent-encoded.")]
 
 
-class RetireRequest(Address, frozen=True):
+class RetireRequest(ItemRequest, frozen=True):
     """Which item, and the id of the event."""
 
-    item_id: Annotated[Identifier, Meta(description="Percent-encoded.")]
     event_id: RequestEvent = None
 
 
