@@ -28,7 +28,7 @@ DRAFT_SECONDS = 86_400.0
 
 RESULTS, FRONT, STATIC = "results.json", "index.html", "static"
 SCRIPTS = ("jquery.min.js", "umd/popper.min.js", "js/bootstrap.min.js")
-STYLES = ("css/bootstrap.min.css",)
+STYLE = "css/bootstrap.min.css"
 OWN_STYLE = Path(__file__).with_suffix(".css")
 IMAGES = ("favicon.ico", "logo-long.png")
 
@@ -73,7 +73,12 @@ def publish(draft: Path, site: Path, result: Result, kept: int = KEPT) -> Path:
         write_whole(site / RESULTS, json.dumps([asdict(listed) for listed in results], indent=1))
         suites = sorted(page.stem for page in (site / "expectations").glob("*.html"))
         write_whole(site / FRONT, front_page(results, suites))
-        _remove_unlisted(site, results)
+        listed = {site / path for result in results for _, path in result.pages}
+        for page in set((site / "validations").rglob("*.html")) - listed:
+            page.unlink()
+        for folder in sorted((site / "validations").rglob("*"), reverse=True):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
         shutil.rmtree(draft)
         for other in site.glob(".draft-*"):
             if other.stat().st_mtime < time.time() - DRAFT_SECONDS:
@@ -134,18 +139,16 @@ def _row(result: Result) -> str:
     listed = f"<ul>{''.join(findings)}</ul>" if findings else ""
     pages = " ".join(f'<a href="{escape(path)}">{escape(suite)}</a>' for suite, path in result.pages)
     moment = to_datetime(result.judged_at).strftime("%Y-%m-%d %H:%M:%S")
-    cells = (
-        f'<td>{escape(result.name)}</td><td class="text-nowrap">{moment}</td><td class="number">{result.rows:,}</td>'
-    )
-    return f"<tr>{cells}<td>{verdict}{listed}</td><td>{pages}</td></tr>"
+    cells = f'<td class="text-nowrap">{moment}</td><td class="number">{result.rows:,}</td>'
+    return f"<tr><td>{escape(result.name)}</td>{cells}<td>{verdict}{listed}</td><td>{pages}</td></tr>"
 
 
 def _head(root: str) -> tuple[str, str]:
     """The tags that come before all others of the head, and the one that comes after them."""
-    styles = [f'<link rel="stylesheet" href="{root}{STATIC}/{Path(name).name}">' for name in STYLES]
+    style = f'<link rel="stylesheet" href="{root}{STATIC}/{Path(STYLE).name}">'
     scripts = [f'<script src="{root}{STATIC}/{Path(name).name}"></script>' for name in SCRIPTS]
     own = f'<link rel="stylesheet" href="{root}{STATIC}/{OWN_STYLE.name}">'
-    return "\n".join([*styles, *scripts]), own
+    return "\n".join([style, *scripts]), own
 
 
 def _bring_static(draft: Path, site: Path) -> None:
@@ -155,7 +158,7 @@ def _bring_static(draft: Path, site: Path) -> None:
         raise DataContractError("the package bootstrap-flask is missing, whose styles Data Docs need: `make install`")
     folder, bootstrap = site / STATIC, Path(package.origin).parent / "static" / "bootstrap4"
     folder.mkdir(exist_ok=True)
-    sources = [bootstrap / name for name in (*STYLES, *SCRIPTS)]
+    sources = [bootstrap / name for name in (STYLE, *SCRIPTS)]
     for source in (*sources, OWN_STYLE, *(draft / STATIC / "images" / name for name in IMAGES)):
         target = folder / source.name
         if not target.exists() or target.stat().st_size != source.stat().st_size:
@@ -168,13 +171,3 @@ def _results(site: Path) -> list[Result]:
         return [Result(**row) for row in json.loads((site / RESULTS).read_text())]
     except (FileNotFoundError, ValueError, TypeError):
         return []
-
-
-def _remove_unlisted(site: Path, results: list[Result]) -> None:
-    listed = {site / path for result in results for _, path in result.pages}
-    for page in (site / "validations").rglob("*.html"):
-        if page not in listed:
-            page.unlink()
-    for folder in sorted((site / "validations").rglob("*"), reverse=True):
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()

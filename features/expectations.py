@@ -96,12 +96,14 @@ def validate(
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=docs_folder))
     try:
         outcomes = _judge(events, known_items, now, draft, name)
-        broken = [outcome for outcome in outcomes if not outcome.success]
-        failed = [_finding(outcome) for outcome in broken if _severity(outcome) == CRITICAL]
-        warnings = [_finding(outcome) for outcome in broken if _severity(outcome) != CRITICAL]
+        failed: list[Finding] = []
+        warnings: list[Finding] = []
+        for outcome in (outcome for outcome in outcomes if not outcome.success):
+            critical = FailureSeverity(outcome.expectation_config.severity) == CRITICAL
+            (failed if critical else warnings).append(_finding(outcome))
         pages = sorted(page.relative_to(draft) for page in (draft / "validations").rglob("*.html"))
-        told = [[page.parts[1], str(page)] for page in pages]
-        result = data_docs.Result(name, now, len(events), [*map(str, failed)], [*map(str, warnings)], told)
+        links = [[page.parts[1], str(page)] for page in pages]
+        result = data_docs.Result(name, now, len(events), [*map(str, failed)], [*map(str, warnings)], links)
         return Validation(len(outcomes), data_docs.publish(draft, docs_folder, result), failed, warnings)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -116,10 +118,6 @@ def _judge(events: pd.DataFrame, known_items: Collection[str], now: int, docs_fo
         outcomes += _run(context, run, "behaviour", behaviour, _of_behaviour(behaviour))
     context.build_data_docs(site_names=[SITE])
     return outcomes
-
-
-def _severity(outcome: Any) -> FailureSeverity:
-    return FailureSeverity(outcome.expectation_config.severity)
 
 
 def _behaviour(events: pd.DataFrame, known_items: Collection[str]) -> pd.DataFrame:
@@ -166,8 +164,8 @@ def _of_behaviour(behaviour: pd.DataFrame) -> Iterator[gxe.Expectation]:
         lengths = gxe.ExpectColumnValueLengthsToBeBetween
         yield _critical(lengths, column, f"1 to {ID_LIMIT} characters", min_value=1, max_value=ID_LIMIT)
     yield _critical(not_null, Columns.KIND, "all behaviour has one")
-    in_set, kinds = gxe.ExpectColumnValuesToBeInSet, list(KINDS)
-    yield _critical(in_set, Columns.KIND, "a kind that the reward table knows", value_set=kinds)
+    in_set = gxe.ExpectColumnValuesToBeInSet
+    yield _critical(in_set, Columns.KIND, "a kind that the reward table knows", value_set=list(KINDS))
     present = set(behaviour[Columns.KIND].unique()) if Columns.KIND in behaviour else set()
     for kind in (KINDS[name] for name in KINDS if name in present):
         only: dict[str, Any] = {"row_condition": Column(Columns.KIND) == kind.name}
@@ -192,10 +190,7 @@ def _context(folder: Path) -> EphemeralDataContext:
             SITE: {
                 "class_name": "SiteBuilder",
                 "show_how_to_buttons": False,
-                "store_backend": {
-                    "class_name": "TupleFilesystemStoreBackend",
-                    "base_directory": str(folder.resolve()),
-                },
+                "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder.resolve())},
                 "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
             }
         },
@@ -228,13 +223,13 @@ def _finding(outcome: Any) -> Finding:
     exceptions = info.values() if "exception_message" not in info else [info]
     messages = [raised.get("exception_message") for raised in exceptions if isinstance(raised, dict)]
     message = next((str(message).splitlines()[0] for message in messages if message), "")
-    found = f"found {observed}" if observed is not None else ""
+    seen = f"found {observed}" if observed is not None else ""
     examples = [example for example in result.get("partial_unexpected_list") or [] if example is not None]
     plain = (example if isinstance(example, str | int | float) else repr(example) for example in examples)
     return Finding(
         config.type,
         config.kwargs.get("column"),
-        "; ".join(part for part in (f"expected: {notes}", found, message) if part),
+        "; ".join(part for part in (f"expected: {notes}", seen, message) if part),
         result.get("unexpected_count"),
         tuple(dict.fromkeys(plain))[:EXAMPLES],
     )

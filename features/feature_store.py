@@ -62,7 +62,6 @@ def to_row(state: UserState) -> dict[str, Any]:
     columns = list(zip(*state.recent, strict=True)) or [()] * len(RECENT_COLUMNS)
     recent = dict(zip(RECENT_COLUMNS, map(list, columns), strict=True))
     recent["recent_values"] = [NO_VALUE if value is None else value for value in recent["recent_values"]]
-    days, kinds = zip(*state.counts, strict=True) if state.counts else ((), ())
     known = state.first_time is not None and state.last_time is not None
     return {
         Columns.USER_ID: state.user_id,
@@ -72,8 +71,8 @@ def to_row(state: UserState) -> dict[str, Any]:
         "attributes": _ENCODER.encode(state.attributes).decode(),
         "seen": list(state.seen),
         **recent,
-        "count_days": list(days),
-        "count_kinds": list(kinds),
+        "count_days": [day for day, _ in state.counts],
+        "count_kinds": [kind for _, kind in state.counts],
         "count_numbers": list(state.counts.values()),
     }
 
@@ -124,11 +123,9 @@ class FileWatermark:
         return str(self._path)
 
     def read(self) -> tuple[int, str]:
-        """As the protocol says."""
         return _parsed(self._path.read_text() if self._path.exists() else "")
 
     def write(self, position: int, log_id: str) -> None:
-        """As the protocol says."""
         write_whole(self._path, f"{position} {log_id}\n")
 
 
@@ -144,13 +141,11 @@ class RedisWatermark:
         return f"{WATERMARK_KEY} in {self._address}"
 
     def read(self) -> tuple[int, str]:
-        """As the protocol says."""
         with redis_connection.explained(self._address):
             note = self._client.get(WATERMARK_KEY)
         return _parsed(note.decode(errors="replace") if isinstance(note, bytes) else "")
 
     def write(self, position: int, log_id: str) -> None:
-        """As the protocol says."""
         with redis_connection.explained(self._address):
             self._client.set(WATERMARK_KEY, f"{position} {log_id}")
 
@@ -186,7 +181,7 @@ class FeatureStore:
         return self.folder / "online"
 
     def watermark(self) -> Watermark:
-        """Where the state keeper notes how far it has come: in or beside the online store."""
+        """The state keeper's, in or beside the online store."""
         address = self._settings.online_address
         return RedisWatermark(address) if address else FileWatermark(self.keeper_folder)
 
@@ -248,8 +243,10 @@ class FeatureStore:
                 latest = store.get_feature_view(view).most_recent_end_time
                 until = max(to_datetime(end), latest) if latest else to_datetime(end)
                 for left, right in _windows(self._stamps(view), start, until):
-                    with _quietly(f"materialise {view}"):
+                    progress = io.StringIO()  # Feast prints it; here it goes to the log
+                    with contextlib.redirect_stdout(progress), contextlib.redirect_stderr(progress):
                         store.materialize(left, right, feature_views=[view])
+                    logger.debug("materialise %s: %s", view, progress.getvalue())
 
     def historical(self, entity_frame: pd.DataFrame) -> pd.DataFrame:
         """The statistics as they stood strictly before each event's second.
@@ -263,18 +260,14 @@ class FeatureStore:
             views = self._open().services[names.TRAINING_SERVICE].feature_view_projections
         for view in views:
             key, bucket, features = STATS[view.name]
-            asked = pd.DataFrame({key: entity_frame[key].to_numpy(object), "moment": before // bucket * bucket})
-            found = self._as_of(view.name, asked.drop_duplicates())
-            answers = asked.merge(found, how="left", on=[key, "moment"], validate="many_to_one")
-            joined[list(features)] = answers[list(features)].to_numpy(np.float32)
+            frame = self._as_of(view.name, entity_frame[key].to_numpy(object), before // bucket * bucket)
+            joined[list(features)] = frame[list(features)].to_numpy(np.float32)
         return joined
 
     def item_stats_at(self, item_ids: Sequence[str], moment: int) -> pd.DataFrame:
         """``ITEM_STATS`` of the items as known at ``moment`` (microseconds), float32, in the order of the ids."""
-        asked = pd.DataFrame({Columns.ITEM_ID: np.asarray(item_ids, object), "moment": moment // DAY * DAY})
-        found = self._as_of(names.ITEM_VIEW, asked.drop_duplicates())
-        answers = asked.merge(found, how="left", on=[Columns.ITEM_ID, "moment"], validate="many_to_one")
-        return answers[[Columns.ITEM_ID, *ITEM_STATS]].astype(dict.fromkeys(ITEM_STATS, np.float32))
+        frame = self._as_of(names.ITEM_VIEW, np.asarray(item_ids, object), moment // DAY * DAY)
+        return frame[[Columns.ITEM_ID, *ITEM_STATS]].astype(dict.fromkeys(ITEM_STATS, np.float32))
 
     def push_states(self, states: Sequence[UserState]) -> None:
         """Write the states, but for those whose log position is older than what is online by then, whoever wrote it.
@@ -297,14 +290,17 @@ class FeatureStore:
         """
         if not states:
             return
-        rows = {}
-        for state in states:
-            key = EntityKey(join_keys=[Columns.USER_ID], entity_values=[Value(string_val=state.user_id)])
-            rows[state.user_id] = (key, to_datetime(state.position))
+        stamps = [
+            (
+                EntityKey(join_keys=[Columns.USER_ID], entity_values=[Value(string_val=state.user_id)]),
+                to_datetime(state.position),
+            )
+            for state in states
+        ]
         with _wrapped("forget states"):
             store = self._open().store
             online: Any = store.provider.online_store  # type: ignore[attr-defined]
-            online.forget(store.config, store.get_feature_view(names.STATE_VIEW), rows)
+            online.forget(store.config, store.get_feature_view(names.STATE_VIEW), stamps)
 
     def state(self, user_id: str) -> UserState | None:
         """The user's state as last pushed, or None."""
@@ -321,7 +317,7 @@ class FeatureStore:
         return self.online(user_id)[1]
 
     def online(self, user_id: str) -> tuple[UserState | None, np.ndarray]:
-        """State and ``USER_STATS`` of one user, in one read."""
+        """State and ``USER_STATS`` of one user, in one read; NaN where a statistic is not known."""
         return self.online_many([user_id])[0]
 
     def online_many(self, user_ids: Sequence[str]) -> list[tuple[UserState | None, np.ndarray]]:
@@ -343,18 +339,23 @@ class FeatureStore:
             answer = opened.store.get_online_features(wanted, {Columns.USER_ID: list(user_ids)}).to_dict()
         return [dict(zip(answer, row, strict=True)) for row in zip(*answer.values(), strict=True)]
 
-    def _as_of(self, view: str, asked: pd.DataFrame) -> pd.DataFrame:
-        """The view's row for each distinct (key, moment) asked for, where there is one at or before the moment."""
+    def _as_of(self, view: str, ids: np.ndarray, moments: Any) -> pd.DataFrame:
+        """The view's latest row of each id at or before its moment, in the order of the ids; NaN where there is none.
+
+        ``moments`` is one for all, or an array of one for each (int64 microseconds).
+        """
         key, _, features = STATS[view]
+        wanted = pd.DataFrame({key: ids, "moment": moments})
         references = [f"{view}:{name}" for name in features]
-        parts = [asked.iloc[:0].assign(**dict.fromkeys(features, np.float32(0)))]
-        for part in _bounded(asked, key, pq.read_table(self._file(view), columns=[key])[0]):
+        parts = [wanted.iloc[:0].assign(**dict.fromkeys(features, np.float32(0)))]
+        for part in _bounded(wanted.drop_duplicates(), key, pq.read_table(self._file(view), columns=[key])[0]):
             stamps = pd.to_datetime(part["moment"].to_numpy(np.int64), unit="us", utc=True)
             frame = part.assign(**{Columns.EVENT_TIMESTAMP: stamps})
             with _wrapped(f"join {view}"):
                 joined = self._open().store.get_historical_features(entity_df=frame, features=references).to_df()
             parts.append(joined.drop(columns=[Columns.EVENT_TIMESTAMP]))
-        return pd.concat(parts, ignore_index=True)
+        known = pd.concat(parts, ignore_index=True)
+        return wanted.merge(known, how="left", on=[key, "moment"], validate="many_to_one")
 
     def _open(self) -> _Opened:
         opened = self._opened
@@ -364,8 +365,8 @@ class FeatureStore:
                 if not registry.exists():
                     raise FeatureStoreError(f"{registry}: the feature store was not applied yet; call apply first")
                 store = self._feast(registry)
-                services = {name: store.get_feature_service(name) for name in names.SERVICES}
-                opened = self._opened = _Opened(store, services)
+                opened = _Opened(store, {name: store.get_feature_service(name) for name in names.SERVICES})
+                self._opened = opened
         return opened
 
     def _feast(self, registry: Path) -> feast.FeatureStore:
@@ -419,11 +420,11 @@ def _write_parquet(table: pa.Table, path: Path) -> None:
         pq.write_table(table, draft, row_group_size=max(len(table), 1))
 
 
-def _bounded(asked: pd.DataFrame, key: str, rows: pa.ChunkedArray) -> Iterator[pd.DataFrame]:
-    """The questions in parts whose merge with the entities' rows stays below ``JOIN_ROWS``; unknown ones left out."""
+def _bounded(wanted: pd.DataFrame, key: str, rows: pa.ChunkedArray) -> Iterator[pd.DataFrame]:
+    """The wanted rows in parts whose merge with the stored rows stays below ``JOIN_ROWS``, without unknown entities."""
     counts = rows.value_counts()
     lengths = dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
-    known = asked.assign(cost=asked[key].map(lengths)).dropna(subset=["cost"])
+    known = wanted.assign(cost=wanted[key].map(lengths)).dropna(subset=["cost"])
     parts = (known["cost"].cumsum() // JOIN_ROWS).to_numpy()
     for _, part in known.drop(columns="cost").groupby(parts, sort=True):
         yield part
@@ -445,12 +446,3 @@ def _wrapped(step: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise FeatureStoreError(f"could not {step}: {type(error).__name__}: {error}") from error
-
-
-@contextlib.contextmanager
-def _quietly(step: str) -> Iterator[None]:
-    """Feast prints its progress; here it goes to the log."""
-    spoken = io.StringIO()
-    with contextlib.redirect_stdout(spoken), contextlib.redirect_stderr(spoken):
-        yield
-    logger.debug("%s: %s", step, spoken.getvalue())

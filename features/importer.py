@@ -181,8 +181,8 @@ class _Intake:
         """All rows of one type, counted into ``tally``; items and users by their versions, all at once."""
         lines = self.unreadable.get(type_name, ())
         rejected = [
-            Rejection(len(rows) + number, {"line": line.line}, None, line.reason, line.rule)
-            for number, line in enumerate(lines)
+            Rejection(number, {"line": line.line}, None, line.reason, line.rule)
+            for number, line in enumerate(lines, len(rows))
         ]
         tally.rows_in += len(rows) + len(lines)
         for start, chunk in _chunks(rows, CHUNK if type_name == "interaction" else len(rows)):

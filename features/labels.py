@@ -150,11 +150,6 @@ class Labels:
             "prompted": int(self.organic["prompted"].sum()),
         }
 
-    @property
-    def unmatched(self) -> int:
-        """Feedback that found no item: of an unknown slate, another user's, or on what the slate did not show."""
-        return sum(self.counts[reason] for reason in (UNKNOWN_SLATE, ANOTHER_USER, NOT_SHOWN))
-
 
 def labels(lake: Lake, after: int = 0, upto: int | None = None, terms: Terms | None = None) -> Labels:
     """What the window of the positions (after, upto] says (upto: all that the lake holds).
@@ -166,16 +161,16 @@ def labels(lake: Lake, after: int = 0, upto: int | None = None, terms: Terms | N
     start = max(after - terms.reach, 0)
     slates = lake.events(start, upto, ("slate",), _SLATES).to_pandas()
     behaviour = _behaviour(lake, start, after, upto)
-    found = reactions(behaviour, terms)
+    feedback = reactions(behaviour, terms)
     organic = behaviour[
         (behaviour[Columns.TYPE] == "interaction")
         & (behaviour[Columns.POSITION] > after)
         & behaviour[Columns.KIND].isin(_SEEN_KINDS)
     ]
     now = pd.concat([slates[Columns.LOGGED_AT], behaviour[Columns.LOGGED_AT]]).max() if len(slates) else 0
-    shown = shown_at(lake, _spoken_of(slates, found, organic, after, terms))
+    shown = shown_at(lake, _spoken_of(slates, feedback, organic, after, terms))
     shown["settled"] = shown[SHOWN_AT] + terms.patience <= now
-    of_these = found[found[Columns.SLATE_ID].isin(shown[Columns.SLATE_ID])]
+    of_these = feedback[feedback[Columns.SLATE_ID].isin(shown[Columns.SLATE_ID])]
     history = _matched(of_these, shown, after, terms)
     stands = standing(of_these, upto)
     is_open = (slates[Columns.POSITION] > after) & (slates[Columns.EVENT_TIMESTAMP] > now - terms.patience)
@@ -185,7 +180,7 @@ def labels(lake: Lake, after: int = 0, upto: int | None = None, terms: Terms | N
         frame=_labelled(shown[shown[SLATE_POSITION] > after], stands, terms)[LABELS],
         earlier=_changed(shown[shown[SLATE_POSITION] <= after], stands, standing(of_these, after), terms),
         history=history[HISTORY],
-        set_aside=_set_aside(found[found[Columns.POSITION] > after], slates, history),
+        set_aside=_set_aside(feedback[feedback[Columns.POSITION] > after], slates, history),
         organic=_prompted(organic, shown, terms),
         settled_upto=int(unsettled.min()) - 1 if len(unsettled) else upto,
     )
@@ -208,13 +203,14 @@ def reactions(behaviour: pd.DataFrame, terms: Terms) -> pd.DataFrame:
     ``reason`` (``OUT_OF_RANGE``, ``BURST`` or None). Both reasons follow from the events alone, however the log is cut
     into windows.
     """
-    found = behaviour[_is_reaction(behaviour)].reset_index(drop=True)
-    worth = rewards(found[Columns.KIND], found[Columns.VALUE])
-    return found.assign(
+    feedback = behaviour[_is_reaction(behaviour)].reset_index(drop=True)
+    worth = rewards(feedback[Columns.KIND], feedback[Columns.VALUE])
+    first_back = take_backs(behaviour, feedback).groupby(Columns.EVENT_ID)[f"{Columns.POSITION}_of_retract"].min()
+    return feedback.assign(
         **{
             Columns.REWARD: worth.astype(np.float32),
-            TAKEN_BACK_AT: _taken_back_at(found, behaviour),
-            REASON: _reasons(found, worth, terms),
+            TAKEN_BACK_AT: first_back.reindex(feedback[Columns.EVENT_ID], fill_value=NEVER).to_numpy(np.int64),
+            REASON: _reasons(feedback, worth, terms),
         }
     )
 
@@ -227,17 +223,17 @@ def that_counts(behaviour: pd.DataFrame, terms: Terms) -> tuple[pd.DataFrame, di
     stay: imported history has whole sessions in one minute.
     """
     is_reaction = _is_reaction(behaviour).to_numpy()
-    found = behaviour[is_reaction]
-    reasons = _reasons(found, rewards(found[Columns.KIND], found[Columns.VALUE]), terms)
+    feedback = behaviour[is_reaction]
+    reasons = _reasons(feedback, rewards(feedback[Columns.KIND], feedback[Columns.VALUE]), terms)
     stays = np.ones(len(behaviour), bool)
     stays[is_reaction] = pd.isna(reasons)
     return behaviour[stays].reset_index(drop=True), {reason: int((reasons == reason).sum()) for reason in BY_ITSELF}
 
 
-def standing(found: pd.DataFrame, upto: int) -> pd.DataFrame:
+def standing(feedback: pd.DataFrame, upto: int) -> pd.DataFrame:
     """The last word on each slate, user and item as the log stood at ``upto``: one row for each ``KEY`` at most."""
-    counts = found[REASON].isna() & (found[Columns.POSITION] <= upto) & (found[TAKEN_BACK_AT] > upto)
-    return found[counts].drop_duplicates(KEY, keep="last")
+    counts = feedback[REASON].isna() & (feedback[Columns.POSITION] <= upto) & (feedback[TAKEN_BACK_AT] > upto)
+    return feedback[counts].drop_duplicates(KEY, keep="last")
 
 
 def shown_at(lake: Lake, positions: np.ndarray) -> pd.DataFrame:
@@ -275,12 +271,12 @@ def _behaviour(lake: Lake, start: int, after: int, upto: int) -> pd.DataFrame:
 
 
 def _spoken_of(
-    slates: pd.DataFrame, found: pd.DataFrame, organic: pd.DataFrame, after: int, terms: Terms
+    slates: pd.DataFrame, feedback: pd.DataFrame, organic: pd.DataFrame, after: int, terms: Terms
 ) -> np.ndarray:
     """The positions of the slates whose items are needed: the window's own, those that the window's feedback or
     take-backs name, and those that its interactions may have followed from."""
-    taken_back = (found[TAKEN_BACK_AT] > after) & (found[TAKEN_BACK_AT] < NEVER)
-    named = found.loc[(found[Columns.POSITION] > after) | taken_back, Columns.SLATE_ID]
+    taken_back = (feedback[TAKEN_BACK_AT] > after) & (feedback[TAKEN_BACK_AT] < NEVER)
+    named = feedback.loc[(feedback[Columns.POSITION] > after) | taken_back, Columns.SLATE_ID]
     since = organic.groupby(Columns.USER_ID)[Columns.EVENT_TIMESTAMP].min() - terms.patience
     wanted = (
         (slates[Columns.POSITION] > after)
@@ -310,22 +306,22 @@ def _changed(shown: pd.DataFrame, stands: pd.DataFrame, stood: pd.DataFrame, ter
     return joined.loc[changed, [*LABELS, "before"]].reset_index(drop=True)
 
 
-def _matched(found: pd.DataFrame, shown: pd.DataFrame, after: int, terms: Terms) -> pd.DataFrame:
+def _matched(feedback: pd.DataFrame, shown: pd.DataFrame, after: int, terms: Terms) -> pd.DataFrame:
     """The reactions that found their item and are news to this window: logged in it, or before its slate was."""
     places = shown[[*KEY, SHOWN_AT, SLATE_POSITION]].drop_duplicates(KEY)
-    joined = found[found[REASON].isna()].merge(places, on=KEY)
+    joined = feedback[feedback[REASON].isna()].merge(places, on=KEY)
     joined = joined[joined[[Columns.POSITION, SLATE_POSITION]].max(axis=1) > after]
     joined = joined.sort_values(Columns.POSITION, ignore_index=True)
     joined["late"] = joined[Columns.EVENT_TIMESTAMP] - joined[SHOWN_AT] > terms.patience
     return joined
 
 
-def _set_aside(found: pd.DataFrame, slates: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
-    owner = found[Columns.SLATE_ID].map(slates.set_index(Columns.EVENT_ID)[Columns.USER_ID])
-    reason = found[REASON].mask(found[REASON].isna() & owner.isna(), UNKNOWN_SLATE)
-    reason = reason.mask(reason.isna() & (owner != found[Columns.USER_ID]), ANOTHER_USER)
-    reason = reason.mask(reason.isna() & ~found[Columns.EVENT_ID].isin(history[Columns.EVENT_ID]), NOT_SHOWN)
-    return found.assign(**{REASON: reason}).loc[reason.notna(), SET_ASIDE].reset_index(drop=True)
+def _set_aside(feedback: pd.DataFrame, slates: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
+    owner = feedback[Columns.SLATE_ID].map(slates.set_index(Columns.EVENT_ID)[Columns.USER_ID])
+    reason = feedback[REASON].mask(feedback[REASON].isna() & owner.isna(), UNKNOWN_SLATE)
+    reason = reason.mask(reason.isna() & (owner != feedback[Columns.USER_ID]), ANOTHER_USER)
+    reason = reason.mask(reason.isna() & ~feedback[Columns.EVENT_ID].isin(history[Columns.EVENT_ID]), NOT_SHOWN)
+    return feedback.assign(**{REASON: reason}).loc[reason.notna(), SET_ASIDE].reset_index(drop=True)
 
 
 def _prompted(organic: pd.DataFrame, shown: pd.DataFrame, terms: Terms) -> pd.DataFrame:
@@ -340,21 +336,15 @@ def _is_reaction(behaviour: pd.DataFrame) -> pd.Series:
     return (behaviour[Columns.TYPE] == "feedback") & (behaviour[Columns.KIND] != RETRACT)
 
 
-def _reasons(found: pd.DataFrame, worth: np.ndarray, terms: Terms) -> np.ndarray:
+def _reasons(feedback: pd.DataFrame, worth: np.ndarray, terms: Terms) -> np.ndarray:
     """Which of the reasons ``BY_ITSELF`` holds for each reaction, or None (object array)."""
-    minute = found[Columns.EVENT_TIMESTAMP] // MINUTE
-    turn = found.groupby([found[Columns.USER_ID], minute]).cumcount().to_numpy()
+    minute = feedback[Columns.EVENT_TIMESTAMP] // MINUTE
+    turn = feedback.groupby([feedback[Columns.USER_ID], minute]).cumcount().to_numpy()
     in_range = (worth >= 0.0) & (worth <= 1.0)
-    reason = np.full(len(found), None, object)
+    reason = np.full(len(feedback), None, object)
     reason[turn >= terms.most_a_minute] = BURST
     reason[~in_range] = OUT_OF_RANGE
     return reason
-
-
-def _taken_back_at(found: pd.DataFrame, behaviour: pd.DataFrame) -> np.ndarray:
-    first = take_backs(behaviour, found).groupby(Columns.EVENT_ID)[f"{Columns.POSITION}_of_retract"].min()
-    at: np.ndarray = first.reindex(found[Columns.EVENT_ID], fill_value=NEVER).to_numpy(np.int64)
-    return at
 
 
 def _rows(slates: pa.RecordBatch) -> pa.Table:

@@ -32,22 +32,14 @@ from attune.errors import DataContractError
 from attune.event_log import EventLog
 from attune.files import sync, whole_file
 
-SCHEMA = pa.schema(
-    [
-        (Columns.POSITION, pa.int64()),
-        (Columns.LOGGED_AT, pa.int64()),
-        (Columns.TYPE, pa.string()),
-        (Columns.EVENT_ID, pa.string()),
-        (Columns.EVENT_TIMESTAMP, pa.int64()),
-        (Columns.USER_ID, pa.string()),
-        (Columns.ITEM_ID, pa.string()),
-        (Columns.KIND, pa.string()),
-        (Columns.VALUE, pa.float64()),
-        (Columns.SLATE_ID, pa.string()),
-        (Columns.RETRACTS, pa.string()),
-        (Columns.PAYLOAD, pa.string()),
-    ]
-)
+SCHEMA = pa.schema([
+    *((name, pa.int64()) for name in (Columns.POSITION, Columns.LOGGED_AT)),
+    *((name, pa.string()) for name in (Columns.TYPE, Columns.EVENT_ID)),
+    (Columns.EVENT_TIMESTAMP, pa.int64()),
+    *((name, pa.string()) for name in (Columns.USER_ID, Columns.ITEM_ID, Columns.KIND)),
+    (Columns.VALUE, pa.float64()),
+    *((name, pa.string()) for name in (Columns.SLATE_ID, Columns.RETRACTS, Columns.PAYLOAD)),
+])  # fmt: skip
 """``payload`` is the whole event as JSON for slates, items and users; behaviour has all of it in the columns."""
 
 BEHAVIOUR = ("interaction", "feedback")
@@ -143,8 +135,8 @@ class Lake:
         columns: Sequence[str] | None = None,
     ) -> pa.Table:
         """Events at positions (after, upto], in the order of positions, with the columns of ``SCHEMA`` asked for."""
-        none = pa.schema([SCHEMA.field(name) for name in columns or SCHEMA.names]).empty_table()
-        return pa.concat_tables([none, *self.pieces(after, upto, types, columns)])
+        schema = pa.schema([SCHEMA.field(name) for name in columns or SCHEMA.names])
+        return pa.concat_tables([schema.empty_table(), *self.pieces(after, upto, types, columns)])
 
     def pieces(
         self,
@@ -199,7 +191,7 @@ class Lake:
         return pd.DataFrame(rows, columns=[Columns.USER_ID, Columns.ATTRIBUTES])
 
     def _latest(self, type_name: str, id_column: str, upto: int | None) -> dict[str, str]:
-        """The payload of the latest event of that type for each id."""
+        """The payload of each id's latest event of that type."""
         latest: dict[str, str] = {}
         for piece in self.pieces(0, upto, (type_name,), (id_column, Columns.PAYLOAD)):
             columns = (piece[name].to_pylist() for name in (id_column, Columns.PAYLOAD))
@@ -208,10 +200,8 @@ class Lake:
 
     def item_ids(self, types: Collection[str], upto: int | None = None) -> set[str]:
         """The items that events of those types name, at positions up to ``upto``."""
-        found: set[str] = set()
-        for piece in self.pieces(0, upto, types, (Columns.ITEM_ID,)):
-            found.update(piece[Columns.ITEM_ID].unique().drop_null().to_pylist())
-        return found
+        pieces = self.pieces(0, upto, types, (Columns.ITEM_ID,))
+        return {item for piece in pieces for item in piece[Columns.ITEM_ID].unique().drop_null().to_pylist()}
 
     def _files(self) -> list[_File]:
         """The files that count, in the order of positions."""
@@ -221,27 +211,25 @@ class Lake:
         """The files that count, and those that lie inside another one: what was joined and not removed yet."""
         counting: list[_File] = []
         inside: list[_File] = []
-        for file in sorted(self._present(), key=lambda one: (one.first, -one.last, one.path)):
+        for file in sorted(self._present(), key=lambda file: (file.first, -file.last, file.path)):
             reached = counting[-1].last if counting else 0
             if file.first > reached:
                 counting.append(file)
             elif file.last <= reached:
                 inside.append(file)
             else:
-                raise DataContractError(
-                    f"lake: {file.path} and {counting[-1].path} hold the same positions; empty the folder and ingest "
-                    "again"
-                )
+                both = f"{file.path} and {counting[-1].path}"
+                raise DataContractError(f"lake: {both} hold the same positions; empty the folder and ingest again")
         return counting, inside
 
     def _present(self) -> set[_File]:
         """The folder's files. Listed until it stood still: a listing may miss both a file and what takes its place."""
         before: set[_File] | None = None
-        found: set[_File] = set()
-        while found != before:
+        files: set[_File] = set()
+        while files != before:
             stems = ((path, path.stem.partition("-")) for path in self.folder.glob("day=*/[0-9]*.parquet"))
-            before, found = found, {_File(int(first), int(last), path) for path, (first, _, last) in stems}
-        return found
+            before, files = files, {_File(int(first), int(last), path) for path, (first, _, last) in stems}
+        return files
 
     def _positions_of(self, log: EventLog, first_day: date, last_day: date) -> tuple[int, int]:
         """(after, upto] with all that log and lake have of those days, as far as the lake reaches, in whole files."""
@@ -287,10 +275,9 @@ class Lake:
             if file.path != written:
                 file.path.unlink()
 
-    def _of_another_log(self, found: str) -> DataContractError:
-        return DataContractError(
-            f"lake: {self.folder} was not made from this log ({found}); empty the folder and ingest again"
-        )
+    def _of_another_log(self, fault: str) -> DataContractError:
+        cure = "empty the folder and ingest again"
+        return DataContractError(f"lake: {self.folder} was not made from this log ({fault}); {cure}")
 
     def _write(self, day: str, events: pa.Table) -> Path:
         folder = self.folder / f"day={day}"

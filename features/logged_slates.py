@@ -65,23 +65,16 @@ _CONTEXT = pa.struct([("k", pa.int64()), ("degraded", pa.list_(pa.string())), ("
 _SHOWN = pa.struct([(Columns.ITEM_ID, pa.string()), (Columns.PROPENSITY, pa.float64())])
 _CANDIDATE = pa.struct([(Columns.ITEM_ID, pa.string()), (Columns.SCORE, pa.float64())])
 _PAYLOAD = pa.schema([
-    (Columns.MODEL_VERSION, pa.string()),
-    (Columns.SERVED_BY, pa.string()),
-    ("state_position", pa.int64()),
-    ("policy", _POLICY),
-    ("context", _CONTEXT),
-    ("shown", pa.list_(_SHOWN)),
-    ("candidates", pa.list_(_CANDIDATE)),
+    *((name, pa.string()) for name in (Columns.MODEL_VERSION, Columns.SERVED_BY)),
+    *(("state_position", pa.int64()), ("policy", _POLICY), ("context", _CONTEXT)),
+    *(("shown", pa.list_(_SHOWN)), ("candidates", pa.list_(_CANDIDATE))),
 ])  # fmt: skip
 SLATES_SCHEMA = pa.schema([
     (Columns.POSITION, pa.int64()),
-    (Columns.SLATE_ID, pa.string()),
-    (Columns.USER_ID, pa.string()),
+    *((name, pa.string()) for name in (Columns.SLATE_ID, Columns.USER_ID)),
     (Columns.EVENT_TIMESTAMP, pa.int64()),
-    (Columns.MODEL_VERSION, pa.string()),
-    (Columns.SERVED_BY, pa.string()),
-    ("state_position", pa.int64()),
-    ("k", pa.int64()),
+    *((name, pa.string()) for name in (Columns.MODEL_VERSION, Columns.SERVED_BY)),
+    *((name, pa.int64()) for name in ("state_position", "k")),
     ("policy", _POLICY),
     ("items", pa.list_(pa.string())),
     ("propensities", pa.list_(pa.float64())),
@@ -106,10 +99,8 @@ _SOURCES_POLICY = pa.struct([
 ])  # fmt: skip
 _SOURCES_PAYLOAD = pa.schema([(Columns.SERVED_BY, pa.string()), ("policy", _SOURCES_POLICY)])
 REACTIONS_SCHEMA = pa.schema([
-    (Columns.SLATE_ID, pa.string()),
-    (Columns.USER_ID, pa.string()),
-    (Columns.EVENT_TIMESTAMP, pa.int64()),
-    (Columns.RANK, pa.int64()),
+    *((name, pa.string()) for name in (Columns.SLATE_ID, Columns.USER_ID)),
+    *((name, pa.int64()) for name in (Columns.EVENT_TIMESTAMP, Columns.RANK)),
     (Columns.REWARD, pa.float32()),
     ("sources", pa.list_(pa.string())),
     ("features", pa.list_(pa.float64())),
@@ -166,9 +157,8 @@ def write_slates(
                 left_out[reason] += int(count)
     result = LoggedSlates(folder, version, after, upto, rows, left_out, feedback)
     write_whole(folder / COUNTS, json.dumps({**asdict(result), "folder": folder.name}, indent=2) + "\n")
-    logger.info(
-        "%d slates of version %s; left out: %s; feedback: %s", rows, version, _in_words(left_out), _in_words(feedback)
-    )
+    words = [", ".join(f"{n} {what}" for what, n in counts.items() if n) or "none" for counts in (left_out, feedback)]
+    logger.info("%d slates of version %s; left out: %s; feedback: %s", rows, version, *words)
     return result
 
 
@@ -182,15 +172,11 @@ def write_source_reactions(lake: Lake, folder: Path, upto: int, terms: Terms | N
         frame = labels(lake, int(positions[0]) - 1, upto, terms).frame
         frame = frame[frame["settled"]].merge(features, on=[Columns.SLATE_ID, Columns.RANK], validate="one_to_one")
         table = pa.Table.from_pandas(frame[REACTIONS_SCHEMA.names], REACTIONS_SCHEMA, preserve_index=False)
-    path = folder / REACTIONS_FILE.format(upto=upto)
     folder.mkdir(parents=True, exist_ok=True)
+    path = folder / REACTIONS_FILE.format(upto=upto)
     with whole_file(path) as draft:
         pq.write_table(table, draft)
     return path
-
-
-def _in_words(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none"
 
 
 def _tables(
@@ -267,9 +253,9 @@ def _field(lists: pa.ListArray, name: str) -> pa.ListArray:
     return pa.ListArray.from_arrays(lists.offsets, pc.struct_field(lists.values, name))
 
 
-def _true(found: pa.Array | pa.ChunkedArray) -> np.ndarray:
+def _true(values: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """As a mask; null is false."""
-    mask: np.ndarray = pc.fill_null(found, False).to_numpy(zero_copy_only=False)  # type: ignore[call-arg]
+    mask: np.ndarray = pc.fill_null(values, False).to_numpy(zero_copy_only=False)  # type: ignore[call-arg]
     return mask.astype(bool)
 
 

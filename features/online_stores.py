@@ -9,7 +9,7 @@ exactly as Feast lays it out.
 import contextlib
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -90,19 +90,18 @@ class WalSqliteOnlineStore(SqliteOnlineStore):
         self, config: RepoConfig, table: FeatureView, data: Sequence[tuple[Any, ...]], progress: Progress
     ) -> None:
         """As Feast's, of the rows that are not older than what is stored; nobody else writes in between."""
-        newest = _newest(config, data)
-        name = _sqlite_table(config, table)
+        newest, name = _newest(config, data), _sqlite_table(config, table)
         with self._writing(config) as connection:
             fresh = [row for key, row in newest.items() if _moment(row.timestamp) >= _stored(connection, name, key)]
             super().online_write_batch(config, table, list(fresh), progress)  # commits at its end
         if progress:
             progress(len(data) - len(fresh))
 
-    def forget(self, config: RepoConfig, table: FeatureView, rows: Mapping[str, tuple[EntityKey, datetime]]) -> None:
+    def forget(self, config: RepoConfig, table: FeatureView, rows: Iterable[tuple[EntityKey, datetime]]) -> None:
         """Take the entities' rows out that still carry these timestamps."""
         name = _sqlite_table(config, table)
         with self._writing(config) as connection:
-            for entity, timestamp in rows.values():
+            for entity, timestamp in rows:
                 key = (_entity_key(config, entity), _moment(timestamp))
                 connection.execute(f'DELETE FROM "{name}" WHERE entity_key = ? AND event_ts = ?', key)
             connection.commit()
@@ -119,8 +118,6 @@ class WalSqliteOnlineStore(SqliteOnlineStore):
 
 
 class WalSqliteOnlineStoreConfig(SqliteOnlineStoreConfig):
-    """As Feast's own; ``type`` names our class."""
-
     type: str = "features.online_stores.WalSqliteOnlineStore"  # type: ignore[assignment]
 
 
@@ -142,7 +139,7 @@ class OrderedRedisOnlineStore(RedisOnlineStore):
         """Write the rows that are not older than what is stored, in Feast's own layout."""
         client = self._get_client(config.online_store)
         view = _redis_view(config, table)
-        rows = {_redis_key(config, row.entity): row for row in _newest(config, data).values()}
+        rows = {key + config.project.encode(): row for key, row in _newest(config, data).items()}
         keys = iter(rows)
         while part := list(islice(keys, REDIS_ROWS)):
             while part:
@@ -156,7 +153,10 @@ class OrderedRedisOnlineStore(RedisOnlineStore):
         fresh = {key: row for key, row in rows.items() if _nanoseconds(row.timestamp) >= _read_nanoseconds(stored[key])}
         with client.pipeline(transaction=False) as pipe:
             for key, row in fresh.items():
-                pipe.eval(WRITE, 1, key, _stamp_field(view), stored[key], *_redis_fields(view, row))
+                fields: list[str | bytes] = [_stamp_field(view), _proto(row.timestamp).SerializeToString()]
+                for name, value in row.values.items():
+                    fields += [_mmh3(f"{view}:{name}"), value.SerializeToString()]
+                pipe.eval(WRITE, 1, key, _stamp_field(view), stored[key], *fields)
             written = pipe.execute()
         return [key for key, done in zip(fresh, written, strict=True) if not done]
 
@@ -167,14 +167,18 @@ class OrderedRedisOnlineStore(RedisOnlineStore):
                 pipe.hget(key, _stamp_field(view))  # type: ignore[arg-type]
             return {key: stamp or b"" for key, stamp in zip(keys, pipe.execute(), strict=True)}
 
-    def forget(self, config: RepoConfig, table: FeatureView, rows: Mapping[str, tuple[EntityKey, datetime]]) -> None:
+    def forget(self, config: RepoConfig, table: FeatureView, rows: Iterable[tuple[EntityKey, datetime]]) -> None:
         """Take the entities' rows out that still carry these timestamps."""
         view = _redis_view(config, table)
-        fields = [_stamp_field(view), *(_mmh3(f"{view}:{feature.name}") for feature in table.features)]
+        fields: list[str | bytes] = [
+            _stamp_field(view),
+            *(_mmh3(f"{view}:{feature.name}") for feature in table.features),
+        ]
         with self._get_client(config.online_store).pipeline(transaction=False) as pipe:
-            for entity, timestamp in rows.values():
+            for entity, timestamp in rows:
                 stamp = _proto(timestamp).SerializeToString()
-                pipe.eval(FORGET, 1, _redis_key(config, entity), _stamp_field(view), stamp, *fields)
+                key = _entity_key(config, entity) + config.project.encode()
+                pipe.eval(FORGET, 1, key, fields[0], stamp, *fields)
             pipe.execute()
 
 
@@ -236,12 +240,8 @@ def _moment(timestamp: datetime) -> str:
 
 def _stored(connection: Any, table: str, key: bytes) -> str:
     """The stored timestamp of one entity; empty, before any, where there is none."""
-    found = connection.execute(f'SELECT max(event_ts) FROM "{table}" WHERE entity_key = ?', (key,)).fetchone()
-    return str(found[0] or "")
-
-
-def _redis_key(config: RepoConfig, entity: EntityKey) -> bytes:
-    return _entity_key(config, entity) + config.project.encode()
+    row = connection.execute(f'SELECT max(event_ts) FROM "{table}" WHERE entity_key = ?', (key,)).fetchone()
+    return str(row[0] or "")
 
 
 def _redis_view(config: RepoConfig, table: FeatureView) -> str:
@@ -250,13 +250,6 @@ def _redis_view(config: RepoConfig, table: FeatureView) -> str:
 
 def _stamp_field(view: str) -> str:
     return f"_ts:{view}"
-
-
-def _redis_fields(view: str, row: Row) -> Iterator[str | bytes]:
-    """Names and values, one after the other."""
-    yield from (_stamp_field(view), _proto(row.timestamp).SerializeToString())
-    for name, value in row.values.items():
-        yield from (_mmh3(f"{view}:{name}"), value.SerializeToString())
 
 
 def _read_nanoseconds(stored: bytes) -> int:

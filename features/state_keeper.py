@@ -97,9 +97,9 @@ class StateKeeper:
 
     def _refresh(self, users: list[str]) -> None:
         known = self._store.states(users)
-        found = {user_id: current(self._log, known.get(user_id) or empty(user_id)) for user_id in users}
-        self._store.forget_states([known[user_id] for user_id, one in found.items() if one.astray])
-        self._store.push_states([one.state for one in found.values() if one.folded])
+        latest = {user_id: current(self._log, known.get(user_id) or empty(user_id)) for user_id in users}
+        self._store.forget_states([known[user_id] for user_id, state in latest.items() if state.astray])
+        self._store.push_states([state.state for state in latest.values() if state.folded])
 
 
 def main() -> None:

@@ -48,21 +48,20 @@ def take_backs(events: pd.DataFrame, taken: pd.DataFrame) -> pd.DataFrame:
     return pairs[pairs[Columns.POSITION] < pairs[f"{Columns.POSITION}_of_retract"]]
 
 
-def user_stats(events: pd.DataFrame, complete_before: int | None = None) -> pd.DataFrame:
-    """``USER_STATS`` per (user, hour with events), for the hours that ended by ``complete_before`` (microseconds).
+def user_stats(events: pd.DataFrame) -> pd.DataFrame:
+    """``USER_STATS`` per (user, hour with events).
 
-    By default for all hours: the row of one that has not ended yet is stamped in the future, where nobody looks
-    before the next computation has replaced it.
-
+    The row of an hour that has not ended yet is stamped in the future, where nobody looks before the next computation
+    has replaced it.
     ``events`` are behaviour: position, event_id, user_id, item_id, kind, value, retracts, event_timestamp (int64).
     Gives user_id, event_timestamp (datetime64[us, UTC], the hour's end) and the features as float32.
     """
-    return _stats(events, Columns.USER_ID, HOUR, USER_WINDOW, USER_STATS, complete_before)
+    return _stats(events, Columns.USER_ID, HOUR, USER_WINDOW, USER_STATS)
 
 
-def item_stats(events: pd.DataFrame, complete_before: int | None = None) -> pd.DataFrame:
+def item_stats(events: pd.DataFrame) -> pd.DataFrame:
     """``ITEM_STATS`` per (item, day with events), as ``user_stats`` does for users and hours."""
-    return _stats(events, Columns.ITEM_ID, DAY, ITEM_WINDOW, ITEM_STATS, complete_before)
+    return _stats(events, Columns.ITEM_ID, DAY, ITEM_WINDOW, ITEM_STATS)
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,7 @@ class _Deltas:
     recent: np.ndarray
 
 
-def _stats(
-    events: pd.DataFrame, id_column: str, bucket: int, window: int, names: tuple[str, ...], complete_before: int | None
-) -> pd.DataFrame:
+def _stats(events: pd.DataFrame, id_column: str, bucket: int, window: int, names: tuple[str, ...]) -> pd.DataFrame:
     counted = events[events[Columns.KIND].isin(COUNTED).to_numpy()]
     codes, entities = pd.factorize(counted[id_column], sort=True)
     times = counted[Columns.EVENT_TIMESTAMP].to_numpy(np.int64)
@@ -90,8 +87,7 @@ def _stats(
     touched = np.concatenate([times, taken_back[taken_back >= 0]]) if len(times) else times
     owners = np.concatenate([codes, codes[taken_back >= 0]]) if len(times) else codes
     ends = (touched // bucket + 1) * bucket
-    whole = ends <= (np.iinfo(np.int64).max if complete_before is None else complete_before)
-    rows = pd.DataFrame({"entity": owners[whole], "end": ends[whole]}).drop_duplicates().sort_values(["entity", "end"])
+    rows = pd.DataFrame({"entity": owners, "end": ends}).drop_duplicates().sort_values(["entity", "end"])
     firsts = pd.Series(times).groupby(codes).min().to_numpy(np.int64)
     features = _features(deltas, firsts, rows["entity"].to_numpy(np.int64), rows["end"].to_numpy(np.int64))
     stamps = pd.to_datetime(rows["end"].to_numpy(np.int64), unit="us", utc=True).as_unit("us")

@@ -38,25 +38,22 @@ from features.stats import item_stats, rewards, take_backs, user_stats
 if TYPE_CHECKING:
     from features.feature_store import FeatureStore
 
-
 FEATURE_SERVICE = "training_v1"
 EVENTS, ITEMS, TRAITS, WINDOW = "events.parquet", "items.parquet", "traits.parquet", "window.json"
 
 EVENT_COLUMNS = [
-    Columns.POSITION,
-    Columns.EVENT_ID,
-    Columns.USER_ID,
-    Columns.ITEM_ID,
-    Columns.KIND,
-    Columns.VALUE,
-    Columns.REWARD,
-    Columns.EVENT_TIMESTAMP,
+    *(Columns.POSITION, Columns.EVENT_ID, Columns.USER_ID, Columns.ITEM_ID, Columns.KIND),
+    *(Columns.VALUE, Columns.REWARD, Columns.EVENT_TIMESTAMP),
 ]
-
+_ITEMS_SCHEMA = pa.schema([
+    *((name, pa.string()) for name in (Columns.ITEM_ID, Columns.TITLE)),
+    *((Columns.YEAR, pa.float64()), (Columns.GENRES, pa.list_(pa.string()))),
+    *((name, pa.string()) for name in (Columns.TEXT, Columns.ATTRIBUTES)),
+    *((name, pa.float32()) for name in ITEM_STATS),
+])  # fmt: skip
 TRAITS_SCHEMA = pa.schema([(name, pa.string()) for name in TRAIT_COLUMNS])
 
 OF_ITEMS, OF_USERS = "item", "user"
-
 NO_TRAITS = {
     OF_ITEMS: {Columns.TITLE, Columns.TEXT, Columns.YEAR, Columns.GENRES, Columns.AVAILABLE, Columns.RETIRED},
     OF_USERS: set[str](),
@@ -86,10 +83,9 @@ def build(lake: Lake, store: "FeatureStore", folder: Path, upto: int, terms: Ter
 
     Writes ``events.parquet`` (sorted by event_timestamp, position; take-backs, what they took back, and feedback that
     does not count by the ``terms`` left out), ``items.parquet`` (with ``ITEM_STATS`` as of the last event),
-    ``traits.parquet`` (of items, and of the users who did anything: no model reads it, a judgement looks by it for whom
-    a version harms) and ``window.json``, which appears last. The store joins; the statistics that it
-    joins are counted here, over the positions up to ``upto``. Building again gives the same digest, whatever was logged
-    since. Raises DataContractError when there is no event.
+    ``traits.parquet`` (of items, and of the users who did anything) and ``window.json``, which appears last. The store
+    joins the statistics, which are counted here over the positions up to ``upto``. Building again gives the same
+    digest, whatever was logged since. Raises DataContractError when there is no event.
     """
     logged = lake.behaviour(0, upto)
     behaviour, left_out = that_counts(logged.to_pandas(), terms or Terms())
@@ -108,7 +104,7 @@ def build(lake: Lake, store: "FeatureStore", folder: Path, upto: int, terms: Ter
     with whole_file(folder / EVENTS) as draft:
         pq.write_table(pa.Table.from_pandas(events[columns], preserve_index=False), draft)
     with whole_file(folder / ITEMS) as draft:
-        pq.write_table(pa.Table.from_pandas(items, _item_schema(), preserve_index=False), draft)
+        pq.write_table(pa.Table.from_pandas(items, _ITEMS_SCHEMA, preserve_index=False), draft)
     users = lake.users(upto)
     with whole_file(folder / TRAITS) as draft:
         write_traits(draft, items, users[users[Columns.USER_ID].isin(events[Columns.USER_ID])])
@@ -152,20 +148,13 @@ def _window(events: pd.DataFrame, items: pd.DataFrame, looked_upto: int, left_ou
     }
 
 
-def _item_schema() -> pa.Schema:
-    texts = [(name, pa.string()) for name in (Columns.TEXT, Columns.ATTRIBUTES)]
-    head = [(Columns.ITEM_ID, pa.string()), (Columns.TITLE, pa.string()), (Columns.YEAR, pa.float64())]
-    stats = [(name, pa.float32()) for name in ITEM_STATS]
-    return pa.schema([*head, (Columns.GENRES, pa.list_(pa.string())), *texts, *stats])
-
-
 def write_traits(path: Path, items: pd.DataFrame, users: pd.DataFrame) -> None:
     """The traits of items and of users, out of frames with their ids and ``attributes`` (JSON objects), as Parquet."""
     with pq.ParquetWriter(path, TRAITS_SCHEMA) as writer:
         for whose, frame, id_column in ((OF_ITEMS, items, Columns.ITEM_ID), (OF_USERS, users, Columns.USER_ID)):
             for start in range(0, len(frame), TRAITS_CHUNK):
-                some = frame.iloc[start : start + TRAITS_CHUNK]
-                writer.write_table(traits_table(whose, some[id_column], some[Columns.ATTRIBUTES]))
+                part = frame.iloc[start : start + TRAITS_CHUNK]
+                writer.write_table(traits_table(whose, part[id_column], part[Columns.ATTRIBUTES]))
 
 
 def traits_table(whose: str, ids: Iterable[str], attributes: Iterable[str]) -> pa.Table:

@@ -71,7 +71,7 @@ def test_every_shown_item_has_its_row(log: EventLog, lake: Lake, act: Callable[.
         ("changed", "c", 1, "dislike", 0.0, False), ("changed", "d", 2, None, 0.5, False),
         ("changed", "e", 3, "click", 1.0, True),
     ]  # fmt: skip
-    assert found.unmatched == 2
+    assert sum(found.counts[reason] for reason in (UNKNOWN_SLATE, ANOTHER_USER, NOT_SHOWN)) == 2
     assert found.frame["propensity"].tolist()[:2] == [0.5, 0.25]
     assert found.frame["score"].tolist()[:2] == [1.0, 0.5]
     assert found.frame[["model_version", "served_by"]].drop_duplicates().to_numpy().tolist() == [["1", "champion"]]
@@ -83,7 +83,7 @@ def test_no_slates_no_rows(lake: Lake) -> None:
     found = labels(lake)
     assert not any(found.counts.values())
     assert all(len(frame) == 0 for frame in (found.frame, found.earlier, found.history, found.set_aside, found.organic))
-    assert (found.unmatched, found.settled_upto) == (0, 0)
+    assert found.settled_upto == 0
 
 
 @pytest.fixture
@@ -150,7 +150,6 @@ def test_what_does_not_count_is_set_aside_with_the_reason(filled) -> None:
         "f1": UNKNOWN_SLATE, "f2": ANOTHER_USER, "f3": NOT_SHOWN, "f4": OUT_OF_RANGE, "f5": OUT_OF_RANGE,
     }  # fmt: skip
     assert [found.counts[reason] for reason in REASONS] == [2, 0, 1, 1, 1]
-    assert found.unmatched == 3
     assert words(found.frame) == [("a", None, 0.5), ("b", "watch", pytest.approx(0.8))]
 
 
