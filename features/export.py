@@ -5,9 +5,9 @@ interactions back without a map and gives the same rows.
 """
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 import pyarrow as pa
@@ -71,7 +71,7 @@ def export(
             while len(table := to_table(log.read_columns(after, stop, CHUNK, types))):
                 for name in table[Columns.TYPE].unique().to_pylist():
                     if name not in writers:
-                        writers[name] = files.enter_context(WRITERS[format](folder / f"{name}.{format}", _schema(name)))
+                        writers[name] = files.enter_context(_writer(folder / f"{name}.{format}", _schema(name)))
                     rows = table.filter(pc.field(Columns.TYPE) == name)
                     writers[name](rows.select(COLUMNS_OF[name]).cast(_schema(name)))
                     counts[name] = counts.get(name, 0) + len(rows)
@@ -82,38 +82,23 @@ def export(
 
 
 @contextmanager
-def _parquet(path: Path, schema: pa.Schema) -> Iterator[Write]:
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+def _writer(path: Path, schema: pa.Schema) -> Iterator[Write]:
+    """Writes tables in the format that the path's suffix names."""
+    if path.suffix == ".jsonl":
+        with path.open("wb") as stream:
+            yield lambda rows: stream.writelines(_json_line(path.stem, row) for row in rows.to_pylist())
+        return
+    is_csv = path.suffix == ".csv"
+    with csv.CSVWriter(path, schema) if is_csv else pq.ParquetWriter(path, schema, compression="zstd") as writer:
         yield writer.write_table
 
 
-@contextmanager
-def _csv(path: Path, schema: pa.Schema) -> Iterator[Write]:
-    with csv.CSVWriter(path, schema) as writer:
-        yield writer.write_table
-
-
-@contextmanager
-def _jsonl(path: Path, schema: pa.Schema) -> Iterator[Write]:
-    """One event a line, as the HTTP API names its fields; what a payload holds stands in the line itself."""
-    encode = msgspec.json.Encoder().encode
-    with path.open("wb") as stream:
-
-        def write(rows: pa.Table) -> None:
-            for row in rows.to_pylist():
-                payload = row.pop(Columns.PAYLOAD, None)
-                known = {name: value for name, value in row.items() if value is not None}
-                event = msgspec.json.decode(payload) if payload else {"type": path.stem}
-                stream.write(encode({**event, **known}) + b"\n")
-
-        yield write
-
-
-WRITERS: dict[str, Callable[[Path, pa.Schema], AbstractContextManager[Write]]] = {
-    "parquet": _parquet,
-    "csv": _csv,
-    "jsonl": _jsonl,
-}
+def _json_line(type_name: str, row: dict[str, Any]) -> bytes:
+    """An event as the HTTP API names its fields; what a payload holds stands in the line itself."""
+    payload = row.pop(Columns.PAYLOAD, None)
+    known = {name: value for name, value in row.items() if value is not None}
+    event = msgspec.json.decode(payload) if payload else {"type": type_name}
+    return msgspec.json.encode({**event, **known}) + b"\n"
 
 
 def _schema(type_name: str) -> pa.Schema:

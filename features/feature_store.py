@@ -302,22 +302,17 @@ class FeatureStore:
             online: Any = store.provider.online_store  # type: ignore[attr-defined]
             online.forget(store.config, store.get_feature_view(names.STATE_VIEW), stamps)
 
-    def state(self, user_id: str) -> UserState | None:
-        """The user's state as last pushed, or None."""
-        return self.online(user_id)[0]
-
     def states(self, user_ids: Sequence[str]) -> dict[str, UserState]:
         """The states of those users that have one."""
         rows = self._online([f"{names.STATE_VIEW}:{name}" for name in names.STATE_FIELDS], user_ids)
         pairs = zip(user_ids, rows, strict=True)
         return {user_id: from_row(user_id, row) for user_id, row in pairs if row["position"] is not None}
 
-    def user_stats(self, user_id: str) -> np.ndarray:
-        """``USER_STATS`` as last materialised, float32 of shape (F,), NaN where nothing is known."""
-        return self.online(user_id)[1]
-
     def online(self, user_id: str) -> tuple[UserState | None, np.ndarray]:
-        """State and ``USER_STATS`` of one user, in one read; NaN where a statistic is not known."""
+        """One user's state as last pushed (or None) and ``USER_STATS`` as last materialised, in one read.
+
+        The statistics are float32 of shape (F,), NaN where nothing is known.
+        """
         return self.online_many([user_id])[0]
 
     def online_many(self, user_ids: Sequence[str]) -> list[tuple[UserState | None, np.ndarray]]:

@@ -136,10 +136,7 @@ def in_order(frames: SourceFrames) -> pd.DataFrame:
     contents = ["\x1f".join(map(repr, row)) for row in zip(*(frame[name] for name in INTERACTION_COLUMNS), strict=True)]
     column = pd.Series(contents, dtype=object)
     numbers = column.groupby(column, sort=False).cumcount()
-    ids = [
-        hashlib.blake2b(f"interaction\x1f{content}\x1f{number}".encode(), digest_size=16).hexdigest()
-        for content, number in zip(contents, numbers, strict=True)
-    ]
+    ids = [_event_id(f"interaction\x1f{content}", number) for content, number in zip(contents, numbers, strict=True)]
     return frame.reset_index(drop=True).assign(**{Columns.EVENT_ID: ids})
 
 

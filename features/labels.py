@@ -263,6 +263,13 @@ def payloads(slates: pa.RecordBatch, schema: pa.Schema) -> pa.Table:
     return pj.read_json(pa.BufferReader(text), read, parse).combine_chunks()
 
 
+def places(lists: pa.ListArray) -> tuple[pa.Array, np.ndarray]:
+    """The row of its list, and its rank there (from 1), for each element of the lists; a null list has none."""
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    return pa.array(rows), np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + 1
+
+
 def _behaviour(lake: Lake, start: int, after: int, upto: int) -> pd.DataFrame:
     """The window's behaviour, and of what lies before it the feedback and take-backs alone."""
     stretch = lake.events(start, upto, BEHAVIOUR, _BEHAVIOUR)
@@ -351,11 +358,11 @@ def _rows(slates: pa.RecordBatch) -> pa.Table:
     """A row for each position of each slate."""
     parsed = payloads(slates, _PAYLOAD)
     shown = parsed["shown"].combine_chunks()
-    lengths = pc.fill_null(pc.list_value_length(shown), 0).to_numpy(zero_copy_only=False)
-    first = np.repeat(np.cumsum(lengths) - lengths, lengths)
-    of_slate = pa.array(np.repeat(np.arange(len(lengths)), lengths))
+    of_slate, ranks = places(shown)
     head = [slates[name].take(of_slate) for name in HEAD]
     made_by = [parsed[name].take(of_slate) for name, _ in _MADE_BY]
-    rank = pa.array(np.arange(len(of_slate)) - first + 1, pa.int64())
     items = pc.list_flatten(shown)
-    return pa.table([*head, *made_by, rank, *(pc.struct_field(items, name) for name, _ in _FIELDS)], schema=_ROWS)
+    return pa.table(
+        [*head, *made_by, pa.array(ranks, pa.int64()), *(pc.struct_field(items, name) for name, _ in _FIELDS)],
+        schema=_ROWS,
+    )

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from attune.columns import Columns
 from attune.events import CANDIDATES_LOGGED
 from attune.files import whole_file, write_whole
-from features.labels import HEAD, Terms, labels, payloads, slates_at
+from features.labels import HEAD, Terms, labels, payloads, places, slates_at
 from features.lake import Lake
 
 logger = logging.getLogger(__name__)
@@ -269,15 +269,13 @@ def _source_scores(slates: pa.RecordBatch) -> pd.DataFrame:
     mask = pc.fill_null(drawn_so, False).combine_chunks()
     policy, slates = policy.filter(mask), slates.filter(mask)
     features = pc.struct_field(policy, "features")
-    lengths = pc.fill_null(pc.list_value_length(features), 0).to_numpy(zero_copy_only=False)
-    of_slate = np.repeat(np.arange(len(lengths)), lengths)
-    first = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    of_slate, ranks = places(features)
     return pd.DataFrame(
         {
-            Columns.SLATE_ID: slates[Columns.EVENT_ID].take(pa.array(of_slate)).to_pandas(),
-            Columns.EVENT_TIMESTAMP: slates[Columns.EVENT_TIMESTAMP].take(pa.array(of_slate)).to_pandas(),
-            Columns.RANK: np.arange(len(of_slate)) - first + 1,
-            "sources": pc.struct_field(policy, "sources").take(pa.array(of_slate)).to_pandas(),
+            Columns.SLATE_ID: slates[Columns.EVENT_ID].take(of_slate).to_pandas(),
+            Columns.EVENT_TIMESTAMP: slates[Columns.EVENT_TIMESTAMP].take(of_slate).to_pandas(),
+            Columns.RANK: ranks,
+            "sources": pc.struct_field(policy, "sources").take(of_slate).to_pandas(),
             "features": pc.list_flatten(features).to_pandas(),
         }
     )

@@ -101,8 +101,7 @@ def numbers(column: pd.Series) -> pd.Series:
 def as_numbers(column: pd.Series) -> pd.Series:
     """The column as float64, NaN where a cell is no number (a date, a truth value and a list are none)."""
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-        floats = column.to_numpy(np.float64, na_value=np.nan)
-        return pd.Series(floats, index=column.index)
+        return pd.Series(column.to_numpy(np.float64, na_value=np.nan), index=column.index)
     objects = column.astype(object)
     readable = [isinstance(raw, str) or _is_plain_number(raw) for raw in objects]
     parsed = pd.to_numeric(objects.where(readable, None), errors="coerce").astype(np.float64)
@@ -140,10 +139,8 @@ def split_lists(column: pd.Series) -> pd.Series:
     """
     objects = absent_as_none(column)
     texts = objects[[isinstance(raw, str) for raw in objects]]
-    separator = next(
-        (mark for mark in ("|", ";", ",") if len(texts) and texts.str.contains(mark, regex=False).any()), ""
-    )
     cells = set(texts)
+    separator = next((mark for mark in ("|", ";", ",") if any(mark in cell for cell in cells)), "")
     words = {word for cell in cells for word in cell.split()}
     blanks_separate = len(words) <= 100 and len(cells) > 2 * len(words)
     pattern = re.escape(separator) if separator else (r"\s+" if blanks_separate else r"\Z")
@@ -196,8 +193,7 @@ def moments(column: pd.Series, unit: str | None = None) -> pd.Series:
         parsed = _dates(column.where(~are_numbers, None))
         if parsed.notna().sum() >= are_numbers.sum():
             return _from_datetimes(column, parsed)
-    calendar = _calendar(numeric[are_numbers]) if unit is None else None
-    if calendar is not None:
+    if unit is None and (calendar := _calendar(numeric[are_numbers])) is not None:
         return _from_datetimes(column, calendar.reindex(column.index))
     return _from_unix(column, numeric, unit)
 
@@ -218,21 +214,15 @@ def _calendar(numeric: pd.Series) -> pd.Series | None:
 
 
 def _from_unix(column: pd.Series, numeric: pd.Series, unit: str | None) -> pd.Series:
-    if pd.api.types.is_integer_dtype(column.dtype) and column.notna().all():
-        return _exact_wholes(column, unit)
+    if pd.api.types.is_integer_dtype(column.dtype) and column.notna().all():  # exact: without a detour through floats
+        factor = _factor(column.to_numpy(np.float64), unit)
+        exact = [whole * int(factor) if factor >= 1 else whole // 1_000 for whole in map(int, column.tolist())]
+        return pd.Series(exact, index=column.index, dtype=object)
     floats = numeric.to_numpy(np.float64)
     with np.errstate(over="ignore"):
         scaled = np.rint(floats * _factor(floats[np.isfinite(floats)], unit))
     understood = np.abs(scaled) < LIMIT
     return _no_other_wholes(column, np.where(understood, scaled, 0.0).astype(np.int64).tolist(), understood)
-
-
-def _exact_wholes(column: pd.Series, unit: str | None) -> pd.Series:
-    """Whole numbers without a detour through floats."""
-    factor = _factor(column.to_numpy(np.float64), unit)
-    wholes = map(int, column.tolist())
-    exact = [whole * int(factor) if factor >= 1 else whole // 1_000 for whole in wholes]
-    return pd.Series(exact, index=column.index, dtype=object)
 
 
 def _factor(floats: np.ndarray, unit: str | None) -> float:

@@ -22,20 +22,12 @@ def read() -> SourceFrames:
         },
         dtype=object,
     )
-    return SourceFrames(interactions, _movies(table), frames.entity_frame(Columns.USER_ID))
-
-
-def _movies(table: pd.DataFrame) -> pd.DataFrame:
     movies = table.drop_duplicates("movieId").sort_values("movieId", ignore_index=True)
     genres = movies["genres"].where(movies["genres"] != "(no genres listed)")
-    columns = zip(
-        frames.absent_as_none(movies["title"]),
-        frames.absent_as_none(movies["year"]),
-        frames.split_lists(genres),
-        strict=True,
-    )
+    titles, years = frames.absent_as_none(movies["title"]), frames.absent_as_none(movies["year"])
     attributes = [
         frames.without_absent({Columns.TITLE: title, Columns.YEAR: frames.plain(year), Columns.GENRES: words})
-        for title, year, words in columns
+        for title, year, words in zip(titles, years, frames.split_lists(genres), strict=True)
     ]
-    return frames.entity_frame(Columns.ITEM_ID, frames.ids(movies["movieId"]), attributes)
+    items = frames.entity_frame(Columns.ITEM_ID, frames.ids(movies["movieId"]), attributes)
+    return SourceFrames(interactions, items, frames.entity_frame(Columns.USER_ID))

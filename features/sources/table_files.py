@@ -62,13 +62,8 @@ def read_text(path: Path, gzipped: bool) -> str:
 
 
 def undecoded(words: str) -> bool:
-    """Whether bytes stand in there that are not UTF-8."""
+    """Whether the text holds bytes that are not UTF-8."""
     return not words.isascii() and _UNDECODED.search(words) is not None
-
-
-def shown(words: str) -> str:
-    """The text with bytes that are not UTF-8 as escapes."""
-    return words.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def records(lines: Sequence[str], separator: str) -> Iterator[tuple[list[str], str] | Unreadable]:
@@ -103,8 +98,9 @@ def _misquoted(line: str, separator: str, error: csv.Error) -> Iterator[tuple[li
 
 
 def unreadable(record: str, reason: str, rule: str | None = None) -> Unreadable:
-    """The record as quarantine keeps it."""
-    return Unreadable(shown(record[:LINE_LIMIT]).rstrip("\r\n"), reason, rule or reason)
+    """The record as quarantine keeps it, with bytes that are not UTF-8 as escapes."""
+    line = record[:LINE_LIMIT].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return Unreadable(line.rstrip("\r\n"), reason, rule or reason)
 
 
 def flaw(record: str) -> str | None:
@@ -183,10 +179,10 @@ def _whole_rows(
             cells.pop()
         reason = None if sound else flaw(text)
         if reason is not None:
-            broken.append(unreadable(text, reason, reason))
+            broken.append(unreadable(text, reason))
         elif len(cells) != len(names):
-            ragged = f"row: {len(cells)} cells where the header names {len(names)} columns"
-            broken.append(unreadable(text, ragged, "row: ragged"))
+            reason = f"row: {len(cells)} cells where the header names {len(names)} columns"
+            broken.append(unreadable(text, reason, "row: ragged"))
         else:
             rows.append(cells)
     return rows
@@ -207,6 +203,5 @@ def _names(path: Path, header: tuple[list[str], str] | Unreadable | None) -> lis
 
 
 def _refuse_doubles(path: Path, names: list[str]) -> None:
-    double = [name for name, count in Counter(names).items() if count > 1]
-    if double:
+    if double := [name for name, count in Counter(names).items() if count > 1]:
         raise DataContractError(f"{path}: a column name stands twice in the header: {', '.join(double)}")

@@ -38,18 +38,20 @@ def read(
 ) -> SourceFrames:
     """The files as frames.
 
-    ``mapping`` names the files' columns ('user_id=uid,item_id=iid', or a dict); a column of attune's own name
-    needs no entry. ``kind`` is every row's kind; ``kinds`` renames kinds ('addtocart=cart', '1=view' whether 1 is text
-    or a number). ``order='row'``
-    gives row n the time epoch + n seconds. ``scale`` ('1,10') maps that range of ratings to 1..5. ``unit`` is the
-    unit of unix times (s, ms, us; by default told from their size).
+    ``mapping`` names the files' columns ('user_id=uid,item_id=iid', or a dict); a column of attune's own name needs no
+    entry. ``kind`` is every row's kind; ``kinds`` renames kinds ('addtocart=cart', '1=view' whether 1 is text or a
+    number). ``order='row'`` gives row n the time epoch + n seconds. ``scale`` ('1,10') maps that range of ratings to
+    1..5. ``unit`` is the unit of unix times (s, ms, us; by default inferred from their size).
     Items keep title, year, genres and text by name, and every other column as an attribute; so do users. Their maps
     may rename attributes ('price=cost'); a column whose name the map gives to another one is left out.
     Raises DataContractError for a missing file, no table, or a map that names what is not there.
     """
     table, unreadable = read_table(Path(interactions))
     named = parse_map(mapping)
-    _refuse_unknown(named, INTERACTION_COLUMNS)
+    for name in named:
+        if name not in INTERACTION_COLUMNS:
+            nearest = _nearest(name, INTERACTION_COLUMNS)
+            raise DataContractError(f"map: {name!r} is no column of attune{nearest}", name)
     columns = _columns(table, named, INTERACTION_COLUMNS, Path(interactions))
     behaviour = pd.DataFrame(
         {
@@ -72,16 +74,9 @@ def parse_map(names: Names) -> dict[str, str]:
     if not isinstance(names, str):
         return dict(names or {})
     pairs = [part.split("=", 1) for part in names.split(",") if part.strip()]
-    broken = [pair[0] for pair in pairs if len(pair) != 2 or not pair[0].strip() or not pair[1].strip()]
-    if broken:
+    if broken := [pair[0] for pair in pairs if len(pair) != 2 or not all(part.strip() for part in pair)]:
         raise DataContractError(f"map: {broken[0]!r} is not of the form NAME=COLUMN")
     return {name.strip(): column.strip() for name, column in pairs}
-
-
-def _refuse_unknown(named: dict[str, str], known: Collection[str]) -> None:
-    for name in named:
-        if name not in known:
-            raise DataContractError(f"map: {name!r} is no column of attune{_nearest(name, known)}", name)
 
 
 def _columns(table: pd.DataFrame, named: dict[str, str], known: Collection[str], path: Path) -> dict[str, str]:
@@ -130,18 +125,13 @@ def _value(table: pd.DataFrame, columns: dict[str, str], scale: str | tuple[floa
     values = frames.numbers(table[columns[Columns.VALUE]])
     if scale is None:
         return values
-    low, high = _range(scale)
-    return values.map(lambda raw: 1.0 + 4.0 * (raw - low) / (high - low) if isinstance(raw, float) else raw)
-
-
-def _range(scale: str | tuple[float, float]) -> tuple[float, float]:
     try:
-        low, high = (float(part) for part in (scale.split(",") if isinstance(scale, str) else scale))
+        low, high = map(float, scale.split(",") if isinstance(scale, str) else scale)
     except ValueError as error:
         raise DataContractError(f"scale: {scale!r} is not of the form LOW,HIGH") from error
     if not low < high:
         raise DataContractError(f"scale: {low:g} is not below {high:g}")
-    return low, high
+    return values.map(lambda raw: 1.0 + 4.0 * (raw - low) / (high - low) if isinstance(raw, float) else raw)
 
 
 def _moments(
@@ -171,17 +161,13 @@ def _entities(
     table, unreadable = read_table(Path(path))
     columns = _columns(table, named, known, Path(path))
     identifiers = frames.ids(_required(table, columns, id_column, Path(path)))
-    cells = {name: _attribute(name, table[column]) for name, column in _attribute_columns(table, columns, id_column)}
+    attribute_columns = {name: column for name, column in columns.items() if name != id_column}
+    taken = set(columns) | set(columns.values())
+    attribute_columns |= {column: column for column in map(str, table.columns) if column not in taken}
+    cells = {name: _attribute(name, table[column]) for name, column in attribute_columns.items()}
     rows = zip(*cells.values(), strict=True) if cells else [()] * len(table)
     attributes = [frames.without_absent(dict(zip(cells, row, strict=True))) for row in rows]
     return frames.entity_frame(id_column, identifiers, attributes), unreadable
-
-
-def _attribute_columns(table: pd.DataFrame, columns: dict[str, str], id_column: str) -> list[tuple[str, str]]:
-    """(attribute, the file's column): what the map names under its names, every other column under its own."""
-    mapped = [(name, column) for name, column in columns.items() if name != id_column]
-    taken = set(columns) | set(columns.values())
-    return mapped + [(column, column) for column in map(str, table.columns) if column not in taken]
 
 
 def _attribute(name: str, column: pd.Series) -> list[Any]:

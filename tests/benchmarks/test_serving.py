@@ -81,7 +81,7 @@ def test_a_crowd_has_the_histories_that_were_pushed_and_is_of_this_log(world: tu
     store = FeatureStore(settings)
     found = store.states(serving_growth.user_names(999, 1_151))
     assert list(found) == serving_growth.user_names(1_000, 1_150)
-    like = store.state("u7")
+    like = store.online("u7")[0]
     assert like is not None
     assert found["c0001107"].recent == like.recent
     with closing(EventLog(settings.log_url)) as log:

@@ -143,7 +143,7 @@ def test_online_statistics_are_those_of_the_same_moment_in_history(store: Featur
         users = pd.DataFrame({"user_id": ["a", "b", "c"], "item_id": "i0", "event_id": ["a", "b", "c"],
                               "event_timestamp": moment + SECOND})  # fmt: skip
         offline = store.historical(users)[list(USER_STATS)].to_numpy(np.float32)
-        online = np.stack([store.user_stats(user) for user in "abc"])
+        online = np.stack([store.online(user)[1] for user in "abc"])
         np.testing.assert_array_equal(online, offline)
         assert online.dtype == np.float32
 
@@ -155,9 +155,9 @@ def test_an_older_window_never_replaces_newer_rows(store: FeatureStore, monkeypa
     monkeypatch.setattr(stores, "MATERIALIZE_ROWS", 37)
     report = store.materialize_all(lambda: 300 * DAY)
     assert report["online_upto"] == "1970-10-28T00:00:00+00:00"
-    newest = store.user_stats("a")
+    newest = store.online("a")[1]
     store.materialize(-DAY, 20 * DAY)
-    np.testing.assert_array_equal(store.user_stats("a"), newest)
+    np.testing.assert_array_equal(store.online("a")[1], newest)
 
 
 def test_item_statistics_at_a_moment(store: FeatureStore) -> None:
@@ -201,7 +201,6 @@ STATES = [
 def test_states_come_back_as_they_were(store: FeatureStore) -> None:
     store.push_states(STATES)
     for state in STATES:
-        assert store.state(state.user_id) == state
         assert store.online(state.user_id)[0] == state
     found = store.states(["nobody", *(state.user_id for state in STATES)])
     assert list(found.values()) == STATES
@@ -216,9 +215,9 @@ def test_an_older_state_does_not_replace_a_newer(store: FeatureStore) -> None:
     store.push_states([newer])
     store.push_states([older])
     store.push_states([newer])
-    assert store.state("u") == newer
+    assert store.online("u")[0] == newer
     store.push_states([replace(newer, position=9), older, replace(newer, position=8)])
-    assert store.state("u").position == 9
+    assert store.online("u")[0].position == 9
 
 
 @in_either_store
@@ -227,7 +226,7 @@ def test_a_late_event_makes_a_newer_state(store: FeatureStore) -> None:
     for position, last_time in ((7, 2 * DAY), (8, 2 * DAY), (9, DAY)):
         state = UserState("u", position, events=position, first_time=0, last_time=last_time)
         store.push_states([state])
-        assert store.state("u") == state
+        assert store.online("u")[0] == state
 
 
 @in_either_store
@@ -236,10 +235,10 @@ def test_statistics_are_corrected_within_their_bucket(store: FeatureStore) -> No
     events = random_world(10)
     write(store, events[1:])
     store.materialize_all(lambda: 300 * DAY)
-    before = store.user_stats(events["user_id"][0])
+    before = store.online(events["user_id"][0])[1]
     write(store, events)
     store.materialize_all(lambda: 300 * DAY)
-    assert store.user_stats(events["user_id"][0])[0] == before[0] + 1
+    assert store.online(events["user_id"][0])[1][0] == before[0] + 1
 
 
 @in_either_store
@@ -249,10 +248,10 @@ def test_only_the_very_state_is_forgotten(store: FeatureStore) -> None:
     ahead = UserState("a", 1_000, events=5)
     store.push_states([ahead, UserState("b", 7)])
     store.forget_states([replace(ahead, position=999)])
-    assert store.state("a") == ahead
+    assert store.online("a")[0] == ahead
     store.forget_states([ahead])
-    assert store.state("a") is None
-    assert not np.isnan(store.user_stats("a")).any()
+    assert store.online("a")[0] is None
+    assert not np.isnan(store.online("a")[1]).any()
     store.push_states([UserState("a", 5)])
     assert store.states(["a", "b"]) == {"a": UserState("a", 5), "b": UserState("b", 7)}
 

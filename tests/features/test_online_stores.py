@@ -201,12 +201,12 @@ def test_a_redis_that_is_down_or_hangs_is_said_soon_and_comes_back(own_redis: An
     own_redis.hang()
     check_failing()
     own_redis.go_on()
-    assert store.state("u1").position in (7, 8)
+    assert store.online("u1")[0].position in (7, 8)
     own_redis.stop()
     check_failing()
     store.apply()
     own_redis.start()
-    assert store.state("u1") is None
+    assert store.online("u1")[0] is None
     store.push_states(at(9))
     assert positions(store) == [9] * len(USERS)
 
@@ -217,7 +217,7 @@ def test_a_wrong_password_is_said_and_the_right_one_never_shown(own_redis: Any, 
     wrong = FeatureStore(settings_at(settings, own_redis.url.replace("//", "//:hush-hush@")))
     wrong.apply()
     with pytest.raises(FeatureStoreError, match="password") as caught:
-        wrong.state("u1")
+        wrong.online("u1")
     assert "hush-hush" not in str(caught.value)
     right = settings_at(settings, own_redis.url.replace("//", "//:a%2C%24HOME%3Dxyzzy%401e5@"))
     store = FeatureStore(right)
@@ -244,7 +244,7 @@ def test_many_rows_are_written_in_parts(
 def test_the_later_of_equals_and_the_newest_of_all_is_taken(store: FeatureStore) -> None:
     first = UserState("u", 5, seen=("first",))
     store.push_states([replace(first, position=4), first, replace(first, seen=("second",)), replace(first, position=3)])
-    assert store.state("u") == replace(first, seen=("second",))
+    assert store.online("u")[0] == replace(first, seen=("second",))
     assert isinstance(store._opened.store.provider.online_store, WalSqliteOnlineStore)
 
 

@@ -44,7 +44,7 @@ def keeper(log: EventLog, store: FeatureStore, settings: Settings) -> StateKeepe
 
 
 def is_fresh(log: EventLog, store: FeatureStore) -> bool:
-    return all((store.state(user) or empty(user)) == fold(empty(user), log.tail(user, 0)) for user in USERS)
+    return all((store.online(user)[0] or empty(user)) == fold(empty(user), log.tail(user, 0)) for user in USERS)
 
 
 def is_true(log: EventLog, store: FeatureStore) -> bool:
@@ -52,7 +52,7 @@ def is_true(log: EventLog, store: FeatureStore) -> bool:
     return all(
         fold(state, log.tail(user, state.position)) == fold(empty(user), log.tail(user, 0))
         for user in USERS
-        for state in [store.state(user) or empty(user)]
+        for state in [store.online(user)[0] or empty(user)]
     )
 
 
@@ -77,8 +77,8 @@ def test_follows_the_log_in_batches(
     assert steps == [20, 20, 7]
     assert keeper.position() == log.head()
     assert is_fresh(log, store)
-    assert store.state("u3").attributes == {"age": 3}
-    assert any(event.retracted for event in store.state("u1").recent)
+    assert store.online("u3")[0].attributes == {"age": 3}
+    assert any(event.retracted for event in store.online("u1")[0].recent)
 
 
 def test_a_lost_watermark_or_store_costs_work_alone(

@@ -135,7 +135,7 @@ def test_what_is_logged_later_changes_nothing_however_early_it_is_dated(
     assert built["before"].window == built["after"].window
     for file in ("events.parquet", "items.parquet"):
         assert (tmp_path / "before" / file).read_bytes() == (tmp_path / "after" / file).read_bytes()
-    online = store.user_stats("u0")
+    online = store.online("u0")[1]
     assert online[0] == 18, "what was brought online is still counted over everything"
     assert training_set.build(lake, store, tmp_path / "whole", 120).window["digest"] != built["after"].window["digest"]
 

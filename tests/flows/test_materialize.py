@@ -26,4 +26,4 @@ def test_a_burst_weighs_no_more_online_than_it_teaches(settings: Settings, log: 
     compute_stats.fn(settings)
     store = FeatureStore(settings)
     store.materialize_all(lambda: LONG_AGO + 5 * DAY)
-    assert store.user_stats("bot")[USER_STATS.index("user_events")] == Terms().most_a_minute
+    assert store.online("bot")[1][USER_STATS.index("user_events")] == Terms().most_a_minute
