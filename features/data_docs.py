@@ -1,9 +1,8 @@
 """Data Docs as a site that needs no network: pages of the latest results, and a front page that lists them.
 
-Great Expectations' pages ask content networks for Bootstrap and others. Here they are built into a draft, mended to
-ask for the files that lie beside them (Bootstrap and jQuery as the package Bootstrap-Flask brings them), and moved
-into the site. The front page is our own: Great Expectations builds its own in the browser, from a script that no
-package brings.
+Great Expectations' pages load Bootstrap and others from content networks. Here they are built into a draft, changed to
+load the files beside them (Bootstrap and jQuery from the package Bootstrap-Flask), and moved into the site. The front
+page is our own: Great Expectations builds its own in the browser, from a script that no package brings.
 """
 
 import fcntl

@@ -272,9 +272,8 @@ class FeatureStore:
     def push_states(self, states: Sequence[UserState]) -> None:
         """Write the states, but for those whose log position is older than what is online by then, whoever wrote it.
 
-        A state's timestamp in Feast is its log position, in microseconds since 1970. It grows with every event of the
-        user; the time of the user's last event does not (an event may come late), and the online store, which goes by
-        timestamps, would take the newer state for the older one.
+        A state's timestamp in Feast is its log position, in microseconds since 1970, because it grows with every event.
+        The time of the user's last event does not (an event may come late): a newer state would count as the older one.
         """
         if not states:
             return
@@ -284,10 +283,7 @@ class FeatureStore:
             self._open().store.push(names.STATE_PUSH, frame)
 
     def forget_states(self, states: Sequence[UserState]) -> None:
-        """Take these very states out: they are of another log, and their positions may be ahead of this one's.
-
-        A user's state that was replaced meanwhile stays.
-        """
+        """Remove states of another log, whose positions may be ahead; a state replaced meanwhile stays."""
         if not states:
             return
         stamps = [

@@ -1,11 +1,10 @@
 """Outside rows into the event log, exactly once: every row is accepted, a repeat, or quarantined with its reason.
 
-Each version of an item (or user) is an event whose id is made of the item's id and the version's number alone, so
-that its versions can be looked up without reading the log: number 0, 1, ... without a gap. A source's rows for an item
-continue the log's: as many of them as the log's latest versions are already (in that order) are repeats, and the rest
-become new versions. So after an import the latest versions are always the source's, the same source again repeats
-everything, and what is known already takes effect again if it changed in between. Two imports at once that give one
-item the same number collide in the log: the later is refused there.
+Each version of an item (or user) is an event whose id is made of the item's id and the version's number (0, 1, ...
+without a gap), so that versions are looked up without reading the log. A source's first rows for an item that equal the
+log's latest versions, in that order, are repeats; the rest become new versions. So after an import the latest versions
+are the source's, the same source again repeats everything, and an old version takes effect again if another came in
+between. When two imports at once give one item the same number, the log refuses the later one.
 """
 
 import hashlib

@@ -1,15 +1,13 @@
 """Joins impressions to the reactions to them, window by window, each exactly once.
 
 A window is the log's positions (after, upto]. It labels its own slates with the feedback logged by its end, and
-corrects the labels of earlier slates that feedback in it changed: late reactions, take-backs, changed minds. Every
-event has one position and so belongs to one window. A reader who takes window after window, later labels replacing
-earlier ones, arrives at the labels of a single window over the whole log.
+corrects the labels of earlier slates that feedback in it changed: late reactions, take-backs, changed minds. Reading
+window after window, later labels replacing earlier ones, gives the labels of one window over the whole log.
 
 The last reaction to an item counts; earlier ones stay in ``history``. Feedback that does not count is set aside with
 the reason. Silence is worth ``SILENCE``, finally once the attribution window has passed (``settled``).
 
-Training sets ask here too (``that_counts``), so feedback that is set aside teaches no model either. Slates are parsed
-without a loop over rows (``slates_at``, ``payloads``).
+Training sets use ``that_counts``, so feedback that is set aside teaches no model either.
 """
 
 from collections.abc import Iterator

@@ -1,16 +1,13 @@
-"""Writes what slates of the log teach: those that another policy can be judged by, and what their sources said.
+"""Writes logged slates as files: those that another policy can be judged by, and their sources' scores with rewards.
 
-``write_slates``: what was shown, how probably, among what, and its rewards; the interface to
-``evaluation.offpolicy.logged_policy``. Whether a slate is in it is decided by what stood before it was drawn, never by
-what was drawn or came of it: leaving slates out then chooses among requests and not among outcomes. Only one that no
-policy drew (a propensity that is none) is left out for what it shows. What is left out is counted, each slate under
-the first reason that holds.
+``write_slates`` serves ``evaluation.offpolicy.logged_policy``: what was shown, with its propensities, candidates and
+rewards. Only what was known before the draw decides whether a slate is in the file, so that leaving slates out selects
+requests and not outcomes. The one exception is a slate that no policy drew (a propensity outside (0, 1]). Each slate
+that is left out is counted under the first reason that holds.
 
-``write_source_reactions``: what the sources said of shown items and what became of it; the interface to
-``models.ranking.thompson``, which learns its weights from it. It holds settled slates alone: before the attribution
-window is over silence says nothing yet, and a slate that somebody has reacted to is no fair sample of those that nobody
-has. Slates that popularity answered are left out, since its scores of users without a history are of another scale; so
-are those of other policies, which log no features.
+``write_source_reactions`` serves ``models.ranking.thompson``, which learns its weights from the file. It holds settled
+slates alone: within the attribution window silence says nothing yet, and slates with a reaction are no fair sample. It
+leaves out slates that popularity answered (scores of another scale) and those of other policies (no features logged).
 """
 
 import json

@@ -1,10 +1,9 @@
 """Keeps the users' states in the online store fresh: follows the log, folds, pushes micro-batches.
 
-The watermark only says whose states to look at. What is folded is always the user's tail in the log after the
-position that the stored state itself carries, so a watermark or a store from another moment (a crash, a restored
-file) costs freshness and never truth: a state can lag, it cannot skip. Beside the watermark stands the id of the log
-that it counts in: states that were folded from another log are refused. A single state that this log does not bear out
-(its user has no event at its position) is taken out of the store and folded anew.
+The watermark only says whose states to look at. The keeper always folds the user's tail of the log after the position
+that the stored state itself carries, so after a crash or a restore a state can lag, but it cannot skip an event. The
+watermark carries the id of its log: states that were folded from another log are refused. A single state that this log
+contradicts (its user has no event at its position) is taken out of the store and folded anew.
 
 Run it as ``python -m features.state_keeper``; TERM ends it after the batch at hand.
 """

@@ -3,15 +3,14 @@
 The folder is the interface to ``models.learning.dataset``. All of it is a function of the events up to one log
 position: statistics are counted over these alone, so what is logged later, however early it is dated, changes nothing.
 
-The limit that remains lies inside one training set: statistics go by event time. An event that was logged late
-counts in the features of events that were logged before it and dated after it, also where the two stand on different
-sides of a cut between learning and judging.
+One limit remains inside a training set: statistics go by event time, so an event that was logged late counts in the
+features of events logged before it and dated after it, also across a cut between learning and judging.
 
-What labels set aside for what its user sent (a burst, a reward that is none) teaches nothing here either: it is in
-neither events nor statistics, and ``window.json`` counts it by its reason under ``left_out``.
+Feedback that labels set aside for what its user sent (a burst, a reward outside 0 to 1) is in neither events nor
+statistics; ``window.json`` counts it by reason under ``left_out``.
 
-Traits are what items and users are, a row for each value of an attribute. A judgement looks by them for whom a version
-harms; no model reads them. An item's title, text, year and genres and whether it is on sale are no traits.
+Traits are a row for each value of an attribute of items and users. Gates use them to see whom a version harms; no
+model reads them. An item's title, text, year, genres and whether it is on sale are no traits.
 """
 
 import hashlib
