@@ -286,17 +286,14 @@ class FeatureStore:
         """Remove states of another log, whose positions may be ahead; a state replaced meanwhile stays."""
         if not states:
             return
-        stamps = [
-            (
-                EntityKey(join_keys=[Columns.USER_ID], entity_values=[Value(string_val=state.user_id)]),
-                to_datetime(state.position),
-            )
-            for state in states
-        ]
+        rows = []
+        for state in states:
+            key = EntityKey(join_keys=[Columns.USER_ID], entity_values=[Value(string_val=state.user_id)])
+            rows.append((key, to_datetime(state.position)))
         with _wrapped("forget states"):
             store = self._open().store
             online: Any = store.provider.online_store  # type: ignore[attr-defined]
-            online.forget(store.config, store.get_feature_view(names.STATE_VIEW), stamps)
+            online.forget(store.config, store.get_feature_view(names.STATE_VIEW), rows)
 
     def states(self, user_ids: Sequence[str]) -> dict[str, UserState]:
         """The states of those users that have one."""
