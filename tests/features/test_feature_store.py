@@ -328,7 +328,7 @@ def test_another_process_reads_whole_states_while_one_writes(settings: Settings,
 def test_threads_share_one_store(store: FeatureStore) -> None:
     store.push_states([UserState(user, place + 1) for place, user in enumerate("abcdefgh")])
     with ThreadPoolExecutor(4) as threads:
-        states = threads.map(store.state, "abcdefgh" * 20)
+        states = [state for state, _ in threads.map(store.online, "abcdefgh" * 20)]
     assert [state.position for state in states if state] == list(range(1, 9)) * 20
 
 
