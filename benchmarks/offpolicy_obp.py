@@ -7,6 +7,7 @@ installs there in place of ``obp==0.4.1``: the path of a wheel, say.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -172,7 +173,10 @@ def run_obp(python: Path, *arguments: str | Path) -> None:
 
 
 def _made(folder: Path) -> Path:
-    _run([sys.executable, "-m", "venv", folder], "no environment for obp could be made")
+    interpreter = sys.executable if sys.version_info < (3, 12) else shutil.which("python3.11")
+    if interpreter is None:
+        raise ConfigError("obp needs Python 3.11\nname an interpreter that has obp 0.4.1: OBP_PYTHON=.../bin/python")
+    _run([interpreter, "-m", "venv", folder], "no environment for obp could be made")
     python = folder / "bin" / "python"
     install: list[str | Path] = [python, "-m", "pip", "install", "--quiet"]
     _run([*install, *NEEDS], "what obp needs could not be installed")
