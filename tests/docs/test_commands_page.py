@@ -10,6 +10,9 @@ import typer
 from infra.cli import app
 
 BOLD = re.compile(r"\[/?bold\]")
+SHARED = "| `--json` | - | Print JSON. |"
+"""The option that the page describes once, above the commands, naming those that do not take it."""
+EXCEPT = re.compile(r"Every command takes `--json` except ([^.]+)\.")
 
 
 def commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -27,7 +30,7 @@ def told(text: str | None) -> str:
 
 
 def rows(command: Any) -> list[str]:
-    """The rows that the command's section must have."""
+    """The rows that the command's section must have, and the shared one if the command takes it."""
     found = []
     for one in command.params:
         if one.param_type_name == "option":
@@ -56,7 +59,15 @@ def test_every_command_is_documented(page, name: str) -> None:
     section = page("reference/commands.md").section(f"`{name}`")
     text = " ".join("\n".join(section.lines).split())
     assert purpose(COMMANDS[name]) in text, f"docs/{section.name} does not say: {purpose(COMMANDS[name])}"
-    section.holds(rows(COMMANDS[name]))
+    section.holds(row for row in rows(COMMANDS[name]) if row != SHARED)
+
+
+def test_json_is_documented_once_with_its_exceptions(page) -> None:
+    above = "\n".join(page("reference/commands.md").lines).split("\n## ")[0]
+    found = EXCEPT.search(" ".join(above.split()))
+    assert found, "docs/reference/commands.md does not say which commands take no `--json`"
+    without = {f"`{name}`" for name, command in COMMANDS.items() if SHARED not in rows(command)}
+    assert set(re.findall(r"`[^`]+`", found[1])) == without
 
 
 def test_nothing_else_is_documented(page) -> None:

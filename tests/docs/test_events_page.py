@@ -14,7 +14,6 @@ STRUCTS = [
     for one in vars(events).values()
     if isinstance(one, type) and issubclass(one, msgspec.Struct) and one.__module__ == events.__name__
 ]
-BASES = ("Event", "Behaviour")
 
 
 def kind_row(kind: Kind) -> str:
@@ -26,8 +25,15 @@ def kind_row(kind: Kind) -> str:
     return f"| `{kind.name}` | {kind.meaning} | {value} | {worth} | {'yes' if kind.marks_seen else 'no'} |"
 
 
-def field_names(struct: type[msgspec.Struct]) -> set[str]:
-    return set(struct.__struct_fields__)
+def base(struct: type[msgspec.Struct]) -> type[msgspec.Struct] | None:
+    """The fact whose fields a fact has too."""
+    return struct.__base__ if struct.__base__ in STRUCTS else None
+
+
+def own_fields(struct: type[msgspec.Struct]) -> set[str]:
+    """The fields that its base does not have: each is described once."""
+    above = base(struct)
+    return set(struct.__struct_fields__) - set(above.__struct_fields__ if above else ())
 
 
 def test_every_kind_is_documented(page) -> None:
@@ -44,14 +50,17 @@ def test_examples_of_rewards_are_right(page) -> None:
     assert {one[1] for one in examples} == valued
 
 
-@pytest.mark.parametrize("struct", [one for one in STRUCTS if one.__name__ not in BASES], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("struct", STRUCTS, ids=lambda one: one.__name__)
 def test_every_field_is_documented(page, struct: type[msgspec.Struct]) -> None:
     section = page("reference/events.md").section("Facts").section(struct.__name__)
     documented = set(section.rows())
-    assert field_names(struct) - documented == set(), f"docs/{section.name} does not describe them"
-    assert documented - field_names(struct) == set(), f"docs/{section.name} describes what {struct} does not have"
+    assert own_fields(struct) - documented == set(), f"docs/{section.name} does not describe them"
+    assert documented - own_fields(struct) == set(), f"docs/{section.name} describes what {struct} does not add"
+    above = base(struct)
+    links = re.findall(r"^(?:An )?\[(\w+)\]\(#\w+\)", "\n".join(section.lines), re.MULTILINE)
+    assert links == ([above.__name__] if above else []), f"docs/{section.name} does not begin with what it is"
 
 
 def test_every_struct_has_a_section(page) -> None:
     described = set(page("reference/events.md").section("Facts").headings(3))
-    assert described == {one.__name__ for one in STRUCTS if one.__name__ not in BASES}
+    assert described == {one.__name__ for one in STRUCTS}

@@ -8,6 +8,8 @@ from attune.settings import PREFIX, Settings
 
 PLAIN = {Path: "a folder", str: "text", bool: "`true` or `false`", int: "a whole number", float: "a number"}
 BOUNDS = {"ge": "at least {:g}", "gt": "above {:g}", "le": "at most {:g}"}
+PORT, PORT_BOUNDS = "a port", ("at least 0", "at most 65535")
+"""The page says once what a port is."""
 
 
 def rows() -> list[str]:
@@ -39,11 +41,15 @@ def taken(field: Any) -> str:
         for bound, text in BOUNDS.items()
         if getattr(one, bound, None) is not None
     ]
-    return ", ".join([words, *bounds])
+    return PORT if kinds[0] is int and tuple(bounds) == PORT_BOUNDS else ", ".join([words, *bounds])
 
 
 def test_every_setting_is_documented(page) -> None:
     page("reference/settings.md").section("All settings").holds(rows())
+
+
+def test_what_a_port_is_is_documented(page) -> None:
+    assert "A port is a number from 0 to 65535" in "\n".join(page("reference/settings.md").lines)
 
 
 def test_every_field_has_a_description() -> None:
