@@ -9,7 +9,7 @@ each part, its watermark is copied before what it speaks of.
 import fcntl
 import json
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -96,8 +96,7 @@ def restore(settings: Settings, backup_folder: Path) -> Backup:
     with _explained(settings.var):
         shutil.rmtree(aside, ignore_errors=True)  # of one that was killed
         try:
-            for name, expected in files.items():
-                _check_digest(made.folder / name, copies.copy_file(_present(made.folder, name), aside / name), expected)
+            _check_files(made.folder, files, lambda path, name: copies.copy_file(path, aside / name))
             for name, target in _moves(settings, files):
                 placed.append(target)
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -122,20 +121,19 @@ def restore(settings: Settings, backup_folder: Path) -> Backup:
 def verify(backup_folder: Path) -> Backup:
     """Read every file of a backup again; raises BackupError naming the first that is not what it was."""
     made = _read(backup_folder)
-    for name, expected in _manifest(backup_folder)["files"].items():
-        _check_digest(made.folder / name, copies.digest_of(_present(made.folder, name)), expected)
+    _check_files(made.folder, _manifest(backup_folder)["files"], lambda path, name: copies.digest_of(path))
     return made
 
 
 def latest(folder: Path) -> Backup | None:
     """The newest backup in a folder, None where there is none."""
-    paths = _all(folder)
+    paths = _oldest_first(folder)
     return _read(paths[-1]) if paths else None
 
 
 def prune(folder: Path, keep: int, log_id: str | None = None) -> list[Path]:
     """Remove all but the ``keep`` newest backups (of one log, where it is named); those that were removed."""
-    old = [path for path in _all(folder) if log_id is None or _read(path).log_id == log_id][: -max(keep, 1)]
+    old = [path for path in _oldest_first(folder) if log_id is None or _read(path).log_id == log_id][: -max(keep, 1)]
     if not old:
         return []
     with _lock(folder):
@@ -203,20 +201,6 @@ def _dumps(settings: Settings, files: Collection[str]) -> Iterator[tuple[str, st
     yield from ((name, url) for name, url in pairs if name in files)
 
 
-def _check_kinds(settings: Settings, files: Collection[str]) -> None:
-    """Raise ConfigError where the settings name a database or a store of another kind than the backup holds."""
-    if copies.is_postgres(settings.log_url) != (LOG_DUMP in files):
-        kinds = ("PostgreSQL", "SQLite") if LOG_DUMP in files else ("SQLite", "PostgreSQL")
-        raise ConfigError(f"the backup holds a log of {kinds[0]}, ATTUNE_DATABASE_URL names {kinds[1]}")
-    wrong = REGISTRY_FILE if _registry_on_postgres(settings) else REGISTRY_DUMP
-    if wrong in files:
-        raise ConfigError(
-            f"the backup holds the registry as {wrong}, ATTUNE_MLFLOW_DATABASE_URL names another database"
-        )
-    if _has_artifacts(files) and _artifacts_folder(settings) is None:
-        raise ConfigError("the backup holds the registry's artifacts as files, ATTUNE_MLFLOW_ARTIFACTS names a store")
-
-
 def _has_artifacts(files: Collection[str]) -> bool:
     return any(name.startswith(f"{ARTIFACTS}/") for name in files)
 
@@ -231,23 +215,18 @@ def _copy_everything(settings: Settings, draft: Path) -> tuple[LogFacts, dict[st
     digests |= _folder(settings.lake_folder, draft, LAKE)
     left_out = []
     if address := settings.online_address:
-        filled = "the state keeper and the flow `materialize` fill an empty one"
-        left_out.append(f"the online store in {address}: {filled}")
+        left_out = [f"the online store in {address}: the state keeper and the flow `materialize` fill an empty one"]
     else:
         digests |= _sqlite(_installed_path(settings, ONLINE), draft, ONLINE)
     digests |= _folder(settings.feast_folder, draft, FEATURES)
-    facts, of_log = _log(settings, draft)
-    of_registry, not_copied = _registry(settings, draft)
-    return facts, digests | of_log | of_registry, left_out + not_copied
-
-
-def _log(settings: Settings, draft: Path) -> tuple[LogFacts, dict[str, str]]:
     if copies.is_postgres(settings.log_url):
-        dump = draft / LOG_DUMP
-        return copies.dump_log(settings.log_url, dump), {LOG_DUMP: copies.digest_of(dump)}
-    copy = draft / LOG_FILE
-    copies.copy_sqlite(_installed_path(settings, LOG_FILE), copy)
-    return copies.sqlite_log_facts(copy), {LOG_FILE: copies.digest_of(copy)}
+        facts = copies.dump_log(settings.log_url, draft / LOG_DUMP)
+        digests[LOG_DUMP] = copies.digest_of(draft / LOG_DUMP)
+    else:
+        digests[LOG_FILE] = copies.copy_sqlite(_installed_path(settings, LOG_FILE), draft / LOG_FILE)
+        facts = copies.sqlite_log_facts(draft / LOG_FILE)
+    of_registry, not_copied = _registry(settings, draft)
+    return facts, digests | of_registry, left_out + not_copied
 
 
 def _registry(settings: Settings, draft: Path) -> tuple[dict[str, str], list[str]]:
@@ -274,19 +253,21 @@ def _folder(source: Path, draft: Path, part: str) -> dict[str, str]:
 
 
 def _sqlite(source: Path, draft: Path, name: str) -> dict[str, str]:
-    """A SQLite database, where there is one."""
-    if not source.is_file():
-        return {}
-    copies.copy_sqlite(source, draft / name)
-    return {name: copies.digest_of(draft / name)}
+    return {name: copies.copy_sqlite(source, draft / name)} if source.is_file() else {}
 
 
 def _check_place(settings: Settings, made: Backup, files: Mapping[str, Any]) -> None:
-    """Raise unless everything of the backup has a place to go to, and that place is empty.
-
-    A Redis must hold no states: they were folded from a log that is not the one coming back.
-    """
-    _check_kinds(settings, files)
+    """Raise unless the settings name a database or store of the same kind for each part, and its place is empty."""
+    if copies.is_postgres(settings.log_url) != (LOG_DUMP in files):
+        kinds = ("PostgreSQL", "SQLite") if LOG_DUMP in files else ("SQLite", "PostgreSQL")
+        raise ConfigError(f"the backup holds a log of {kinds[0]}, ATTUNE_DATABASE_URL names {kinds[1]}")
+    wrong = REGISTRY_FILE if _registry_on_postgres(settings) else REGISTRY_DUMP
+    if wrong in files:
+        raise ConfigError(
+            f"the backup holds the registry as {wrong}, ATTUNE_MLFLOW_DATABASE_URL names another database"
+        )
+    if _has_artifacts(files) and _artifacts_folder(settings) is None:
+        raise ConfigError("the backup holds the registry's artifacts as files, ATTUNE_MLFLOW_ARTIFACTS names a store")
     var = settings.var.resolve()
     backups = (made.folder, settings.backups.resolve())
     others = {settings.logs_folder.name, ".restoring"}
@@ -298,6 +279,7 @@ def _check_place(settings: Settings, made: Backup, files: Mapping[str, Any]) -> 
             raise BackupError(f"{target} exists already; move it aside or name another place in the settings")
     for _, url in _dumps(settings, files):
         copies.check_empty_postgres(url)
+    # a Redis must hold no states: they were folded from a log that is not the one coming back
     if (address := settings.online_address) and redis_connection.holds_ours(address):
         raise BackupError(
             f"{address} holds the online states of another log or another day; empty that database (FLUSHDB) or name "
@@ -327,20 +309,17 @@ def _read(folder: Path) -> Backup:
         raise BackupError(f"{folder} is no whole backup: its {MANIFEST} lacks {error}") from error
 
 
-def _present(folder: Path, name: str) -> Path:
-    path = folder / name
-    if not path.is_file() or not path.resolve().is_relative_to(folder):
-        raise BackupError(f"{path} is missing from its backup; take another backup")
-    return path
+def _check_files(folder: Path, files: Mapping[str, Any], read: Callable[[Path, str], str]) -> None:
+    """Raise BackupError unless each file is there and ``read``, given its path and name, returns its digest."""
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file() or not path.resolve().is_relative_to(folder):
+            raise BackupError(f"{path} is missing from its backup; take another backup")
+        if read(path, name) != expected["sha256"]:
+            raise BackupError(f"{path} is not what its manifest says: it was altered or cut short; take another backup")
 
 
-def _check_digest(path: Path, digest: str, expected: Mapping[str, Any]) -> None:
-    if digest != expected["sha256"]:
-        raise BackupError(f"{path} is not what its manifest says: it was altered or cut short; take another backup")
-
-
-def _all(folder: Path) -> list[Path]:
-    """Every backup in the folder, the oldest first."""
+def _oldest_first(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f"[0-9]*Z/{MANIFEST}"))
 
 

@@ -24,23 +24,9 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from attune import schemas
 from attune.errors import ConfigError, EndpointError
 from attune.row_rules import new_event_id
-from attune.schemas import (
-    BatchAnswer,
-    BatchEntry,
-    ErrorAnswer,
-    EventsAnswer,
-    FeedbackAnswer,
-    ItemAnswer,
-    ItemKnown,
-    ModelAnswer,
-    PopularAnswer,
-    RecommendAnswer,
-    RejectedRow,
-    SimilarAnswer,
-    StateAnswer,
-)
 
 TIMEOUT_SECONDS = 15.0
 PAUSE_SECONDS = 0.2
@@ -68,16 +54,12 @@ P = ParamSpec("P")
 
 
 class Send(NamedTuple):
-    """One request; its id is the same for all tries of a call."""
+    """One request; the id in its headers is the same for all tries of a call."""
 
     method: str
     url: str
     content: bytes | None
-    request_id: str
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {REQUEST_ID: self.request_id}
+    headers: dict[str, str]
 
 
 Reply = httpx.Response | httpx.HTTPError | None
@@ -112,7 +94,7 @@ class Calls:
         at_most: Mapping[str, int] | None = None,
         seed: int | None = None,
         context: Mapping[str, Any] | None = None,
-    ) -> Steps[RecommendAnswer]:
+    ) -> Steps[schemas.RecommendAnswer]:
         """A slate of ``k`` items (1 to 100) for the user; one seed on one state gives one slate.
 
         ``where`` names attributes, each with the value that an item must hold, or a list of which it must hold one.
@@ -120,19 +102,19 @@ class Calls:
         """
         body: dict[str, Any] = {"user_id": user_id, "k": k, "exclude": list(exclude), "seed": seed}
         body |= {"where": dict(where or {}), "at_most": dict(at_most or {}), "context": dict(context or {})}
-        return self._call("POST", "/v1/recommend", body, RecommendAnswer)
+        return self._call("POST", "/v1/recommend", body, schemas.RecommendAnswer)
 
-    def recommend_many(self, requests: Iterable[Row]) -> Steps[BatchAnswer]:
+    def recommend_many(self, requests: Iterable[Row]) -> Steps[schemas.BatchAnswer]:
         """Slates for any number of requests, sent in batches; the answers are in the order of the requests.
 
         A request needs ``user_id`` and may have whatever else ``recommend`` takes. One that is wrong gets an error.
         """
-        answers: list[BatchEntry] = []
+        answers: list[schemas.BatchEntry] = []
         for batch in _batches(map(_encoded, requests), BATCH_REQUESTS):
             body = {"requests": [msgspec.Raw(request) for request in batch]}
-            answer = yield from self._call("POST", "/v1/recommend/batch", body, BatchAnswer)
+            answer = yield from self._call("POST", "/v1/recommend/batch", body, schemas.BatchAnswer)
             answers += answer.answers
-        return BatchAnswer(answers=answers)
+        return schemas.BatchAnswer(answers=answers)
 
     def feedback(
         self,
@@ -145,7 +127,7 @@ class Calls:
         retracts: str | None = None,
         event_id: str | None = None,
         event_timestamp: str | None = None,
-    ) -> Steps[FeedbackAnswer]:
+    ) -> Steps[schemas.FeedbackAnswer]:
         """A reaction to an item of a slate; durable on return.
 
         ``event_timestamp`` is ISO 8601 with a zone, the time of arrival if absent. ``event_id`` is made if absent;
@@ -161,85 +143,91 @@ class Calls:
             "event_id": event_id or new_event_id(),
             "event_timestamp": event_timestamp,
         }
-        return self._call("POST", "/v1/feedback", row, FeedbackAnswer)
+        return self._call("POST", "/v1/feedback", row, schemas.FeedbackAnswer)
 
-    def events(self, rows: Iterable[Row]) -> Steps[EventsAnswer]:
+    def events(self, rows: Iterable[Row]) -> Steps[schemas.EventsAnswer]:
         """Behaviour outside slates, any number of rows, sent in batches; what was taken is durable on return.
 
         A row needs ``user_id``, ``item_id``, ``kind``, and may have ``value``, ``retracts``, ``event_id`` and
         ``event_timestamp`` (ISO 8601). One that breaks a rule is in ``rejected`` and costs no other. When an error
         ends it midway, the batches before it were taken: give rows ids of your own to send all of them again.
         """
-        total = EventsAnswer(accepted=0, repeated=0, rejected=[], position=0, event_ids=[])
+        accepted = repeated = position = 0
+        rejected: list[schemas.RejectedRow] = []
+        event_ids: list[str | None] = []
         rows_with_ids = (_encoded({**row, "event_id": row.get("event_id") or new_event_id()}) for row in rows)
         for batch in _batches(rows_with_ids, BATCH_ROWS):
-            total = _added(total, (yield from self._rows(batch)))
-        return total
+            answer = yield from self._rows(batch)
+            accepted, repeated = accepted + answer.accepted, repeated + answer.repeated
+            rejected += [msgspec.structs.replace(row, row=row.row + len(event_ids)) for row in answer.rejected]
+            position = max(position, answer.position)
+            event_ids += answer.event_ids
+        return schemas.EventsAnswer(accepted, repeated, rejected, position, event_ids)
 
-    def item(self, item_id: str) -> Steps[ItemKnown]:
+    def item(self, item_id: str) -> Steps[schemas.ItemKnown]:
         """What is known of an item."""
-        return self._call("GET", _item(item_id), None, ItemKnown)
+        return self._call("GET", _item(item_id), None, schemas.ItemKnown)
 
     def put_item(
         self, item_id: str, attributes: Mapping[str, Any], *, event_id: str | None = None
-    ) -> Steps[ItemAnswer]:
+    ) -> Steps[schemas.ItemAnswer]:
         """All that is known of the item from now on; it may be recommended at the next request."""
-        return self._call("PUT", _item(item_id), _item_body(attributes, event_id), ItemAnswer)
+        return self._call("PUT", _item(item_id), _item_body(attributes, event_id), schemas.ItemAnswer)
 
     def change_item(
         self, item_id: str, attributes: Mapping[str, Any], *, event_id: str | None = None
-    ) -> Steps[ItemAnswer]:
+    ) -> Steps[schemas.ItemAnswer]:
         """Set some attributes and remove those that are None; ``{"available": False}`` is out of stock."""
-        return self._call("PATCH", _item(item_id), _item_body(attributes, event_id), ItemAnswer)
+        return self._call("PATCH", _item(item_id), _item_body(attributes, event_id), schemas.ItemAnswer)
 
-    def retire_item(self, item_id: str, *, event_id: str | None = None) -> Steps[ItemAnswer]:
+    def retire_item(self, item_id: str, *, event_id: str | None = None) -> Steps[schemas.ItemAnswer]:
         """Never to be shown again; what was known of it is kept."""
-        return self._call(
-            "DELETE", f"{_item(item_id)}?event_id={_in_path(event_id or new_event_id())}", None, ItemAnswer
-        )
+        path = f"{_item(item_id)}?event_id={_in_path(event_id or new_event_id())}"
+        return self._call("DELETE", path, None, schemas.ItemAnswer)
 
-    def similar(self, item_id: str, k: int = 10) -> Steps[SimilarAnswer]:
+    def similar(self, item_id: str, k: int = 10) -> Steps[schemas.SimilarAnswer]:
         """The ``k`` items (1 to 100) nearest to one, by the champion's vectors."""
-        return self._call("GET", f"{_item(item_id)}/similar?k={k}", None, SimilarAnswer)
+        return self._call("GET", f"{_item(item_id)}/similar?k={k}", None, schemas.SimilarAnswer)
 
-    def popular(self, k: int = 10) -> Steps[PopularAnswer]:
+    def popular(self, k: int = 10) -> Steps[schemas.PopularAnswer]:
         """The ``k`` most popular items (1 to 100)."""
-        return self._call("GET", f"/v1/popular?k={k}", None, PopularAnswer)
+        return self._call("GET", f"/v1/popular?k={k}", None, schemas.PopularAnswer)
 
-    def state(self, user_id: str, limit: int = 50) -> Steps[StateAnswer]:
+    def state(self, user_id: str, limit: int = 50) -> Steps[schemas.StateAnswer]:
         """What is known of a user as of now, with the ``limit`` latest events (0 to 200)."""
-        return self._call("GET", f"/v1/users/{_in_path(user_id)}/state?limit={limit}", None, StateAnswer)
+        return self._call("GET", f"/v1/users/{_in_path(user_id)}/state?limit={limit}", None, schemas.StateAnswer)
 
-    def model(self) -> Steps[ModelAnswer]:
+    def model(self) -> Steps[schemas.ModelAnswer]:
         """Which version answers, since when, and what it is."""
-        return self._call("GET", "/v1/model", None, ModelAnswer)
+        return self._call("GET", "/v1/model", None, schemas.ModelAnswer)
 
     def ready(self) -> Steps[bool]:
         """Whether the endpoint answers and is able to recommend; asks once, and never raises."""
-        reply = yield Send("GET", f"{self.url}/readyz", None, secrets.token_hex(12))
+        reply = yield Send("GET", f"{self.url}/readyz", None, {REQUEST_ID: secrets.token_hex(12)})
         return isinstance(reply, httpx.Response) and reply.is_success
 
-    def _rows(self, batch: list[bytes]) -> Steps[EventsAnswer]:
+    def _rows(self, batch: list[bytes]) -> Steps[schemas.EventsAnswer]:
         """One batch. A single row that is refused comes back as an error, and becomes a rejected row like any other."""
         try:
             body = {"events": [msgspec.Raw(row) for row in batch]}
-            return (yield from self._call("POST", "/v1/events", body, EventsAnswer))
+            return (yield from self._call("POST", "/v1/events", body, schemas.EventsAnswer))
         except EndpointError as error:
             if len(batch) > 1 or error.status not in ROW_REFUSED:
                 raise
-            refused = RejectedRow(row=0, field=error.field, reason=error.reason)
-            return EventsAnswer(accepted=0, repeated=0, rejected=[refused], position=0, event_ids=[None])
+            refused = schemas.RejectedRow(row=0, field=error.field, reason=error.reason)
+            return schemas.EventsAnswer(0, 0, [refused], 0, [None])
 
     def _call(self, method: str, path: str, body: object, answer: type[Answer]) -> Steps[Answer]:
         """One request and its tries; each sends the same bytes, with the same ids of events and request."""
-        request = Send(method, self.url + path, None if body is None else _encoded(body), secrets.token_hex(12))
+        content, request_id = None if body is None else _encoded(body), secrets.token_hex(12)
+        request = Send(method, self.url + path, content, {REQUEST_ID: request_id})
         for tried in range(self.retries + 1):
             pause = min(PAUSE_SECONDS * 2**tried, LONGEST_PAUSE_SECONDS)
             reply = yield request
             if isinstance(reply, httpx.Response):
                 if reply.is_success:
-                    return _decoded(request, reply, answer)
-                failure = _failure(request, reply)
+                    return _decoded(request_id, reply, answer)
+                failure = _failure(request_id, reply)
                 if reply.status_code not in TRIED_AGAIN:
                     break
                 retry_after = reply.headers.get("retry-after", "")
@@ -251,7 +239,7 @@ class Calls:
                 is_slow = isinstance(reply, httpx.TimeoutException)
                 why = "did not answer in time" if is_slow else f"does not answer ({reply})"
                 message = f"the endpoint at {self.url} {why}: is it running, and is that its address?"
-                failure = EndpointError(message, request_id=request.request_id)
+                failure = EndpointError(message, request_id=request_id)
                 failure.__cause__ = reply
             if tried < self.retries:
                 yield pause
@@ -278,7 +266,7 @@ def _encoded(body: object) -> bytes:
         raise EndpointError(f"this cannot be sent as JSON: {error}") from error
 
 
-def _decoded(request: Send, reply: httpx.Response, answer: type[Answer]) -> Answer:
+def _decoded(request_id: str, reply: httpx.Response, answer: type[Answer]) -> Answer:
     try:
         return msgspec.json.decode(reply.content, type=answer)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -286,16 +274,16 @@ def _decoded(request: Send, reply: httpx.Response, answer: type[Answer]) -> Answ
             f"{reply.request.method} {reply.request.url} was answered with {reply.status_code}, and not as an endpoint"
             " of attune answers: something else listens there, or another version of attune",
             status=reply.status_code,
-            request_id=request.request_id,
+            request_id=request_id,
         ) from error
 
 
-def _failure(request: Send, reply: httpx.Response) -> EndpointError:
+def _failure(request_id: str, reply: httpx.Response) -> EndpointError:
     try:
-        fault = _decoded(request, reply, ErrorAnswer).error
+        fault = _decoded(request_id, reply, schemas.ErrorAnswer).error
     except EndpointError as foreign:
         return foreign
-    request_id = fault.request_id or request.request_id
+    request_id = fault.request_id or request_id
     advice = ADVICE.get(reply.status_code, "")
     if reply.status_code == httpx.codes.INTERNAL_SERVER_ERROR:
         advice = f" as request {request_id}"
@@ -314,18 +302,6 @@ def _batches(encoded: Iterable[bytes], most: int) -> Iterator[list[bytes]]:
         size += len(row) + 1
     if batch:
         yield batch
-
-
-def _added(total: EventsAnswer, more: EventsAnswer) -> EventsAnswer:
-    """Both answers as one; the rows of ``more`` come after those of ``total``."""
-    before = len(total.event_ids)
-    return EventsAnswer(
-        accepted=total.accepted + more.accepted,
-        repeated=total.repeated + more.repeated,
-        rejected=[*total.rejected, *(msgspec.structs.replace(row, row=row.row + before) for row in more.rejected)],
-        position=max(total.position, more.position),
-        event_ids=[*total.event_ids, *more.event_ids],
-    )
 
 
 def _method(call: Callable[Concatenate[Calls, P], Steps[Answer]]) -> "Callable[Concatenate[Client, P], Answer]":
@@ -416,7 +392,7 @@ class Client:
                 step = steps.send(reply)
                 reply = None
                 if isinstance(step, Send):
-                    reply = self._http.request(step.method, step.url, content=step.content, headers=step.headers)
+                    reply = self._http.request(**step._asdict())
                 else:
                     time.sleep(step)
             except httpx.HTTPError as error:
@@ -470,7 +446,7 @@ class AsyncClient:
                 step = steps.send(reply)
                 reply = None
                 if isinstance(step, Send):
-                    reply = await self._http.request(step.method, step.url, content=step.content, headers=step.headers)
+                    reply = await self._http.request(**step._asdict())
                 else:
                     await asyncio.sleep(step)
             except httpx.HTTPError as error:

@@ -79,8 +79,8 @@ def digest_of(file: Path) -> str:
         return hashlib.file_digest(reading, "sha256").hexdigest()
 
 
-def copy_sqlite(source: Path, target: Path) -> None:
-    """The database as it stands at one moment, checked; writers go on meanwhile. Raises BackupError."""
+def copy_sqlite(source: Path, target: Path) -> str:
+    """The database as it stands at one moment, checked; writers go on meanwhile. The copy's sha256; BackupError."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with _sqlite_explained(source), closing(_open(source)) as reading, closing(sqlite.connect(str(target))) as writing:
         reading.backup(writing)
@@ -89,6 +89,7 @@ def copy_sqlite(source: Path, target: Path) -> None:
     if check != "ok":
         raise BackupError(f"{source} is damaged ({check}); restore it from an older backup")
     sync(target)
+    return digest_of(target)
 
 
 def sqlite_log_facts(database: Path) -> LogFacts:

@@ -118,7 +118,9 @@ class EventLog:
             with self._database.writing() as connection:
                 head = self._hot.locked_head(connection)
                 known = self._hot.known(connection, [row["event_id"] for row in rows])
-                fresh, placed = _place(rows, known, _versions(connection, rows), head)
+                based = sorted({row["item_id"] for row in rows if BASE in row})
+                versions = dict.fromkeys(based, 0) | _latest_versions(connection, based) if based else {}
+                fresh, placed = _place(rows, known, versions, head)
                 if fresh:
                     logged_at = self._clock()
                     for row in fresh:
@@ -218,12 +220,6 @@ class EventLog:
         """The slate of that id, or None when it was not logged (yet)."""
         logged = self.find(slate_id)
         return logged if logged and isinstance(logged.event, Slate) else None
-
-    def contains(self, event_id: str) -> bool:
-        """Whether an event of that id, of any type, was logged."""
-        query = select(events.c.position).where(events.c.event_id == event_id)
-        with self._database.reading() as connection:
-            return connection.scalar(query) is not None
 
     def digests(self, event_ids: Sequence[str]) -> dict[str, bytes]:
         """The content digests (``Event.digest``) of those ids that were logged."""
@@ -363,17 +359,8 @@ def _first_logged_at(connection: Connection, moment: int) -> int:
     return low
 
 
-def _versions(connection: Connection, rows: list[dict[str, Any]]) -> dict[str, int]:
-    """Where the latest version stands of each item that a row wants to build on, 0 where it has none."""
-    wanted = sorted({row["item_id"] for row in rows if BASE in row})
-    return dict.fromkeys(wanted, 0) | _latest_versions(connection, wanted) if wanted else {}
-
-
 def _latest_versions(connection: Connection, item_ids: Sequence[str]) -> dict[str, int]:
-    """The position of the latest event about each of these items that has one.
-
-    The grouping keeps PostgreSQL from walking back through all items, which it would where the item is a popular one.
-    """
+    """The grouping keeps PostgreSQL from walking back through all items, as it would for a popular one."""
     query = select(events.c.item_id, func.max(events.c.position)).where(OF_ITEMS, events.c.item_id.in_(item_ids))
     return {row[0]: row[1] for row in connection.execute(query.group_by(events.c.item_id))}
 
@@ -389,10 +376,7 @@ _Placed = tuple[int, bool]
 def _place(
     rows: list[dict[str, Any]], known: dict[str, tuple[bytes, int]], versions: dict[str, int], head: int
 ) -> tuple[list[dict[str, Any]], list[_Placed]]:
-    """Give positions after ``head`` to the rows that are new (those are returned first).
-
-    ``known`` learns them, and ``versions`` what they say of its items.
-    """
+    """Give positions after ``head`` to the new rows, returned first; ``versions``: each base item's latest, 0: none."""
     fresh: list[dict[str, Any]] = []
     placed: list[_Placed] = []
     for row in rows:

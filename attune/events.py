@@ -10,6 +10,7 @@ budget). What ``to_logged`` reads back equals what ``to_row`` was given.
 """
 
 import hashlib
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -163,8 +164,9 @@ def to_row(event: AnyEvent) -> dict[str, Any]:
             payload = CONTENT.encode(event)
             DECODERS[row["type"]].decode(payload)
             row["payload"] = payload.decode()
-            if isinstance(event, Slate):
-                row["value"] = _explored(event)
+            if isinstance(event, Slate) and event.policy.get("budget") is not None:
+                explored = event.policy.get("explored")
+                row["value"] = explored if isinstance(explored, int) else None
         joined = "".join([words for words in _texts(row) if words is not None])
         joined.encode()
         if "\x00" in joined:
@@ -179,15 +181,10 @@ def to_logged(row: Any) -> LoggedEvent:
     return LoggedEvent(row.position, row.logged_at, _event(row))
 
 
-def _explored(slate: Slate) -> int | None:
-    """What the slate spent of a budget for exploration, for the index that counts it; None where it had none."""
-    explored = slate.policy.get("explored")
-    return explored if isinstance(explored, int) and slate.policy.get("budget") is not None else None
-
-
 def _event(row: Any) -> AnyEvent:
-    if row.type == "interaction":
-        return Interaction(
+    if row.type in ("interaction", "feedback"):
+        build = Interaction if row.type == "interaction" else partial(Feedback, slate_id=row.slate_id)
+        return build(
             event_id=row.event_id,
             event_timestamp=row.event_timestamp,
             user_id=row.user_id,
@@ -195,17 +192,6 @@ def _event(row: Any) -> AnyEvent:
             kind=row.kind,
             value=row.value,
             retracts=row.retracts,
-        )
-    if row.type == "feedback":
-        return Feedback(
-            event_id=row.event_id,
-            event_timestamp=row.event_timestamp,
-            user_id=row.user_id,
-            item_id=row.item_id,
-            kind=row.kind,
-            value=row.value,
-            retracts=row.retracts,
-            slate_id=row.slate_id,
         )
     try:
         event: AnyEvent = DECODERS[row.type].decode(row.payload)

@@ -23,7 +23,6 @@ much as it holds. At each move what weighs nothing any more is dropped.
 import math
 from collections.abc import Iterable, Sequence
 from itertools import repeat
-from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -50,17 +49,11 @@ ITEMS_LIMIT = 500_000
 KNOWN_LIMIT = 50_000
 """So many of the latest reactions can be taken back."""
 
-IMPRESSION = "impression"
-
 IMPRESSIONS, REACTIONS, STRENGTH = range(3)
 SUMS = 3
 
-_by_position = attrgetter("position")
-
 
 class _Reaction(NamedTuple):
-    """What can be taken back."""
-
     user_id: str
     item_id: str
     centred: float
@@ -104,9 +97,9 @@ class ItemProfile:
         """
         news = {entry.position: entry for entry in logged if entry.position > self.position}
         changed: set[str] = set()
-        for entry in sorted(news.values(), key=_by_position):
-            changed.update(self._take(entry))
-            self.position = entry.position
+        for position in sorted(news):
+            changed.update(self._take(news[position]))
+            self.position = position
         self._settle()
         self.position = max(self.position, upto)
         return changed
@@ -146,7 +139,7 @@ class ItemProfile:
             self._move(time // self._half_life)
         if isinstance(event, Slate):
             return self._show([shown.item_id for shown in event.shown], time)
-        if event.kind == IMPRESSION:
+        if event.kind == "impression":
             return () if isinstance(event, Feedback) else self._show([event.item_id], time)
         return self._take_back(event) if event.kind == RETRACT else self._react(event, time)
 

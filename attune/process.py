@@ -20,12 +20,7 @@ def set_up_logging(level: int = logging.INFO, file: Path | None = None) -> None:
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
     logging.captureWarnings(True)
-    logging.basicConfig(
-        level=level,
-        filename=file,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        force=True,
-    )
+    logging.basicConfig(level=level, filename=file, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)
     logging.getLogger("httpx").setLevel(max(level, logging.WARNING))  # it reports every request
 
 

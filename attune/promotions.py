@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, desc, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, desc, select, update
 from sqlalchemy.exc import IntegrityError
 
 from attune.clock import SECOND, Clock, system_clock, to_iso
@@ -30,9 +30,6 @@ Action = Literal["promote", "rollback"]
 LEASE_SECONDS = 45.0
 RENEWALS = 3
 """A lease is renewed so many times in its length: some may find the database busy before it is lost."""
-
-RELEASED = 0
-"""``expires_at`` of a lease that was given back."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,16 @@ class Promotions:
                     "wait until it ends and try again"
                 )
             lease = Lease(endpoint, holder, (current["fence"] if current else 0) + 1, now + _micros(seconds), self)
-            _store(connection, lease, first=current is None)
+            values = {"holder": holder, "fence": lease.fence, "expires_at": lease.expires_at}
+            if current is not None:
+                connection.execute(update(leases).where(leases.c.endpoint == endpoint).values(**values))
+                return lease
+            try:
+                connection.execute(leases.insert().values(endpoint=endpoint, **values))
+            except IntegrityError as error:
+                raise PromotionConflict(
+                    f"{endpoint}: somebody else took the promotion lease at the same moment; try again when it ends"
+                ) from error
         return lease
 
     def renew(self, lease: Lease, seconds: float) -> Lease:
@@ -131,7 +137,7 @@ class Promotions:
     def release(self, lease: Lease) -> None:
         """End the lease now; does nothing when it has ended or was taken by somebody else."""
         with self._database.writing() as connection:
-            connection.execute(update(leases).where(_is(lease)).values(expires_at=RELEASED))
+            connection.execute(update(leases).where(_is(lease)).values(expires_at=0))
 
     @contextmanager
     def hold_lease(
@@ -168,7 +174,7 @@ class Promotions:
         with self._database.writing() as connection:
             now = self._clock()
             _check(lease, _locked_lease(connection, lease.endpoint), now)
-            before = _champion(connection, lease.endpoint)
+            before = next(iter(_promotions(connection, lease.endpoint, desc(promotions.c.fence), 1)), None)
             if before is not None and before.is_of(version, bundle_digest):
                 return before
             if before is not None and before.fence >= lease.fence:
@@ -183,15 +189,12 @@ class Promotions:
 
     def champion(self, endpoint: str) -> Promotion | None:
         """The promotion that holds now; None when nothing was promoted yet."""
-        with self._database.reading() as connection:
-            return _champion(connection, endpoint)
+        return next(iter(self.history(endpoint, 1)), None)
 
     def first(self, endpoint: str) -> Promotion | None:
         """The endpoint's first promotion: the anchor that gates measure against; None when there is none."""
-        query = _of(endpoint).order_by(promotions.c.fence).limit(1)
         with self._database.reading() as connection:
-            row = connection.execute(query).mappings().first()
-        return Promotion(**row) if row else None
+            return next(iter(_promotions(connection, endpoint, promotions.c.fence, 1)), None)
 
     def endpoints(self) -> list[str]:
         """Every endpoint that had a promotion."""
@@ -201,9 +204,8 @@ class Promotions:
 
     def history(self, endpoint: str, limit: int) -> list[Promotion]:
         """The endpoint's last promotions, the latest first."""
-        query = _of(endpoint).order_by(desc(promotions.c.fence)).limit(limit)
         with self._database.reading() as connection:
-            return [Promotion(**row) for row in connection.execute(query).mappings()]
+            return _promotions(connection, endpoint, desc(promotions.c.fence), limit)
 
     def close(self) -> None:
         """Close the connections."""
@@ -234,19 +236,6 @@ def _locked_lease(connection: Connection, endpoint: str) -> RowMapping | None:
     return connection.execute(query).mappings().first()
 
 
-def _store(connection: Connection, lease: Lease, first: bool) -> None:
-    values = {"holder": lease.holder, "fence": lease.fence, "expires_at": lease.expires_at}
-    if not first:
-        connection.execute(update(leases).where(leases.c.endpoint == lease.endpoint).values(**values))
-        return
-    try:
-        connection.execute(leases.insert().values(endpoint=lease.endpoint, **values))
-    except IntegrityError as error:
-        raise PromotionConflict(
-            f"{lease.endpoint}: somebody else took the promotion lease at the same moment; try again when it ends"
-        ) from error
-
-
 def _check(lease: Lease, current: RowMapping | None, now: int) -> None:
     if current is None or current["fence"] != lease.fence:
         holder = f"{current['holder']} (lease {current['fence']})" if current else "nobody"
@@ -261,10 +250,6 @@ def _is(lease: Lease) -> ColumnElement[bool]:
     return and_(leases.c.endpoint == lease.endpoint, leases.c.fence == lease.fence)
 
 
-def _of(endpoint: str) -> Select:
-    return select(promotions).where(promotions.c.endpoint == endpoint)
-
-
-def _champion(connection: Connection, endpoint: str) -> Promotion | None:
-    row = connection.execute(_of(endpoint).order_by(desc(promotions.c.fence)).limit(1)).mappings().first()
-    return Promotion(**row) if row else None
+def _promotions(connection: Connection, endpoint: str, order: ColumnElement[int], limit: int) -> list[Promotion]:
+    query = select(promotions).where(promotions.c.endpoint == endpoint).order_by(order).limit(limit)
+    return [Promotion(**row) for row in connection.execute(query).mappings()]

@@ -208,7 +208,9 @@ def _kind_and_value(row: Row) -> tuple[str, float | None]:
     name = row.get("kind")
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise _breach("kind", f"…; known are {', '.join(KINDS)}", f"{_shown(name)} is unknown{_nearest(name)}")
+        close = get_close_matches(name[:ID_LIMIT], KINDS, n=1) if isinstance(name, str) else []
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise _breach("kind", f"…; known are {', '.join(KINDS)}", f"{_shown(name)} is unknown{hint}")
     raw = row.get("value")
     if raw is None:
         if kind.needs_value:
@@ -232,11 +234,6 @@ def _number(raw: object) -> float | None:
     except OverflowError:
         return None
     return value + 0.0 if math.isfinite(value) else None  # -0.0 becomes 0.0: SQLite keeps no negative zero
-
-
-def _nearest(name: object) -> str:
-    close = get_close_matches(name[:ID_LIMIT], KINDS, n=1) if isinstance(name, str) else []
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _attributes(row: Row) -> dict[str, Any]:

@@ -58,19 +58,14 @@ Identifier = Annotated[
 ]
 RequestUser = Annotated[Identifier, Meta(examples=["15"])]
 RequestItem = Annotated[Identifier, Meta(examples=["318"])]
-RequestEvent = Annotated[
-    Identifier | None,
-    Meta(description="Your own id; a repeat counts once."),
-]
+RequestEvent = Annotated[Identifier | None, Meta(description="Your own id; a repeat counts once.")]
 Timestamp = Annotated[
     str | None,
-    Meta(
-        description="ISO 8601 with a zone; by default the arrival.",
-        extra_json_schema={"format": "date-time"},
-    ),
+    Meta(description="ISO 8601 with a zone; by default the arrival.", extra_json_schema={"format": "date-time"}),
 ]
 Kind = Annotated[str, Meta(extra_json_schema={"enum": sorted(KINDS)}, examples=["click"])]
 Count = Annotated[int, Meta(ge=1, le=100, description="How many items.")]
+Seed = Annotated[int, Meta(ge=0, le=2**53 - 1, description="Makes the draw repeatable; random if absent.")]
 
 UserId = Annotated[str, Meta(examples=["15"])]
 ItemId = Annotated[str, Meta(examples=["318"])]
@@ -81,16 +76,14 @@ Version = Annotated[str, Meta(examples=["3"])]
 Position = Annotated[int, Meta(examples=[100_021])]
 Time = Annotated[str, Meta(examples=["2026-01-31T12:00:00+00:00"])]
 ServedBy = Annotated[str, Meta(description="`champion` or `popularity`.", examples=["champion"])]
-Status = Annotated[
-    str,
-    Meta(description="`accepted`, or `repeated`: the log had it already.", examples=["accepted"]),
-]
+Status = Annotated[str, Meta(description="`accepted`, or `repeated`: the log had it already.", examples=["accepted"])]
 
 _NAME = {"maxLength": VALUE_LIMIT}
 _VALUE: dict[str, Any] = {"type": ["string", "number", "boolean"], "maxLength": VALUE_LIMIT}
 _WANTED = {"anyOf": [_VALUE, {"type": "array", "items": _VALUE, "minItems": 1, "maxItems": WHERE_VALUES}]}
-_CAP = {"type": "integer", "minimum": 1, "maximum": CAP_LIMIT}
 _BY_ATTRIBUTE = {"maxProperties": WHERE_ATTRIBUTES, "propertyNames": _NAME}
+_WHERE = {**_BY_ATTRIBUTE, "additionalProperties": _WANTED}
+_AT_MOST = {**_BY_ATTRIBUTE, "additionalProperties": {"type": "integer", "minimum": 1, "maximum": CAP_LIMIT}}
 """What ``_check_where`` and ``_check_at_most`` let pass, as JSON Schema."""
 
 
@@ -100,29 +93,27 @@ class RecommendRequest(Body, frozen=True):
     user_id: Annotated[RequestUser, Meta(description="An unknown user gets what is popular.")]
     k: Count = 10
     exclude: Annotated[list[str], Meta(max_length=1_000, description="Items to leave out.")] = []
-    seed: (
-        Annotated[int, Meta(ge=0, le=2**53 - 1, description="Makes the draw repeatable; random if absent.")] | None
-    ) = None
+    seed: Seed | None = None
     context: Annotated[dict[str, Any], Meta(description="Logged with the slate.")] = {}
     where: Annotated[
         dict[str, Any],
         Meta(
-            description="By attribute: the value, or one of the values, that items must have.",
-            extra_json_schema={**_BY_ATTRIBUTE, "additionalProperties": _WANTED},
+            description="By attribute: the value, or one of the values, that items must have.", extra_json_schema=_WHERE
         ),
     ] = {}
     at_most: Annotated[
-        dict[str, Any],
-        Meta(
-            description="By attribute: how many items may share a value.",
-            extra_json_schema={**_BY_ATTRIBUTE, "additionalProperties": _CAP},
-        ),
+        dict[str, Any], Meta(description="By attribute: how many items may share a value.", extra_json_schema=_AT_MOST)
     ] = {}
 
     def __post_init__(self) -> None:
         _check_where(self.where)
         _check_at_most(self.at_most)
-        _check_context(self.context)
+        try:
+            size = len(msgspec.json.encode(self.context)) if self.context else 0
+        except (OverflowError, TypeError, ValueError) as error:
+            raise DataContractError(f"context: cannot be logged: {error}", "context") from error
+        if size > CONTEXT_BYTES:
+            raise DataContractError(f"context: {size} bytes; at most {CONTEXT_BYTES} are allowed", "context")
 
 
 class ShownItem(Answer, frozen=True):
@@ -267,8 +258,7 @@ class PopularItem(Answer, frozen=True):
     item_id: ItemId
     title: Title | None
     score: Annotated[
-        float,
-        Meta(description="`champion`: recent use, at most 1; `log`: the logarithm of its count.", examples=[1.0]),
+        float, Meta(description="`champion`: recent use, at most 1; `log`: the logarithm of its count.", examples=[1.0])
     ]
 
 
@@ -415,10 +405,7 @@ class Fault(Answer, frozen=True):
     field: Annotated[str | None, Meta(examples=["k"])] = None
     request_id: Annotated[
         str | None,
-        Meta(
-            description="As in `X-Request-Id` and the endpoint's log.",
-            examples=["9f86d081884c7d659a2feaa0"],
-        ),
+        Meta(description="As in `X-Request-Id` and the endpoint's log.", examples=["9f86d081884c7d659a2feaa0"]),
     ] = None
 
 
@@ -509,13 +496,3 @@ def _check_at_most(at_most: dict[str, Any]) -> None:
         if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= CAP_LIMIT:
             field = f"at_most.{attribute}"
             raise DataContractError(f"{field}: expected a whole number from 1 to 2^53 - 1", field)
-
-
-def _check_context(context: dict[str, Any]) -> None:
-    """Raise DataContractError unless the context can be logged: plain JSON of at most 16 KiB."""
-    try:
-        size = len(msgspec.json.encode(context)) if context else 0
-    except (OverflowError, TypeError, ValueError) as error:
-        raise DataContractError(f"context: cannot be logged: {error}", "context") from error
-    if size > CONTEXT_BYTES:
-        raise DataContractError(f"context: {size} bytes; at most {CONTEXT_BYTES} are allowed", "context")

@@ -66,9 +66,7 @@ class Settings(BaseSettings):
     backups_kept: int = Field(default=7, ge=1, description="So many latest backups stay.")
     batch_events: int = Field(default=500, ge=1, description="So many new events make a batch for the flows.")
     batch_seconds: float = Field(
-        default=60.0,
-        gt=0,
-        description="Fewer events make a batch after this time; no two batches come closer.",
+        default=60.0, gt=0, description="Fewer events make a batch after this time; no two batches come closer."
     )
     serving_host: str = Field(default="127.0.0.1", description="The endpoint's address.")
     serving_port: int = Field(default=8000, ge=0, le=65535, description="The endpoint's port.")
@@ -77,14 +75,11 @@ class Settings(BaseSettings):
         default=None, description="Signs slate ids; empty: made once, in `var/slate.key`."
     )
     api_keys: Literal["auto", "on", "off"] = Field(
-        default="auto",
-        description="Whether to ask for API keys; `auto`: unless local and on a loopback address.",
+        default="auto", description="Whether to ask for API keys; `auto`: unless local and on a loopback address."
     )
     api_key: SecretStr | None = Field(default=None, description="The API key that commands send.")
     rate_per_second: float = Field(
-        default=0.0,
-        ge=0,
-        description="Requests a second by a key (without keys: an address) to one process; 0: any.",
+        default=0.0, ge=0, description="Requests a second by a key (without keys: an address) to one process; 0: any."
     )
     rate_burst: int = Field(default=0, ge=0, description="Requests at once; 0: those of one second.")
     champion_poll_seconds: float = Field(default=0.5, gt=0, description="How often to look for a new champion.")

@@ -90,11 +90,6 @@ LIMITS = Limits()
 BY_TIME = itemgetter(Recent._fields.index("time"), Recent._fields.index("position"))
 
 
-def empty(user_id: str) -> UserState:
-    """The state of a user of whom nothing is known."""
-    return UserState(user_id)
-
-
 def fold(state: UserState, logged: Iterable[LoggedEvent], limits: Limits = LIMITS) -> UserState:
     """The state with the user's events among ``logged`` taken in; neither argument is changed.
 
@@ -184,7 +179,7 @@ def current(event_log: "EventLog", state: UserState, page: int = PAGE) -> Curren
     """The user's state with everything in it that was logged before this call. Raises EventLogError."""
     tail = event_log.tail(*_tail_start(state), page)
     if _is_astray(state, tail):
-        return replace(current(event_log, empty(state.user_id), page), astray=True)
+        return replace(current(event_log, UserState(state.user_id), page), astray=True)
     folded, state = len(tail) - _is_begun(state), fold(state, tail)
     while len(tail) >= page:
         tail = event_log.tail(state.user_id, state.position, page)

@@ -16,7 +16,7 @@ import numpy as np
 from attune.clock import DAY
 from attune.events import Interaction, LoggedEvent
 from attune.item_profile import ItemProfile
-from attune.user_state import empty, fold
+from attune.user_state import UserState, fold
 from benchmarks.datasets import cut_at
 from benchmarks.prequential import ItemMeasures, Tally, prequential, warm_up
 from benchmarks.replay_arms import (
@@ -226,7 +226,7 @@ def _single_request(
     """The places of the ten best candidates of one request."""
     (start,), (end,) = training_set.known_before(np.array([user]), np.array([moment]))
     own = training_set.by_user[start:end]
-    state = fold(empty(str(training_set.user_ids[user])), _logged(training_set, own.tolist()))
+    state = fold(UserState(str(training_set.user_ids[user])), _logged(training_set, own.tolist()))
     at_moment = training_set.by_user[end]  # the first event of the group: its statistics are those of the query
     asked = SlateQuery(state, training_set.user_stats_EF[at_moment], Request(CUT, now=moment, seed=0))
     (answer,) = recommend_many(bundle, [asked], live_1N=live_1N)

@@ -20,7 +20,7 @@ from attune.errors import EventLogError, FeatureStoreError
 from attune.event_log import EventLog
 from attune.follower import Follower
 from attune.settings import Settings
-from attune.user_state import current, empty
+from attune.user_state import UserState, current
 from features.feature_store import FeatureStore
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class StateKeeper:
 
     def _refresh(self, users: list[str]) -> None:
         known = self._store.states(users)
-        latest = {user_id: current(self._log, known.get(user_id) or empty(user_id)) for user_id in users}
+        latest = {user_id: current(self._log, known.get(user_id) or UserState(user_id)) for user_id in users}
         self._store.forget_states([known[user_id] for user_id, state in latest.items() if state.astray])
         self._store.push_states([state.state for state in latest.values() if state.folded])
 

@@ -23,7 +23,7 @@ from attune.errors import AttuneError, BundleError, EventLogError, ModelError
 from attune.event_log import EventLog
 from attune.promotions import Promotion, Promotions
 from attune.settings import Settings
-from attune.user_state import empty
+from attune.user_state import UserState
 from models.bundle import Bundle
 from models.recommender import UNKNOWN_USER_STATS, Recommendation, Request
 from serving.caps import AtMost
@@ -109,7 +109,7 @@ class WarmUp:
         """
         fence, failed = self._failed
         recorded = [*(failed if fence == champion.promotion.fence else ()), *tuple(self._latest.values())]
-        unknown_user = UserView(empty("warm-up"), UNKNOWN_USER_STATS)
+        unknown_user = UserView(UserState("warm-up"), UNKNOWN_USER_STATS)
         nobody = RecordedRequest(unknown_user, Request(k=10, seed=0, now=self._clock()), {}, {})
         for model, batch in self._batches(champion, recorded or [nobody]):
             started = time.monotonic()

@@ -17,7 +17,7 @@ from attune.schemas import (
     StateAnswer,
     StateRequest,
 )
-from attune.user_state import empty
+from attune.user_state import UserState
 from models.ranking.retrieval import top_k, without
 from models.recommender import CHAMPION, UNKNOWN_USER_STATS, histories_from_states
 from serving.catalogue_snapshot import CatalogueReader, ItemFilter, LiveModel
@@ -80,7 +80,7 @@ class LookupService:
     def _most_popular(self, champion: Champion | None, live: LiveModel, k: int) -> PopularAnswer:
         snapshot = self.catalogue.pool(ItemFilter(live, {})).snapshot
         catalogue = snapshot.model.catalogue
-        nobody = histories_from_states(catalogue, [empty("")], UNKNOWN_USER_STATS[None], self.clock())
+        nobody = histories_from_states(catalogue, [UserState("")], UNKNOWN_USER_STATS[None], self.clock())
         scores_N = snapshot.model.popularity.scores(nobody)[0]
         places = top_k(without(scores_N, snapshot.hidden), k).tolist()
         items = [

@@ -15,7 +15,7 @@ from cachetools import LRUCache
 
 from attune.errors import EventLogError, UnreadableEvent
 from attune.event_log import EventLog
-from attune.user_state import PAGE, Current, UserState, current, currents, empty
+from attune.user_state import PAGE, Current, UserState, current, currents
 from features.feature_store import FeatureStore
 from models.recommender import UNKNOWN_USER_STATS
 from serving.catalogue_snapshot import CatalogueReader, ItemFilter, Pool
@@ -203,7 +203,7 @@ class StateReader:
         recent = self.recent.get(user_id)
         snapshot = recent or await self._snapshot(user_id, seconds / 2)
         state, user_stats = snapshot or (None, UNKNOWN_USER_STATS)
-        user = UserView(state or empty(user_id), user_stats)
+        user = UserView(state or UserState(user_id), user_stats)
         if snapshot is None:
             self._degrade(user.degraded, FEATURES)
         view = await self._view(TailQuery(user.state, item_filter), max(until - time.monotonic(), 0.0))

@@ -172,12 +172,12 @@ def users(
 def _show_user(user_id: str, limit: int, as_json: bool) -> None:
     """One user's state: the same that recommendations are made from. Raises DataContractError for an unknown user."""
     from attune.events import Behaviour
-    from attune.user_state import empty, fold
+    from attune.user_state import UserState, fold
     from infra.commands import execution
 
     with execution.event_log() as log:
         tail = log.tail(user_id, 0)
-        state = fold(empty(user_id), tail)
+        state = fold(UserState(user_id), tail)
         if state.position == 0:
             raise DataContractError(
                 f"no event names user {user_id!r}: `attune users` lists who was active last; "

@@ -132,8 +132,8 @@ def test_looking_one_up(log: EventLog) -> None:
     assert found is not None
     assert (found.position, found.event) == (2, slate("e2"))
     assert log.slate("e1") is None
-    assert log.contains("e1")
-    assert not log.contains("e6")
+    assert log.find("e1") is not None
+    assert log.find("e6") is None
 
 
 def test_popular_items_by_number_then_id(log: EventLog) -> None:

@@ -51,7 +51,7 @@ def test_one_writer_paused_before_its_commit(url: str) -> None:
         second = pool.submit(patient.append, [click("c")])
         time.sleep(0.3)
         assert not second.done()
-        assert (reader.head(), reader.read(0, 10), reader.contains("a1")) == (0, [], False)
+        assert (reader.head(), reader.read(0, 10), reader.find("a1")) == (0, [], None)
 
         paused.go_on.set()
         assert first.result(30).positions == [1, 2, 3]

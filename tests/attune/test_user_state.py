@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from attune.clock import DAY
 from attune.event_types import KINDS
 from attune.events import AnyEvent, Behaviour, Feedback, Interaction, Item, LoggedEvent, Slate, User
-from attune.user_state import Limits, Recent, UserState, empty, fold
+from attune.user_state import Limits, Recent, UserState, fold
 
 SMALL = Limits(recent=4, seen=3, days=2)
 
@@ -31,7 +31,7 @@ def logged(*events: AnyEvent, first: int = 1) -> list[LoggedEvent]:
 
 
 def state_of(*events: AnyEvent, limits: Limits = SMALL) -> UserState:
-    return fold(empty("ada"), logged(*events), limits)
+    return fold(UserState("ada"), logged(*events), limits)
 
 
 def reference(log: list[LoggedEvent], limits: Limits) -> UserState:
@@ -130,8 +130,8 @@ LIMITS = st.builds(Limits, st.integers(1, 6), st.integers(1, 4), st.integers(1, 
 
 def check(log: list[LoggedEvent], limits: Limits, cuts: list[int], dice: random.Random) -> None:
     expected = reference(log, limits)
-    assert fold(empty("ada"), log, limits) == expected
-    state, start = empty("ada"), 0
+    assert fold(UserState("ada"), log, limits) == expected
+    state, start = UserState("ada"), 0
     for end in [*sorted(min(cut, len(log)) for cut in cuts), len(log)]:
         batch = [*log[max(start - 2, 0) : end], *log[: min(end, 1)]]
         dice.shuffle(batch)
@@ -160,13 +160,13 @@ def test_the_state_is_a_function_of_the_set_at_length(
 
 
 def test_nothing_known() -> None:
-    assert empty("ada") == UserState("ada", 0, (), (), {}, 0, None, None, {})
-    assert fold(empty("ada"), []) == empty("ada")
+    assert UserState("ada") == UserState("ada", 0, (), (), {}, 0, None, None, {})
+    assert fold(UserState("ada"), []) == UserState("ada")
 
 
 def test_events_of_others_slates_and_items_are_passed_over() -> None:
     others = logged(act("e", user_id="bob"), Item(event_id="i", event_timestamp=0, item_id="tea", attributes={}))
-    assert fold(empty("ada"), others) == empty("ada")
+    assert fold(UserState("ada"), others) == UserState("ada")
 
 
 def test_a_late_event_takes_its_place_by_its_own_time() -> None:
@@ -243,7 +243,7 @@ def test_folding_leaves_its_arguments_alone() -> None:
 
 
 def test_the_seen_set_is_exact_to_its_limit() -> None:
-    state = fold(empty("ada"), logged(*(act(f"e{number}", f"item{number}") for number in range(20_001))))
+    state = fold(UserState("ada"), logged(*(act(f"e{number}", f"item{number}") for number in range(20_001))))
     assert state.seen == tuple(f"item{number}" for number in range(1, 20_001))
     assert len(state.recent) == 200
     again = fold(state, logged(act("again", "item7"), first=30_000))

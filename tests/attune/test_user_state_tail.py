@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from attune.event_log import EventLog
 from attune.events import Interaction, User
-from attune.user_state import current, currents, empty, fold
+from attune.user_state import UserState, current, currents, fold
 
 EVENTS = st.lists(st.tuples(st.sampled_from("ab"), st.booleans()), max_size=12)
 
@@ -27,8 +27,8 @@ def test_it_is_the_fold_of_everything(
 ) -> None:
     log = fresh_log()
     log.append([event(number, *one) for number, one in enumerate(events)])
-    whole = fold(empty("a"), log.tail("a", 0))
-    earlier = fold(empty("a"), [one for one in log.tail("a", 0) if one.position <= known])
+    whole = fold(UserState("a"), log.tail("a", 0))
+    earlier = fold(UserState("a"), [one for one in log.tail("a", 0) if one.position <= known])
     found = current(log, earlier, page)
     assert found.state == whole
     assert not found.astray
@@ -39,20 +39,20 @@ def test_it_is_the_fold_of_everything(
 def test_a_state_of_another_log_is_thrown_away(log: EventLog, position: int) -> None:
     """It claims the position of somebody else's event, or one that the log has not reached."""
     log.append([event(1, "a", False), event(2, "b", False)])
-    found = current(log, replace(empty("a"), position=position, seen=("never",)))
+    found = current(log, replace(UserState("a"), position=position, seen=("never",)))
     assert found.astray
-    assert found.state == fold(empty("a"), log.tail("a", 0))
+    assert found.state == fold(UserState("a"), log.tail("a", 0))
 
 
 def test_nobody_known_is_empty(log: EventLog) -> None:
-    assert current(log, empty("a")).state == empty("a")
+    assert current(log, UserState("a")).state == UserState("a")
 
 
 def test_many_are_brought_up_to_date_together_and_who_takes_longer_is_left_out(log: EventLog) -> None:
     log.append([event(number, user, False) for number, user in enumerate("abababccc")])
-    earlier = fold(empty("b"), log.tail("b", 0)[:2])
-    astray = replace(empty("a"), position=2)
-    asked = [empty("a"), earlier, empty("nobody"), empty("c"), astray]
+    earlier = fold(UserState("b"), log.tail("b", 0)[:2])
+    astray = replace(UserState("a"), position=2)
+    asked = [UserState("a"), earlier, UserState("nobody"), UserState("c"), astray]
     found = currents(log, asked, page=4)
     assert [one and one.state for one in found[:4]] == [current(log, state).state for state in asked[:4]]
     assert found[4] is None, "a state of another log"

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from attune.events import Interaction, LoggedEvent
-from attune.user_state import UserState, empty, fold
+from attune.user_state import UserState, fold
 from evaluation.gates.off_policy_value import OffPolicyValue
 from evaluation.offpolicy.estimate import OffPolicyLimits
 from evaluation.offpolicy.logged_policy import (
@@ -60,7 +60,7 @@ def logged_events(training_set: TrainingSet) -> list[LoggedEvent]:
 @pytest.fixture(scope="module")
 def states(planted: TrainingSet) -> Callable[[str, int], UserState]:
     events = logged_events(planted)
-    return lambda user, upto: fold(empty(user), [one for one in events if one.position <= upto])
+    return lambda user, upto: fold(UserState(user), [one for one in events if one.position <= upto])
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +208,7 @@ def test_states_are_those_that_serving_folded(planted: TrainingSet, states) -> N
     positions_B = rng.integers(0, planted.positions.max() + 1, 50)
     known = [
         fold(
-            empty(str(planted.user_ids[user])),
+            UserState(str(planted.user_ids[user])),
             sorted((one for one in events if one.position <= upto), key=lambda one: one.position),
         )
         for user, upto in zip(users_B, positions_B, strict=True)

@@ -14,7 +14,7 @@ from attune.errors import BackupError, FeatureStoreError
 from attune.event_log import EventLog
 from attune.events import Interaction
 from attune.settings import Settings
-from attune.user_state import empty, fold
+from attune.user_state import UserState, fold
 from features import stats
 from features.feature_store import FeatureStore
 from features.lake import Lake
@@ -87,7 +87,7 @@ def test_states_that_are_ahead_of_a_restored_log_do_not_survive_it(
         redis.empty()
         again.append([act("u0", "i9", 5, "like")])
         assert StateKeeper(again, store, there).step() == 15
-        assert store.states(USERS) == {user: fold(empty(user), again.tail(user, 0)) for user in USERS}
+        assert store.states(USERS) == {user: fold(UserState(user), again.tail(user, 0)) for user in USERS}
 
 
 def test_nothing_derived_is_ahead_of_the_log_that_comes_back(
@@ -118,7 +118,7 @@ def test_nothing_derived_is_ahead_of_the_log_that_comes_back(
             assert StateKeeper(again, store, there).position() <= one.head
             for user, state in store.states(USERS).items():
                 assert state == fold(
-                    empty(user), [event for event in again.tail(user, 0) if event.position <= state.position]
+                    UserState(user), [event for event in again.tail(user, 0) if event.position <= state.position]
                 )
             while StateKeeper(again, store, there).step():
                 pass

@@ -17,7 +17,7 @@ from attune.errors import EventLogError, FeatureStoreError, LogBusy
 from attune.event_log import EventLog, prepare
 from attune.events import Interaction, User
 from attune.settings import Settings
-from attune.user_state import UserState, empty, fold
+from attune.user_state import UserState, fold
 from features import state_keeper
 from features.feature_store import FeatureStore
 from features.state_keeper import StateKeeper
@@ -44,15 +44,15 @@ def keeper(log: EventLog, store: FeatureStore, settings: Settings) -> StateKeepe
 
 
 def is_fresh(log: EventLog, store: FeatureStore) -> bool:
-    return all((store.online(user)[0] or empty(user)) == fold(empty(user), log.tail(user, 0)) for user in USERS)
+    return all((store.online(user)[0] or UserState(user)) == fold(UserState(user), log.tail(user, 0)) for user in USERS)
 
 
 def is_true(log: EventLog, store: FeatureStore) -> bool:
     """Whether snapshot and tail make the state that a fold from nothing makes, as serving relies on."""
     return all(
-        fold(state, log.tail(user, state.position)) == fold(empty(user), log.tail(user, 0))
+        fold(state, log.tail(user, state.position)) == fold(UserState(user), log.tail(user, 0))
         for user in USERS
-        for state in [store.online(user)[0] or empty(user)]
+        for state in [store.online(user)[0] or UserState(user)]
     )
 
 

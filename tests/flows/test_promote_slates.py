@@ -13,7 +13,7 @@ from attune.event_log import EventLog
 from attune.events import Feedback, Slate
 from attune.promotions import Promotion
 from attune.settings import Settings
-from attune.user_state import empty, fold
+from attune.user_state import UserState, fold
 from evaluation.report import Judgement
 from flows import promote
 from models.bundle import Bundle
@@ -34,7 +34,7 @@ def show(log: EventLog, folder: Path, rounds: int, first: int = 0) -> None:
     for turn in range(first, first + rounds):
         events = log.read(0, 100_000)
         for user in range(USERS):
-            state = fold(empty(f"u{user}"), events)
+            state = fold(UserState(f"u{user}"), events)
             at = NOW - 5 * DAY + (turn * USERS + user) * SECOND
             made = recommend(bundle, state, None, Request(2, at))
             log.append([

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from attune.clock import DAY
 from attune.events import Interaction, LoggedEvent
-from attune.user_state import empty, fold
+from attune.user_state import UserState, fold
 from models.catalogue import Catalogue
 from models.history import HistoryBatch
 from models.ranking.preference import Preference, fading, preference_vectors, unit_rows
@@ -136,7 +136,7 @@ def history(rows: Sequence[tuple[int, int, str, str, int | None]]) -> HistoryBat
         for position, time, item, kind, back in rows
     ]
     logged = [LoggedEvent(row[0], 0, event) for row, event in zip(rows, events, strict=True)]
-    return histories_from_states(CATALOGUE, [fold(empty("u"), logged)], np.zeros((1, 4)), NOW)
+    return histories_from_states(CATALOGUE, [fold(UserState("u"), logged)], np.zeros((1, 4)), NOW)
 
 
 @given(LOGGED, st.data(), st.sampled_from([None, 30.0]))

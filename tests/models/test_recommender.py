@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attune.events import Interaction, LoggedEvent
-from attune.user_state import UserState, empty, fold
+from attune.user_state import UserState, fold
 from models.bundle import Bundle
 from models.catalogue import Catalogue
 from models.history import HistoryBatch, Recommender
@@ -45,7 +45,7 @@ def state_of(events: list[tuple[str, str, str, float | None, int]], retracted: t
             event_id=f"e{place}", event_timestamp=NOW, user_id=u, item_id=i, kind="retract", retracts=f"e{position}"
         )
         logged.append(LoggedEvent(place, 0, back))
-    return fold(empty(events[0][0] if events else "u"), logged)
+    return fold(UserState(events[0][0] if events else "u"), logged)
 
 
 EVENT = st.tuples(
@@ -84,7 +84,7 @@ def test_the_state_gives_the_arrays_of_training(make_training_set, events: list[
 def test_long_and_short_histories_share_a_batch_padded_on_the_left() -> None:
     states = [
         state_of([("a", "i00", "like", None, 1), ("a", "i01", "rating", 4.0, 2)]),
-        empty("b"),
+        UserState("b"),
         state_of([("c", "i05", "dislike", None, 3)]),
     ]
     batch = histories_from_states(CATALOGUE, states, np.zeros((3, 4)), NOW)
@@ -133,7 +133,7 @@ def test_every_shown_item_is_a_candidate_with_its_score(bundle: SmallBundle) -> 
 
 @pytest.mark.parametrize(
     "state",
-    [empty("nobody"), state_of([("u", "elsewhere", "like", None, 1)]), state_of(HISTORY[:1], retracted=(1,))],
+    [UserState("nobody"), state_of([("u", "elsewhere", "like", None, 1)]), state_of(HISTORY[:1], retracted=(1,))],
     ids=["unknown user", "items that no model knows", "everything taken back"],
 )
 def test_without_usable_history_popularity_answers_and_says_so(bundle: SmallBundle, state: UserState) -> None:
@@ -276,7 +276,7 @@ def test_what_everybody_says_moves_scores_and_names_candidates_of_those_with_a_h
     hit, flop = count - 1, count - 2
     live_1N[0, [hit, flop]] = 0.9, -0.9
     rows = [("u", item_id, "like", None, place + 1) for place, item_id in enumerate(bundle.catalogue.item_ids[:3])]
-    for state, served_by in ((state_of(rows), "champion"), (empty("nobody"), "popularity")):
+    for state, served_by in ((state_of(rows), "champion"), (UserState("nobody"), "popularity")):
         asked = [SlateQuery(state, None, Request(5, NOW, seed=1))]
         silent, heard = recommend_many(bundle, asked)[0], recommend_many(bundle, asked, live_1N=live_1N)[0]
         assert recommend_many(plain, asked, live_1N=live_1N) == [silent]

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from attune.user_state import empty
+from attune.user_state import UserState
 from models.bundle import Bundle
 from models.ranking.policy import PlackettLuce
 from models.recommender import Request, SlateQuery, recommend_many
@@ -188,7 +188,7 @@ def test_no_item_that_would_fit_is_left_where_a_slate_is_short(bundle, said, at_
     """And under one cap on items of one value each that is: k come back whenever k exist under the cap."""
     snapshot = told(CatalogueSnapshot.bare(replace(bundle, policy=PlackettLuce(depth=2))), said)
     rule, names = Caps(snapshot, at_most), snapshot.model.catalogue.item_ids
-    slate = recommend_many(snapshot.model, [SlateQuery(empty("u"), None, Request(k, 1, seed=seed), rule=rule)])[0]
+    slate = recommend_many(snapshot.model, [SlateQuery(UserState("u"), None, Request(k, 1, seed=seed), rule=rule)])[0]
     shown = snapshot.model.catalogue.places([one.item_id for one in slate.shown]).tolist()
     every = np.arange(len(names))
     assert all(rule(every)(shown[:position])[place] for position, place in enumerate(shown))

@@ -8,7 +8,7 @@ import pysqlite3.dbapi2 as sqlite
 
 from attune.errors import EventLogError
 from attune.events import LoggedEvent, User
-from attune.user_state import empty, fold
+from attune.user_state import UserState, fold
 from features.feature_store import FeatureStore
 from serving import state
 
@@ -65,7 +65,7 @@ def test_without_the_feature_store_the_log_answers_and_says_so(settings, clicks,
         assert ready.metric("attune_fallbacks_total", source="features") == 1
         store = FeatureStore(settings)
         store.apply()
-        store.push_states([fold(empty("u"), ready.log.tail("u", 0)[:1])])
+        store.push_states([fold(UserState("u"), ready.log.tail("u", 0)[:1])])
         check([])
         (settings.feast_folder / "online" / "online.db").write_bytes(b"no database at all" * 1_000)
         ready.components.snapshots._store = None
@@ -127,7 +127,7 @@ def test_a_snapshot_that_nobody_can_read_costs_no_other_user_theirs(
     store.apply()
     with run_endpoint(settings, lambda: FeatureStore(settings)) as ready:
         ready.log.append([*clicks("good", "xy"), *clicks("bad", "xy")])
-        store.push_states([fold(empty(user), ready.log.tail(user, 0)) for user in ("good", "bad")])
+        store.push_states([fold(UserState(user), ready.log.tail(user, 0)) for user in ("good", "bad")])
         with closing(sqlite.connect(settings.feast_folder / "online" / "online.db", isolation_level=None)) as online:
             broken = "UPDATE attune_user_state SET value = x'fffe' WHERE feature_name = 'attributes'"
             assert online.execute(f"{broken} AND instr(entity_key, CAST('bad' AS BLOB))").rowcount == 1

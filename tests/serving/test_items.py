@@ -19,7 +19,7 @@ from attune.errors import EventLogError
 from attune.event_log import EventLog, prepare
 from attune.events import Item, LoggedEvent
 from attune.settings import Settings
-from attune.user_state import UserState, current, empty
+from attune.user_state import UserState, current
 from models.bundle import Bundle
 from models.recommender import Request, SlateQuery, recommend_many
 from serving.catalogue_snapshot import CatalogueReader, ItemFilter, LiveModel
@@ -436,7 +436,7 @@ def test_k_come_back_whenever_k_exist(
 
 
 def _state(log: EventLog) -> UserState:
-    return current(log, empty("u")).state
+    return current(log, UserState("u")).state
 
 
 def _lets_through(attributes: dict[str, Any], where: dict[str, Any]) -> bool:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from attune.events import Interaction, Item, User
-from attune.user_state import empty, fold
+from attune.user_state import UserState, fold
 from models.bundle import Bundle
 from serving.state import TailQuery, TailView
 
@@ -215,7 +215,7 @@ def test_nothing_is_known_of_somebody_unknown(endpoint) -> None:
 def test_a_state_from_the_feature_store_says_so(endpoint, feature_store, clicks) -> None:
     endpoint.log.append(clicks("pushed-before", ["a-0", "a-1", "a-2"]))
     logged = endpoint.log.tail("pushed-before", 0)
-    feature_store.push_states([fold(empty("pushed-before"), logged[:2])])
+    feature_store.push_states([fold(UserState("pushed-before"), logged[:2])])
     found = endpoint.client.get("/v1/users/pushed-before/state").json()
     assert (found["snapshot_position"], found["snapshot_from"]) == (logged[1].position, "features")
     assert (found["tail"], found["position"], len(found["recent"])) == (1, logged[2].position, 3)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from attune.event_log import EventLog
-from attune.user_state import empty, fold
+from attune.user_state import UserState, fold
 from models.ranking.policy import PlackettLuce
 from serving.ranking import PopularityFallback
 
@@ -133,7 +133,7 @@ def test_what_another_process_wrote_counts_as_well(endpoint, clicks) -> None:
 def test_the_snapshot_and_the_tail_give_the_state_of_the_log_alone(endpoint, feature_store) -> None:
     introduce(endpoint, "pushed", ["a-0", "b-0", "c-0"])
     introduce(endpoint, "unpushed", ["a-0", "b-0", "c-0"])
-    feature_store.push_states([fold(empty("pushed"), endpoint.log.tail("pushed", 0)[:2])])
+    feature_store.push_states([fold(UserState("pushed"), endpoint.log.tail("pushed", 0)[:2])])
     pushed, unpushed = (endpoint.recommend(user, k=24, seed=5) for user in ("pushed", "unpushed"))
     assert ids(pushed) == ids(unpushed)
     assert pushed["state_position"] == endpoint.log.tail("pushed", 0)[-1].position
@@ -141,7 +141,7 @@ def test_the_snapshot_and_the_tail_give_the_state_of_the_log_alone(endpoint, fea
 
 def test_a_snapshot_of_another_log_is_thrown_away(endpoint, feature_store) -> None:
     introduce(endpoint, "restored", ["a-0"])
-    state = fold(empty("restored"), endpoint.log.tail("restored", 0))
+    state = fold(UserState("restored"), endpoint.log.tail("restored", 0))
     feature_store.push_states([replace(state, position=state.position + 1_000_000, seen=("a-1", "a-2"))])
     slate = endpoint.recommend("restored", k=24)
     assert slate["state_position"] == endpoint.log.tail("restored", 0)[-1].position

@@ -20,7 +20,7 @@ import pytest
 from attune.event_log import EventLog
 from attune.events import Slate
 from attune.promotions import Promotions
-from attune.user_state import empty, fold
+from attune.user_state import UserState, fold
 from models.bundle import Bundle
 from models.recommender import UNKNOWN_USER_STATS, Request, recommend
 
@@ -159,7 +159,7 @@ def assert_scores_are_its_versions(log: EventLog, bundle: Bundle, logged: Slate)
     """What that version's pipeline, alone, says for the state that the slate names."""
     events = [one for one in log.tail(logged.user_id, 0) if one.position <= logged.state_position]
     request = Request(k=K, now=logged.event_timestamp, seed=logged.policy["seed"])
-    again = recommend(bundle, fold(empty(logged.user_id), events), UNKNOWN_USER_STATS, request)
+    again = recommend(bundle, fold(UserState(logged.user_id), events), UNKNOWN_USER_STATS, request)
     scores = {one.item_id: one.score for one in again.candidates}
     assert scores == pytest.approx({one.item_id: one.score for one in logged.candidates}, abs=1e-4)
     assert logged.served_by == again.served_by

@@ -11,7 +11,7 @@ from cachetools import LRUCache
 from attune.errors import BundleError
 from attune.events import Interaction, LoggedEvent
 from attune.promotions import Promotion
-from attune.user_state import empty, fold
+from attune.user_state import UserState, fold
 from models.bundle import Bundle
 from models.ranking.policy import Draw, PlackettLuce
 from models.recommender import UNKNOWN_USER_STATS, Request
@@ -55,7 +55,7 @@ def user_view(user_id: str, *items: str) -> UserView:
         )
         for position, item_id in enumerate(items, start=1)
     ]
-    return UserView(fold(empty(user_id), events), UNKNOWN_USER_STATS)
+    return UserView(fold(UserState(user_id), events), UNKNOWN_USER_STATS)
 
 
 class Counted:
