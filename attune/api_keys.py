@@ -75,10 +75,7 @@ def digest_of(text: str) -> bytes:
 
 
 class ApiKeys:
-    """The table of keys; lies in the event log's database, whose ``prepare`` makes it.
-
-    Every method may raise EventLogError (LogBusy among them) when the database cannot be read or written.
-    """
+    """The table of keys in the event log's database, made by ``prepare``; every method may raise EventLogError."""
 
     def __init__(self, url: str, clock: Clock = system_clock, lock_seconds: float = 10.0) -> None:
         """Open the table. Raises ConfigError for the URL, EventLogError when there are no tables."""

@@ -32,8 +32,7 @@ ONLINE = "feast/online/online.db"
 WATERMARKS = ("feast/counted_upto", "feast/online/keeper.position")
 """How far the features have come: copied before the features, so that they never claim more than there is.
 
-They speak of the SQLite online store. Where Redis is the online store, neither they nor the file are copied or brought
-back: the features then begin again and fill an empty Redis.
+They speak of the SQLite online store. With Redis neither they nor its file are copied: an empty Redis is filled anew.
 """
 
 FOR_TOOLS = "feast/feature_store.yaml"

@@ -105,10 +105,7 @@ class Calls:
         return self._call("POST", "/v1/recommend", body, schemas.RecommendAnswer)
 
     def recommend_many(self, requests: Iterable[Row]) -> Steps[schemas.BatchAnswer]:
-        """Slates for any number of requests, sent in batches; the answers are in the order of the requests.
-
-        A request needs ``user_id`` and may have whatever else ``recommend`` takes. One that is wrong gets an error.
-        """
+        """Slates for requests, each as ``recommend`` takes it, sent in batches; in order, errors for wrong ones."""
         answers: list[schemas.BatchEntry] = []
         for batch in _batches(map(_encoded, requests), BATCH_REQUESTS):
             body = {"requests": [msgspec.Raw(request) for request in batch]}
@@ -133,16 +130,9 @@ class Calls:
         ``event_timestamp`` is ISO 8601 with a zone, the time of arrival if absent. ``event_id`` is made if absent;
         who calls again after an error gives the same one, and nothing counts twice.
         """
-        row = {
-            "slate_id": slate_id,
-            "user_id": user_id,
-            "item_id": item_id,
-            "kind": kind,
-            "value": value,
-            "retracts": retracts,
-            "event_id": event_id or new_event_id(),
-            "event_timestamp": event_timestamp,
-        }
+        row: dict[str, Any] = {"slate_id": slate_id, "user_id": user_id, "item_id": item_id, "kind": kind}
+        row |= {"value": value, "retracts": retracts}
+        row |= {"event_id": event_id or new_event_id(), "event_timestamp": event_timestamp}
         return self._call("POST", "/v1/feedback", row, schemas.FeedbackAnswer)
 
     def events(self, rows: Iterable[Row]) -> Steps[schemas.EventsAnswer]:
@@ -157,7 +147,14 @@ class Calls:
         event_ids: list[str | None] = []
         rows_with_ids = (_encoded({**row, "event_id": row.get("event_id") or new_event_id()}) for row in rows)
         for batch in _batches(rows_with_ids, BATCH_ROWS):
-            answer = yield from self._rows(batch)
+            body = {"events": [msgspec.Raw(row) for row in batch]}
+            try:
+                answer = yield from self._call("POST", "/v1/events", body, schemas.EventsAnswer)
+            except EndpointError as error:  # so a single row that is refused comes back
+                if len(batch) > 1 or error.status not in ROW_REFUSED:
+                    raise
+                refused = schemas.RejectedRow(row=0, field=error.field, reason=error.reason)
+                answer = schemas.EventsAnswer(0, 0, [refused], 0, [None])
             accepted, repeated = accepted + answer.accepted, repeated + answer.repeated
             rejected += [msgspec.structs.replace(row, row=row.row + len(event_ids)) for row in answer.rejected]
             position = max(position, answer.position)
@@ -205,17 +202,6 @@ class Calls:
         """Whether the endpoint answers and is able to recommend; asks once, and never raises."""
         reply = yield Send("GET", f"{self.url}/readyz", None, {REQUEST_ID: secrets.token_hex(12)})
         return isinstance(reply, httpx.Response) and reply.is_success
-
-    def _rows(self, batch: list[bytes]) -> Steps[schemas.EventsAnswer]:
-        """One batch. A single row that is refused comes back as an error, and becomes a rejected row like any other."""
-        try:
-            body = {"events": [msgspec.Raw(row) for row in batch]}
-            return (yield from self._call("POST", "/v1/events", body, schemas.EventsAnswer))
-        except EndpointError as error:
-            if len(batch) > 1 or error.status not in ROW_REFUSED:
-                raise
-            refused = schemas.RejectedRow(row=0, field=error.field, reason=error.reason)
-            return schemas.EventsAnswer(0, 0, [refused], 0, [None])
 
     def _call(self, method: str, path: str, body: object, answer: type[Answer]) -> Steps[Answer]:
         """One request and its tries; each sends the same bytes, with the same ids of events and request."""
@@ -305,8 +291,6 @@ def _batches(encoded: Iterable[bytes], most: int) -> Iterator[list[bytes]]:
 
 
 def _method(call: Callable[Concatenate[Calls, P], Steps[Answer]]) -> "Callable[Concatenate[Client, P], Answer]":
-    """The call as a method that returns its answer."""
-
     @wraps(call)
     def method(client: "Client", *arguments: P.args, **named: P.kwargs) -> Answer:
         return client._run(call(client._calls, *arguments, **named))
@@ -317,8 +301,6 @@ def _method(call: Callable[Concatenate[Calls, P], Steps[Answer]]) -> "Callable[C
 def _coroutine(
     call: Callable[Concatenate[Calls, P], Steps[Answer]],
 ) -> "Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, Answer]]":
-    """The call as a method to await."""
-
     @wraps(call)
     async def method(client: "AsyncClient", *arguments: P.args, **named: P.kwargs) -> Answer:
         return await client._run(call(client._calls, *arguments, **named))
@@ -402,10 +384,7 @@ class Client:
 
 
 class AsyncClient:
-    """``Client`` for asyncio: the same methods, to be awaited; tasks may share one.
-
-    A call that is cancelled may have reached the endpoint all the same.
-    """
+    """``Client`` for asyncio; tasks may share one. A cancelled call may have reached the endpoint all the same."""
 
     def __init__(
         self, url: str, timeout: float = TIMEOUT_SECONDS, retries: int = 2, api_key: str | None = None

@@ -1,7 +1,4 @@
-"""Time as a value that is passed in: microseconds since the epoch, UTC.
-
-Whatever asks for the time takes a ``Clock``, so that replay and tests decide what "now" is.
-"""
+"""Time in microseconds since the epoch, UTC; callers pass a ``Clock``, so that replay and tests say what "now" is."""
 
 import time
 from collections.abc import Callable

@@ -12,11 +12,8 @@ import sqlalchemy as sa
 
 from attune.tables import EXPLORING, IN_TAIL, OF_ITEMS, WHOLE, WORDS, events, log_head
 
-LOOKED_UP = 512
-"""Ids a statement, at most, when looking for what the log has already."""
-
-INSERTED = 512
-"""Rows a statement, at most, when inserting into SQLite: 13 values each, of the 32,766 that it takes."""
+ROWS_LIMIT = 512
+"""Ids looked up, or rows inserted into SQLite, by one statement: 13 values a row, of the 32,766 that it takes."""
 
 NO_LIMIT = 2**62
 
@@ -51,7 +48,7 @@ class HotStatements:
     def known(self, connection: sa.Connection, ids: Sequence[str]) -> dict[str, tuple[bytes, int]]:
         """Digest and position of those ids that the log has."""
         known: dict[str, tuple[bytes, int]] = {}
-        for part in _parts(ids, LOOKED_UP):
+        for part in _parts(ids, ROWS_LIMIT):
             given = {f"id_{place}": event_id for place, event_id in enumerate(part)}
             for event_id, digest, position in _directly(connection, self._look_up(len(part)), given):
                 known[event_id] = (digest, position)
@@ -60,16 +57,15 @@ class HotStatements:
     def insert(self, connection: sa.Connection, rows: list[dict[str, Any]]) -> None:
         """Rows with a value for each column.
 
-        SQLite's driver lets go of Python's lock at each step of a statement, and a busy process gives it back after
-        milliseconds: a step a row made 500 rows take 220 ms beside one busy thread, in place of 12. So many rows a
-        step.
+        SQLite takes many rows at a time: its driver lets go of Python's lock at each step of a statement, so that one
+        row a step took 220 ms for 500 rows beside one busy thread, in place of 12.
         """
         given = _driver_values(self._insert, rows)
         if connection.dialect.name != "sqlite":
             connection.exec_driver_sql(str(self._insert), given)
             return
         head, _, row = str(self._insert).rpartition("VALUES ")
-        for part in _parts(given, INSERTED):
+        for part in _parts(given, ROWS_LIMIT):
             marks = ", ".join([row] * len(part))
             connection.exec_driver_sql(f"{head}VALUES {marks}", tuple(chain.from_iterable(part)))
 

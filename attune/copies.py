@@ -54,8 +54,7 @@ def copy_file(source: Path, target: Path) -> str:
 def copy_folder(source: Path, target: Path, wanted: Callable[[Path], bool]) -> dict[Path, str]:
     """Copy a folder's files, those that ``wanted`` (given the path within it) says; sha256 by path within the target.
 
-    Files must appear whole. Where one is gone before it could be copied, the folder is listed anew, so that what took
-    its place is copied too.
+    Files must appear whole. Where one is gone before it could be copied, the folder is listed anew.
     """
     copied: dict[Path, str] = {}
     for _ in range(LISTINGS):
@@ -99,10 +98,7 @@ def sqlite_log_facts(database: Path) -> LogFacts:
 
 
 def dump_postgres(url: str, target: Path) -> None:
-    """The database at ``url`` as it stands at one moment, in pg_dump's custom format.
-
-    Raises ConfigError where there is no pg_dump, BackupError when it fails.
-    """
+    """The database at one moment, in pg_dump's custom format. Raises ConfigError without pg_dump, else BackupError."""
     target.parent.mkdir(parents=True, exist_ok=True)
     _run("pg_dump", url, "--format=custom", f"--file={target}")
 

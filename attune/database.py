@@ -109,10 +109,7 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that is committed at the end of the block, and rolled back whole if the block raises.
-
-        Raises LogBusy when the lock was not to be had within ``lock_seconds``.
-        """
+        """A transaction, rolled back whole if the block raises; LogBusy if the lock takes over ``lock_seconds``."""
         with self._explained(), self._own_turn() as seconds, self.engine.connect() as plain:
             connection = plain.execution_options(**{WRITES: seconds})
             with connection.begin():
@@ -156,12 +153,8 @@ class Database:
                 raise EventLogError(f"the event log's folder {path.parent} cannot be made: {error.strerror}") from error
         elif not path.is_file():
             raise EventLogError(f"there is no event log at {path}; create it with `{CURE}`")
-        engine = create_engine(
-            self.url,
-            module=sqlite,
-            connect_args={"isolation_level": None, "timeout": self.lock_seconds},
-            pool_timeout=self.lock_seconds,
-        )
+        connect_args = {"isolation_level": None, "timeout": self.lock_seconds}
+        engine = create_engine(self.url, module=sqlite, connect_args=connect_args, pool_timeout=self.lock_seconds)
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", self._begin_sqlite)
         return engine

@@ -174,12 +174,9 @@ class EventLog:
         with self._database.reading() as connection:
             low = _first_logged_at(connection, start - CLOCK_SLACK)
             high = _first_logged_at(connection, end + CLOCK_SLACK)
-            query = select(func.min(events.c.position), func.max(events.c.position)).where(
-                events.c.position >= low,
-                events.c.position < high,
-                events.c.logged_at >= start,
-                events.c.logged_at < end,
-            )
+            query = select(func.min(events.c.position), func.max(events.c.position))
+            query = query.where(events.c.position >= low, events.c.position < high)
+            query = query.where(events.c.logged_at >= start, events.c.logged_at < end)
             first, last = connection.execute(query).one()
         return first or 0, last or 0
 
@@ -188,10 +185,7 @@ class EventLog:
         return self.tails([(user_id, after)], limit)[0]
 
     def tails(self, keys: Sequence[tuple[str, int]], limit: int | None = None) -> list[list[LoggedEvent]]:
-        """``tail`` of each (user, position) by one statement; a few dozen at a time.
-
-        ``limit`` is for all of them together: where so many events come, the last tails lack some.
-        """
+        """``tail`` of each (user, position) by one statement; ``limit`` is for all together: the last may lack some."""
         tails: list[list[LoggedEvent]] = [[] for _ in keys]
         with self._database.reading() as connection:
             for row in self._hot.tails(connection, keys, limit) if keys else ():
@@ -199,10 +193,7 @@ class EventLog:
         return tails
 
     def explored(self, keys: Sequence[tuple[str, int]]) -> list[dict[str, int]]:
-        """Of each (user, time), by slate id: how many positions explored in the user's slates after it.
-
-        Slates of policies with a budget for exploration alone; an index look-up each, by one statement.
-        """
+        """Of each (user, time): positions explored by slate id, in later slates under a budget for exploration."""
         explored: list[dict[str, int]] = [{} for _ in keys]
         with self._database.reading() as connection:
             for place, slate_id, value in self._hot.explored(connection, keys) if keys else ():
@@ -239,18 +230,10 @@ class EventLog:
             return connection.scalar(query) or 0
 
     def popular(self, limit: int) -> list[tuple[str, int]]:
-        """The items with most interactions and feedback, with their numbers; ties in the order of ids.
-
-        Reads the whole log: keep the answer.
-        """
+        """The items with most interactions and feedback, with their numbers; reads the whole log: keep the answer."""
         number = func.count().label("number")
-        query = (
-            select(events.c.item_id, number)
-            .where(events.c.type.in_(("interaction", "feedback")))
-            .group_by(events.c.item_id)
-            .order_by(desc(number), events.c.item_id)
-            .limit(limit)
-        )
+        query = select(events.c.item_id, number).where(events.c.type.in_(("interaction", "feedback")))
+        query = query.group_by(events.c.item_id).order_by(desc(number), events.c.item_id).limit(limit)
         with self._database.reading() as connection:
             return [(item_id, count) for item_id, count in connection.execute(query)]
 

@@ -10,6 +10,7 @@ budget). What ``to_logged`` reads back equals what ``to_row`` was given.
 """
 
 import hashlib
+from collections.abc import Callable
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -183,7 +184,8 @@ def to_logged(row: Any) -> LoggedEvent:
 
 def _event(row: Any) -> AnyEvent:
     if row.type in ("interaction", "feedback"):
-        build = Interaction if row.type == "interaction" else partial(Feedback, slate_id=row.slate_id)
+        is_feedback = row.type == "feedback"
+        build: Callable[..., AnyEvent] = partial(Feedback, slate_id=row.slate_id) if is_feedback else Interaction
         return build(
             event_id=row.event_id,
             event_timestamp=row.event_timestamp,

@@ -39,8 +39,6 @@ Note = Callable[[str, int], None]
 
 @dataclass
 class _Submitted:
-    """One caller's rows and where its answer goes."""
-
     rows: list[dict[str, Any]]
     answer: Future[AppendResult] = field(default_factory=Future)
 
@@ -139,7 +137,6 @@ class GroupCommit:
         return submissions, offers
 
     def _due(self) -> bool:
-        """Whether something must be written now."""
         if self._submissions:
             return True
         in_time = time.monotonic() < self._offered_at + GATHER_SECONDS and len(self._offers) < OFFERED_EVENTS

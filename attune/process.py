@@ -1,7 +1,4 @@
-"""What every process of attune sets up at its start: its log records, how it is stopped, how it says it is alive.
-
-A process without a port touches a heartbeat file now and then.
-"""
+"""What every process of attune sets up: its log records, its stop on signals, its heartbeat (a file it touches)."""
 
 import logging
 import signal

@@ -36,8 +36,7 @@ RENEWALS = 3
 class Promotion:
     """One row: from ``at`` (microseconds) on, ``version`` is the endpoint's champion; ``previous`` was it before.
 
-    ``bundle_digest`` says which bundle the version was: a registry that was lost gives its number to another one.
-    It is None in promotions of attune before it was kept.
+    ``bundle_digest`` (None in the oldest promotions) tells bundles apart that a lost registry gave the same version.
     """
 
     fence: int
@@ -87,10 +86,7 @@ class Lease:
 
 
 class Promotions:
-    """The promotions of every endpoint; lies in the event log's database, whose ``prepare`` makes its tables.
-
-    Every method may raise EventLogError (LogBusy among them) when the database cannot be read or written.
-    """
+    """The promotions of every endpoint, in the event log's database; every method may raise EventLogError."""
 
     def __init__(self, url: str, clock: Clock = system_clock, lock_seconds: float = 10.0) -> None:
         """Open the table. Raises ConfigError for the URL, EventLogError when there are no tables."""

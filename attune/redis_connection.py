@@ -79,10 +79,7 @@ def _address(url: str) -> RedisAddress:
 
 
 def connect(address: RedisAddress) -> Redis:
-    """A client that threads may share; it connects when it is first asked.
-
-    A connection that a restarted server had closed is made anew once; what hangs is not asked twice.
-    """
+    """A client that threads may share; it connects when first used, and once more where the server had closed it."""
     return Redis(
         host=address.host,
         port=address.port,

@@ -1,8 +1,6 @@
 """The row rules: the one place where a row becomes an event, for imports and HTTP alike.
 
 A row is a mapping with the fields of an event; times are microseconds since the epoch already.
-``admit`` turns a row into an event or raises DataContractError naming the field and the cure.
-``admit_all`` does so for many, and gives back what it turned away with the reason: no row is lost.
 """
 
 import json
@@ -60,9 +58,7 @@ def new_event_id() -> str:
 def admit(type_name: str, row: Row, clock: Clock) -> AnyEvent:
     """The event that ``row`` describes; ``type_name`` is interaction, feedback, item or user.
 
-    Raises DataContractError when a rule is broken: absent or malformed ids, an absent, malformed or future
-    time, an unknown kind, a value outside its kind's range, a take-back that names nothing, a row that is no mapping.
-    Whatever ``row`` holds, nothing else is raised.
+    Raises DataContractError, naming the field and the cure, when a rule is broken; nothing else, whatever ``row`` is.
     """
     if not isinstance(row, Mapping):
         raise DataContractError(f"row: {_shown(row)} is not a mapping of names to values")

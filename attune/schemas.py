@@ -78,10 +78,9 @@ Time = Annotated[str, Meta(examples=["2026-01-31T12:00:00+00:00"])]
 ServedBy = Annotated[str, Meta(description="`champion` or `popularity`.", examples=["champion"])]
 Status = Annotated[str, Meta(description="`accepted`, or `repeated`: the log had it already.", examples=["accepted"])]
 
-_NAME = {"maxLength": VALUE_LIMIT}
 _VALUE: dict[str, Any] = {"type": ["string", "number", "boolean"], "maxLength": VALUE_LIMIT}
 _WANTED = {"anyOf": [_VALUE, {"type": "array", "items": _VALUE, "minItems": 1, "maxItems": WHERE_VALUES}]}
-_BY_ATTRIBUTE = {"maxProperties": WHERE_ATTRIBUTES, "propertyNames": _NAME}
+_BY_ATTRIBUTE = {"maxProperties": WHERE_ATTRIBUTES, "propertyNames": {"maxLength": VALUE_LIMIT}}
 _WHERE = {**_BY_ATTRIBUTE, "additionalProperties": _WANTED}
 _AT_MOST = {**_BY_ATTRIBUTE, "additionalProperties": {"type": "integer", "minimum": 1, "maximum": CAP_LIMIT}}
 """What ``_check_where`` and ``_check_at_most`` let pass, as JSON Schema."""
@@ -467,8 +466,7 @@ def _contract_error(message: str) -> DataContractError:
 def _check_names(field: str, attributes: dict[str, Any]) -> None:
     """Raise DataContractError for too many attributes, or one with too long a name."""
     if len(attributes) > WHERE_ATTRIBUTES:
-        what = f"{len(attributes)} attributes; at most {WHERE_ATTRIBUTES} are allowed"
-        raise DataContractError(f"{field}: {what}", field)
+        raise DataContractError(f"{field}: {len(attributes)} attributes; at most {WHERE_ATTRIBUTES} are allowed", field)
     for name in attributes:
         if len(name) > VALUE_LIMIT:
             what = f"a name of {len(name)} characters; at most {VALUE_LIMIT} are allowed"

@@ -25,8 +25,7 @@ BESIDE = frozenset({"ATTUNE_DIE_WITH_PARENT", "ATTUNE_TEST_DATA"})
 class Settings(BaseSettings):
     """The settings of one installation; everything that attune writes lies under ``var``.
 
-    Building them raises ConfigError for an ``ATTUNE_`` variable that is no setting, and names the nearest one; and for
-    an address that cannot be meant.
+    Building them raises ConfigError for an ``ATTUNE_`` variable that is no setting and for a Redis URL that is wrong.
     """
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -103,9 +102,7 @@ class Settings(BaseSettings):
 
     def as_environment(self) -> dict[str, str]:
         """The same settings as variables for another process, with folders that do not depend on where it runs."""
-        given = {name: getattr(self, name) for name in type(self).model_fields}
-        plain = {name: _plain(value) for name, value in given.items() if value is not None}
-        return {PREFIX + name.upper(): text for name, text in plain.items()}
+        return {PREFIX + name.upper(): _plain(value) for name, value in self if value is not None}
 
     @property
     def asks_for_keys(self) -> bool:
@@ -180,10 +177,7 @@ class Settings(BaseSettings):
         return self.var / "data_docs"
 
     def slate_key(self) -> bytes:
-        """The key that signs slate ids, made on first use where none is set.
-
-        The file appears whole or not at all, so two processes that start together agree on one key.
-        """
+        """The key that signs slate ids, made on first use where none is set; processes that start together agree."""
         if self.slate_secret is not None:
             return self.slate_secret.get_secret_value().encode()
         path = self.var / "slate.key"

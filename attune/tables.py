@@ -1,7 +1,4 @@
-"""The tables of the event log, the promotions and the API keys, once, for SQLite and PostgreSQL alike.
-
-``attune/migrations`` creates them; a test holds the migrated schema to these definitions.
-"""
+"""The tables, for SQLite and PostgreSQL alike; ``attune/migrations`` creates them, and a test compares the two."""
 
 import sqlalchemy as sa
 

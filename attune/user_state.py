@@ -188,10 +188,7 @@ def current(event_log: "EventLog", state: UserState, page: int = PAGE) -> Curren
 
 
 def currents(event_log: "EventLog", states: Sequence[UserState], page: int = PAGE) -> list[Current | None]:
-    """``current`` of each, by one statement; None for one that takes longer, which ``current`` then gives.
-
-    That is one with a page to fold or more, or a state of another log. Raises EventLogError.
-    """
+    """``current`` of each, by one statement; None for a state of another log or with a page to fold or more."""
     starts, limit = [_tail_start(state) for state in states], page + len(states)
     tails = event_log.tails(starts, limit)
     if sum(map(len, tails)) >= limit:
