@@ -1,11 +1,14 @@
 """The log as files for other tools: Parquet, CSV or JSON lines, a file a type of event, however long the log is.
 
-The columns bear attune's own names and times are moments (ISO 8601 in text), so that `attune import tabular` reads the
-interactions back without a map and gives the same rows.
+The columns bear attune's own names and times are moments (ISO 8601 in text). ``exported`` is the inverse of ``export``:
+it gives the rows of all files in the order of their positions, from which ``features.importer`` makes equal events.
 """
 
+import heapq
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import csv
 
+from attune.clock import from_datetime
 from attune.columns import Columns
 from attune.errors import ConfigError, DataContractError
 from attune.event_log import EventLog
@@ -38,6 +42,10 @@ COLUMNS_OF = {
     "user": (Columns.USER_ID, *_ABOUT, Columns.PAYLOAD),
 }
 """The columns of each type's file; ``payload`` is the whole event as JSON."""
+
+READ_ROWS = 10_000
+CSV_BLOCK = 1 << 24
+"""Bytes of CSV read at once; no row may be longer."""
 
 Write = Callable[[pa.Table], None]
 
@@ -79,6 +87,56 @@ def export(
     except OSError as error:
         raise DataContractError(f"{target} cannot be written ({error.strerror or error}); nothing was kept") from error
     return dict(sorted(counts.items()))
+
+
+ExportedRow = tuple[int, str, dict[str, Any]]
+"""The position of an exported event, its type, and its fields (times in microseconds)."""
+
+
+def exported(folder: Path) -> Iterator[ExportedRow]:
+    """The events that ``export`` wrote to ``folder``, in the order of their positions.
+
+    Raises DataContractError when there are none, or a file cannot be read.
+    """
+    paths = [path for name in TYPES.values() for format in FORMATS if (path := folder / f"{name}.{format}").is_file()]
+    if not paths:
+        names = ", ".join(f"{name}.{FORMATS[0]}" for name in COLUMNS_OF)
+        raise DataContractError(f"{folder} is no folder that `attune export` wrote: it holds none of {names}")
+    yield from heapq.merge(*map(_rows, paths), key=itemgetter(0))
+
+
+def _rows(path: Path) -> Iterator[ExportedRow]:
+    lines = _lines(path) if path.suffix == ".jsonl" else _table_rows(path)
+    try:
+        for row in lines:
+            position = row.pop(Columns.POSITION)
+            del row[Columns.LOGGED_AT]
+            yield position, path.stem, row
+    except (pa.ArrowException, OSError, LookupError, ValueError, TypeError, AttributeError) as error:
+        raise DataContractError(f"{path} is not as `attune export` wrote it ({error}); export again") from error
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open("rb") as stream:
+        for line in stream:
+            row = msgspec.json.decode(line)
+            yield row | {Columns.EVENT_TIMESTAMP: from_datetime(datetime.fromisoformat(row[Columns.EVENT_TIMESTAMP]))}
+
+
+def _table_rows(path: Path) -> Iterator[dict[str, Any]]:
+    schema = _schema(path.stem)
+    for batch in _csv_batches(path, schema) if path.suffix == ".csv" else pq.ParquetFile(path).iter_batches(READ_ROWS):
+        table = pa.Table.from_batches([batch]).select(schema.names).cast(schema)
+        for row in table.cast(pa.schema([SCHEMA.field(name) for name in schema.names])).to_pylist():
+            payload = row.pop(Columns.PAYLOAD, None)
+            yield row if payload is None else row | msgspec.json.decode(payload)
+
+
+def _csv_batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    types = csv.ConvertOptions(
+        column_types=schema, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
+    )
+    yield from csv.open_csv(path, csv.ReadOptions(block_size=CSV_BLOCK), convert_options=types)
 
 
 @contextmanager

@@ -11,6 +11,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,8 +23,9 @@ from attune.clock import Clock
 from attune.columns import Columns
 from attune.errors import DataContractError
 from attune.event_log import EventLog
-from attune.events import AnyEvent, Item, User
-from attune.row_rules import Rejection, admit_all
+from attune.events import TYPES, AnyEvent, Item, Slate, User
+from attune.row_rules import Rejection, admit, admit_all
+from features.export import exported
 from features.sources.frames import INTERACTION_COLUMNS, SourceFrames, Unreadable
 
 CHUNK = 5_000
@@ -126,16 +129,21 @@ def _overlap(known: list[bytes], rows: list[bytes]) -> int:
 def in_order(frames: SourceFrames) -> pd.DataFrame:
     """All interactions sorted by (event_timestamp, original order), each with its ``event_id``; index 0..n-1.
 
-    A row's id hashes its content and its number among equal rows of the whole source, so a slice of this frame
-    holds the ids that a whole import would give. Rows whose time is not understood stand last.
+    A row without an id of its own gets a hash of its content and its number among equal rows of the whole source, so a
+    slice of this frame holds the ids that a whole import would give. Rows whose time is not understood stand last.
     """
     frame = frames.interactions.reset_index(drop=True)
     times = [raw if type(raw) is int and abs(raw) < NO_TIME else NO_TIME for raw in frame[Columns.EVENT_TIMESTAMP]]
     frame = frame.iloc[np.argsort(np.array(times, dtype=np.int64), kind="stable")]
     contents = ["\x1f".join(map(repr, row)) for row in zip(*(frame[name] for name in INTERACTION_COLUMNS), strict=True)]
+    if Columns.RETRACTS in frame:
+        backs = frame[Columns.RETRACTS]
+        contents = [f"{row}\x1f{back}" if back else row for row, back in zip(contents, backs, strict=True)]
     column = pd.Series(contents, dtype=object)
     numbers = column.groupby(column, sort=False).cumcount()
     ids = [_event_id(f"interaction\x1f{content}", number) for content, number in zip(contents, numbers, strict=True)]
+    if Columns.EVENT_ID in frame:
+        ids = [given or own for given, own in zip(frame[Columns.EVENT_ID], ids, strict=True)]
     return frame.reset_index(drop=True).assign(**{Columns.EVENT_ID: ids})
 
 
@@ -155,6 +163,39 @@ def import_source(
     intake.take("user", _entity_rows(frames.users, Columns.USER_ID), report.users)
     intake.take("interaction", in_order(frames).iloc[after or 0 : upto].to_dict("records"), report)
     return report
+
+
+def import_log(log: EventLog, folder: Path, clock: Clock, source: str) -> Tally:
+    """Append what ``features.export.export`` wrote: ids, times, values and take-backs as they were, in the same order.
+
+    Positions and times of logging are this log's own. Raises DataContractError when ``folder`` is no export,
+    EventLogError when the log cannot take the events.
+    """
+    tally, rows = Tally(), exported(folder)
+    rejected: dict[str, list[Rejection]] = {name: [] for name in TYPES.values()}
+    while chunk := list(islice(rows, CHUNK)):
+        events: list[AnyEvent] = []
+        for number, (_, name, row) in enumerate(chunk, tally.rows_in):
+            try:
+                events.append(_exported_event(name, row, clock))
+            except DataContractError as error:
+                rejected[name].append(Rejection(number, row, error.field, str(error), error.rule))
+        for bad in _append(log, events, tally.rows_in, tally):
+            rejected[bad.row["type"]].append(bad)
+        tally.rows_in += len(chunk)
+    for name, bad_rows in rejected.items():
+        log.quarantine(name, source, bad_rows)
+    _count_rejected(tally, [row for bad_rows in rejected.values() for row in bad_rows])
+    return tally
+
+
+def _exported_event(type_name: str, row: dict[str, Any], clock: Clock) -> AnyEvent:
+    if type_name != TYPES[Slate]:
+        return admit(type_name, row, clock)
+    try:
+        return msgspec.convert(row, Slate)
+    except msgspec.ValidationError as error:
+        raise DataContractError(f"slate: {error}") from error
 
 
 def _entity_rows(frame: pd.DataFrame, id_column: str) -> list[dict[str, Any]]:
@@ -189,12 +230,12 @@ class _Intake:
             for place, part in _chunks(fresh, CHUNK):
                 rejected += _append(self.log, part, start + place, tally)
         self.log.quarantine(type_name, self.source, rejected)
-        tally.quarantined += len(rejected)
-        tally.reasons = _by_rule(rejected)
+        _count_rejected(tally, rejected)
 
 
-def _by_rule(rejected: Sequence[Rejection]) -> dict[str, int]:
-    """How many rows broke each rule, the most first; a rule is told by the first reason that names it."""
+def _count_rejected(tally: Tally, rejected: Sequence[Rejection]) -> None:
+    """Count rows by the rule that each broke, the most first; a rule is told by the first reason that names it."""
+    tally.quarantined = len(rejected)
     broken: dict[str, Counter[str]] = {}
     for row in rejected:
         broken.setdefault(row.rule or row.reason, Counter())[row.reason] += 1
@@ -202,7 +243,7 @@ def _by_rule(rejected: Sequence[Rejection]) -> dict[str, int]:
     for reasons in broken.values():
         others = f" (and {len(reasons) - 1:,} other values)" if len(reasons) > 1 else ""
         counts[next(iter(reasons)) + others] += reasons.total()
-    return dict(counts.most_common())
+    tally.reasons = dict(counts.most_common())
 
 
 def _append(log: EventLog, events: Sequence[AnyEvent], start: int, tally: Tally) -> list[Rejection]:

@@ -18,6 +18,9 @@ from attune.columns import Columns
 from attune.errors import DataContractError
 
 INTERACTION_COLUMNS = (Columns.USER_ID, Columns.ITEM_ID, Columns.KIND, Columns.VALUE, Columns.EVENT_TIMESTAMP)
+OWN_IDS = (Columns.EVENT_ID, Columns.RETRACTS)
+"""Columns that a source's interactions may have besides: the rows' own ids, and what a take-back takes back."""
+
 UNITS = {"s": SECOND, "ms": 1_000, "us": 1}
 LIMIT = 2.0**62
 """Microseconds beyond which nothing is a time."""
@@ -43,7 +46,8 @@ class Unreadable:
 class SourceFrames:
     """A source's rows, not yet checked.
 
-    ``interactions`` has the ``INTERACTION_COLUMNS`` (object columns: str, float or None, int microseconds);
+    ``interactions`` has the ``INTERACTION_COLUMNS`` (object columns: str, float or None, int microseconds), and those
+    of ``OWN_IDS`` that the source knows;
     ``items`` and ``users`` have their id and ``attributes`` (a mapping), and are empty when the source has none.
     ``unreadable`` holds the lines that could not be split, by the type of event they would have been.
     """

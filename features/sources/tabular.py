@@ -13,7 +13,7 @@ from attune.columns import Columns
 from attune.errors import DataContractError
 from attune.event_types import KINDS
 from features.sources import frames
-from features.sources.frames import INTERACTION_COLUMNS, SourceFrames, Unreadable
+from features.sources.frames import INTERACTION_COLUMNS, OWN_IDS, SourceFrames, Unreadable
 from features.sources.table_files import read_table
 
 ITEM_COLUMNS = (Columns.ITEM_ID, Columns.TITLE, Columns.YEAR, Columns.GENRES, Columns.TEXT)
@@ -39,20 +39,21 @@ def read(
     """The files as frames.
 
     ``mapping`` names the files' columns ('user_id=uid,item_id=iid', or a dict); a column of attune's own name needs no
-    entry. ``kind`` is every row's kind; ``kinds`` renames kinds ('addtocart=cart', '1=view' whether 1 is text or a
-    number). ``order='row'`` gives row n the time epoch + n seconds. ``scale`` ('1,10') maps that range of ratings to
-    1..5. ``unit`` is the unit of unix times (s, ms, us; by default inferred from their size).
+    entry. Rows with an ``event_id`` keep it. ``kind`` is every row's kind; ``kinds`` renames kinds ('addtocart=cart',
+    '1=view' whether 1 is text or a number). ``order='row'`` gives row n the time epoch + n seconds. ``scale`` ('1,10')
+    maps that range of ratings to 1..5. ``unit`` is the unit of unix times (s, ms, us; by default inferred from their
+    size).
     Items keep title, year, genres and text by name, and every other column as an attribute; so do users. Their maps
     may rename attributes ('price=cost'); a column whose name the map gives to another one is left out.
     Raises DataContractError for a missing file, no table, or a map that names what is not there.
     """
     table, unreadable = read_table(Path(interactions))
-    named = parse_map(mapping)
+    named, known = parse_map(mapping), (*INTERACTION_COLUMNS, *OWN_IDS)
     for name in named:
-        if name not in INTERACTION_COLUMNS:
-            nearest = _nearest(name, INTERACTION_COLUMNS)
-            raise DataContractError(f"map: {name!r} is no column of attune{nearest}", name)
-    columns = _columns(table, named, INTERACTION_COLUMNS, Path(interactions))
+        if name not in known:
+            raise DataContractError(f"map: {name!r} is no column of attune{_nearest(name, known)}", name)
+    columns = _columns(table, named, known, Path(interactions))
+    own_ids = {name: frames.ids(table[columns[name]]) for name in OWN_IDS if name in columns}
     behaviour = pd.DataFrame(
         {
             Columns.USER_ID: frames.ids(_required(table, columns, Columns.USER_ID, interactions)),
@@ -60,6 +61,7 @@ def read(
             Columns.KIND: _kind(table, columns, kind, parse_map(kinds), Path(interactions)),
             Columns.VALUE: _value(table, columns, scale),
             Columns.EVENT_TIMESTAMP: _moments(table, columns, order, unit, Path(interactions)),
+            **own_ids,
         },
         dtype=object,
     )
@@ -85,7 +87,8 @@ def _columns(table: pd.DataFrame, named: dict[str, str], known: Collection[str],
     for name, column in named.items():
         if column not in have:
             raise DataContractError(f"map: {path} has no column {column!r}{_nearest(column, have)}", name)
-    return {name: name for name in known if name in have} | named
+    free = set(have) - {column for name, column in named.items() if name not in OWN_IDS}
+    return {name: name for name in known if name in (free if name in OWN_IDS else have)} | named
 
 
 def _nearest(name: str, have: Collection[str]) -> str:

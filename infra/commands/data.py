@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,6 +14,7 @@ from infra.commands.options import EVENTS, AsJson
 from infra.commands.options import kinds as known_kinds
 
 if TYPE_CHECKING:
+    from features.importer import Tally
     from features.sources.frames import SourceFrames
 
 app = typer.Typer()
@@ -53,7 +54,7 @@ def movielens(as_json: AsJson = False) -> None:
 def tabular(
     interactions: Annotated[Path, typer.Option(help="What users did: CSV, CSV.gz or Parquet.")],
     map: Annotated[
-        str, typer.Option(help="Its columns: user_id=..,item_id=..,event_timestamp=..,kind=..,value=..")
+        str, typer.Option(help="Its columns: user_id=..,item_id=..,event_timestamp=..,kind=..,value=..,event_id=..")
     ] = "",
     items: Annotated[Path | None, typer.Option(help="What is known of the items.")] = None,
     items_map: Annotated[
@@ -98,6 +99,26 @@ def tabular(
     _import(frames, interactions.name, as_json)
 
 
+@imports.command()
+def log(
+    folder: Annotated[Path, typer.Argument(help="A folder that attune export wrote.")],
+    as_json: AsJson = False,
+) -> None:
+    """All that [bold]attune export[/bold] wrote: events of every type, with their ids, in their order.
+
+    Events that the log has already are repeats, so a part may be imported beside the live stream.
+
+    [bold]attune export /tmp/log[/bold]
+    [bold]ATTUNE_VAR=/tmp/other attune import log /tmp/log[/bold]
+    """
+    from features.importer import import_log
+    from infra.commands import execution
+
+    with execution.event_log() as event_log, output.Progress(quiet=as_json).stage(f"import {folder}"):
+        tally = import_log(event_log, folder, system_clock, folder.resolve().name)
+    _show({"event": tally}, f"imported {folder}", asdict(tally), as_json)
+
+
 @app.command(rich_help_panel=EVENTS)
 def export(
     folder: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
@@ -109,8 +130,8 @@ def export(
 ) -> None:
     """Write the event log as files, one a type of event, for other tools.
 
-    The folder appears whole or not at all. The columns bear attune's own names,
-    so a Parquet or CSV file of interactions can be imported again without a map.
+    The folder appears whole or not at all. The columns bear attune's own names;
+    [bold]attune import log[/bold] brings the events back as they were.
 
     [bold]attune export /tmp/log[/bold]
     [bold]attune export /tmp/new --format csv --after 100000 --type interaction[/bold]
@@ -128,9 +149,7 @@ def export(
         return
     rows = [[f"{folder / name}.{format}", count] for name, count in counts.items()]
     output.table(["file", "events"], rows, numbers=[1])
-    if "interaction" in counts and format != "jsonl":
-        file = folder / f"interaction.{format}"
-        output.say_next(f"`attune import tabular --interactions {file}` reads it into another ATTUNE_VAR")
+    output.say_next(f"`attune import log {folder}` brings all of it into another ATTUNE_VAR, with the same ids")
 
 
 def _import(frames: "SourceFrames", source: str, as_json: bool) -> None:
@@ -142,21 +161,10 @@ def _import(frames: "SourceFrames", source: str, as_json: bool) -> None:
         report = import_source(log, frames, system_clock, source)
     tallies = {"interaction": report, "item": report.items, "user": report.users}
     tallies = {name: tally for name, tally in tallies.items() if tally.rows_in}
-    if as_json:
-        values = asdict(report)
-        described = {name: values.pop(name) for name in ("items", "users")}
-        output.print_json(values | {name: tally for name, tally in described.items() if tally["rows_in"]})
-    else:
-        counts = ("rows_in", "accepted", "repeated", "quarantined")
-        rows = [[f"{name}s", *(getattr(tally, count) for count in counts)] for name, tally in tallies.items()]
-        head = ["rows", "in", "accepted", "repeated", "quarantined"]
-        output.table(head, rows, title=f"imported {source}", numbers=[1, 2, 3, 4])
-        for name, tally in tallies.items():
-            reasons = list(tally.reasons.items())
-            for reason, count in reasons[:REASONS_SHOWN]:
-                output.console().print(f"  {count:,} {name} rows: {reason}", markup=False)
-            if rest := reasons[REASONS_SHOWN:]:
-                output.console().print(f"  and {len(rest)} more: {sum(count for _, count in rest):,}", markup=False)
+    values = asdict(report)
+    described = {name: values.pop(name) for name in ("items", "users")}
+    values |= {name: tally for name, tally in described.items() if tally["rows_in"]}
+    _show(tallies, f"imported {source}", values, as_json)
     for name, tally in tallies.items():
         if tally.rows_in == tally.quarantined:
             raise DataContractError(
@@ -165,3 +173,19 @@ def _import(frames: "SourceFrames", source: str, as_json: bool) -> None:
             )
     if not as_json:
         output.say_next("`attune train` makes a model of it, `attune users` and `attune items` show what is there")
+
+
+def _show(tallies: "dict[str, Tally]", title: str, values: dict[str, Any], as_json: bool) -> None:
+    """What became of an import's rows: ``values`` as JSON, or the tallies as a table with the commonest reasons."""
+    if as_json:
+        output.print_json(values)
+        return
+    counts = ("rows_in", "accepted", "repeated", "quarantined")
+    rows = [[f"{name}s", *(getattr(tally, count) for count in counts)] for name, tally in tallies.items()]
+    output.table(["rows", "in", "accepted", "repeated", "quarantined"], rows, title=title, numbers=[1, 2, 3, 4])
+    for name, tally in tallies.items():
+        reasons = list(tally.reasons.items())
+        for reason, count in reasons[:REASONS_SHOWN]:
+            output.console().print(f"  {count:,} {name} rows: {reason}", markup=False)
+        if rest := reasons[REASONS_SHOWN:]:
+            output.console().print(f"  and {len(rest)} more: {sum(count for _, count in rest):,}", markup=False)

@@ -8,15 +8,20 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
 
 from attune import files
-from attune.clock import SECOND, Clock
+from attune.clock import DAY, SECOND, Clock
 from attune.errors import ConfigError, DataContractError
 from attune.event_log import EventLog, prepare
-from attune.events import Feedback, Interaction, Item, Shown, Slate, User
+from attune.event_types import KINDS
+from attune.events import AnyEvent, Candidate, Feedback, Interaction, Item, Shown, Slate, User
 from features import export as exporting
+from features import importer as importing
 from features.export import FORMATS, Format, export
-from features.importer import import_source
+from features.importer import import_log, import_source
 from features.sources import tabular
 
 Act = Callable[..., Interaction]
@@ -71,6 +76,93 @@ def test_exported_interactions_can_be_imported_again(
     report = import_source(other, read, clock, "export")
     assert (report.rows_in, report.accepted, report.quarantined) == (300, 300, 0)
     assert rows(other) == rows(log)
+
+
+TEXT = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=6)
+MOMENTS = st.integers(-150 * 365 * DAY, 20_000 * DAY)
+CELLS = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+ATTRIBUTES = st.dictionaries(TEXT, CELLS | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+                             | st.lists(CELLS | TEXT, max_size=3), max_size=4)  # fmt: skip
+SCORES = st.floats(-100, 100)
+
+
+@st.composite
+def events(draw: st.DrawFn) -> list[AnyEvent]:
+    """Events of every type, whose take-backs name events of any sort."""
+    ids = draw(st.lists(TEXT, unique=True, max_size=12))
+    made: list[AnyEvent] = []
+    for event_id in ids:
+        head = {"event_id": event_id, "event_timestamp": draw(MOMENTS)}
+        whose, what = {"user_id": draw(TEXT)}, {"item_id": draw(TEXT)}
+        kind = KINDS[draw(st.sampled_from(["view", "rating", "dwell", "retract"]))]
+        done = {
+            "kind": kind.name,
+            "value": draw(st.floats(max(kind.low, 0.0), min(kind.high, 1e9))) if kind.needs_value else None,
+            "retracts": draw(st.sampled_from([*ids, "unknown"])) if kind.name == "retract" else None,
+        }
+        shown = draw(st.lists(st.builds(Shown, TEXT, SCORES, st.floats(0, 1)), max_size=3))
+        made.append(draw(st.sampled_from([
+            Interaction(**head, **whose, **what, **done),
+            Feedback(**head, **whose, **what, **done, slate_id=draw(st.sampled_from(ids))),
+            Item(**head, **what, attributes=draw(ATTRIBUTES)), User(**head, **whose, attributes=draw(ATTRIBUTES)),
+            Slate(**head, **whose, model_version="7", served_by="champion", policy={"name": "greedy", "seed": 2**60},
+                  shown=shown, candidates=[Candidate(one.item_id, one.score, "new") for one in shown],
+                  context={"where": draw(TEXT)}, state_position=9),
+        ])))  # fmt: skip
+    return made
+
+
+@profile(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(given_events=events(), format=st.sampled_from(FORMATS))
+def test_importing_an_export_is_its_inverse(
+    clock: Clock, tmp_path_factory: pytest.TempPathFactory, given_events: list[AnyEvent], format: Format
+) -> None:
+    folder = tmp_path_factory.mktemp("inverse")
+    urls = [f"sqlite:///{folder / name}.db" for name in ("first", "second")]
+    for url in urls:
+        prepare(url)
+    with closing(EventLog(urls[0], clock)) as first, closing(EventLog(urls[1], clock)) as second:
+        first.append(given_events[: len(given_events) // 2])
+        first.append(given_events[len(given_events) // 2 :])
+        if not export(first, folder / "out", format):
+            return
+        for log, accepted in ((second, len(given_events)), (second, 0), (first, 0)):
+            tally = import_log(log, folder / "out", clock, "out")
+            assert (tally.rows_in, tally.accepted, tally.quarantined) == (len(given_events), accepted, 0), tally.reasons
+            assert [logged.event for logged in log.read(0, 100)] == given_events
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_export_is_read_in_pieces_and_bad_rows_are_quarantined(
+    log: EventLog,
+    other: EventLog,
+    act: Act,
+    clock: Clock,
+    tmp_path: Path,
+    format: Format,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(importing, "CHUNK", 7)
+    log.append([act("u", "i", number) for number in range(30)])
+    log.append([act("u", "i", 10**10)])
+    other.append([act("other", "j", 1)])
+    other.append([Interaction(event_id="e3", event_timestamp=5, user_id="w", item_id="i", kind="view")])
+    export(log, tmp_path / "out", format)
+    tally = import_log(other, tmp_path / "out", clock, "out")
+    assert (tally.rows_in, tally.accepted, tally.repeated, tally.quarantined) == (31, 29, 0, 2)
+    assert {reason.split(":")[0] for reason in tally.reasons} == {"event_timestamp", "event_id"}
+    assert other.quarantined() == 2
+
+
+def test_what_is_no_export_is_refused(log: EventLog, act: Act, clock: Clock, tmp_path: Path) -> None:
+    with pytest.raises(DataContractError, match=r"it holds none of interaction\.parquet"):
+        import_log(log, tmp_path, clock, "x")
+    for name, content in (("jsonl", '{"user_id": "u"}\n'), ("csv", "a,b\n1,2\n"), ("parquet", "PAR1")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"interaction.{name}").write_text(content)
+        with pytest.raises(DataContractError, match="is not as `attune export` wrote it"):
+            import_log(log, tmp_path / name, clock, "x")
+    assert log.head() == 0
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -180,6 +180,32 @@ def test_reasons_are_grouped_by_rule(log: EventLog, clock: Clock, tmp_path: Path
     assert adds_up(report)
 
 
+def test_rows_with_ids_of_their_own_count_once_with_the_stream(log: EventLog, clock: Clock, tmp_path: Path) -> None:
+    head = {"user_id": "u", "item_id": "i"}
+    log.append([
+        Interaction(event_id="live-1", event_timestamp=SECOND, kind="click", **head),
+        Interaction(event_id="live-2", event_timestamp=2 * SECOND, kind="retract", retracts="live-1", **head),
+    ])  # fmt: skip
+    header = ("user_id", "item_id", "kind", "event_timestamp", "id", "retracts")
+    told = [("click", "1", "live-1", ""), ("retract", "2", "live-2", "live-1"), ("click", "3", "live-3", ""),
+            ("click", "3", "", ""), ("click", "3", "live-1", ""), ("click", "4", "live-4", "live-1")]  # fmt: skip
+    rows = [("u", "i", *row) for row in told]
+    source = tabular.read(write(tmp_path / "dump.csv", rows, header), mapping="event_id=id")
+    report = import_source(log, source, clock, "dump")
+    assert (report.accepted, report.repeated, report.quarantined) == (2, 2, 2)
+    assert adds_up(report)
+    again = import_source(log, source, clock, "dump")
+    assert (again.accepted, again.repeated, again.quarantined) == (0, 4, 2)
+    assert {reason.split(":")[0] for reason in report.reasons} == {"event_id", "retracts"}
+
+
+def test_a_column_that_the_map_gives_to_another_name_is_no_id(log: EventLog, clock: Clock, tmp_path: Path) -> None:
+    rows = [("u", "concert", "5"), ("v", "concert", "6")]
+    path = write(tmp_path / "a.csv", rows, ("user_id", "event_id", "event_timestamp"))
+    report = import_source(log, tabular.read(path, mapping="item_id=event_id", kind="view"), clock, "a")
+    assert (report.accepted, report.quarantined) == (2, 0)
+
+
 class Titles:
     """Imports files that say one title after another of item i, and tells what is known of it then."""
 

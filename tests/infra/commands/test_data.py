@@ -138,18 +138,19 @@ def seeded(attune, clicks: list[Interaction], described: list[Item]) -> None:
         log.append(described)
 
 
-@pytest.mark.parametrize("format", ["parquet", "csv"])
-def test_what_was_exported_can_be_imported_elsewhere(
-    attune, seeded, clicks, tmp_path: Path, monkeypatch, format: str
-) -> None:
+@pytest.mark.parametrize("format", ["parquet", "csv", "jsonl"])
+def test_what_was_exported_can_be_imported_elsewhere(attune, seeded, tmp_path: Path, monkeypatch, format: str) -> None:
     status, out, _ = attune("export", str(tmp_path / "out"), "--format", format)
     assert status == 0
-    for words in (f"interaction.{format}", "360", f"item.{format}", "24", "attune import tabular"):
+    for words in (f"interaction.{format}", "360", f"item.{format}", "24", f"attune import log {tmp_path / 'out'}"):
         assert words in out, words
+    with closing(EventLog(Settings().log_url)) as log:
+        events = [logged.event for logged in log.read(0, 1_000)]
     monkeypatch.setenv("ATTUNE_VAR", str(tmp_path / "other"))
-    file = str(tmp_path / "out" / f"interaction.{format}")
-    report = json.loads(attune("import", "tabular", "--interactions", file, "--json")[1])
-    assert (report["accepted"], report["quarantined"]) == (len(clicks), 0)
+    report = json.loads(attune("import", "log", str(tmp_path / "out"), "--json")[1])
+    assert (report["accepted"], report["quarantined"]) == (384, 0)
+    with closing(EventLog(Settings().log_url)) as log:
+        assert [logged.event for logged in log.read(0, 1_000)] == events
 
 
 def test_a_part_of_the_log_as_json(attune, seeded, tmp_path: Path) -> None:
