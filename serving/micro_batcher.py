@@ -10,8 +10,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
+from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from attune.errors import AttuneError
@@ -28,16 +30,22 @@ class Overloaded(AttuneError):
 
 
 class BoundedExecutor:
-    """``threads`` threads of one purpose; at most ``capacity`` calls run or wait, each for ``seconds`` at most."""
+    """``threads`` threads of one purpose; at most ``capacity`` calls run or wait, each for ``seconds`` at most.
+
+    The threads are daemons, unlike those of ``ThreadPoolExecutor``: a stuck call keeps no process from its end.
+    """
 
     def __init__(self, name: str, threads: int, capacity: int, seconds: float) -> None:
         self.name = name
         self.seconds = seconds
         self.pending = 0
-        self._threads = threads
         self._capacity = capacity
         self._abandoned: set[Future[Any]] = set()
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"attune-{name}")
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"attune-{name}_{number}", daemon=True)
+            for number in range(threads)
+        ]
 
     async def run(self, call: Callable[..., Result], *arguments: Any, seconds: float | None = None) -> Result:
         """Call it on a thread; raises what the call raises.
@@ -49,10 +57,14 @@ class BoundedExecutor:
         seconds = self.seconds if seconds is None else seconds
         if self.pending >= self._capacity:
             raise Overloaded(f"{self.name}: {self.pending} calls wait already; ask again in a moment")
-        if len(self._abandoned) >= self._threads:
+        if len(self._abandoned) >= len(self._threads):
             raise Overloaded(f"{self.name}: earlier calls are stuck; ask again in a moment")
+        if self._threads[0].ident is None:
+            for thread in self._threads:
+                thread.start()
         run = contextvars.copy_context().run  # the call's log lines carry the id of this request
-        future = self._executor.submit(run, call, *arguments)
+        future: Future[Result] = Future()
+        self._calls.put(partial(_complete, future, partial(run, call, *arguments)))
         self.pending += 1
         try:
             async with asyncio.timeout(seconds):
@@ -68,8 +80,27 @@ class BoundedExecutor:
                 future.add_done_callback(self._abandoned.discard)
 
     def close(self) -> None:
-        """Let the running calls end and take no more."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        """Work off the queue and take no more; stuck threads are left behind after ``seconds``."""
+        for _ in self._threads:
+            self._calls.put(None)
+        deadline = time.monotonic() + self.seconds
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(deadline - time.monotonic(), 0.0))
+
+    def _work(self) -> None:
+        while call := self._calls.get():
+            call()
+            del call  # an idle thread keeps no arguments in memory
+
+
+def _complete(future: Future[Result], call: Callable[[], Result]) -> None:
+    if future.set_running_or_notify_cancel():
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+            del future, call  # the error's traceback holds this frame: without this they would hold each other
 
 
 @dataclass(slots=True)
@@ -107,7 +138,6 @@ class MicroBatcher(Generic[Query, Result]):
         return any(row.result.cancelled() for row in self._batch) and time.monotonic() - self._began > STUCK_SECONDS
 
     def start(self) -> None:
-        """Start the thread."""
         self._thread.start()
 
     async def submit(self, query: Query, seconds: float) -> Result:

@@ -2,13 +2,18 @@
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from serving.micro_batcher import STUCK_SECONDS, BoundedExecutor, MicroBatcher, Overloaded
+
+ROOT = Path(__file__).parents[2]
 
 
 class Halves:
@@ -178,3 +183,44 @@ def test_while_every_thread_is_held_by_a_call_that_was_given_up_nobody_waits() -
         executor.close()
 
     asyncio.run(main())
+
+
+def test_a_stuck_call_keeps_neither_close_nor_the_process_from_its_end() -> None:
+    code = """
+import asyncio, threading
+from serving.micro_batcher import BoundedExecutor, Overloaded
+
+async def main():
+    executor = BoundedExecutor("test", 1, 10, 0.1)
+    try:
+        await executor.run(threading.Event().wait)
+    except Overloaded:
+        executor.close()
+        print("closed")
+
+asyncio.run(main())
+"""
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout == "closed\n"
+
+
+def test_close_waits_for_a_call_that_runs_and_for_those_that_wait() -> None:
+    async def main() -> list[int]:
+        executor, done = BoundedExecutor("test", 1, 10, 5.0), list[int]()
+
+        def slow(number: int) -> None:
+            time.sleep(0.05)
+            done.append(number)
+
+        calls = [asyncio.create_task(executor.run(slow, number)) for number in range(3)]
+        await asyncio.sleep(0)
+        executor.close()
+        await asyncio.gather(*calls)
+        return done
+
+    assert asyncio.run(main()) == [0, 1, 2]
+
+
+def test_an_executor_that_was_never_asked_closes() -> None:
+    BoundedExecutor("test", 2, 10, 5.0).close()
