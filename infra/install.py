@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements.lock"
+IN_PLACE = ["--no-deps", "--no-build-isolation", "--editable", ROOT]
 
 
 def main() -> int:
@@ -30,7 +31,8 @@ def main() -> int:
     python = folder / "bin" / "python"
     if not python.exists():
         venv.create(folder, with_pip=True)
-    if not (install_with_uv(python) or install_with_pip(python)):
+    pip = [python, "-m", "pip", "install", "--quiet"]  # slower than uv, and at home everywhere
+    if not install_with_uv(python) and not (run([*pip, "-r", LOCK]) and run([*pip, *IN_PLACE])):
         return fail("the packages could not be installed; see the messages above")
     stamp.write_text(wanted)
     return 0
@@ -43,35 +45,22 @@ def install_with_uv(python: Path) -> bool:
         return False
     # Whatever is compiled once here starts faster in every process, also where Python may not write bytecode.
     install = [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python]
-    environment = dict(os.environ, UV_LINK_MODE="copy", **uv_environment(pip_options(python)))
-    return run([*install, "-r", LOCK], environment) and run(
-        [*install, "--no-deps", "--no-build-isolation", "--editable", ROOT], environment
-    )
+    environment = dict(os.environ, UV_LINK_MODE="copy", **uv_environment(python))
+    return run([*install, "-r", LOCK], environment) and run([*install, *IN_PLACE], environment)
 
 
-def install_with_pip(python: Path) -> bool:
-    """The same by pip: slower, and at home everywhere."""
-    install = [python, "-m", "pip", "install", "--quiet"]
-    return run([*install, "-r", LOCK]) and run([*install, "--no-deps", "--no-build-isolation", "--editable", ROOT])
-
-
-def pip_options(python: Path) -> dict[str, str]:
-    """pip's settings by option name, from its files and the environment; the environment wins."""
+def uv_environment(python: Path) -> dict[str, str]:
+    """pip's settings under uv's names: the environment wins over pip's files; what the user set for uv itself stays."""
+    names = {"find-links": "UV_FIND_LINKS", "index-url": "UV_DEFAULT_INDEX", "cert": "SSL_CERT_FILE"}
     listing = subprocess.run([python, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
-    options: dict[str, str] = {}
+    options = {}
     for line in sorted(listing.stdout.splitlines(), key=lambda line: line.startswith(":env:")):
         name, _, value = line.partition("=")
         options[name.split(".")[-1]] = value.strip("'\"")
-    return options
-
-
-def uv_environment(options: dict[str, str]) -> dict[str, str]:
-    """uv's names for pip's settings; what the user set for uv itself stays."""
-    names = {"find-links": "UV_FIND_LINKS", "index-url": "UV_DEFAULT_INDEX", "cert": "SSL_CERT_FILE"}
-    found = {names[option]: value for option, value in options.items() if option in names and value}
-    if "UV_FIND_LINKS" in found:
-        found["UV_FIND_LINKS"] = ",".join(found["UV_FIND_LINKS"].split())
-    return {name: value for name, value in found.items() if name not in os.environ}
+    variables = {names[option]: value for option, value in options.items() if option in names and value}
+    if "UV_FIND_LINKS" in variables:
+        variables["UV_FIND_LINKS"] = ",".join(variables["UV_FIND_LINKS"].split())
+    return {name: value for name, value in variables.items() if name not in os.environ}
 
 
 def run(command: list[object], environment: dict[str, str] | None = None) -> bool:

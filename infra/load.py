@@ -71,7 +71,6 @@ def _ask(url: str, bodies: Sequence[str]) -> tuple[list[float], list[str]]:
 
 
 def main() -> int:
-    """Parse, run, print the JSON; exit status 1 when a request failed."""
     parser = argparse.ArgumentParser(prog="python -m infra.load", description=__doc__.splitlines()[0])
     parser.add_argument("--url", required=True, help="the endpoint, such as http://127.0.0.1:8000")
     parser.add_argument("--users", required=True, help="a file with one user id a line, or N for the users 1 to N")

@@ -40,8 +40,7 @@ class Stack:
     def start(self, *names: str) -> None:
         """Start parts, each after those that it needs; returns at once, see ``wait``.
 
-        A Prefect or MLflow that the settings name is used instead. Raises ConfigError when the endpoint's port is
-        taken.
+        A Prefect or MLflow that the settings name is used instead. Raises ConfigError if the endpoint's port is taken.
         """
         for name in names:
             if name in API:
@@ -72,7 +71,6 @@ class Stack:
 
     @property
     def endpoint_url(self) -> str:
-        """Where the endpoint listens."""
         return f"http://{self.settings.serving_host}:{self.settings.serving_port}"
 
     def _use(self, settings: Settings) -> None:

@@ -17,9 +17,7 @@ import subprocess
 import sys
 import time
 
-KILL_SECONDS = 10.0
-"""From TERM to KILL."""
-
+KILL_SECONDS = 10.0  # from TERM to KILL
 TICK_SECONDS = 0.1
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36

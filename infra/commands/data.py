@@ -25,18 +25,9 @@ imports = typer.Typer(
 )
 app.add_typer(imports, name="import", rich_help_panel=EVENTS)
 
-REASONS_SHOWN = 10
-"""Broken rules that a table lists; JSON has them all."""
+REASONS_SHOWN = 10  # broken rules that a table lists; JSON has them all
 
-
-class Type(StrEnum):
-    """The types of events in the log."""
-
-    interaction = "interaction"
-    feedback = "feedback"
-    slate = "slate"
-    item = "item"
-    user = "user"
+Type = StrEnum("Type", ["interaction", "feedback", "slate", "item", "user"])
 
 
 @imports.command()
@@ -83,19 +74,8 @@ def tabular(
     """
     from features.sources import tabular
 
-    frames = tabular.read(
-        interactions,
-        items=items,
-        users=users,
-        mapping=map,
-        items_map=items_map,
-        users_map=users_map,
-        kind=kind,
-        kinds=kinds,
-        order=order,
-        scale=scale,
-        unit=unit,
-    )
+    maps = {"mapping": map, "items_map": items_map, "users_map": users_map, "kinds": kinds}
+    frames = tabular.read(interactions, items, users, kind=kind, order=order, scale=scale, unit=unit, **maps)
     _import(frames, interactions.name, as_json)
 
 

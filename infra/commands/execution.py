@@ -140,13 +140,11 @@ def event_log(settings: Settings | None = None) -> "closing[EventLog]":
 
 
 def promotions(settings: Settings) -> "closing[Promotions]":
-    """The table of promotions, made where there is none; a context manager."""
     event_logs.prepare(settings.log_url)
     return closing(Promotions(settings.log_url))
 
 
 def api_keys() -> "closing[ApiKeys]":
-    """The table of API keys, made where there is none; a context manager."""
     settings = Settings()
     event_logs.prepare(settings.log_url)
     return closing(ApiKeys(settings.log_url))

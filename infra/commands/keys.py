@@ -25,14 +25,10 @@ def create(
     name: Annotated[str, typer.Argument(help="Who the key is for; logs and lists show it.")],
     scope: Annotated[
         list[str],
-        typer.Option(
-            help="recommend, feedback, items, metrics, or admin for all; repeatable.",
-            autocompletion=scopes,
-        ),
+        typer.Option(help="recommend, feedback, items, metrics, or admin for all; repeatable.", autocompletion=scopes),
     ],
     rate: Annotated[
-        float | None,
-        typer.Option(min=0, help="Requests a second, 0: any; by default ATTUNE_RATE_PER_SECOND."),
+        float | None, typer.Option(min=0, help="Requests a second, 0: any; by default ATTUNE_RATE_PER_SECOND.")
     ] = None,
     burst: Annotated[int | None, typer.Option(min=1, help="Requests at once; by default those of one second.")] = None,
     as_json: AsJson = False,
@@ -63,8 +59,7 @@ def create(
 
 @keys.command(name="list")
 def list_keys(
-    revoked: Annotated[bool, typer.Option("--revoked", help="Also revoked ones.")] = False,
-    as_json: AsJson = False,
+    revoked: Annotated[bool, typer.Option("--revoked", help="Also revoked ones.")] = False, as_json: AsJson = False
 ) -> None:
     """List the keys that hold: names, ids, scopes and limits.
 
@@ -95,8 +90,7 @@ def list_keys(
 
 @keys.command()
 def revoke(
-    name: Annotated[str, typer.Argument(help="As [bold]attune keys list[/bold] shows it.")],
-    as_json: AsJson = False,
+    name: Annotated[str, typer.Argument(help="As [bold]attune keys list[/bold] shows it.")], as_json: AsJson = False
 ) -> None:
     """End a key: within 5 seconds no endpoint takes it any more. Its name is free again.
 
@@ -116,7 +110,6 @@ def revoke(
 
 
 def _described(key: "ApiKey") -> dict[str, Any]:
-    """What may be known of a key."""
     return {
         "name": key.name,
         "id": key.key_id,

@@ -37,8 +37,7 @@ def train(
     recipe: Annotated[
         str,
         typer.Option(
-            help="tiny (a minute on two cores), small (an hour) or base (an accelerator).",
-            autocompletion=recipes,
+            help="tiny (a minute on two cores), small (an hour) or base (an accelerator).", autocompletion=recipes
         ),
     ] = "tiny",
     seed: Seed = 0,
@@ -46,12 +45,10 @@ def train(
         int, typer.Option(help="Also train at so many earlier moments (at least 2): mean and spread.")
     ] = 0,
     policy: Annotated[
-        str,
-        typer.Option(help="plackett-luce, greedy, epsilon or thompson.", autocompletion=policies),
+        str, typer.Option(help="plackett-luce, greedy, epsilon or thompson.", autocompletion=policies)
     ] = "plackett-luce",
     explore_budget: Annotated[
-        int | None,
-        typer.Option(help="How many positions of a user may explore; by default any number."),
+        int | None, typer.Option(help="How many positions of a user may explore; by default any number.")
     ] = None,
     explore_days: Annotated[float, typer.Option(help="The days of that budget.")] = 1.0,
     least_quality: Annotated[float, typer.Option(help="The least share of the best slate's worth, 0 to 1.")] = 0.0,
@@ -119,10 +116,7 @@ def finetune(seed: Seed = 0, as_json: AsJson = False) -> None:
 
 @app.command(rich_help_panel=MODELS)
 def promote(
-    version: Annotated[
-        str | None,
-        typer.Argument(help="By default the challenger.", autocompletion=versions),
-    ] = None,
+    version: Annotated[str | None, typer.Argument(help="By default the challenger.", autocompletion=versions)] = None,
     accept_undecided: Annotated[
         bool, typer.Option("--accept-undecided", help="Accept gates with too few users or events to decide.")
     ] = False,
@@ -164,7 +158,6 @@ def promote(
 
 
 def _champion(settings: "Settings") -> "Promotion | None":
-    """The champion by the promotions table."""
     from infra.commands import execution
 
     with execution.promotions(settings) as table:
@@ -255,7 +248,6 @@ def _decision(result: dict[str, Any], champion: "Promotion | None") -> Text:
 
 
 def _advice(result: dict[str, Any], champion: "Promotion | None") -> str:
-    """What to do next."""
     if result["accepted"]:
         return "`attune recommend USER` shows what it recommends; `attune rollback` goes back, without gates"
     refusing = [gate for gate in result["gates"] if gate["name"] in result["refused_by"]]

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 START, EVENTS, PEOPLE, MODELS = "Start here", "Events", "Recommendations", "Models"
-SERVERS, UPKEEP = "Platform", "Upkeep"
-"""The panels of `attune --help`, in the order in which people meet them."""
+SERVERS, UPKEEP = "Platform", "Upkeep"  # the panels of `attune --help`, in the order in which people meet them
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many rows at most.")]
@@ -20,35 +19,30 @@ BUNDLE = re.compile(r"(\d+)(-[0-9a-f]+)?")
 
 
 def kinds() -> list[tuple[str, str]]:
-    """Every kind of behaviour with its meaning, for completion."""
     from attune.event_types import KINDS
 
     return [(kind.name, kind.meaning) for kind in KINDS.values()]
 
 
 def recipes() -> list[str]:
-    """The names of the recipes, for completion."""
     from models.network.config import RECIPES
 
     return list(RECIPES)
 
 
 def policies() -> list[str]:
-    """The names of the policies, for completion."""
     from models.ranking.policy_registry import BY_NAME
 
     return list(BY_NAME)
 
 
 def scopes() -> list[tuple[str, str]]:
-    """Every scope of an API key with its meaning, for completion."""
     from attune.api_keys import SCOPES
 
     return list(SCOPES.items())
 
 
 def part_names() -> list[str]:
-    """The names of the platform's parts, for completion."""
     from attune.settings import Settings
     from infra.platform.parts import parts
 
@@ -66,5 +60,4 @@ def versions() -> list[str]:
 
 
 def versions_and_aliases() -> list[str]:
-    """The aliases of versions, then the versions."""
     return [*ALIASES, *versions()]

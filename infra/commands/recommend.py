@@ -61,9 +61,8 @@ def recommend(
         for item in slate.items
     ]
     recommender = f"version {slate.model_version}" if slate.model_version else "popularity"
-    output.table(
-        ["", "item", "title", "score", "chance"], rows, title=f"for {user}, by {recommender}", numbers=[0, 3, 4]
-    )
+    head, title = ["", "item", "title", "score", "chance"], f"for {user}, by {recommender}"
+    output.table(head, rows, title=title, numbers=[0, 3, 4])
     for line in _remarks(slate):
         output.note(line)
     if slate.slate_id and slate.items:
@@ -293,5 +292,4 @@ def _plain(attributes: dict[str, Any]) -> dict[str, str]:
 
 
 def _moment(micros: int) -> str:
-    """To the second."""
     return to_iso(micros)[:19].replace("T", " ")

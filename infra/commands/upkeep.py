@@ -49,8 +49,7 @@ def backup(
 
 @app.command(rich_help_panel=UPKEEP)
 def restore(
-    folder: Annotated[Path, typer.Argument(help="A folder that `attune backup` named.")],
-    as_json: AsJson = False,
+    folder: Annotated[Path, typer.Argument(help="A folder that `attune backup` named.")], as_json: AsJson = False
 ) -> None:
     """Bring a backup back into an empty ATTUNE_VAR; the same slates are served afterwards.
 

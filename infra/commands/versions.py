@@ -30,8 +30,7 @@ HEADLINE = {
 }
 """The figures that tell at a glance how good a version is; those of the hold-out are there once it was judged."""
 GATE = "gate."
-SHOWN_METRICS = ("holdout/all/", "validation/hybrid/")
-"""The metrics that a table compares; JSON has them all."""
+SHOWN_METRICS = ("holdout/all/", "validation/hybrid/")  # the metrics that a table compares; JSON has them all
 NO_VERSION = "no version yet: `attune train` makes the first"
 DESCRIPTION = {"age": "created_at", "from": "parent", "learned from positions": "window", "aliases": "aliases"}
 
@@ -137,15 +136,10 @@ def list_versions(
         output.console().print(NO_VERSION)
         return
     now = system_clock()
-    output.table(
-        ["version", "age", "recipe", "from", "validation", "hold-out", "gates"],
-        [_row(version, champion, now) for version in versions],
-        numbers=[1, 4, 5],
-        unbroken=[0],
-    )
-    output.console().print(
-        "[dim]★ answers now. validation and hold-out: NDCG@10, each on the events of its own time[/]"
-    )
+    head = ["version", "age", "recipe", "from", "validation", "hold-out", "gates"]
+    output.table(head, [_row(version, champion, now) for version in versions], numbers=[1, 4, 5], unbroken=[0])
+    legend = "[dim]★ answers now. validation and hold-out: NDCG@10, each on the events of its own time[/]"
+    output.console().print(legend)
     challengers = [version.version for version in versions if "challenger" in version.aliases]
     advice = [f"`attune promote` judges version {challengers[0]}"] if challengers else []
     if champion and len(versions) > 1:
@@ -240,7 +234,6 @@ def _text(version: Version, name: str) -> str:
 
 
 def _gate(version: Version, name: str) -> Text:
-    """The verdict with what was measured."""
     measured = version.metrics.get(f"gate/{name}")
     words = output.verdict(version.gates.get(name, "not judged"))
     return words if measured is None else words.append(f"  {short(measured)}", style="dim")
@@ -249,8 +242,7 @@ def _gate(version: Version, name: str) -> Text:
 @app.command(rich_help_panel=MODELS)
 def rollback(
     version: Annotated[
-        str | None,
-        typer.Argument(help="A former champion; by default the one before.", autocompletion=known_versions),
+        str | None, typer.Argument(help="A former champion; by default the one before.", autocompletion=known_versions)
     ] = None,
     as_json: AsJson = False,
 ) -> None:

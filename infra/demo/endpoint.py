@@ -15,8 +15,7 @@ from attune.schemas import RecommendAnswer
 from infra.child_processes import ChildProcess, log_end
 from infra.local_stack import Stack
 
-SEED = 7
-"""The policy's seed: two slates drawn with it differ only by what the model thinks."""
+SEED = 7  # the policy's seed: two slates drawn with it differ only by what the model thinks
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,6 @@ class Endpoint:
     client: Client
 
     def recommend(self, user_id: str) -> RecommendAnswer:
-        """A slate for the user, drawn with the demo's seed."""
         return self.client.recommend(user_id, seed=SEED)
 
     def send(self, events: Sequence[dict[str, Any]]) -> dict[str, int]:

@@ -162,7 +162,6 @@ class Report:
         self._console.print(table)
 
     def show_summary(self, moved: Path | None) -> None:
-        """Where to look next."""
         folder = self.file.parent
         lines = [f"report      {self.file}", f"server logs {folder / 'logs'}"]
         lines += [f"data docs   {folder / 'data_docs' / 'index.html'}"]
@@ -175,7 +174,6 @@ class Report:
 
 
 def _readable(value: object) -> str:
-    """A figure for people."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
@@ -188,21 +186,20 @@ class Demo:
         self.stack, self.report = stack, report
 
     def run(self) -> None:
-        """Run every stage."""
+        from infra.demo.dataset import Dataset
+
         with self.report.stage("start Prefect, MLflow, the state keeper and the endpoint") as stage:
             self.stack.start("prefect", "mlflow", "keeper", "endpoint")
             for name in FLOWS:  # while the servers start
                 importlib.import_module(f"flows.{name}")
             self.stack.wait()
-            settings = self.stack.settings
-            stage.figures |= {
-                "endpoint": self.stack.endpoint_url,
-                "mlflow": settings.mlflow_url,
-                "prefect": settings.prefect_url,
-            }
+            stage.figures["endpoint"] = self.stack.endpoint_url
+            stage.figures |= {name: getattr(self.stack.settings, f"{name}_url") for name in ("mlflow", "prefect")}
         with Client(self.stack.endpoint_url, timeout=30.0) as client:
             self.endpoint = Endpoint(client)
-            self.import_history()
+            with self.report.stage("import the events up to cut A") as stage:
+                self.dataset = Dataset.movielens()
+                stage.figures |= _counted(self.import_rows(0, self.dataset.cut_a))
             self.derive_features("features")
             with self.report.stage("train, evaluate, register the first version") as stage:
                 first = self.flow("train", recipe="tiny")
@@ -214,16 +211,8 @@ class Demo:
             self.learn_from_later_events()
 
     def flow(self, name: str, **parameters: Any) -> dict[str, Any]:
-        """Run a flow in this process."""
         result: dict[str, Any] = getattr(importlib.import_module(f"flows.{name}"), name)(**parameters)
         return result
-
-    def import_history(self) -> None:
-        from infra.demo.dataset import Dataset
-
-        with self.report.stage("import the events up to cut A") as stage:
-            self.dataset = Dataset.movielens()
-            stage.figures |= _counted(self.import_rows(0, self.dataset.cut_a))
 
     def derive_features(self, name: str) -> None:
         with self.report.stage(f"{name}: log to lake") as stage:
@@ -326,7 +315,6 @@ class Demo:
         self.report.show_models()
 
     def import_rows(self, first: int, last: int) -> "ImportReport":
-        """Import rows [first, last) of the source."""
         from features.importer import import_source
 
         with closing(EventLog(self.stack.settings.log_url)) as log:
@@ -340,7 +328,6 @@ def _counted(report: "ImportReport") -> dict[str, Any]:
 
 
 def _gate_counts(verdict: dict[str, Any]) -> dict[str, int]:
-    """How many gates gave which verdict."""
     verdicts = [gate["verdict"] for gate in verdict["gates"]]
     return {word: verdicts.count(word) for word in ("pass", "undecided", "fail") if word in verdicts}
 

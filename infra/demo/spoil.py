@@ -14,8 +14,7 @@ def spoil(bundle_folder: Path, out_folder: Path, seed: int = 0) -> Path:
 
     Ids and titles move together; what the model computes from (attributes, tables, weights) stays, and golden
     histories and scores speak of indices. So it loads, verifies and answers: it merely recommends other items than
-    it means. Raises BundleError when the bundle is not whole
-    or ``out_folder`` exists.
+    it means. Raises BundleError when the bundle is not whole or ``out_folder`` exists.
     """
     files = open_sealed(bundle_folder, FORMAT, FILES)
     columns = msgspec.json.decode(files[ITEMS])

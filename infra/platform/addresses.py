@@ -14,8 +14,7 @@ from infra.platform.parts import HOST, Part
 from infra.platform.supervisor import Supervisor
 
 PORTS = ("prefect_port", "mlflow_port", "serving_port", "worker_port")
-KEPT = ("prefect_url", "mlflow_url", "serving_host", *PORTS)
-"""The settings that another shell may not have."""
+KEPT = ("prefect_url", "mlflow_url", "serving_host", *PORTS)  # the settings that another shell may not have
 FILE = "addresses.json"
 
 
@@ -65,7 +64,6 @@ def holder(port: int) -> str:
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether one could listen on the port now."""
     with socket.socket() as listener, contextlib.suppress(OSError):
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))

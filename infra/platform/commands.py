@@ -178,7 +178,6 @@ def env() -> None:
 
 
 def _table(conditions: "Sequence[Condition]") -> Table:
-    """One row a part: what it is, how it is, where it answers, since when, its memory."""
     table = Table("part", "state", Column("address", no_wrap=True), "up for", "memory", "what it does", box=SIMPLE)
     for part in conditions:
         table.add_row(

@@ -30,11 +30,9 @@ LITTLE_BYTES, FEW_BYTES = 5 * 2**30, 2**30
 CLOCK_SECONDS = 5.0
 BACKUP_SECONDS = 2 * 86_400.0
 TELEMETRY = ("DO_NOT_TRACK", "PREFECT_SERVER_ANALYTICS_ENABLED", "MLFLOW_DISABLE_TELEMETRY", "GX_ANALYTICS_ENABLED")
-LARGE_BYTES = 2**30
-"""A database above this size is opened and asked for its tables, not read from end to end."""
+LARGE_BYTES = 2**30  # a database above this size is opened and asked for its tables, not read from end to end
 DATABASES = ("log/*.db", "feast/online/*.db", "mlflow/[!.]*.db", "prefect/*.db")
-OTHERS_MODE = 0o077
-"""What a file's mode gives to other users."""
+OTHERS_MODE = 0o077  # what a file's mode gives to other users
 
 Verdict = Literal["good", "warning", "bad"]
 STATE_VERDICTS: dict[str, Verdict] = {"ready": "good", "starting": "warning"}
@@ -56,7 +54,6 @@ def check(settings: Settings) -> list[Finding]:
 
 
 def _versions(settings: Settings) -> Iterator[Finding]:
-    """The packages here against the lock."""
     wrong = []
     for line in (ROOT / "requirements.lock").read_text().splitlines():
         locked = Requirement(line)
@@ -83,7 +80,6 @@ def _sqlite(settings: Settings) -> Iterator[Finding]:
 
 
 def _folder(settings: Settings) -> Iterator[Finding]:
-    """Whether attune may write under ``var``, and has room there."""
     folder = settings.var.resolve()
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     if os.access(nearest, os.W_OK | os.X_OK):
@@ -97,7 +93,6 @@ def _folder(settings: Settings) -> Iterator[Finding]:
 
 
 def _clock(settings: Settings) -> Iterator[Finding]:
-    """The machine's clock against the last event."""
     last, now = _last_logged(settings), system_clock()
     ahead = (last - now) / SECOND if last else 0.0
     if ahead > CLOCK_SECONDS:
@@ -160,7 +155,6 @@ def missing_switches(environment: Mapping[str, str]) -> list[str]:
 
 
 def _databases(settings: Settings) -> Iterator[Finding]:
-    """Whether every SQLite file under ``var`` is whole, as far as a quick check tells."""
     files = [path for pattern in DATABASES for path in sorted(settings.var.glob(pattern))]
     broken = [f"{path}: {error}" for path in files if (error := _sqlite_error(path))]
     if broken:
@@ -184,7 +178,6 @@ def _sqlite_error(path: Path) -> str:
 
 
 def _online_store(settings: Settings) -> Iterator[Finding]:
-    """Whether the Redis that the settings name answers."""
     if (address := settings.online_address) is None:
         return
     try:
@@ -208,7 +201,6 @@ def _backup(settings: Settings) -> Iterator[Finding]:
 
 
 def _platform(settings: Settings) -> Iterator[Finding]:
-    """The parts where the platform runs, its ports where it does not."""
     running = addresses.running(settings)
     if running is None:
         for part in parts(settings):

@@ -12,10 +12,8 @@ from attune.settings import Settings
 from infra.platform.parts import parts
 from infra.platform.supervisor import Supervisor
 
-GRACE_SECONDS = 120.0
-"""A part may be busy with its start for so long."""
-SILENT_SECONDS = 90.0
-"""A busy machine makes slow answers; a restart would make it busier."""
+GRACE_SECONDS = 120.0  # a part may be busy with its start for so long
+SILENT_SECONDS = 90.0  # a busy machine makes slow answers; a restart would make it busier
 
 
 def restart_silent(settings: Settings, silent_since: dict[str, float]) -> None:

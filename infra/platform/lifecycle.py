@@ -120,7 +120,6 @@ def _condition(settings: Settings, part: Part, state: dict[str, Any]) -> Conditi
 
 
 def _memory(pid: int) -> int:
-    """Resident bytes of a process and all below it."""
     total = 0
     with suppress(psutil.Error):
         for member in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:

@@ -26,7 +26,6 @@ class Port:
 
     @property
     def url(self) -> str:
-        """Where it answers."""
         return f"http://{self.host}:{self.number}"
 
 
@@ -59,12 +58,10 @@ class Part:
 
 def parts(settings: Settings) -> list[Part]:
     """The platform's processes in the order of their needs; without those that the settings place elsewhere."""
-    prefect, mlflow, endpoint, worker = (
-        Port(settings.prefect_port, "ATTUNE_PREFECT_PORT"),
-        Port(settings.mlflow_port, "ATTUNE_MLFLOW_PORT"),
-        Port(settings.serving_port, "ATTUNE_SERVING_PORT", settings.serving_host),
-        Port(settings.worker_port, "ATTUNE_WORKER_PORT"),
-    )
+    prefect = Port(settings.prefect_port, "ATTUNE_PREFECT_PORT")
+    mlflow = Port(settings.mlflow_port, "ATTUNE_MLFLOW_PORT")
+    endpoint = Port(settings.serving_port, "ATTUNE_SERVING_PORT", settings.serving_host)
+    worker = Port(settings.worker_port, "ATTUNE_WORKER_PORT")
     prefect_server = _python("prefect", "server", "start", "--host", HOST, "--port", str(prefect.number))
     every = [
         Part("prefect", "schedules the flows and shows their runs", prefect_server, prefect, prefect.url,
@@ -101,12 +98,10 @@ def with_addresses(settings: Settings, *names: str) -> Settings:
 
 
 def log_of(settings: Settings, name: str) -> Path:
-    """The file that holds what a part prints."""
     return settings.logs_folder / f"{name}.log"
 
 
 def answers(url: str) -> bool:
-    """Whether a GET is answered with success."""
     try:
         return httpx.get(url, timeout=ANSWER_SECONDS).is_success
     except httpx.HTTPError:

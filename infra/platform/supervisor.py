@@ -28,14 +28,11 @@ from infra.child_processes import REAPER, ROOT
 from infra.environment import environment
 from infra.platform.parts import log_of, parts
 
-LONGEST_SOCKET = 90
-"""Bytes of a path that every system takes for a socket."""
-START_SECONDS = 10
-"""A part that ends sooner failed to start: the next try waits a second longer each time."""
+LONGEST_SOCKET = 90  # bytes of a path that every system takes for a socket
+START_SECONDS = 10  # a part that ends sooner failed to start: the next try waits a second longer each time
 STOP_SECONDS = 20
 UNREACHABLE = (OSError, http.client.HTTPException, xmlrpc.client.Error)
-HEALTH = "health"
-"""The name of the listener ``infra.platform.health`` among supervisor's processes."""
+HEALTH = "health"  # the name of the listener ``infra.platform.health`` among supervisor's processes
 
 
 class Supervisor:
@@ -56,7 +53,6 @@ class Supervisor:
         return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
 
     def runs(self) -> bool:
-        """Whether a supervisor answers."""
         try:
             return bool(self.server.getState())
         except UNREACHABLE:
