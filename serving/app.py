@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NoReturn
 
 import uvicorn
 from fastapi import FastAPI
@@ -33,7 +32,7 @@ from models.registry import Registry
 from serving import error_responses, openapi, request_ids
 from serving.authentication import DOCS_FILES, AccessControl, AccessMiddleware, RouteScopes
 from serving.catalogue_snapshot import CatalogueReader
-from serving.champion import BundleSource, ChampionWatcher, NoRegistry, WarmUp
+from serving.champion import ChampionWatcher, WarmUp
 from serving.exploration_budget import ExplorationBudgets, Since
 from serving.ingestion import IngestionService
 from serving.item_profile_follower import ItemProfileFollower
@@ -51,9 +50,7 @@ log = logging.getLogger(__name__)
 
 READ_THREADS = 4
 WRITE_THREADS = 4
-CAPACITY = 256
-"""Calls that may run or wait in each executor and micro-batcher."""
-
+CAPACITY = 256  # calls that may run or wait in each executor and micro-batcher
 BATCH_SIZE = 16
 """Requests whose states are read by one statement, and whose slates are made in one pass of the network."""
 
@@ -70,12 +67,13 @@ REGISTRY_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUES
 class Backends:
     """What the endpoint stands on; tests bring their own.
 
-    ``open_store`` is called when the first state is read, and again after the feature store failed.
+    ``open_store`` is called when the first state is read, and again after the feature store failed. Without
+    ``bundles`` only bundles on disk can be served.
     """
 
     event_log: EventLog
     promotions: Promotions
-    bundles: BundleSource
+    bundles: Registry | None
     open_store: Callable[[], FeatureStore]
     clock: Clock = system_clock
 
@@ -85,7 +83,7 @@ class Backends:
         return cls(
             event_log=EventLog(settings.log_url, lock_seconds=settings.lock_seconds),
             promotions=Promotions(settings.log_url),
-            bundles=Registry(settings.mlflow_url) if settings.mlflow_url else NoRegistry(),
+            bundles=Registry(settings.mlflow_url) if settings.mlflow_url else None,
             open_store=lambda: FeatureStore(settings),
         )
 
@@ -126,7 +124,6 @@ class Components:
         self.items = ItemService(event_log, self.commit, self.watcher, metrics, clock, self.reads, self.writes)
 
     def start(self) -> None:
-        """Start the threads."""
         self.commit.start()
         for thread in (self.features, self.tails, self.explored, self.ranking, self.watcher, self.follower):
             thread.start()
@@ -145,7 +142,19 @@ def create_app(settings: Settings, backends: Backends) -> FastAPI:
     components = Components(settings, backends)
 
     async def model() -> ModelAnswer:
-        return _model_answer(settings.endpoint, backends.event_log.log_id(), components.watcher)
+        champion = components.watcher.champion
+        return ModelAnswer(
+            endpoint=settings.endpoint,
+            log_id=backends.event_log.log_id(),
+            served_by="champion" if champion else POPULARITY,
+            version=champion.version if champion else None,
+            previous=champion.promotion.previous if champion else None,
+            fence=champion.promotion.fence if champion else None,
+            promoted_at=to_iso(champion.promotion.at) if champion else None,
+            loaded_at=to_iso(champion.loaded_at) if champion else None,
+            items=len(champion.bundle.catalogue) if champion else None,
+            config=champion.bundle.config if champion else None,
+        )
 
     routers = [
         user_routes(components.recommendation, components.ingestion, components.lookups),
@@ -198,22 +207,6 @@ async def _missing(components: Components, event_log: EventLog) -> str | None:
     return None
 
 
-def _model_answer(endpoint: str, log_id: str, watcher: ChampionWatcher) -> ModelAnswer:
-    champion = watcher.champion
-    return ModelAnswer(
-        endpoint=endpoint,
-        log_id=log_id,
-        served_by="champion" if champion else POPULARITY,
-        version=champion.version if champion else None,
-        previous=champion.promotion.previous if champion else None,
-        fence=champion.promotion.fence if champion else None,
-        promoted_at=to_iso(champion.promotion.at) if champion else None,
-        loaded_at=to_iso(champion.loaded_at) if champion else None,
-        items=len(champion.bundle.catalogue) if champion else None,
-        config=champion.bundle.config if champion else None,
-    )
-
-
 def listen(host: str, port: int) -> socket.socket:
     """A socket bound to the address; raises ConfigError naming the setting when the port is taken."""
     try:
@@ -243,27 +236,16 @@ def serve(settings: Settings) -> None:
             server_header=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
-        _tune_garbage_collector()
+        # A collection that walks 100,000 objects holds all requests up for 50 ms. What was imported is never walked
+        # again; requests leave few cycles behind, so old objects are walked only after so many new ones.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GARBAGE_THRESHOLDS)
         try:
             uvicorn.Server(config).run(sockets=[bound])
         finally:
             backends.promotions.close()
             backends.event_log.close()
-
-
-def _tune_garbage_collector() -> None:
-    """Keep the garbage collector from holding up requests: while it walks 100,000 objects, all of them wait 50 ms.
-
-    What was imported is never walked again. What requests leave behind is freed without the collector, but for a few
-    cycles a second, so old objects are walked only after so many new ones that a day may pass.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GARBAGE_THRESHOLDS)
-
-
-def _exit(number: int, frame: Any) -> NoReturn:
-    raise SystemExit(0)
 
 
 def main() -> int:
@@ -273,8 +255,8 @@ def main() -> int:
     use_one_thread()
     for name, value in REGISTRY_PATIENCE.items():
         os.environ.setdefault(name, value)
-    signal.signal(signal.SIGTERM, _exit)
-    signal.signal(signal.SIGINT, _exit)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     try:
         serve(Settings())
     except (AttuneError, ValidationError) as error:

@@ -13,9 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from cachetools import FIFOCache, LRUCache
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -31,17 +31,13 @@ log = logging.getLogger(__name__)
 
 READ_EVERY_SECONDS = 2.0
 assert READ_EVERY_SECONDS < REVOKED_WITHIN_SECONDS
-PAUSE_SECONDS = 1.0
-"""Between two readings of the table, however many unknown keys come."""
-
+PAUSE_SECONDS = 1.0  # between two readings of the table, however many unknown keys come
 WAIT_SECONDS = 5.0
 WAITING = 256
 REFUSED_KEPT = 10_000
 POLICY_VIOLATION = 1008
 
-ROUNDING = 1e-9
-"""Seconds; whoever waited as long as the answer said is let in, whatever the last bit says."""
-
+ROUNDING = 1e-9  # seconds; whoever waited as long as the answer said is let in, whatever the last bit says
 DOCS_FILES = "/docs/static"
 PAGES = frozenset({"/docs", "/docs/oauth2-redirect", "/openapi.json"}) | {
     f"{DOCS_FILES}/{name}" for name in ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")
@@ -99,18 +95,6 @@ class KeysUnavailable(AttuneError):
     """Whether a key holds cannot be found out now; the same request may be made again."""
 
 
-class KeyTable(Protocol):
-    """The part of ``attune.api_keys.ApiKeys`` that is needed here."""
-
-    def active(self) -> Iterable[ApiKey]:
-        """The keys that hold."""
-        ...
-
-    def close(self) -> None:
-        """Close the connections."""
-        ...
-
-
 class KeyCache:
     """The API keys that hold, in memory: a request looks into a dict, never into the database.
 
@@ -119,11 +103,11 @@ class KeyCache:
     table cannot be read, the known keys go on. ``find`` is for one event loop.
     """
 
-    def __init__(self, open_table: Callable[[], KeyTable], every: float = READ_EVERY_SECONDS) -> None:
+    def __init__(self, open_table: Callable[[], ApiKeys], every: float = READ_EVERY_SECONDS) -> None:
         """``open_table`` is called by the thread, and again as long as it raises."""
         self._open_table = open_table
         self._every = every
-        self._table: KeyTable | None = None
+        self._table: ApiKeys | None = None
         self._keys: Mapping[str, ApiKey] = {}
         self._refused: FIFOCache[str, bool] = FIFOCache(REFUSED_KEPT)
         self._waiting = 0
@@ -134,11 +118,9 @@ class KeyCache:
         self._thread = threading.Thread(target=self._run, name="attune-keys", daemon=True)
 
     def start(self) -> None:
-        """Begin to read the table."""
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread and close the table."""
         self._stop.set()
         self._wake.set()
         if self._thread.is_alive():
@@ -146,11 +128,9 @@ class KeyCache:
 
     async def find(self, key_id: str) -> ApiKey | None:
         """The key of that id, None where none holds. Raises KeysUnavailable when that cannot be found out now."""
-        return self._keys.get(key_id) or await self._look_up(key_id)
-
-    async def _look_up(self, key_id: str) -> ApiKey | None:
-        """What the next reading says. Ids are drawn at random: one that was absent once is never given to a key."""
-        if key_id in self._refused:
+        if key := self._keys.get(key_id):
+            return key
+        if key_id in self._refused:  # ids are drawn at random: one that was absent once is never given to a key
             return None
         if self._waiting >= WAITING:
             raise KeysUnavailable("too many requests with unknown API keys wait already; ask again in a moment")
@@ -165,12 +145,12 @@ class KeyCache:
             could_read = False
         finally:
             self._waiting -= 1
-        key = self._keys.get(key_id)
-        if key is None and not could_read:
+        if key := self._keys.get(key_id):
+            return key
+        if not could_read:
             raise KeysUnavailable("the table of API keys cannot be read, and this key was not known before; ask again")
-        if key is None:
-            self._refused[key_id] = True
-        return key
+        self._refused[key_id] = True
+        return None
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -237,23 +217,18 @@ class AccessRefused(Refused):
         self.headers = headers or {}
 
 
+@dataclass(frozen=True)
 class AccessControl:
-    """Decides on each request; ``start`` before the first one, ``close`` after the last."""
+    """Decides on each request; ``start`` before the first one, ``close`` after the last.
 
-    def __init__(
-        self,
-        scopes: RouteScopes,
-        keys: KeyCache | None,
-        limit: RateLimit,
-        metrics: Metrics,
-        buckets: TokenBuckets | None = None,
-    ) -> None:
-        """Without ``keys`` everybody may ask; ``limit`` holds for whoever has no limit of their own."""
-        self._scopes = scopes
-        self._keys = keys
-        self._limit = limit
-        self._metrics = metrics
-        self._buckets = TokenBuckets() if buckets is None else buckets
+    Without ``keys`` everybody may ask; ``limit`` holds for whoever has no limit of their own.
+    """
+
+    scopes: RouteScopes
+    keys: KeyCache | None
+    limit: RateLimit
+    metrics: Metrics
+    buckets: TokenBuckets = field(default_factory=TokenBuckets)
 
     @classmethod
     def of(cls, settings: Settings, scopes: RouteScopes, metrics: Metrics) -> "AccessControl":
@@ -269,38 +244,34 @@ class AccessControl:
         return cls(scopes, keys, RateLimit.of(settings.rate_per_second, settings.rate_burst), metrics)
 
     def start(self) -> None:
-        """Begin to read the table of keys."""
-        if self._keys is not None:
-            self._keys.start()
+        if self.keys is not None:
+            self.keys.start()
 
     def close(self) -> None:
-        """End it."""
-        if self._keys is not None:
-            self._keys.close()
+        if self.keys is not None:
+            self.keys.close()
 
     async def check(self, scope: Scope) -> None:
-        """Return where the request may go on, and name its key in ``scope["state"]``.
-
-        Raises AccessRefused, which is counted.
-        """
-        needed = self._scopes.of(scope["method"], scope["path"])
+        """Name the request's key in ``scope["state"]``; raises AccessRefused, and counts it, where it may not go on."""
+        needed = self.scopes.of(scope["method"], scope["path"])
         if needed is None:
             return
         try:
-            if self._keys is None:
+            if self.keys is None:
                 address = scope["client"][0] if scope.get("client") else "unknown"
-                self._take_token(address, f"address {address}", self._limit)
+                self._take_token(address, f"address {address}", self.limit)
             else:
-                await self._check_key(self._keys, scope, needed)
+                await self._check_key(self.keys, scope, needed)
         except AccessRefused as error:
-            self._metrics.turned_away.labels(error.reason).inc()
+            self.metrics.turned_away.labels(error.reason).inc()
             raise
 
     async def _check_key(self, keys: KeyCache, scope: Scope, needed: str) -> None:
-        text = _bearer(scope)
-        if text is None:
+        header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        scheme, _, text = header.decode("latin-1").partition(" ")
+        if scheme.lower() != "bearer":
             raise _unauthorized("no_key", "an API key is needed: send it as `Authorization: Bearer KEY`")
-        key_id = id_within(text)
+        key_id = id_within(text := text.strip())
         if key_id is None:
             raise _unauthorized("unknown_key", "what was sent as the bearer is no API key of attune's")
         try:
@@ -310,7 +281,7 @@ class AccessControl:
         if key is None or not key.is_of(text):
             raise _unauthorized("unknown_key", f"the API key with id {key_id} is not known, or was revoked")
         scope.setdefault("state", {})["key_name"] = key.name
-        limit = self._limit if key.rate is None else RateLimit.of(key.rate, key.burst)
+        limit = self.limit if key.rate is None else RateLimit.of(key.rate, key.burst)
         self._take_token(key.key_id, f"key {key.name!r}", limit)
         if not key.opens(needed):
             route, has = f"{scope['method']} {scope['path']}", ", ".join(sorted(key.scopes))
@@ -318,7 +289,7 @@ class AccessControl:
             raise AccessRefused("scope", 403, message)
 
     def _take_token(self, name: str, who: str, limit: RateLimit) -> None:
-        wait = self._buckets.take(name, limit)
+        wait = self.buckets.take(name, limit)
         if wait:
             seconds = max(math.ceil(wait), 1)
             message = f"{who} may make {limit}: ask again in {seconds} s"
@@ -345,15 +316,6 @@ class AccessMiddleware:
                 await reply(scope, receive, send)
                 return
         await self._app(scope, receive, send)
-
-
-def _bearer(scope: Scope) -> str | None:
-    """What stands behind ``Bearer`` in the first Authorization header."""
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            scheme, _, text = value.decode("latin-1").partition(" ")
-            return text.strip() if scheme.lower() == "bearer" else None
-    return None
 
 
 def _unauthorized(reason: str, message: str) -> AccessRefused:

@@ -55,7 +55,7 @@ class Caps:
         places, holders, values, limits = places_C.tolist(), [], [], []
         first = 0
         for attribute, limit in self.at_most.items():
-            rows, count = self.snapshot.numbered(places, attribute)
+            rows, count = self.snapshot.numbers.of(self.snapshot, places, attribute)
             holders.append(np.repeat(np.arange(len(places)), np.fromiter(map(len, rows), np.int64, len(rows))))
             values.append(np.fromiter(chain.from_iterable(rows), np.int64) + first)
             limits.append(np.full(count, min(limit, len(places))))

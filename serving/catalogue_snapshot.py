@@ -7,7 +7,7 @@ them, so that every process has them in the same places.
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, Protocol, Self
@@ -26,15 +26,11 @@ log = logging.getLogger(__name__)
 AVAILABLE, RETIRED = Columns.AVAILABLE, Columns.RETIRED
 """Attributes that decide whether an item is shown: one is false while it is out of stock, the other true for good."""
 
-MASKS_BYTES = 32 * 1_048_576
-"""Memory for the masks of filters: 320 values in a catalogue of 100,000 items."""
-
+MASKS_BYTES = 32 * 1_048_576  # memory for the masks of filters: 320 values in a catalogue of 100,000 items
 NUMBERED_ATTRIBUTES = 16
 """Attributes whose values are kept as numbers: 0.8 MB each in a catalogue of 100,000 items, and the values."""
 
-VALUE_LIMIT = 256
-"""Longer texts are not kept (a title is): no filter can ask for one."""
-
+VALUE_LIMIT = 256  # longer texts are not kept (a title is): no filter can ask for one
 PAGE = 5_000
 
 Attributes = Mapping[str, Any]
@@ -63,30 +59,23 @@ class LiveItem:
     position: int
 
 
+@dataclass(eq=False)
 class CatalogueSnapshot:
     """A model's items as the log had them at ``position``; ``hidden`` are the places of items never shown.
 
     ``model`` covers all of them: it extends ``learned``, the model as it was trained.
     """
 
-    def __init__(
-        self,
-        learned: ExtendableModel,
-        model: ExtendableModel,
-        position: int,
-        live: Sequence[LiveItem | None],
-        hidden_N: np.ndarray,
-        masks: "ValueMasks",
-        numbers: "ValueNumbers",
-    ) -> None:
-        self.model = model
-        self.position = position
-        self.hidden = np.flatnonzero(hidden_N)
-        self._learned = learned
-        self._live = live
-        self._hidden_N = hidden_N
-        self._masks = masks
-        self._numbers = numbers
+    learned: ExtendableModel
+    model: ExtendableModel
+    position: int
+    live: Sequence[LiveItem | None]
+    hidden_N: np.ndarray
+    masks: "ValueMasks"
+    numbers: "ValueNumbers"
+
+    def __post_init__(self) -> None:
+        self.hidden = np.flatnonzero(self.hidden_N)
 
     @staticmethod
     def bare(model: ExtendableModel) -> "CatalogueSnapshot":
@@ -100,17 +89,17 @@ class CatalogueSnapshot:
         index = self.model.catalogue.index
         new = sorted((item for item in changed if item.item_id not in index), key=lambda item: item.first)
         known = [(index[item.item_id], item) for item in changed if item.item_id in index]
-        live: list[LiveItem | None] = [*self._live, *new]
+        live: list[LiveItem | None] = [*self.live, *new]
         for place, item in known:
             live[place] = item
-        hidden_N = np.concatenate([self._hidden_N, np.zeros(len(new), bool)])
-        for place, item in [*known, *enumerate(new, start=len(self._live))]:
+        hidden_N = np.concatenate([self.hidden_N, np.zeros(len(new), bool)])
+        for place, item in [*known, *enumerate(new, start=len(self.live))]:
             hidden_N[place] = is_hidden(item.attributes)
         model = self._extended(new, [place for place, _ in known], live)
         places = model.catalogue.places([item.item_id for item in changed])
-        numbers = self._numbers.advanced(len(live), places)
-        snapshot = CatalogueSnapshot(self._learned, model, position, live, hidden_N, ValueMasks({}), numbers)
-        snapshot._masks = self._masks.advanced(snapshot, places)
+        numbers = self.numbers.advanced(len(live), places)
+        snapshot = CatalogueSnapshot(self.learned, model, position, live, hidden_N, ValueMasks({}), numbers)
+        snapshot.masks = self.masks.advanced(snapshot, places)
         return snapshot
 
     def _extended(
@@ -120,15 +109,14 @@ class CatalogueSnapshot:
 
         So answers follow from the log, not from when a process read it.
         """
-        size = len(self._learned.catalogue)
-        if any(place >= size and _inputs(self._live[place]) != _inputs(live[place]) for place in known):
-            return self._learned.extended(_catalogue([item for item in live[size:] if item is not None]))
+        size = len(self.learned.catalogue)
+        if any(place >= size and _inputs(self.live[place]) != _inputs(live[place]) for place in known):
+            return self.learned.extended(_catalogue([item for item in live[size:] if item is not None]))
         return self.model.extended(_catalogue(new)) if new else self.model
 
     def title(self, item_id: str) -> str | None:
-        """The item's title, None when none is known."""
         place = self.model.catalogue.index[item_id]
-        live = self._live[place]
+        live = self.live[place]
         title = self.model.catalogue.titles[place] if live is None else live.attributes.get(Columns.TITLE)
         return None if title is None or title == "" else str(title)
 
@@ -136,22 +124,15 @@ class CatalogueSnapshot:
         """The places, int64, of items that such a request must not get: hidden ones and those that fail ``where``."""
         if not where:
             return self.hidden
-        closed_N = self._hidden_N.copy()
+        closed_N = self.hidden_N.copy()
         for attribute, wanted in where.items():
             values = wanted if isinstance(wanted, list) else [wanted]
-            closed_N |= ~self._masks.holding(self, attribute, values)
+            closed_N |= ~self.masks.holding(self, attribute, values)
         return np.flatnonzero(closed_N)
-
-    def numbered(self, places: Sequence[int], attribute: str) -> tuple[list[tuple[int, ...]], int]:
-        """The values that the items at these places hold of an attribute, as numbers, and the bound of these numbers.
-
-        Equal values have equal numbers, true is not 1, and each stands once; an item that holds nothing has none.
-        """
-        return self._numbers.of(self, places, attribute)
 
     def values(self, place: int, attribute: str) -> Sequence[Any]:
         """The values of an attribute at a place: live where the log describes the item, else as the model has it."""
-        live, catalogue = self._live[place], self.model.catalogue
+        live, catalogue = self.live[place], self.model.catalogue
         if live is not None:
             held = live.attributes.get(attribute)
             return held if isinstance(held, list) else (held,)
@@ -190,7 +171,11 @@ class ValueMasks:
         for value, before_N in masks.items():
             mask_N = np.zeros(size, bool)
             mask_N[: len(before_N)] = before_N
-            mask_N[changed] = [_holds(snapshot, place, value) for place in changed.tolist()]
+            attribute, *wanted = value
+            mask_N[changed] = [
+                any([isinstance(held, bool), held] == wanted for held in snapshot.values(place, attribute))
+                for place in changed.tolist()
+            ]
             fresh[value] = mask_N
         return ValueMasks(fresh)
 
@@ -217,7 +202,11 @@ class ValueNumbers:
     def of(
         self, snapshot: CatalogueSnapshot, places: Sequence[int], attribute: str
     ) -> tuple[list[tuple[int, ...]], int]:
-        """See ``CatalogueSnapshot.numbered``; of this snapshot, and of no other."""
+        """The values that the items at these places hold of an attribute, as numbers, and the bound of these numbers.
+
+        Equal values have equal numbers, true is not 1, and each stands once; an item that holds nothing has none.
+        ``snapshot`` is the one that these numbers belong to.
+        """
         with self._lock:
             known = self._cache.get(attribute)
             if known is None:
@@ -295,12 +284,8 @@ class CatalogueReader:
         """The item that changed last stands last."""
         self._lock = threading.Lock()
 
-    def pool(self, item_filter: ItemFilter) -> Pool:
-        """The candidates as of now; where the log cannot be read, as of the latest snapshot."""
-        return self.pools([item_filter])[0]
-
     def pools(self, filters: Sequence[ItemFilter]) -> list[Pool]:
-        """``pool`` of each, by one question to the log."""
+        """The candidates of each as of now; where the log cannot be read, as of the latest snapshot."""
         stale = False
         try:
             position = self._log.last_item_position() if filters else 0
@@ -321,7 +306,8 @@ class CatalogueReader:
             with self._lock:
                 if live.snapshot.position < position:
                     self._follow()
-                    changed = list(self._since(live.snapshot.position))
+                    before = live.snapshot.position
+                    changed = list(takewhile(lambda item: item.position > before, reversed(self._items.values())))
                     live.snapshot = live.snapshot.advanced(changed, self._position)
 
     def _follow(self) -> None:
@@ -339,10 +325,6 @@ class CatalogueReader:
             self._position = versions[-1].position
             versions = self._log.item_versions(self._position, PAGE) if len(versions) == PAGE else []
 
-    def _since(self, position: int) -> Iterator[LiveItem]:
-        """The items that changed after a position, each once."""
-        return takewhile(lambda item: item.position > position, reversed(self._items.values()))
-
 
 def is_hidden(attributes: Attributes) -> bool:
     """Whether an item with these attributes is out of stock or retired."""
@@ -358,11 +340,6 @@ def _masks(snapshot: CatalogueSnapshot, attribute: str, values: set[_Value]) -> 
             if mask_N is not None:
                 mask_N[place] = True
     return masks
-
-
-def _holds(snapshot: CatalogueSnapshot, place: int, value: _Value) -> bool:
-    attribute, *wanted = value
-    return any([isinstance(held, bool), held] == wanted for held in snapshot.values(place, attribute))
 
 
 def _inputs(item: LiveItem | None) -> tuple[Any, Any]:

@@ -13,7 +13,6 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from cachetools import LRUCache
@@ -26,6 +25,7 @@ from attune.settings import Settings
 from attune.user_state import UserState
 from models.bundle import Bundle
 from models.recommender import UNKNOWN_USER_STATS, Recommendation, Request
+from models.registry import Registry
 from serving.caps import AtMost
 from serving.catalogue_snapshot import CatalogueReader, ItemFilter, LiveModel, Where
 from serving.metrics import Metrics
@@ -35,9 +35,7 @@ from serving.state import UserView
 log = logging.getLogger(__name__)
 
 POPULAR_LIMIT = 1_000
-POPULAR_SECONDS = 5.0
-"""How often the popularity fallback is counted again while no champion is loaded."""
-
+POPULAR_SECONDS = 5.0  # how often the popularity fallback is counted again while no champion is loaded
 RETRY_LONGEST_SECONDS = 30.0
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 HISTORY_LIMIT = 50
@@ -46,22 +44,6 @@ RECORDED_USERS = 64
 PAUSE_SHARE, PAUSE_SECONDS = 2.0, 0.1
 """After each batch the warm-up pauses for so many times as long as it took, and no longer than this: the requests of
 that moment need Python's lock and the processor."""
-
-
-class BundleSource(Protocol):
-    """The part of ``models.registry.Registry`` that serving needs."""
-
-    def download(self, version: str, folder: Path, bundle_digest: str | None = None) -> Path:
-        """The bundle of a version, in a folder of its own below the given one; of that digest, if one is named."""
-        ...
-
-
-class NoRegistry:
-    """Stands in where no registry is named: only bundles on disk can be served."""
-
-    def download(self, version: str, folder: Path, bundle_digest: str | None = None) -> Path:
-        """Raises ModelError with the cure."""
-        raise ModelError(f"version {version} is not under {folder} and ATTUNE_MLFLOW_URL names no registry: set it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +96,12 @@ class WarmUp:
         for model, batch in self._batches(champion, recorded or [nobody]):
             started = time.monotonic()
             try:
-                self._answer(model, batch)
+                now, queries = self._clock(), list[RankingQuery]()
+                for row in batch:
+                    pool, request = ItemFilter(model.live, row.where).pool(), replace(row.request, now=now)
+                    queries.append(RankingQuery(model, pool, row.user, request, row.at_most))
+                for query, slate in zip(queries, rank(queries), strict=True):
+                    _check(query, slate)
             except Exception as error:
                 self._failed = (champion.promotion.fence, batch)
                 raise BundleError(
@@ -135,21 +122,6 @@ class WarmUp:
         for start in range(0, len(recorded), self._batch_size):
             yield champion, recorded[start : start + self._batch_size]
 
-    def _answer(self, champion: Champion, batch: Sequence[RecordedRequest]) -> None:
-        now = self._clock()
-        queries = [
-            RankingQuery(
-                champion,
-                ItemFilter(champion.live, row.where).pool(),
-                row.user,
-                replace(row.request, now=now),
-                row.at_most,
-            )
-            for row in batch
-        ]
-        for query, slate in zip(queries, rank(queries), strict=True):
-            _check(query, slate)
-
 
 def _check(query: RankingQuery, slate: Recommendation) -> None:
     """Raises BundleError for a slate that nobody should get."""
@@ -166,37 +138,28 @@ def _check(query: RankingQuery, slate: Recommendation) -> None:
         raise BundleError("a score or a propensity is no number")
 
 
+@dataclass(eq=False)
 class ChampionWatcher:
     """``champion`` and ``popular`` are replaced whole, by the watcher alone; readers take them once a request."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        event_log: EventLog,
-        promotions: Promotions,
-        bundles: BundleSource,
-        metrics: Metrics,
-        clock: Clock,
-        catalogue_reader: CatalogueReader,
-        warm_up: WarmUp,
-    ) -> None:
+    settings: Settings
+    event_log: EventLog
+    promotions: Promotions
+    bundles: Registry | None
+    metrics: Metrics
+    clock: Clock
+    catalogue_reader: CatalogueReader
+    warm_up: WarmUp
+
+    def __post_init__(self) -> None:
         self.champion: Champion | None = None
         self.popular: PopularityFallback | None = None
-        self._settings = settings
-        self._log = event_log
-        self._promotions = promotions
-        self._bundles = bundles
-        self._metrics = metrics
-        self._clock = clock
-        self._catalogue_reader = catalogue_reader
-        self._warm_up = warm_up
         self._incoming: LiveModel | None = None
         self._refused: tuple[int, int] = (-1, 0)  # fence of the promotion that could not be loaded, times tried
         self._retry_at = 0.0
         self._popular_at = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="attune-champion", daemon=True)
-        metrics.set_version(None)
 
     @property
     def live_models(self) -> list[LiveModel]:
@@ -206,11 +169,9 @@ class ChampionWatcher:
         return [live for live in (answering, incoming) if live is not None]
 
     def start(self) -> None:
-        """Start the watcher."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop the watcher."""
         self._stopping.set()
         self._thread.join(10.0)
 
@@ -220,52 +181,48 @@ class ChampionWatcher:
                 self.poll()
             except Exception:
                 log.exception("looking for a new champion failed; the one that answers stays")
-            self._stopping.wait(self._settings.champion_poll_seconds)
+            self._stopping.wait(self.settings.champion_poll_seconds)
 
     def poll(self) -> None:
         """Read the promotions table once: load and swap if another version was promoted."""
         try:
-            promoted = self._promotions.champion(self._settings.endpoint)
+            promoted = self.promotions.champion(self.settings.endpoint)
         except AttuneError as error:
             log.warning("the promotions table cannot be read; the champion stays: %s", error)
             return
-        if promoted is not None and not self._is_current(promoted):
+        champion = self.champion
+        if promoted is not None and champion and promoted.is_of(champion.version, champion.bundle.digest):
+            if champion.promotion.fence != promoted.fence:  # promoted again: the same bundle under a new decision
+                self.champion = replace(champion, promotion=promoted)
+            self.metrics.stale_champion.set(0)
+        elif promoted is not None:
             self._load(promoted)
         if self.champion is None:
             self._count_popular()
-
-    def _is_current(self, promoted: Promotion) -> bool:
-        champion = self.champion
-        if champion is None or not promoted.is_of(champion.version, champion.bundle.digest):
-            return False
-        if champion.promotion.fence != promoted.fence:  # promoted again: the same bundle under a new decision
-            self.champion = replace(champion, promotion=promoted)
-        self._metrics.stale_champion.set(0)
-        return True
 
     def _load(self, promoted: Promotion) -> None:
         fence, tries = self._refused
         if promoted.fence == fence and time.monotonic() < self._retry_at:
             return
-        self._metrics.stale_champion.set(1)
+        self.metrics.stale_champion.set(1)
         try:
             if self.champion is None and not self._on_disk(promoted):
                 self._take_last_on_disk(promoted)
             self._swap(promoted, self._bundle(promoted))
-            self._metrics.stale_champion.set(0)
+            self.metrics.stale_champion.set(0)
         except Exception as error:  # a bundle can be broken in any way; the endpoint goes on with the old one
             tries = tries + 1 if promoted.fence == fence else 1
             self._refused = (promoted.fence, tries)
-            pause = min(self._settings.champion_poll_seconds * 2 ** min(tries, 20), RETRY_LONGEST_SECONDS)
+            pause = min(self.settings.champion_poll_seconds * 2 ** min(tries, 20), RETRY_LONGEST_SECONDS)
             self._retry_at = time.monotonic() + pause
-            self._metrics.refused_bundles.inc()
+            self.metrics.refused_bundles.inc()
             log.error("version %s cannot be served, trying again in %.1f s: %s", promoted.version, pause, error)
             if self.champion is None:
                 self._take_last_on_disk(promoted)
 
     def _take_last_on_disk(self, promoted: Promotion) -> None:
         """At a start: the latest earlier champion whose bundle lies on disk answers until the promoted one does."""
-        for earlier in self._promotions.history(self._settings.endpoint, HISTORY_LIMIT):
+        for earlier in self.promotions.history(self.settings.endpoint, HISTORY_LIMIT):
             folder = self._on_disk(earlier)
             if earlier.bundle_name == promoted.bundle_name or folder is None:
                 continue
@@ -285,14 +242,17 @@ class ChampionWatcher:
                 return self._verified(folder, promoted)
             except BundleError as error:
                 log.error("the copy in %s is refused, fetching version %s again: %s", folder, promoted.version, error)
-        folder = self._settings.bundles_folder
-        return self._verified(self._bundles.download(promoted.version, folder, promoted.bundle_digest), promoted)
+        folder = self.settings.bundles_folder
+        if self.bundles is None:
+            version = promoted.version
+            raise ModelError(f"version {version} is not under {folder} and ATTUNE_MLFLOW_URL names no registry: set it")
+        return self._verified(self.bundles.download(promoted.version, folder, promoted.bundle_digest), promoted)
 
     def _on_disk(self, promoted: Promotion) -> Path | None:
         """The bundle's folder, where there is one."""
         if not VERSION.fullmatch(promoted.bundle_name):
             raise BundleError(f"version {promoted.version!r} is not a name; promote a version of the registry")
-        folder = self._settings.bundles_folder / promoted.bundle_name
+        folder = self.settings.bundles_folder / promoted.bundle_name
         return folder if folder.is_dir() else None
 
     def _verified(self, folder: Path, promoted: Promotion) -> Bundle:
@@ -303,27 +263,27 @@ class ChampionWatcher:
         return bundle
 
     def _swap(self, promotion: Promotion, bundle: Bundle) -> None:
-        users = self._settings.cached_users
+        users = self.settings.cached_users
         vectors: LRUCache[Hashable, np.ndarray] | None = LRUCache(users) if users else None
         live = LiveModel(bundle)
         self._update(live)
-        ready = Champion(promotion, bundle, self._clock(), vectors, live)
+        ready = Champion(promotion, bundle, self.clock(), vectors, live)
         self._incoming = live
         try:
-            requests = self._warm_up.run(ready)
+            requests = self.warm_up.run(ready)
             self._update(live)
-            before, self.champion = self.champion, replace(ready, loaded_at=self._clock())
+            before, self.champion = self.champion, replace(ready, loaded_at=self.clock())
         finally:
             self._incoming = None
-        self._metrics.swaps.inc()
-        self._metrics.set_version(promotion.version)
+        self.metrics.swaps.inc()
+        self.metrics.version.current = promotion.version
         after = before.version if before else "popularity"
         log.info("version %s answers now, after %s; warmed up on %d requests", promotion.version, after, requests)
 
     def _update(self, live: LiveModel) -> None:
         """Read what the log says of the items by now, so that the rest costs the first request little."""
         try:
-            self._catalogue_reader.update(live)
+            self.catalogue_reader.update(live)
         except EventLogError as error:
             log.warning("the log's items cannot be read yet: %s", error)
 
@@ -331,7 +291,7 @@ class ChampionWatcher:
         if time.monotonic() < self._popular_at and self.popular is not None:
             return
         try:
-            popular = PopularityFallback(self._log.popular(POPULAR_LIMIT))
+            popular = PopularityFallback(self.event_log.popular(POPULAR_LIMIT))
         except EventLogError as error:
             log.warning("popularity cannot be counted: %s", error)
             return

@@ -33,17 +33,14 @@ class JSON(JSONResponse):
     """Bytes that are JSON already."""
 
     def render(self, content: Any) -> bytes:
-        """The bytes as they are."""
         return bytes(content)
 
 
 def answer(struct: Answer, status: int = 200, headers: dict[str, str] | None = None) -> JSON:
-    """A struct as a JSON answer."""
     return JSON(msgspec.json.encode(struct), status, headers)
 
 
 def fault(message: str, field: str | None = None) -> Fault:
-    """What went wrong with the request at hand."""
     return Fault(message=message, field=field, request_id=request_ids.current())
 
 

@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any
 
 import msgspec
+from msgspec.structs import replace
 
 from attune.clock import Clock, from_datetime
 from attune.errors import DataContractError, EventLogError
@@ -35,8 +36,7 @@ TIME = "event_timestamp"
 FIELDS = {"feedback": FeedbackRow.__struct_fields__, "interaction": EventRow.__struct_fields__}
 FEEDBACK_SOURCE = "http:/v1/feedback"
 EVENTS_SOURCE = "http:/v1/events"
-INLINE_ROWS = 10
-"""More rows are checked on a thread of their own, so that they hold up no other request."""
+INLINE_ROWS = 10  # more rows are checked on a thread of their own, so that they hold up no other request
 
 
 def admit_row(type_name: str, row: Row, clock: Clock) -> AnyEvent:
@@ -82,9 +82,7 @@ def parse_time(raw: object) -> int:
 
 def same_but_time(event: msgspec.Struct, other: msgspec.Struct) -> bool:
     """Whether two events differ in nothing but their time."""
-    return type(event) is type(other) and msgspec.structs.replace(event, **{TIME: 0}) == msgspec.structs.replace(
-        other, **{TIME: 0}
-    )
+    return type(event) is type(other) and replace(event, **{TIME: 0}) == replace(other, **{TIME: 0})
 
 
 async def durable(
@@ -130,7 +128,6 @@ def quarantine(
 
 
 def conflict(event: AnyEvent) -> str:
-    """Why an event is refused whose id is taken."""
     return f"event_id: {event.event_id!r} is in the log already with other content; send a new event under a new id"
 
 

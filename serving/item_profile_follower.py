@@ -21,24 +21,16 @@ from serving.metrics import Metrics
 TYPES = ("slate", "interaction", "feedback")
 POLL_SECONDS = 0.1
 RETRY_SECONDS = 1.0
-BUSY_SHARE = 0.25
-"""Of the time, while it catches up."""
-
-PAGE = 500
-"""Events read at a time."""
-
+BUSY_SHARE = 0.25  # of the time, while it catches up
+PAGE = 500  # events read at a time
 WINDOW_HALF_LIVES = 5
 """How far back a start goes: what is older weighs less than a thirtieth of what happens now."""
 
-WINDOW_POSITIONS = 500_000
-"""And never further than this, whatever was imported lately."""
-
+WINDOW_POSITIONS = 500_000  # and never further than this, whatever was imported lately
 REFRESH = HALF_LIFE // 100
 """Microseconds after which everything is scored again; by then it has faded by less than a hundredth."""
 
-AT_ONCE = 2_000
-"""Items scored without letting another thread have its turn: about a millisecond."""
-
+AT_ONCE = 2_000  # items scored without letting another thread have its turn: about a millisecond
 NOTHING = np.zeros((1, 0), np.float32)
 
 
@@ -65,18 +57,20 @@ class ItemProfileFollower:
         return self._profile.position if self._profile else 0
 
     def start(self) -> None:
-        """Start the thread."""
         self._follower.start()
 
     def close(self) -> None:
-        """Stop it."""
         self._follower.close()
 
     def advance(self) -> bool:
         """Fold one page of the log and update the scores; whether more waits. Raises EventLogError."""
         head = self._log.head()
         if self._profile is None or head < self._profile.position:  # the latter: an older log was put in its place
-            self._profile, self._scored_at = ItemProfile(self._start(head)), {}
+            now = self._clock()
+            window = now - WINDOW_HALF_LIVES * HALF_LIFE, now + DAY  # other clocks go ahead
+            first, _ = self._log.logged_between(*window)
+            self._profile = ItemProfile(max(first - 1 if first else head, head - WINDOW_POSITIONS))
+            self._scored_at = {}
         profile = self._profile
         self._metrics.profile_lag.set(head - profile.position)
         changed: set[str] = set()
@@ -87,12 +81,6 @@ class ItemProfileFollower:
             changed = profile.fold(page, page[-1].position if more else head)
         self._update(profile, changed)
         return more
-
-    def _start(self, head: int) -> int:
-        """The position before the window."""
-        now = self._clock()
-        first, _ = self._log.logged_between(now - WINDOW_HALF_LIVES * HALF_LIFE, now + DAY)  # other clocks go ahead
-        return max(first - 1 if first else head, head - WINDOW_POSITIONS)
 
     def _update(self, profile: ItemProfile, changed: set[str]) -> None:
         now, live_models = self._clock(), self._live_models()

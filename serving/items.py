@@ -57,10 +57,7 @@ class ItemService:
         )
 
     async def replace_item(self, address: ItemRequest, body: ItemBody) -> ItemAnswer:
-        """All that is known of the item from now on.
-
-        Raises DataContractError (422), Refused (409), EventLogError or Overloaded (503).
-        """
+        """Replace what is known; raises DataContractError (422), Refused (409), EventLogError or Overloaded (503)."""
         event = await self._admitted(address.item_id, body.attributes, body.attributes, body.event_id or new_event_id())
         appended = await durable(self.commit, self.writes, [event])
         position = appended.positions[0] or await self.reads.run(known_position, self.event_log, {}, event)
@@ -143,11 +140,14 @@ class ItemService:
 def _check_known_names(given: Mapping[str, Any]) -> None:
     """Raise DataContractError where an attribute that is known by name holds a value of another kind."""
     wanted = {
-        AVAILABLE: ("true or false", _is_bool),
-        RETIRED: ("true or false", _is_bool),
-        Columns.TITLE: ("text", _is_text),
+        AVAILABLE: ("true or false", lambda value: isinstance(value, bool)),
+        RETIRED: ("true or false", lambda value: isinstance(value, bool)),
+        Columns.TITLE: ("text", lambda value: isinstance(value, str)),
         Columns.YEAR: ("a number between -2^53 and 2^53", _is_year),
-        Columns.GENRES: ("a list of texts", lambda value: isinstance(value, list) and all(map(_is_text, value))),
+        Columns.GENRES: (
+            "a list of texts",
+            lambda value: isinstance(value, list) and all(isinstance(text, str) for text in value),
+        ),
     }
     for name, (what, fits) in wanted.items():
         value = given.get(name)
@@ -156,14 +156,6 @@ def _check_known_names(given: Mapping[str, Any]) -> None:
             raise DataContractError(f"{field}: expected {what}", field)
 
 
-def _is_bool(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
 def _is_year(value: Any) -> bool:
     """Whether every reader understands it as the same number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -YEARS <= value <= YEARS
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)

@@ -53,7 +53,7 @@ class LookupService:
         return await self.reads.run(self._nearest, champion, address.item_id, address.k)
 
     def _nearest(self, champion: Champion, item_id: str, k: int) -> SimilarAnswer:
-        snapshot = self.catalogue.pool(ItemFilter(champion.live, {})).snapshot
+        snapshot = self.catalogue.pools([ItemFilter(champion.live, {})])[0].snapshot
         catalogue, likeness_ND = snapshot.model.catalogue, snapshot.model.likeness_ND
         place = catalogue.index.get(item_id)
         if place is None:
@@ -78,7 +78,7 @@ class LookupService:
         return await self.reads.run(self._most_popular, champion, live, address.k)
 
     def _most_popular(self, champion: Champion | None, live: LiveModel, k: int) -> PopularAnswer:
-        snapshot = self.catalogue.pool(ItemFilter(live, {})).snapshot
+        snapshot = self.catalogue.pools([ItemFilter(live, {})])[0].snapshot
         catalogue = snapshot.model.catalogue
         nobody = histories_from_states(catalogue, [UserState("")], UNKNOWN_USER_STATS[None], self.clock())
         scores_N = snapshot.model.popularity.scores(nobody)[0]
@@ -91,7 +91,6 @@ class LookupService:
         return PopularAnswer(counted_by=CHAMPION if champion else LOG, model_version=version, items=items)
 
     async def state(self, address: StateRequest) -> StateAnswer:
-        """What is known of the user as of now."""
         user = await self.states.read(address.user_id, self.seconds)
         state, champion = user.state, self.watcher.champion
         snapshot = champion.live.snapshot if champion else None

@@ -55,7 +55,7 @@ class ModelVersion(Collector):
     """One sample, 1, whose labels name the version that answers."""
 
     def __init__(self) -> None:
-        self.current: str | None = None
+        self.current: str | None = None  # popularity answers
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The sample of this moment; earlier versions leave no trace."""
@@ -94,10 +94,6 @@ class Metrics:
         self.stale_champion = gauge("attune_champion_stale", "1 while another version than the promoted one answers.")
         self.version = ModelVersion()
         registry.register(self.version)
-
-    def set_version(self, version: str | None) -> None:
-        """Say which version answers; None: popularity."""
-        self.version.current = version
 
     def count_slates(self, status: str, slates: int) -> None:
         """Count slates that were written, retried, refused or lost."""

@@ -84,7 +84,6 @@ def documented(
 
 
 def scope_of(route: Any) -> str | None:
-    """The scope that a documented route declares."""
     security = route.openapi_extra["security"]
     return security[0]["key"][0] if security else None
 

@@ -38,7 +38,6 @@ class Champion:
 
     @property
     def version(self) -> str:
-        """The registry's version."""
         return self.promotion.version
 
 
@@ -76,12 +75,10 @@ class PopularityFallback:
 
     @property
     def hybrid(self) -> "PopularityFallback":
-        """The recommender for users with a history."""
         return self
 
     @property
     def popularity(self) -> "PopularityFallback":
-        """The recommender for users without."""
         return self
 
     @property

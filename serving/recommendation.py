@@ -12,15 +12,7 @@ from attune.clock import Clock
 from attune.errors import AttuneError, DataContractError
 from attune.events import CANDIDATES_LOGGED, Slate
 from attune.group_commit import GroupCommit
-from attune.schemas import (
-    BatchAnswer,
-    BatchEntry,
-    BatchRequest,
-    RecommendAnswer,
-    RecommendRequest,
-    ShownItem,
-    decode,
-)
+from attune.schemas import BatchAnswer, BatchEntry, BatchRequest, RecommendAnswer, RecommendRequest, ShownItem, decode
 from models.recommender import Recommendation, Request
 from serving.catalogue_snapshot import ItemFilter
 from serving.champion import ChampionWatcher, WarmUp
@@ -59,7 +51,6 @@ class RecommendationService:
     empty: PopularityFallback = field(default_factory=lambda: PopularityFallback([]))
 
     async def recommend(self, body: RecommendRequest) -> RecommendAnswer:
-        """The slate for one request."""
         champion, popular = self.watcher.champion, self.watcher.popular
         started = time.perf_counter()
         live = champion.live if champion else (popular or self.empty).live

@@ -11,9 +11,7 @@ import secrets
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = "X-Request-Id"
-PLAIN = re.compile(rb"[!-~]{1,128}")
-"""Printable ASCII without blanks."""
-
+PLAIN = re.compile(rb"[!-~]{1,128}")  # printable ASCII without blanks
 _NAME = HEADER.lower().encode()
 _current: contextvars.ContextVar[str | None] = contextvars.ContextVar("request_id", default=None)
 
@@ -33,7 +31,9 @@ class RequestIdMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _callers_id(scope) or secrets.token_hex(12).encode()
+        request_id = next((value for name, value in scope["headers"] if name == _NAME), b"")
+        if not PLAIN.fullmatch(request_id):
+            request_id = secrets.token_hex(12).encode()
         _current.set(request_id.decode())  # kept for the answer to an unexpected error
 
         async def send_with_id(message: Message) -> None:
@@ -44,26 +44,15 @@ class RequestIdMiddleware:
         await self._app(scope, receive, send_with_id)
 
 
-def _callers_id(scope: Scope) -> bytes | None:
-    """The id that the caller sent, if it is plain."""
-    for name, value in scope["headers"]:
-        if name == _NAME:
-            return value if PLAIN.fullmatch(value) else None
-    return None
+def prefix_log_lines() -> None:
+    """Let every log line of a request begin with its id; call it once, after logging was set up."""
 
-
-class RequestIdFilter(logging.Filter):
-    """Puts the id at the beginning of a log line."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
+    def prefix(record: logging.LogRecord) -> bool:
         request_id = _current.get()
         if request_id is not None and "request_id" not in vars(record):
             record.request_id = request_id
             record.msg, record.args = f"[{request_id}] {record.getMessage()}", ()
         return True
 
-
-def prefix_log_lines() -> None:
-    """Let every log line of a request begin with its id; call it once, after logging was set up."""
     for handler in logging.getLogger().handlers:
-        handler.addFilter(RequestIdFilter())
+        handler.addFilter(prefix)

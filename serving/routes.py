@@ -26,6 +26,9 @@ TAKEN = {409: "The event id names other content."}
 TOO_LARGE = {413: "The body exceeds 1 MiB."}
 BUSY = {503: "The event log is busy: send it again."}
 
+Route = tuple[str, str, str, Callable[..., Awaitable[Any]], str, Mapping[int, str]]
+"""Method, path, scope, the service's method, the summary, the errors by status."""
+
 Body = TypeVar("Body")
 Parameters = TypeVar("Parameters", bound=Address)
 
@@ -36,11 +39,9 @@ class Anything(Convertor[str]):
     regex = r"[\s\S]*"
 
     def convert(self, value: str) -> str:
-        """As it is."""
         return value
 
     def to_string(self, value: str) -> str:
-        """As it is."""
         return value
 
 
@@ -69,26 +70,22 @@ def read_address(request: Request, wanted: type[Parameters]) -> Parameters:
     return convert(parameters, wanted)
 
 
-def create_router() -> APIRouter:
+def create_router(*routes: Route) -> APIRouter:
     """Routes that answer JSON and are named, in the OpenAPI page too, by their functions."""
     register_url_convertor("id", Anything())
-    return APIRouter(default_response_class=JSON, generate_unique_id_function=lambda route: route.name)
+    router = APIRouter(default_response_class=JSON, generate_unique_id_function=lambda route: route.name)
+    for route in routes:
+        add_route(router, route)
+    return router
 
 
-def add_route(
-    router: APIRouter,
-    method: str,
-    path: str,
-    scope: str,
-    call: Callable[..., Awaitable[Any]],
-    summary: str,
-    errors: Mapping[int, str],
-) -> None:
+def add_route(router: APIRouter, route: Route) -> None:
     """Route requests to a service's method, whose signature says what they bring and get.
 
     Its parameter ``body`` is decoded from the body, ``address`` from the path and the query; both are optional.
     ``Annotated[T, Shown]`` documents a body as another type than the one that decodes it.
     """
+    method, path, scope, call, summary, errors = route
     types = get_type_hints(call, include_extras=True)
     address, body = types.get("address"), types.get("body")
     decoder = msgspec.json.Decoder(body) if body else None
@@ -111,70 +108,45 @@ def user_routes(
     recommendation: RecommendationService, ingestion: IngestionService, lookups: LookupService
 ) -> APIRouter:
     """What services ask and report about users."""
-    router = create_router()
-    add_route(
-        router, "POST", "/v1/recommend", "recommend", recommendation.recommend,
-        "A slate for a user, reflecting everything acknowledged before",
-        TOO_LARGE | WRONG | AGAIN,
+    return create_router(
+        ("POST", "/v1/recommend", "recommend", recommendation.recommend,
+         "A slate for a user, reflecting everything acknowledged before", TOO_LARGE | WRONG | AGAIN),
+        ("POST", "/v1/recommend/batch", "recommend", recommendation.recommend_batch,
+         "Slates for up to 100 users, each answered or refused on its own",
+         TOO_LARGE | {422: "The body is wrong."} | AGAIN),
+        ("POST", "/v1/feedback", "feedback", ingestion.feedback,
+         "A reaction to an item of a slate; acknowledged once durable",
+         TAKEN | TOO_LARGE | {422: "A field or the slate id is wrong."} | BUSY),
+        ("POST", "/v1/events", "feedback", ingestion.events,
+         "Up to 1,000 rows of behaviour outside slates; acknowledged once durable",
+         {409: "The event id of a single row names other content.", 422: "The body or a single row is wrong."}
+         | TOO_LARGE | BUSY),
+        ("GET", "/v1/users/{user_id:id}/state", "recommend", lookups.state,
+         "What is known of a user, and where it was read", WRONG | AGAIN),
+        ("GET", "/v1/popular", "recommend", lookups.popular,
+         "What is popular now", WRONG | {503: "Nothing is loaded yet, or ask again soon."}),
     )  # fmt: skip
-    add_route(
-        router, "POST", "/v1/recommend/batch", "recommend", recommendation.recommend_batch,
-        "Slates for up to 100 users, each answered or refused on its own",
-        TOO_LARGE | {422: "The body is wrong."} | AGAIN,
-    )  # fmt: skip
-    add_route(
-        router, "POST", "/v1/feedback", "feedback", ingestion.feedback,
-        "A reaction to an item of a slate; acknowledged once durable",
-        TAKEN | TOO_LARGE | {422: "A field or the slate id is wrong."} | BUSY,
-    )  # fmt: skip
-    add_route(
-        router, "POST", "/v1/events", "feedback", ingestion.events,
-        "Up to 1,000 rows of behaviour outside slates; acknowledged once durable",
-        {409: "The event id of a single row names other content.", 422: "The body or a single row is wrong."}
-        | TOO_LARGE | BUSY,
-    )  # fmt: skip
-    add_route(
-        router, "GET", "/v1/users/{user_id:id}/state", "recommend", lookups.state,
-        "What is known of a user, and where it was read",
-        WRONG | AGAIN,
-    )  # fmt: skip
-    add_route(
-        router, "GET", "/v1/popular", "recommend", lookups.popular,
-        "What is popular now",
-        WRONG | {503: "Nothing is loaded yet, or ask again soon."},
-    )  # fmt: skip
-    return router
 
 
 def item_routes(items: ItemService, lookups: LookupService) -> APIRouter:
     """What services ask and report about items. An id may have slashes, as ``%2F`` or plain."""
-    router, path = create_router(), "/v1/items/{item_id:path}"
-    add_route(
-        router, "GET", "/v1/items/{item_id:id}/similar", "recommend", lookups.similar,
-        "The items nearest to one by the champion's vectors",
-        {404: "The champion does not know the item."} | WRONG | {503: "No champion answers, or ask again soon."},
+    path = "/v1/items/{item_id:path}"
+    return create_router(
+        ("GET", "/v1/items/{item_id:id}/similar", "recommend", lookups.similar,
+         "The items nearest to one by the champion's vectors",
+         {404: "The champion does not know the item."} | WRONG | {503: "No champion answers, or ask again soon."}),
+        ("GET", path, "recommend", items.item,
+         "What is known of an item", UNKNOWN_ITEM | WRONG | AGAIN),
+        ("PUT", path, "items", items.replace_item,
+         "All that is known of an item from the next slate on",
+         {404: "No item can have such an id."} | TAKEN | TOO_LARGE | WRONG | BUSY),
+        ("PATCH", path, "items", items.change_item,
+         "Other values for some of an item's attributes; null removes one",
+         UNKNOWN_ITEM | TAKEN | TOO_LARGE | WRONG | BUSY),
+        ("DELETE", path, "items", items.retire_item,
+         "Show an item to nobody from now on; its attributes stay, with `retired: true`",
+         UNKNOWN_ITEM | TAKEN | WRONG | BUSY),
     )  # fmt: skip
-    add_route(
-        router, "GET", path, "recommend", items.item,
-        "What is known of an item",
-        UNKNOWN_ITEM | WRONG | AGAIN,
-    )  # fmt: skip
-    add_route(
-        router, "PUT", path, "items", items.replace_item,
-        "All that is known of an item from the next slate on",
-        {404: "No item can have such an id."} | TAKEN | TOO_LARGE | WRONG | BUSY,
-    )  # fmt: skip
-    add_route(
-        router, "PATCH", path, "items", items.change_item,
-        "Other values for some of an item's attributes; null removes one",
-        UNKNOWN_ITEM | TAKEN | TOO_LARGE | WRONG | BUSY,
-    )  # fmt: skip
-    add_route(
-        router, "DELETE", path, "items", items.retire_item,
-        "Show an item to nobody from now on; its attributes stay, with `retired: true`",
-        UNKNOWN_ITEM | TAKEN | WRONG | BUSY,
-    )  # fmt: skip
-    return router
 
 
 def operator_routes(
@@ -187,8 +159,7 @@ def operator_routes(
     ``model`` describes what answers now, ``missing`` says what keeps the endpoint from being ready (None: nothing),
     ``exposition`` gives the metrics in Prometheus' text format.
     """
-    router = create_router()
-    add_route(router, "GET", "/v1/model", "recommend", model, "What answers now", {})
+    router = create_router(("GET", "/v1/model", "recommend", model, "What answers now", {}))
 
     @router.get("/healthz", **documented("200 while the process lives", None))
     async def healthz() -> Response:

@@ -27,14 +27,12 @@ log = logging.getLogger(__name__)
 STATS_SECONDS = 60.0
 """How long a user's statistics are used before they are read again; they change once an hour."""
 
-REOPEN_SECONDS = 5.0
-"""How long a feature store that failed is left alone before it is opened again."""
+REOPEN_SECONDS = 5.0  # how long a feature store that failed is left alone before it is opened again
 
 FEATURES, EVENT_LOG, PROCESS = "features", "event_log", "process"
 """Where a state comes from, or what could not be read for it."""
 
-NOBODY = ""
-"""A user id that the row rules refuse."""
+NOBODY = ""  # a user id that the row rules refuse
 
 UserSnapshot = tuple[UserState | None, np.ndarray]
 """A state as last pushed to the feature store, and ``USER_STATS``."""
@@ -206,13 +204,22 @@ class StateReader:
         user = UserView(state or UserState(user_id), user_stats)
         if snapshot is None:
             self._degrade(user.degraded, FEATURES)
-        view = await self._view(TailQuery(user.state, item_filter), max(until - time.monotonic(), 0.0))
+        try:
+            view = await self.tails.submit(TailQuery(user.state, item_filter), max(until - time.monotonic(), 0.0))
+        except Overloaded as error:
+            log.warning("the event log is too slow; the snapshot answers alone: %s", error)
+            view = TailView(None, None)
         now = await self._fold_alone(user, until, keep=snapshot is not None) if view.is_long else view.current
         if now is None:
             self._degrade(user.degraded, EVENT_LOG)
             position, tail = user.state.position, 0
         else:
-            self._count(now)
+            self.metrics.tail.observe(now.folded)
+            if now.folded > PAGE:
+                self.metrics.refolds.inc()
+            if now.astray:
+                log.warning("the snapshot of %r is not of this event log; folded from the start", user_id)
+                self.metrics.fallbacks.labels("snapshot_astray").inc()
             position, tail = 0 if now.astray else user.state.position, now.folded
             user = replace(user, state=now.state)
             if snapshot:
@@ -228,13 +235,6 @@ class StateReader:
         except Overloaded as error:
             log.warning("the feature store is too slow; states come from the event log alone: %s", error)
             return None
-
-    async def _view(self, query: TailQuery, seconds: float) -> TailView:
-        try:
-            return await self.tails.submit(query, seconds)
-        except Overloaded as error:
-            log.warning("the event log is too slow; the snapshot answers alone: %s", error)
-            return TailView(None, None)
 
     async def _fold_alone(self, user: UserView, until: float, keep: bool) -> Current | None:
         """The long way. The state is kept even if the time is over by then, so that the next tail is short."""
@@ -254,11 +254,3 @@ class StateReader:
     def _degrade(self, degraded: list[str], source: str) -> None:
         degraded.append(source)
         self.metrics.fallbacks.labels(source).inc()
-
-    def _count(self, now: Current) -> None:
-        self.metrics.tail.observe(now.folded)
-        if now.folded > PAGE:
-            self.metrics.refolds.inc()
-        if now.astray:
-            log.warning("the snapshot of %r is not of this event log; folded from the start", now.state.user_id)
-            self.metrics.fallbacks.labels("snapshot_astray").inc()

@@ -415,11 +415,11 @@ def test_k_come_back_whenever_k_exist(
             for at, (item_id, attributes) in enumerate(said)
         ]
         log.append(events[:cut])
-        catalogue_reader.pool(ItemFilter(live_model, where))
+        catalogue_reader.pools([ItemFilter(live_model, where)])
         log.append(events[cut:])
         log.append(clicks("u", seen))
-        pool = catalogue_reader.pool(ItemFilter(live_model, where))
-        fresh = CatalogueReader(log).pool(ItemFilter(LiveModel(served), where))
+        pool = catalogue_reader.pools([ItemFilter(live_model, where)])[0]
+        fresh = CatalogueReader(log).pools([ItemFilter(LiveModel(served), where)])[0]
         state = _state(log)
     for name in ("item_ids", "genres", "years"):
         assert getattr(fresh.snapshot.model.catalogue, name) == getattr(pool.snapshot.model.catalogue, name)
@@ -462,8 +462,8 @@ def test_what_filters_found_is_kept_and_kept_up(bundle, monkeypatch, tmp_path: P
         for number in range(3):
             about = {"genres": ["a" if number == 1 else "z"]}
             log.append([Item(event_id=f"i{number}", event_timestamp=1, item_id=f"n{number % 2}", attributes=about)])
-            closed = catalogue_reader.pool(ItemFilter(live_model, {"genres": ["a", "z"]})).removed
-            again = CatalogueReader(log).pool(ItemFilter(LiveModel(bundle), {"genres": ["z", "a"]})).removed
+            closed = catalogue_reader.pools([ItemFilter(live_model, {"genres": ["a", "z"]})])[0].removed
+            again = CatalogueReader(log).pools([ItemFilter(LiveModel(bundle), {"genres": ["z", "a"]})])[0].removed
             np.testing.assert_array_equal(closed, again)
     assert len(walks) == 1 + 3
 
