@@ -18,7 +18,7 @@ class Verdict:
 
     ``verdict`` is ``undecided`` where there is too little evidence, ``not_applicable`` where there is nothing to
     compare with. ``adverse`` marks an undecided one that nothing speaks for: its figure lies on the wrong side of its
-    limit, or there was nothing to measure.
+    limit, or there was nothing to measure. ``at_most`` says that the limit is one from above.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Verdict:
     low: float | None = None
     high: float | None = None
     adverse: bool = False
+    at_most: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as JSON holds it: infinities become null."""
@@ -74,6 +75,11 @@ def not_applicable(name: str, note: str) -> Verdict:
 def passes(condition: bool) -> Outcome:
     """The outcome of a condition that is known to hold or not to hold."""
     return "pass" if condition else "fail"
+
+
+def not_above(name: str, limit: float, measured: float, note: str) -> Verdict:
+    """The verdict on a figure that may be its limit at most; NaN fails."""
+    return Verdict(name, limit, measured, passes(measured <= limit), note, at_most=True)
 
 
 def on_interval(

@@ -8,10 +8,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from attune.clock import DAY
-from attune.event_types import KINDS
 from models.catalogue import Catalogue
 from models.history import KIND_INDEX, HistoryBatch, Recommender
-from models.learning.dataset import TrainingSet
+from models.learning.dataset import MARKS_SEEN, TrainingSet, ranges
 from models.network.config import Recipe
 
 Measure = Callable[[Recommender], float]
@@ -23,9 +22,7 @@ Tried = list[dict[str, Any]]
 VERDICTS = ("like", "dislike", "hide", "skip")
 """Kinds that say yes or no outright: their vote is the centred reward, so a `dislike` pushes similar items down."""
 
-_KIND_ROWS = len(KIND_INDEX) + 1
-_IS_VERDICT = np.isin(np.arange(_KIND_ROWS), [KIND_INDEX[name] for name in VERDICTS])
-_IS_USE = np.array([False, *(kind.marks_seen for kind in KINDS.values())])
+_IS_VERDICT = np.isin(np.arange(len(KIND_INDEX) + 1), [KIND_INDEX[name] for name in VERDICTS])
 
 
 def votes(kinds: np.ndarray, rewards: np.ndarray, slope: float) -> np.ndarray:
@@ -36,15 +33,12 @@ def votes(kinds: np.ndarray, rewards: np.ndarray, slope: float) -> np.ndarray:
     """
     centred = 2.0 * rewards - 1.0
     vote = np.where(_IS_VERDICT[kinds], centred, 1.0 + slope * centred)
-    return np.where(_IS_USE[kinds], vote, 0.0).astype(np.float32)
+    return np.where(MARKS_SEEN[kinds], vote, 0.0).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Popularity:
-    """Items by how much they were used lately: each event counts its reward, halved every ``half_life_days``.
-
-    ``weights_N`` is scaled to a maximum of 1.
-    """
+    """Items by their latest uses, 1 at most: an event counts its reward, halved every ``half_life_days``."""
 
     weights_N: np.ndarray
     half_life_days: float
@@ -54,7 +48,7 @@ class Popularity:
     def fit(training_set: TrainingSet, half_life_days: float) -> "Popularity":
         """From every event of the training set; "now" is its latest event."""
         age_E = (training_set.times.max(initial=0) - training_set.times) / DAY
-        weight_E = training_set.rewards * _IS_USE[training_set.kinds] * 0.5 ** (age_E / half_life_days)
+        weight_E = training_set.rewards * MARKS_SEEN[training_set.kinds] * 0.5 ** (age_E / half_life_days)
         weights_N = np.bincount(training_set.items, weight_E, len(training_set.catalogue))
         return Popularity((weights_N / max(weights_N.max(), 1e-12)).astype(np.float32), half_life_days)
 
@@ -66,16 +60,13 @@ class Popularity:
         return fitted[int(np.argmax([row["objective"] for row in tried]))], tried
 
     def refit(self, known: TrainingSet) -> "Popularity":
-        """With the same half-life, from other events."""
         return Popularity.fit(known, self.half_life_days)
 
     @property
     def shared_N(self) -> np.ndarray:
-        """The scores that everybody gets."""
         return self.weights_N
 
     def scores(self, batch: HistoryBatch) -> np.ndarray:
-        """scores_BN: the same row for everybody."""
         return np.repeat(self.weights_N[None], len(batch), axis=0)
 
     def extended(self, more: Catalogue) -> "Popularity":
@@ -83,16 +74,13 @@ class Popularity:
         return replace(self, weights_N=np.concatenate([self.weights_N, np.zeros(len(more), self.weights_N.dtype)]))
 
     def settings(self) -> dict[str, Any]:
-        """What ``restore`` needs beside the tensors, as JSON values."""
         return {"half_life_days": self.half_life_days}
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """The arrays by name."""
         return {"weights_N": self.weights_N}
 
     @staticmethod
     def restore(settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> "Popularity":
-        """What ``settings`` and ``tensors`` gave."""
         return Popularity(tensors["weights_N"], **settings)
 
 
@@ -123,7 +111,6 @@ class ItemKnn:
 
     @staticmethod
     def fit(training_set: TrainingSet, choice: KnnChoice) -> "ItemKnn":
-        """From every event of the training set."""
         return ItemKnn.from_counts(cooccurrence(training_set, choice.window), usage(training_set), choice)
 
     @staticmethod
@@ -160,7 +147,6 @@ class ItemKnn:
         return knn(chosen), [{**choice.__dict__, "objective": value} for choice, value in measured.items()]
 
     def refit(self, known: TrainingSet) -> "ItemKnn":
-        """With the same settings, from other events."""
         return ItemKnn.fit(known, self.choice)
 
     @property
@@ -187,19 +173,16 @@ class ItemKnn:
         items_BL = batch.items_BL[:, crop]
         recency_L = self.choice.decay ** np.arange(items_BL.shape[1] - 1, -1, -1)
         vote_BL = votes(batch.kinds_BL[:, crop], batch.rewards_BL[:, crop], self.choice.slope) * recency_L
-        scores_BN = np.zeros((len(batch), self.similarity_NN.shape[0]), np.float32)
+        table = self.similarity_NN
+        scores_BN = np.zeros((len(batch), table.shape[0]), np.float32)
         for scores_N, items_L, vote_L in zip(scores_BN, items_BL, vote_BL, strict=True):
             used = items_L > 0
-            scores_N[:] = self._summed(items_L[used] - 1, vote_L[used])
+            rows = items_L[used] - 1
+            lengths = np.diff(table.indptr)[rows]
+            flat = ranges(table.indptr[rows], lengths)  # for one user quicker than scipy's product
+            values = np.repeat(vote_L[used], lengths) * table.data[flat]
+            scores_N[:] = np.bincount(table.indices[flat], values, len(scores_N))
         return scores_BN
-
-    def _summed(self, items_L: np.ndarray, vote_L: np.ndarray) -> np.ndarray:
-        """The items' rows of the table, times their votes, added up: scores_N. For one user quicker than scipy is."""
-        table = self.similarity_NN
-        starts, lengths = table.indptr[items_L], np.diff(table.indptr)[items_L]
-        ends = np.cumsum(lengths)
-        flat = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
-        return np.bincount(table.indices[flat], np.repeat(vote_L, lengths) * table.data[flat], table.shape[1])
 
     def extended(self, more: Catalogue) -> "ItemKnn":
         """With the items of ``more`` behind these, near nothing yet; the similarities are shared, not copied."""
@@ -209,18 +192,15 @@ class ItemKnn:
         return replace(self, similarity_NN=sp.csr_matrix((old.data, old.indices, indptr), shape=(count, count)))
 
     def settings(self) -> dict[str, Any]:
-        """What ``restore`` needs beside the tensors, as JSON values."""
         return dict(self.choice.__dict__)
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """The similarities as the arrays of a CSR matrix."""
         table = self.similarity_NN
         pointers, indices = table.indptr.astype(np.int64), table.indices.astype(np.int32)
         return {"indptr": pointers, "indices": indices, "values": table.data.astype(np.float32)}
 
     @staticmethod
     def restore(settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> "ItemKnn":
-        """What ``settings`` and ``tensors`` gave."""
         count = len(tensors["indptr"]) - 1
         parts = (tensors["values"], tensors["indices"], tensors["indptr"])
         return ItemKnn(sp.csr_matrix(parts, shape=(count, count)), KnnChoice(**settings))
@@ -233,7 +213,7 @@ _DISTANCES_AT_ONCE = 10
 def cooccurrence(training_set: TrainingSet, window: int) -> sp.csr_matrix:
     """counts_NN, symmetric, zero on the diagonal: how often, and how near, two items stand in one user's events."""
     count = len(training_set.catalogue)
-    rows = training_set.by_user[_IS_USE[training_set.kinds[training_set.by_user]]]
+    rows = training_set.by_user[MARKS_SEEN[training_set.kinds[training_set.by_user]]]
     users, items = training_set.users[rows], training_set.items[rows]
     vote = votes(training_set.kinds[rows], training_set.rewards[rows], slope=0.0)
     total = sp.csr_matrix((count, count), dtype=np.float32)

@@ -30,7 +30,7 @@ from attune.event_types import KINDS, REWARD_TABLE_VERSION
 from attune.files import whole_folder
 from models.baselines import Popularity
 from models.catalogue import Catalogue
-from models.history import HistoryBatch, Recommender
+from models.history import HistoryBatch
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet, groups, histories
 from models.ranking.policy import Policy
@@ -94,7 +94,11 @@ class Bundle:
         try:
             config = json.loads(files[CONFIG])
             tensors = {**read_tensors(files[WEIGHTS]), **read_tensors(files[TABLES])}
-            catalogue = _catalogue(msgspec.json.decode(files[ITEMS]), tensors.pop(_STATS))
+            stats_NF, columns = tensors.pop(_STATS), msgspec.json.decode(files[ITEMS])
+            if stats_NF.ndim != 2 or stats_NF.shape[1] != len(ITEM_STATS):
+                raise ValueError(f"the items' statistics have the shape {stats_NF.shape}")
+            item_ids, titles, genres, years = (tuple(columns[name]) for name in _ITEM_COLUMNS)
+            catalogue = Catalogue(item_ids, titles, tuple(map(tuple, genres)), years, stats_NF)
             return Bundle(
                 catalogue=catalogue,
                 hybrid=Hybrid.restore(catalogue, config["model"], tensors),
@@ -113,7 +117,6 @@ class Bundle:
 
     @property
     def popularity(self) -> Popularity:
-        """What answers for a user without history."""
         return self.hybrid.popularity
 
     @property
@@ -122,23 +125,15 @@ class Bundle:
         return self.hybrid.network.unit_items_ND
 
     @property
-    def parts(self) -> tuple[Recommender, ...]:
-        """The recommenders that the hybrid mixes, each usable alone."""
-        return self.hybrid.parts
-
-    @property
     def trained_upto(self) -> int:
-        """The last log position that the model was trained or chosen on, as measured."""
         return int(self.config["trained_upto"])
 
     @property
     def holdout_after(self) -> int:
-        """The log position after which events were left to the judgement, as declared."""
         return int(self.config["holdout_after"])
 
     @property
     def panel_users_trained(self) -> int:
-        """How many users of the panel it was trained on: 0 for a model that may be promoted."""
         return int(self.config["panel_users_trained"])
 
     def golden_difference(self) -> float:
@@ -201,18 +196,8 @@ def _tensors(named: Mapping[str, np.ndarray]) -> bytes:
     return write_tensors({name: np.ascontiguousarray(values) for name, values in named.items()})
 
 
-def _catalogue(columns: Mapping[str, Any], stats_NF: np.ndarray) -> Catalogue:
-    if stats_NF.ndim != 2 or stats_NF.shape[1] != len(ITEM_STATS):
-        raise ValueError(f"the items' statistics have the shape {stats_NF.shape}")
-    item_ids, titles, genres, years = (tuple(columns[name]) for name in _ITEM_COLUMNS)
-    return Catalogue(item_ids, titles, tuple(map(tuple, genres)), years, stats_NF)
-
-
 def seal(folder: Path, format_name: str, files: Mapping[str, bytes]) -> Path:
-    """Write the files and their manifest as ``folder``; returns it. Raises BundleError when it exists already.
-
-    The folder appears whole or not at all.
-    """
+    """Write the files and their manifest as ``folder``, whole or not at all. Raises BundleError where it exists."""
     if folder.exists():
         raise BundleError(f"{folder} exists already; a bundle is never written over: choose another folder")
     listed = {name: {"sha256": _sha256(content), "bytes": len(content)} for name, content in sorted(files.items())}

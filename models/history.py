@@ -48,22 +48,9 @@ class HistoryBatch:
         """Those users, in the order of ``rows``, as a batch of their own."""
         return HistoryBatch(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
 
-    def rows(self, start: int, stop: int) -> "HistoryBatch":
-        """The users from ``start`` up to ``stop``, as a batch of their own."""
-        part = slice(start, stop)
-        return HistoryBatch(
-            self.items_BL[part],
-            self.kinds_BL[part],
-            self.rewards_BL[part],
-            self.times_BL[part],
-            self.item_stats_BLF[part],
-            self.user_stats_BF[part],
-            self.now_B[part],
-        )
-
 
 class Recommender(Protocol):
-    """Scores the whole catalogue for a batch of histories.
+    """Scores the whole catalogue for a batch of histories; ``name`` is the word that reports use for it.
 
     ``scores`` returns float32 of shape (B, N), N the catalogue's size, finite, higher is better. It depends on
     the batch alone (no hidden state, no randomness), row by row: a row's scores do not depend on the others.
@@ -71,10 +58,5 @@ class Recommender(Protocol):
     """
 
     @property
-    def name(self) -> str:
-        """The word that reports use for it."""
-        ...
-
-    def scores(self, batch: HistoryBatch) -> np.ndarray:
-        """scores_BN for every item of the catalogue."""
-        ...
+    def name(self) -> str: ...
+    def scores(self, batch: HistoryBatch) -> np.ndarray: ...

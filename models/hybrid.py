@@ -5,7 +5,7 @@ and the live item profile, which moves with everybody's (``attune.item_profile``
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -84,7 +84,6 @@ class Hybrid:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The recommenders in the order of the weights."""
         return self.network, *self.others
 
     @property
@@ -115,15 +114,11 @@ class Hybrid:
 
     def scores(self, batch: HistoryBatch) -> np.ndarray:
         """scores_BN: the weighted sum of the parts' normalised scores."""
-        return self.scores_of(batch, self.states(batch))
+        return self.mix(self.sources(batch, self.states(batch)), len(batch))
 
     def states(self, batch: HistoryBatch) -> np.ndarray:
         """states_BD: the users as the network sees them; the costly half of ``scores``. Without a network (B, 0)."""
         return self.network.states(batch) if self.weights[0] else np.zeros((len(batch), 0), np.float32)
-
-    def scores_of(self, batch: HistoryBatch, states_BD: np.ndarray) -> np.ndarray:
-        """``scores`` of users whose ``states`` are known already."""
-        return self.mix(self.sources(batch, states_BD), len(batch))
 
     def sources(
         self, batch: HistoryBatch, states_BD: np.ndarray, live_1N: np.ndarray | None = None
@@ -162,10 +157,7 @@ class Hybrid:
         return mixed(rows, [weights[name] for name in sources])
 
     def served(self, batch: HistoryBatch, sources: Mapping[str, np.ndarray]) -> np.ndarray:
-        """scores_BN that ``models.recommender`` ranks by: the mix, or popularity where there is no usable history.
-
-        To popularity the live profile is added, as to the mix.
-        """
+        """scores_BN that ``models.recommender`` ranks by: the mix, or without usable history popularity (and live)."""
         scores_BN, unknown_B = self.mix(sources, len(batch)), batch.items_BL[:, -1] == 0
         if unknown_B.any():
             scores_BN[unknown_B] = self.popularity.weights_N
@@ -175,10 +167,9 @@ class Hybrid:
         return scores_BN
 
     def settings(self) -> dict[str, Any]:
-        """What ``restore`` needs beside the tensors, as JSON values."""
         return {
             "weights": list(self.weights),
-            **({PREFERENCE: self.preference.settings()} if self.preference else {}),
+            **({PREFERENCE: asdict(self.preference)} if self.preference else {}),
             **({LIVE: self.live} if self.live else {}),
             **{name: part.settings() for name, part in zip(self.names, self.parts, strict=True)},
         }
@@ -203,7 +194,7 @@ class Hybrid:
             SequenceRecommender.restore(catalogue, settings[NETWORK], own(NETWORK)),
             tuple(kind.restore(settings[name], own(name)) for name, kind in SOURCES.items() if name in settings),
             tuple(map(float, settings["weights"])),
-            Preference.restore(settings[PREFERENCE]) if PREFERENCE in settings else None,
+            Preference(**settings[PREFERENCE]) if PREFERENCE in settings else None,
             live=float(settings.get(LIVE, 0.0)),
         )
 

@@ -173,10 +173,7 @@ def ranks(masked_BN: np.ndarray, row_T: np.ndarray, item_T: np.ndarray, batch: i
 
 @dataclass(frozen=True)
 class Rolling:
-    """HR@10 of the last ``window`` targets at some of them.
-
-    ``lines`` holds ``position`` (the log position of the last target of each window) and a line for each recommender.
-    """
+    """HR@10 of the last ``window`` targets: ``position`` (of the last of a window) and a line for each recommender."""
 
     window: int
     lines: dict[str, list[float]]

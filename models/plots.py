@@ -13,17 +13,6 @@ if TYPE_CHECKING:
 
 COLOURS = {"pass": "#2e7d32", "fail": "#c62828", "undecided": "#ef8f00", "not_applicable": "#9e9e9e"}
 LINES = {"challenger": "#1f5fbf", "champion": "#7b3fa0", "popularity": "#8a8a8a"}
-AT_MOST = {
-    "memory",
-    "latency",
-    "not_slower_than_champion",
-    "live_weight",
-    "data_contract",
-    "calibration",
-    "parity",
-    "lineage",
-}
-"""Gates whose figure must not be above its limit; that of the others must not be below."""
 DOTS_PER_INCH = 100
 SHOWN = {"ndcg@10": "NDCG@10", "ndcg@10_positive": "NDCG@10, liked targets"}
 
@@ -62,10 +51,7 @@ def gate_bars(gates: Sequence[Mapping[str, Any]], accepted: bool) -> bytes:
 
 
 def rolling_hits(rolling: Mapping[str, Sequence[float]], window: int) -> bytes:
-    """HR@10 over the hold-out in the order of time, each point the mean of the last ``window`` targets.
-
-    ``rolling`` holds ``position`` (the log position at the end of each window) and a line for each recommender.
-    """
+    """HR@10 in the order of time, each point the mean of ``window`` targets; see ``models.metrics.Rolling``."""
     figure = _figure(7.6, 4.0)
     axes = figure.subplots()
     for name, values in rolling.items():
@@ -100,7 +86,6 @@ def reliability(calibration: Mapping[str, Mapping[str, Any]]) -> bytes:
 def _gate(axes: "Axes", gate: Mapping[str, Any]) -> None:
     measured, limit = gate["measured"], gate["limit"]
     colour = COLOURS.get(gate["verdict"], COLOURS["not_applicable"])
-    is_at_most = gate["name"] in AT_MOST
     axes.set_yticks([0], [gate["name"].replace("_", " ")])
     axes.spines[["left", "top", "right"]].set_visible(False)
     axes.tick_params(axis="x", labelsize=7, length=2)
@@ -110,12 +95,12 @@ def _gate(axes: "Axes", gate: Mapping[str, Any]) -> None:
         axes.spines["bottom"].set_visible(False)
         text = gate["verdict"].replace("_", " ")
     else:
-        _bar(axes, gate, colour, is_at_most)
-        text = f"{gate['verdict']}: {_number(measured)}\nlimit {'≤' if is_at_most else '≥'} {_number(limit)}"
+        _bar(axes, gate, colour)
+        text = f"{gate['verdict']}: {_number(measured)}\nlimit {'≤' if gate['at_most'] else '≥'} {_number(limit)}"
     axes.text(1.02, 0.5, text, transform=axes.transAxes, va="center", fontsize=8, color=colour, weight="bold")
 
 
-def _bar(axes: "Axes", gate: Mapping[str, Any], colour: str, is_at_most: bool) -> None:
+def _bar(axes: "Axes", gate: Mapping[str, Any], colour: str) -> None:
     measured, limit = float(gate["measured"]), float(gate["limit"])
     ends = [float(gate[name]) for name in ("low", "high") if gate.get(name) is not None]
     axes.barh(0, measured, height=0.5, color=colour)
@@ -124,7 +109,7 @@ def _bar(axes: "Axes", gate: Mapping[str, Any], colour: str, is_at_most: bool) -
     points = [0.0, measured, limit, *ends]
     margin = 0.08 * (max(points) - min(points)) or 1.0
     left, right = min(points) - margin, max(points) + margin
-    axes.axvspan(*((limit, right) if is_at_most else (left, limit)), color="#fbe3e1", zorder=0)
+    axes.axvspan(*((limit, right) if gate["at_most"] else (left, limit)), color="#fbe3e1", zorder=0)
     axes.axvline(limit, color="black", linestyle="--", linewidth=1)
     axes.axvline(0, color="#bbbbbb", linewidth=0.8, zorder=0)
     axes.set_xlim(left, right)

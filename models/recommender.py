@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Hashable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from attune.events import Candidate, Shown
 from attune.user_state import UserState
 from models.catalogue import Catalogue
 from models.history import HISTORY_LIMIT, KIND_INDEX, HistoryBatch, Recommender
+from models.hybrid import Hybrid
 from models.network.sequence import gap_buckets
 from models.ranking.policy import Allowed, Draw, Policy, Pool, Rule
 from models.ranking.retrieval import Candidates, gather
@@ -32,21 +33,6 @@ DEEPER = 8
 """How many times as deep the next search is where a rule left a slate short."""
 
 UNKNOWN_USER_STATS = np.full(len(USER_STATS), np.nan, np.float32)
-
-
-@runtime_checkable
-class Mixture(Protocol):
-    """A recommender of several sources (``models.hybrid.Hybrid`` is one): each can be asked on its own."""
-
-    @property
-    def live(self) -> float: ...
-    @property
-    def learned(self) -> int | None: ...
-    def states(self, batch: HistoryBatch) -> np.ndarray: ...
-    def sources(
-        self, batch: HistoryBatch, states_BD: np.ndarray, live_1N: np.ndarray | None = None
-    ) -> dict[str, np.ndarray]: ...
-    def mix(self, sources: Sources, users: int) -> np.ndarray: ...
 
 
 class BundleView(Protocol):
@@ -75,12 +61,10 @@ class PopularityAlone:
 
     @staticmethod
     def of(bundle: BundleView) -> "PopularityAlone":
-        """Equal catalogue and policy."""
         return PopularityAlone(bundle.catalogue, bundle.popularity, bundle.policy, bundle.likeness_ND)
 
     @property
     def hybrid(self) -> Recommender:
-        """Popularity again."""
         return self.popularity
 
 
@@ -182,13 +166,13 @@ def scored(bundle: BundleView, users: EncodedUsers, live_1N: np.ndarray | None =
         if not len(rows):
             continue
         batch = users.batch.select(rows)
-        if isinstance(recommender, Mixture):
+        if isinstance(recommender, Hybrid):
             sources = recommender.sources(batch, users.states_BD[rows], live_1N)
             mixed_BN = recommender.mix(sources, len(batch))
         else:
             mixed_BN = recommender.scores(batch)
             sources = {recommender.name: mixed_BN}
-            live = bundle.hybrid.live if isinstance(bundle.hybrid, Mixture) else 0.0
+            live = bundle.hybrid.live if isinstance(bundle.hybrid, Hybrid) else 0.0
             if live and live_1N is not None:
                 sources[LIVE], mixed_BN = live_1N, mixed_BN + np.float32(live) * live_1N
         yield UserScores(rows, name, sources, mixed_BN)
@@ -204,7 +188,7 @@ def encode(bundle: BundleView, queries: Sequence[SlateQuery], cache: StateCache 
     stats_BF = np.stack([UNKNOWN_USER_STATS if query.user_stats is None else query.user_stats for query in queries])
     now_B = np.array([query.request.now for query in queries], np.int64)
     batch = histories_from_states(bundle.catalogue, [query.state for query in queries], stats_BF, now_B)
-    if not isinstance(bundle.hybrid, Mixture):
+    if not isinstance(bundle.hybrid, Hybrid):
         return EncodedUsers(batch, np.zeros((len(queries), 0), np.float32))
     if cache is None:
         return EncodedUsers(batch, bundle.hybrid.states(batch))

@@ -11,7 +11,6 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,9 +21,10 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, RESOURCE_DOES_
 
 from attune.clock import DAY, Clock, system_clock
 from attune.errors import BundleError, ModelError, VersionLost
-from attune.promotions import bundle_name
+from attune.promotions import Promotion, bundle_name
 from models import model_card
 from models.bundle import CONFIG, FILES, FORMAT, MANIFEST, digest_of, git_commit, open_sealed
+from models.figures import flat
 from models.metrics import Rolling
 from models.tracking import ARTIFACT, BENCHES, CARD, EXPERIMENT, NOTE, Runs, verdicts
 
@@ -50,40 +50,17 @@ _GONE = (
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Aged:
-    """One version: ``run`` holds its artifacts, ``created_at`` is in microseconds."""
+def expired(versions: Iterable[Mapping[str, Any]], keep: Set[str], now: int, days: int, latest: int) -> list[str]:
+    """The versions to remove, the oldest first; ``versions`` as ``Registry.versions`` gives them.
 
-    version: str
-    run: str
-    created_at: int
-
-
-def expired(
-    versions: Iterable[Aged], keep: Set[str], aliased: Set[str], now: int, younger_than_days: int, latest: int
-) -> list[str]:
-    """The versions to remove, the oldest first.
-
-    A version stays that is in ``keep``, named by an alias, not older than so many days, or among the ``latest``. So
-    does one that shares its run with a version that stays: the artifacts are the run's.
+    A version stays that is in ``keep``, not older than so many ``days``, or among the ``latest``. So does one that
+    shares its run with a version that stays: the artifacts are the run's.
     """
-    by_age = sorted(versions, key=lambda aged: int(aged.version))
-    spared = keep | aliased | {aged.version for aged in by_age[len(by_age) - min(latest, len(by_age)) :]}
-    since = now - younger_than_days * DAY
-    stay = [aged for aged in by_age if aged.version in spared or aged.created_at >= since]
-    runs, names = {aged.run for aged in stay}, {aged.version for aged in stay}
-    return [aged.version for aged in by_age if aged.version not in names and aged.run not in runs]
-
-
-class Promoted(Protocol):
-    """What the registry needs of a row of the promotions table (``attune.promotions.Promotion`` has it)."""
-
-    @property
-    def version(self) -> str: ...
-    @property
-    def previous(self) -> str | None: ...
-    @property
-    def bundle_digest(self) -> str | None: ...
+    by_age = sorted(versions, key=lambda row: int(row["version"]))
+    spared = keep | {row["version"] for row in by_age[max(len(by_age) - latest, 0) :]}
+    since = now - days * DAY
+    runs = {row["run_id"] for row in by_age if row["version"] in spared or row["created_at"] >= since}
+    return [row["version"] for row in by_age if row["run_id"] not in runs]
 
 
 class Judged(Protocol):
@@ -111,12 +88,7 @@ class Registry:
         parent: str | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> str:
-        """Make a version of a bundle, with everything known of its training. Returns the version.
-
-        Of ``training_report`` (see ``models.learning.training.Trained``) ``epochs`` become metrics by step,
-        ``validation`` and ``ablation`` metrics, plain values and ``chosen`` parameters, beside those of
-        ``config.json``; it is kept whole as ``training_report.json``.
-        """
+        """Make a version of a bundle with what is known of its training (``Runs.log_training``); returns its number."""
         config = json.loads((bundle_folder / CONFIG).read_bytes())
         card = model_card.render(config, training_report, parent)
         title = model_card.title(config, parent)
@@ -140,22 +112,25 @@ class Registry:
         }
         with self._wrapped(f"register {bundle_folder.name}"):
             run = self.runs.begin(title, lineage | source)
-            self.runs.log_training(run.info.run_id, config, training_report)
-            self.client.log_text(run.info.run_id, card, CARD)
-            self.runs.log_model(run.info.run_id, bundle_folder)
-            page = model_card.render_page(card, run.info.run_id, self.runs.pictures(run.info.run_id))
+            run_id = run.info.run_id
+            self.runs.log_training(run_id, config, training_report)
+            self.client.log_text(run_id, card, CARD)
+            self.runs.log_model(run_id, bundle_folder)
+            page = model_card.render_page(card, run_id, self.runs.pictures(run_id))
             with _ignored(RESOURCE_ALREADY_EXISTS):
                 self.client.create_registered_model(MODEL, description=DESCRIPTION)
             created = self.client.create_model_version(
                 MODEL,
                 source=f"{run.info.artifact_uri}/{ARTIFACT}",
-                run_id=run.info.run_id,
+                run_id=run_id,
                 tags=lineage,
                 description=page,
                 await_creation_for=0,
             )
             version = str(created.version)
-            self.runs.finish(run.info.run_id, f"v{version} {title}", {"version": version, NOTE: page})
+            self.runs.tag(run_id, {"version": version, NOTE: page})
+            self.client.update_run(run_id, name=f"v{version} {title}")
+            self.client.set_terminated(run_id)
         log.info("registered %s version %s from %s", MODEL, version, bundle_folder)
         return version
 
@@ -173,9 +148,7 @@ class Registry:
         bundle is meant and it is there, MLflow is not asked. Raises VersionLost when the registry has it no more,
         BundleError when what it has is not what was registered.
         """
-        if bundle_digest is not None and _is_bundle(
-            there := folder / bundle_name(version, bundle_digest), bundle_digest
-        ):
+        if bundle_digest and _is_bundle(there := folder / bundle_name(version, bundle_digest), bundle_digest):
             return there
         with self._wrapped(f"fetch version {version}"):
             run_id, tags = self._version(version)
@@ -207,10 +180,7 @@ class Registry:
                 self.client.set_model_version_tag(MODEL, version, name, text)
 
     def record_gates(self, version: str, judgement: Judged) -> None:
-        """Write a judgement on its version (a tag a gate, the page) and on its run (see ``Runs.log_judgement``).
-
-        The tag that says why it could not be judged before is removed.
-        """
+        """Write a judgement on its version (a tag a gate, the page) and on its run (see ``Runs.log_judgement``)."""
         record = judgement.as_dict()
         with self._wrapped(f"record the gates of version {version}"):
             run_id, _ = self._version(version)
@@ -223,16 +193,18 @@ class Registry:
             self.runs.tag(run_id, {NOTE: page})
 
     def record_bench(self, record: Mapping[str, Any], pictures: Sequence[Path]) -> str:
-        """A benchmark's record and pictures as a run of its own; returns the run's id."""
+        """A benchmark's record (``benchmarks.record``), figures and pictures as a run of its own; returns its id."""
         with self._wrapped(f"record the benchmark {record['bench']}"):
             source = {"mlflow.source.name": record["command"], "mlflow.source.git.commit": record["commit"]}
             run_id = str(self.runs.begin(record["bench"], source, BENCHES).info.run_id)
-            self.runs.log_bench(run_id, record, pictures)
+            self.client.log_text(run_id, json.dumps(record, indent=1), "record.json")
+            self.runs.log_metrics(run_id, flat({figure["name"]: figure["value"] for figure in record["figures"]}))
+            for picture in pictures:
+                self.client.log_artifact(run_id, str(picture))
             self.client.set_terminated(run_id)
         return run_id
 
     def tag(self, version: str, name: str, text: str) -> None:
-        """Write a tag on a version."""
         with self._wrapped(f"tag version {version}"):
             self.client.set_model_version_tag(MODEL, version, name, text)
 
@@ -271,10 +243,8 @@ class Registry:
         A version that attune did not register stays, and one that an alias has come to name meanwhile.
         """
         ours = [row for row in self.versions() if row["run_id"] and "bundle_digest" in row["tags"]]
-        aged = [Aged(row["version"], row["run_id"], row["created_at"]) for row in ours]
-        aliased = set(self.aliases().values())
         removed = []
-        for version in expired(aged, keep, aliased, self.clock(), younger_than_days, latest):
+        for version in expired(ours, keep | set(self.aliases().values()), self.clock(), younger_than_days, latest):
             if version in self.aliases().values():
                 continue
             with self._wrapped(f"remove version {version}"):
@@ -298,11 +268,10 @@ class Registry:
         return version
 
     def point_challenger(self, version: str) -> None:
-        """Make a version the challenger."""
         with self._wrapped(f"make version {version} the challenger"):
             self.client.set_registered_model_alias(MODEL, CHALLENGER, version)
 
-    def project(self, promotion: Promoted | None) -> list[str]:
+    def project(self, promotion: Promotion | None) -> list[str]:
         """Make the aliases say what the promotions table says; returns in words what somebody had moved by hand.
 
         What was last projected is kept as tags, so that an alias which merely lags behind a promotion is told
@@ -342,7 +311,6 @@ class Registry:
         return corrected
 
     def _has(self, version: str, bundle_digest: str | None) -> bool:
-        """Whether the registry has the version, and under its number that very bundle."""
         try:
             _, tags = self._version(version)
         except VersionLost:
@@ -350,7 +318,6 @@ class Registry:
         return bundle_digest in (None, tags["bundle_digest"])
 
     def _search(self, wanted: str) -> list[ModelVersion]:
-        """Every version that answers to a filter, page by page."""
         page = self.client.search_model_versions(wanted, max_results=PAGE)
         versions = list(page)
         while page.token:
@@ -404,7 +371,6 @@ class Registry:
 
 @contextmanager
 def _ignored(code: int) -> Iterator[None]:
-    """MLflow's error of this code is none."""
     try:
         yield
     except MlflowException as error:

@@ -46,15 +46,12 @@ class Source(Part, Protocol):
     @property
     def shared_N(self) -> np.ndarray | None:
         """The scores, where they are the same for everybody; else None."""
-        ...
 
     def refit(self, known: TrainingSet) -> Self:
         """With the settings that validation chose, fitted to other events."""
-        ...
 
     def extended(self, more: Catalogue) -> Self:
         """With the items of ``more`` behind those that it was fitted to."""
-        ...
 
 
 @dataclass(frozen=True)

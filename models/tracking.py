@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +85,6 @@ class Runs:
         self.log_metrics(run_id, {**flat({"holdout": judgement["metrics"]}), **flat(measured)})
         self.tag(run_id, verdicts(judgement))
 
-    def log_bench(self, run_id: str, record: Mapping[str, Any], pictures: Sequence[Path]) -> None:
-        """A benchmark's record (``benchmarks.record``) as JSON, its figures as metrics, its pictures as they are."""
-        self.client.log_text(run_id, json.dumps(record, indent=1), "record.json")
-        self.log_metrics(run_id, flat({figure["name"]: figure["value"] for figure in record["figures"]}))
-        for picture in pictures:
-            self.client.log_artifact(run_id, str(picture))
-
     def log_picture(self, run_id: str, name: str, png: bytes) -> None:
         """A PNG as ``<name>.png``: MLflow shows those of two runs side by side, but none that lies in a folder."""
         with tempfile.TemporaryDirectory() as draft:
@@ -100,27 +93,17 @@ class Runs:
             self.client.log_artifact(run_id, str(file))
 
     def pictures(self, run_id: str) -> set[str]:
-        """The names of the pictures that a run has."""
         files = [Path(file.path) for file in self.client.list_artifacts(run_id)]
         return {file.stem for file in files if file.suffix == ".png"}
 
     def card(self, run_id: str) -> str:
-        """The model card of a run."""
         with tempfile.TemporaryDirectory() as draft:
             return Path(self.client.download_artifacts(run_id, CARD, draft)).read_text()
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """Write tags on a run, all at once."""
         self.client.log_batch(run_id, tags=[RunTag(name, text) for name, text in tags.items()])
 
-    def finish(self, run_id: str, name: str, tags: Mapping[str, str]) -> None:
-        """Give a run its lasting name and tags and say that it ended well."""
-        self.tag(run_id, tags)
-        self.client.update_run(run_id, name=name)
-        self.client.set_terminated(run_id)
-
     def log_metrics(self, run_id: str, figures: Mapping[str, float], step: int = 0) -> None:
-        """Figures by name, at a step."""
         rows = [Metric(name, value, self.clock() // 1_000, step) for name, value in figures.items()]
         for start in range(0, len(rows), BATCH_METRICS):
             self.client.log_batch(run_id, metrics=rows[start : start + BATCH_METRICS])

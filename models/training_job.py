@@ -97,7 +97,6 @@ def finetune_bundle(
 
 
 def _by_epoch(on_progress: OnProgress | None, epochs: int) -> OnEpoch | None:
-    """What training tells by epoch, as a share of all."""
     if on_progress is None:
         return None
     return lambda row: on_progress(min(1.0, row["epoch"] / max(epochs, 1)))
@@ -112,10 +111,7 @@ def _made(
     reactions: Path | None,
     parent: str | None = None,
 ) -> Path:
-    """The bundle of that name, with its training report beside it; made unless it is there already.
-
-    Its policy is that of ``draw_by``, having learned from the ``reactions``.
-    """
+    """The bundle of that name, made unless it is there; its policy is ``draw_by``'s, taught by the ``reactions``."""
     commit = git_commit()
     learned = reactions and sha256(reactions.read_bytes()).hexdigest()
     digest = sha256(repr((*named, learned, commit)).encode()).hexdigest()[:16]
@@ -145,15 +141,11 @@ def _made(
 
 
 def report_file(bundle: Path) -> Path:
-    """Where the training report of a bundle lies."""
     return bundle.with_name(f"{bundle.name}.report.json")
 
 
 def register(registry: Registry, bundle: Path, parent: str | None) -> dict[str, Any]:
-    """Register a bundle as challenger, once: the same bundle again is the same version.
-
-    Returns ``version``, ``bundle``, ``card`` (Markdown) and ``figures`` for a person.
-    """
+    """Register a bundle as challenger, once; returns ``version``, ``bundle``, ``card`` (Markdown) and ``figures``."""
     report = json.loads(report_file(bundle).read_text()) if report_file(bundle).exists() else {}
     version = registry.find(bundle) or registry.register(bundle, report, parent)
     registry.point_challenger(version)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -27,7 +28,7 @@ from models.learning.dataset import TrainingSet
 from models.learning.training import Trained, train
 from models.network.config import KnnGrid, Recipe, SequenceConfig
 from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender
-from models.ranking.policy import PlackettLuce
+from models.ranking.policy import Draw, PlackettLuce, Policy, Pool
 from serving.caps import at_most_each
 
 Row = tuple[int, str, str, str, float | None, int]
@@ -328,3 +329,8 @@ class Capped:
 @pytest.fixture(scope="session")
 def capped() -> Capped:
     return Capped()
+
+
+def draw(policy: Policy, *pool: Any, **settings: Any) -> Draw:
+    """One slate of a policy, from a ``Pool`` of these fields."""
+    return policy.draw_many([Pool(*pool, **settings)])[0]

@@ -56,10 +56,11 @@ class Calibration(Gate):
         limit = self.calibration_error
         note = "mean distance between the chance of the ten best, by the network, and the share that came true"
         if change is None:
-            return Verdict("calibration", limit, error, "not_applicable", f"{note}; no champion gives any")
+            note += "; no champion gives any"
+            return Verdict("calibration", limit, error, "not_applicable", note, at_most=True)
         note += f"; more than the champion's by {change.value:.4f} [{change.low:.4f}, {change.high:.4f}]"
         fails = (error > limit and change.low > self.calibration_change) or math.isnan(error)
-        return Verdict("calibration", limit, error, passes(not fails), note)
+        return Verdict("calibration", limit, error, passes(not fails), note, at_most=True)
 
 
 def bins(chance_E: np.ndarray, weight_E: np.ndarray) -> np.ndarray:

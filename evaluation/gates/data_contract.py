@@ -13,7 +13,7 @@ import numpy as np
 from attune.columns import ITEM_STATS, USER_STATS
 from attune.event_types import KINDS, REWARD_TABLE_VERSION
 from evaluation.case import Case
-from evaluation.gate import Gate, Verdict, passes
+from evaluation.gate import Gate, Verdict, not_above
 from evaluation.hold_out import event_rows
 from evaluation.intervals import capped_mean
 from models.bundle import Bundle
@@ -48,7 +48,7 @@ class DataContract(Gate):
         note = (
             "; ".join(faults) or "events, features, rewards, items and their attributes are those that it learned from"
         )
-        yield Verdict("data_contract", 0.0, float(len(faults)), passes(not faults), note)
+        yield not_above("data_contract", 0.0, float(len(faults)), note)
 
     def _catalogue_faults(self, its: Catalogue, ours: Catalogue) -> Iterator[str]:
         """Whether the items of both are the same things: by their attributes, and by the logarithms of their use."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from evaluation.case import Case
-from evaluation.gate import Gate, Verdict, passes
+from evaluation.gate import Gate, Verdict, not_above
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,10 @@ class Latency(Gate):
         """Whether the ratio to the popularity pipeline's is small enough."""
         ratio = model_ms / max(popularity_ms, 1e-9) if math.isfinite(model_ms) else math.inf
         note = f"times the popularity pipeline's median answer: {model_ms:.2f} ms against {popularity_ms:.2f} ms"
-        return Verdict("latency", self.latency_ratio, ratio, passes(ratio <= self.latency_ratio), note)
+        return not_above("latency", self.latency_ratio, ratio, note)
 
     def against_champion(self, model_ms: float, champion_ms: float) -> Verdict:
         """Whether the ratio to the champion's is small enough."""
         ratio = model_ms / max(champion_ms, 1e-9)
         note = f"times the champion's median answer: {model_ms:.2f} ms against {champion_ms:.2f} ms"
-        outcome = passes(ratio <= self.latency_change)
-        return Verdict("not_slower_than_champion", self.latency_change, ratio, outcome, note)
+        return not_above("not_slower_than_champion", self.latency_change, ratio, note)

@@ -22,4 +22,4 @@ class Lineage(Gate):
         if panel_users:
             note += f"; {panel_users} users of the panel were trained on"
         clean = trained_upto < first_holdout and not panel_users
-        return Verdict("lineage", float(first_holdout - 1), float(trained_upto), passes(clean), note)
+        return Verdict("lineage", float(first_holdout - 1), float(trained_upto), passes(clean), note, at_most=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from evaluation.case import Case
-from evaluation.gate import Gate, Verdict, passes
+from evaluation.gate import Gate, Verdict, not_above
 
 
 @dataclass(frozen=True)
@@ -20,4 +20,4 @@ class LiveWeight(Gate):
     def verdict(self, weight: float) -> Verdict:
         """The verdict on the weight in the mix."""
         note = "weight of the live item profile, which stands still while a hold-out is replayed"
-        return Verdict("live_weight", self.live_weight, weight, passes(weight <= self.live_weight), note)
+        return not_above("live_weight", self.live_weight, weight, note)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from evaluation.case import Case
-from evaluation.gate import Gate, Verdict, passes
+from evaluation.gate import Gate, Verdict, not_above
 
 
 @dataclass(frozen=True)
@@ -22,4 +22,4 @@ class Memory(Gate):
         """The verdict on the sizes of both bundles, in bytes."""
         ratio = size / max(of_champion, 1)
         note = f"times the champion's bundle: {size / 1e6:.1f} MB against {of_champion / 1e6:.1f} MB"
-        return Verdict("memory", self.memory_ratio, ratio, passes(ratio <= self.memory_ratio), note)
+        return not_above("memory", self.memory_ratio, ratio, note)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from evaluation.case import Case
-from evaluation.gate import Gate, Verdict, passes
+from evaluation.gate import Gate, Verdict, not_above
 
 
 @dataclass(frozen=True)
@@ -20,4 +20,4 @@ class Parity(Gate):
     def verdict(self, difference: float) -> Verdict:
         """The verdict on the largest difference; NaN fails."""
         note = "largest difference to the golden scores of the training"
-        return Verdict("parity", self.parity, difference, passes(difference <= self.parity), note)
+        return not_above("parity", self.parity, difference, note)

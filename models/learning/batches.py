@@ -133,10 +133,7 @@ class TrainingBatch:
 def training_batches(
     sequences: Sequences, pieces_P2: np.ndarray, context: int, size: int, device: torch.device
 ) -> Iterator[TrainingBatch]:
-    """The pieces, ``size`` at a time, in the order given; each padded on the left.
-
-    The targets of a piece are its events and the one that follows it.
-    """
+    """The pieces, ``size`` at a time, padded on the left; a piece's targets are its events and the one that follows."""
 
     def tensor(values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(device)

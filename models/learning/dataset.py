@@ -29,7 +29,8 @@ from models.history import HISTORY_LIMIT, KIND_INDEX, HistoryBatch
 
 _FACTS = (Columns.POSITION, Columns.USER_ID, Columns.ITEM_ID, Columns.KIND, Columns.REWARD, Columns.EVENT_TIMESTAMP)
 EVENT_COLUMNS = (*_FACTS, *USER_STATS, *ITEM_STATS)
-_MARKS_SEEN = np.array([False, *(kind.marks_seen for kind in KINDS.values())])
+MARKS_SEEN = np.array([False, *(kind.marks_seen for kind in KINDS.values())])
+"""By ``KIND_INDEX``, whether a kind is a use of the item; an impression is none."""
 
 LEAST_EVENTS = 20  # fewer cannot be split
 PANEL_SHARE = 0.1
@@ -44,10 +45,6 @@ class Ragged:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
-
-    def row(self, place: int) -> np.ndarray:
-        """The values of one row."""
-        return self.values[self.offsets[place] : self.offsets[place + 1]]
 
     def row_of_value(self) -> np.ndarray:
         """For every value the row that it stands in, int64."""
@@ -90,10 +87,7 @@ class TrainingSet:
 
     @staticmethod
     def load(folder: Path, with_traits: bool = False) -> "TrainingSet":
-        """Read ``events.parquet``, ``items.parquet`` and ``window.json``; ``traits.parquet`` only where asked to.
-
-        Raises DataContractError when a file is missing or a column is.
-        """
+        """Read a training set; ``traits.parquet`` only where asked to. Raises DataContractError for what is missing."""
         try:
             events, items = pd.read_parquet(folder / "events.parquet"), pd.read_parquet(folder / "items.parquet")
             window, traits = json.loads((folder / "window.json").read_text()), None
@@ -118,7 +112,15 @@ class TrainingSet:
         if missing:
             raise DataContractError(f"the events of a training set lack the columns {missing}", missing[0])
         events = events.sort_values([Columns.EVENT_TIMESTAMP, Columns.POSITION], kind="stable")
-        catalogue = catalogue_of(items)
+        absent = pd.Series([None] * len(items))
+        titles, years, genres = (items.get(name, absent) for name in (Columns.TITLE, Columns.YEAR, Columns.GENRES))
+        catalogue = Catalogue(
+            item_ids=tuple(items[Columns.ITEM_ID].astype(str)),
+            titles=tuple("" if pd.isna(title) else str(title) for title in titles),
+            genres=tuple(() if names is None or np.ndim(names) == 0 else tuple(map(str, names)) for names in genres),
+            years=tuple(None if pd.isna(year) else float(year) for year in pd.to_numeric(years, errors="coerce")),
+            stats_NF=items.reindex(columns=list(ITEM_STATS)).to_numpy(np.float32),
+        )
         places = pd.Index(catalogue.item_ids).get_indexer(events[Columns.ITEM_ID].astype(str))
         if (places < 0).any():
             unknown = events[Columns.ITEM_ID].iloc[int(np.argmin(places))]
@@ -167,19 +169,6 @@ class TrainingSet:
         return users * (len(self._moments) + 1) + np.searchsorted(self._moments, times)
 
 
-def catalogue_of(items: pd.DataFrame) -> Catalogue:
-    """The catalogue from the columns of ``items.parquet``; absent attributes are empty."""
-    absent = pd.Series([None] * len(items))
-    titles, years, genres = (items.get(name, absent) for name in (Columns.TITLE, Columns.YEAR, Columns.GENRES))
-    return Catalogue(
-        item_ids=tuple(items[Columns.ITEM_ID].astype(str)),
-        titles=tuple("" if pd.isna(title) else str(title) for title in titles),
-        genres=tuple(() if names is None or np.ndim(names) == 0 else tuple(map(str, names)) for names in genres),
-        years=tuple(None if pd.isna(year) else float(year) for year in pd.to_numeric(years, errors="coerce")),
-        stats_NF=items.reindex(columns=list(ITEM_STATS)).to_numpy(np.float32),
-    )
-
-
 @dataclass(frozen=True)
 class Groups:
     """G groups in the order of time: what did this user do at this moment?
@@ -199,7 +188,7 @@ class Groups:
     def select(self, places: np.ndarray) -> "Groups":
         """The groups at ``places`` (int64), in that order."""
         lengths = np.diff(self.rows.offsets)[places]
-        rows = Ragged(_offsets(lengths), self.rows.values[_ranges(self.rows.offsets[places], lengths)])
+        rows = Ragged(_offsets(lengths), self.rows.values[ranges(self.rows.offsets[places], lengths)])
         return Groups(self.users[places], self.moments[places], self.user_stats_GF[places], rows)
 
 
@@ -264,12 +253,12 @@ def seen(training_set: TrainingSet, part: Groups, catalogue: Catalogue | None = 
     Indices refer to ``catalogue`` (by default the training set's); items that it lacks are left out.
     """
     starts, ends = training_set.known_before(part.users, part.moments)
-    rows = training_set.by_user[_ranges(starts, ends - starts)]
+    rows = training_set.by_user[ranges(starts, ends - starts)]
     group_E = np.repeat(np.arange(len(part)), ends - starts)
     items = training_set.items[rows]
     if catalogue is not None and catalogue is not training_set.catalogue:
         items = catalogue.places(training_set.catalogue.item_ids)[items]
-    keep = _MARKS_SEEN[training_set.kinds[rows]] & (items >= 0)
+    keep = MARKS_SEEN[training_set.kinds[rows]] & (items >= 0)
     return Ragged(_offsets(np.bincount(group_E[keep], minlength=len(part))), items[keep])
 
 
@@ -277,10 +266,10 @@ def _offsets(lengths: np.ndarray) -> np.ndarray:
     return np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
 
 
-def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """The integers of all the ranges [start, start + length), one after another."""
-    offsets = _offsets(lengths)
-    return np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
 
 
 @dataclass(frozen=True)
@@ -306,7 +295,7 @@ def targets(training_set: TrainingSet, part: Groups) -> Targets:
     """
     known, count = seen(training_set, part), len(training_set.catalogue)
     event_T, row_T = part.rows.values, part.rows.row_of_value()
-    used_T = _MARKS_SEEN[training_set.kinds[event_T]]
+    used_T = MARKS_SEEN[training_set.kinds[event_T]]
     unmarked = int((~used_T).sum())
     event_T, row_T = event_T[used_T], row_T[used_T]
     key_T = row_T * count + training_set.items[event_T]
@@ -334,10 +323,7 @@ def demand_enough(events: int) -> None:
 
 
 def split_windows(positions: np.ndarray, validation: float = 0.1, holdout: float = 0.1) -> Windows:
-    """Split events by their log positions (any order): the last ``holdout`` share is for the gates.
-
-    Raises DataContractError when there are too few events.
-    """
+    """Split by log positions; the last ``holdout`` share is for the gates. Raises DataContractError for too few."""
     demand_enough(len(positions))
     ordered = np.sort(positions)
     train, judged = int(len(ordered) * (1.0 - validation - holdout)), int(len(ordered) * (1.0 - holdout))

@@ -7,17 +7,18 @@ the round that counts then starts from the champion again.
 """
 
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
+from models.bundle import Bundle
 from models.catalogue import Catalogue
 from models.hybrid import Hybrid
 from models.learning.batches import Sequences, new_and_replayed
 from models.learning.dataset import TrainingSet
 from models.learning.fit import fit, seeded
-from models.learning.selection import MixSearch, Validation, Weights
+from models.learning.selection import MixSearch, Validation
 from models.learning.training import (
     OnEpoch,
     Trained,
@@ -31,21 +32,13 @@ from models.learning.training import (
 )
 from models.network.config import Recipe
 from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender, torch_threads
-from models.sources import Tried
 
 TAIL = 0.2  # the share of the new window that choices are made on
 WORTH_A_CHANGE = 1.02  # other weights must be this many times better on the tail than the champion's: a tail is small
 
 
-class Champion(Protocol):
-    """What fine-tuning starts from: a loaded bundle, or what training returned."""
-
-    @property
-    def hybrid(self) -> Hybrid: ...
-    @property
-    def catalogue(self) -> Catalogue: ...
-    @property
-    def trained_upto(self) -> int: ...
+Champion = Bundle | Trained
+"""What fine-tuning starts from: a loaded bundle, or what training returned."""
 
 
 def finetune(
@@ -56,12 +49,10 @@ def finetune(
     seed: int,
     on_epoch: OnEpoch | None = None,
 ) -> Trained:
-    """Learn from positions in (champion.trained_upto, train_upto] and a replay sample of older ones.
+    """Learn from positions in (champion.trained_upto, train_upto] and a replay sample of older ones; see ``train``.
 
-    No event after ``train_upto`` is learned from or chosen on, and none of the panel's users (see
-    ``models.learning.dataset`` for what of theirs is counted all the same). The network keeps the champion's shape,
-    whatever ``recipe`` says. Deterministic for a seed on one machine. Raises DataContractError when nothing is left to
-    learn from.
+    No event after ``train_upto`` is learned from or chosen on. The network keeps the champion's shape, whatever
+    ``recipe`` says. Raises DataContractError when nothing is left to learn from.
     """
     recipe = replace(recipe, network=champion.hybrid.network.network.config)
     known = learnable(training_set, train_upto)
@@ -71,7 +62,11 @@ def finetune(
     with torch_threads(recipe.threads):
         validation = validation_over(known, head.catalogue, head_upto, train_upto, recipe)
         tried, epochs = _try_epochs(champion, head, validation, recipe, seed, on_epoch)
-        weights, weights_tried = _choose_weights(tried, validation, recipe)
+        search = MixSearch(tried.parts, validation)
+        kept = search.measure(tried.weights)
+        weights, mixes = search.choose(recipe.mix_step)
+        if not search.measure(weights) > kept * WORTH_A_CHANGE:
+            weights = tried.weights
         final = _updated(champion, known, replace(recipe, finetune_epochs=best_epoch(epochs)), seed)
         report = {
             **report_on(replace(tried, weights=weights), validation, known, recipe, seed, epochs),
@@ -79,7 +74,7 @@ def finetune(
             "train_upto": train_upto,
             "new_events": len(fresh),
             "new_items": int((champion.catalogue.places(known.catalogue.item_ids) < 0).sum()),
-            "tried": {"weights": weights_tried},
+            "tried": {"weights": [{**search.row(tried.weights, kept), "champion": True}, *mixes]},
         }
     return Trained(
         replace(final, weights=weights),
@@ -94,10 +89,7 @@ def finetune(
 
 
 def extended(champion: Champion, catalogue: Catalogue) -> tuple[SequenceNetwork, tuple[str, ...]]:
-    """The champion's network over another catalogue, and its genres: known items keep their rows.
-
-    New items have zero in the table of ids and in the biases, new genres zero in theirs.
-    """
+    """The champion's network over another catalogue, and its genres: known items keep their rows, new ones have 0."""
     old = champion.hybrid.network
     attributes = ItemAttributes.of(catalogue, old.genre_names)
     with seeded(0):  # every weight is overwritten below
@@ -139,10 +131,7 @@ def _try_epochs(
     seed: int,
     on_epoch: OnEpoch | None,
 ) -> tuple[Hybrid, list[dict[str, Any]]]:
-    """A first round on the head of the window: the hybrid of the best epoch on the tail, and a row per epoch.
-
-    Epoch 0 is the champion's network as it was, beside the parts that are counted anew.
-    """
+    """The hybrid of the best epoch on the tail, and a row per epoch; epoch 0 is the champion's network as it was."""
     rows: list[dict[str, Any]] = []
     best: dict[str, np.ndarray] = {}
 
@@ -157,12 +146,3 @@ def _try_epochs(
     last = _updated(champion, head, recipe, seed, after)
     network = SequenceRecommender.restore(head.catalogue, last.network.settings(), best)
     return replace(last, network=network), rows
-
-
-def _choose_weights(tried: Hybrid, validation: Validation, recipe: Recipe) -> tuple[Weights, Tried]:
-    """The champion's weights, unless others are clearly better on the tail; and all that were tried."""
-    search = MixSearch(tried.parts, validation)
-    kept = search.measure(tried.weights)
-    best, rows = search.choose(recipe.mix_step)
-    rows = [{**search.row(tried.weights, kept), "champion": True}, *rows]
-    return (best if search.measure(best) > kept * WORTH_A_CHANGE else tried.weights), rows

@@ -83,10 +83,7 @@ class AdamW:
 
     @torch.no_grad()
     def step(self, rate: float, longest: float) -> None:
-        """One step at a learning rate, the gradients together shortened to ``longest``; then they are cleared.
-
-        A weight without a gradient stands still.
-        """
+        """One step at a learning rate, the gradients together shortened to ``longest``; then they are cleared."""
         self.steps += 1
         moved = [place for place, weight in enumerate(self.weights) if weight.grad is not None]
         weights = [self.weights[place] for place in moved]

@@ -40,7 +40,6 @@ class ValidationBatch:
     target_rewards: np.ndarray
 
     def ndcg(self, scores_BN: np.ndarray) -> np.ndarray:
-        """NDCG@10 of every target."""
         masked_BN = mask(scores_BN, self.seen_rows, self.seen_items)
         ranks_T = ranks(masked_BN, self.target_rows, self.target_items)
         return event_values("ndcg@10", ranks_T, np.full(len(ranks_T), masked_BN.shape[1]))
@@ -101,7 +100,6 @@ class MixSearch:
         self.parts_BN = [[normalised(part.scores(row.batch)) for part in parts] for row in validation.batches]
 
     def measure(self, weights: Weights) -> float:
-        """The objective of a mix."""
         return self.validation.figures_of(mixed(parts_BN, weights) for parts_BN in self.parts_BN)["objective"]
 
     def choose(self, step: float) -> tuple[Weights, Tried]:
@@ -121,5 +119,4 @@ class MixSearch:
         return best, [self.row(mix, objective) for mix, objective in measured.items()]
 
     def row(self, mix: Weights, objective: float) -> dict[str, Any]:
-        """A mix as a report lists it."""
         return {**dict(zip(self.names, mix, strict=True)), "objective": objective}

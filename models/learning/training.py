@@ -126,7 +126,6 @@ def best_epoch(epochs: list[dict[str, Any]]) -> int:
 
 
 def panel_users(learned: TrainingSet) -> int:
-    """How many of the users learned from belong to the panel."""
     return int(is_panel(learned.user_ids[np.unique(learned.users)]).sum())
 
 
@@ -164,7 +163,6 @@ def preference_of(recipe: Recipe) -> Preference | None:
 
 
 def tuning_schedule(recipe: Recipe) -> Schedule:
-    """The schedule of a network that learns on."""
     return Schedule(recipe.finetune_epochs, recipe.finetune_rate, recipe.warmup, 0.0, recipe.finetune_pull)
 
 
@@ -198,10 +196,7 @@ def _choose_network(
     seed: int,
     on_epoch: OnEpoch | None,
 ) -> tuple[SequenceRecommender, list[dict[str, Any]]]:
-    """A network trained for the recipe's epochs, as it was after the best of them, and a row per epoch.
-
-    It starts on the best device with its items placed by item-kNN's similarities.
-    """
+    """A network trained for the recipe's epochs, as it was after the best of them, and a row per epoch."""
     attributes = ItemAttributes.of(learned.catalogue)
     names = attributes.genre_names
     with seeded(seed):
@@ -229,5 +224,4 @@ def _choose_network(
 
 
 def on_best_device(network: SequenceNetwork) -> SequenceNetwork:
-    """The network on the accelerator, where there is one."""
     return network.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -13,11 +13,7 @@ from attune.errors import ConfigError
 
 @dataclass(frozen=True)
 class SequenceConfig:
-    """The shape of the sequence network.
-
-    ``context`` is the number of latest events that it reads; ``heads`` divides ``width``.
-    ``user_stats`` and ``item_stats`` say whether it is given those features.
-    """
+    """The shape of the sequence network, which reads the ``context`` latest events; ``heads`` divides ``width``."""
 
     width: int = 64
     blocks: int = 2
@@ -49,11 +45,10 @@ class KnnGrid:
 class OnlineWeights:
     """The sources that move a slate between two trainings; a weight of 0 leaves one out. Stored as ``felt``.
 
-    ``preference_step`` and ``preference_weight`` are of the user's preference vector (``models.ranking.preference``),
-    ``live_weight`` of what everybody says (``attune.item_profile``). Like the mix of the parts both lie in [-1, 1]
-    before they are weighed. The preference's two are those that cost no accuracy on validation (docs/lab-notes.md). The
-    live weight cannot be judged offline: at 0.2 one reaction moves an item by less than 0.01, a fifth of the policy's
-    temperature, and a hit that everybody likes overtakes what stood 0.2 above it, four temperatures.
+    Like the mix of the parts both lie in [-1, 1] before they are weighed. Those of ``models.ranking.preference`` cost
+    no accuracy on validation (docs/lab-notes.md). The live weight (``attune.item_profile``) cannot be judged offline:
+    at 0.2 one reaction moves an item by less than 0.01, a fifth of the policy's temperature, and a hit that everybody
+    likes overtakes what stood 0.2 above it, four temperatures.
     """
 
     preference_step: float = 0.1
@@ -105,7 +100,6 @@ class Recipe:
             raise ConfigError(f"there is no loss {self.loss!r}: choose one of {', '.join(LOSSES)}")
 
     def as_dict(self) -> dict[str, Any]:
-        """The recipe as JSON values."""
         values = dataclasses.asdict(self)
         values["felt"] = values.pop("online")
         return values

@@ -117,13 +117,6 @@ class Block(nn.Module):
         return x_BLD + self.dropout(self.output(F.silu(gate) * value))
 
 
-def causal_mask(known_BL: Tensor) -> Tensor:
-    """mask_B1LL: a place sees the known places up to itself, and always itself (so that no row is empty)."""
-    L, device = known_BL.shape[1], known_BL.device
-    earlier_LL = torch.ones(L, L, dtype=torch.bool, device=device).tril()
-    return ((earlier_LL & known_BL[:, None, :]) | torch.eye(L, dtype=torch.bool, device=device))[:, None]
-
-
 @dataclass(frozen=True)
 class ItemAttributes:
     """The attributes that the network reads: shares of genres (N, G) and a bucket of the year (N,)."""
@@ -249,7 +242,10 @@ class SequenceNetwork(nn.Module):
         if self.config.item_stats:
             token_BLD = token_BLD + self.item_stats(given.item_stats_BLS)
         x_BLD = self.dropout(self.token_norm(token_BLD))
-        mask_B1LL, length = causal_mask(known_BL), known_BL.shape[1]
+        length, device = known_BL.shape[1], known_BL.device
+        earlier_LL = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+        itself_LL = torch.eye(length, dtype=torch.bool, device=device)  # so that no row is empty
+        mask_B1LL = ((earlier_LL & known_BL[:, None, :]) | itself_LL)[:, None]
         for block in self.blocks[:-1]:
             x_BLD = block(x_BLD, mask_B1LL, length)
         last: Block = self.blocks[-1]  # type: ignore[assignment]
@@ -352,7 +348,6 @@ class SequenceRecommender:
         return self._by_table(u_BD, lambda table, given_BD: (given_BD @ table.items_DM).mul_(table.scales_M))
 
     def _by_table(self, given_BD: np.ndarray, score: Callable[[_Table, Tensor], Tensor]) -> np.ndarray:
-        """The scores of each table, side by side: (B, N) float32 on the CPU."""
         with torch.inference_mode():
             on_device_BD = torch.from_numpy(given_BD).to(self.items_ND.device)
             parts = [score(table, on_device_BD) for table in self._tables]
@@ -366,18 +361,15 @@ class SequenceRecommender:
             return _Table(items_MD.T.contiguous(), self.bias_N[which], scales_M)
 
     def settings(self) -> dict[str, Any]:
-        """What ``restore`` needs beside the tensors, as JSON values."""
         return {"config": dataclasses.asdict(self.network.config), "genre_names": list(self.genre_names)}
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """The weights by name, on the CPU."""
         return {name: tensor.detach().cpu().numpy() for name, tensor in self.network.state_dict().items()}
 
     @staticmethod
     def restore(
         catalogue: Catalogue, settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
     ) -> "SequenceRecommender":
-        """What ``settings`` and ``tensors`` gave, over the same catalogue."""
         genre_names = tuple(settings["genre_names"])
         network = SequenceNetwork(SequenceConfig(**settings["config"]), ItemAttributes.of(catalogue, genre_names))
         network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in tensors.items()})

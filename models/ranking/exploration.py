@@ -21,14 +21,12 @@ class PositionByPosition(Policy, Protocol):
 
     def chances(self, scores_C: np.ndarray, open_C: np.ndarray) -> np.ndarray:
         """The probabilities of the next position, float64 (C); they sum to 1 over ``open_C``."""
-        ...
 
     def draw_many(self, pools: Sequence[Pool]) -> list[Draw]:
         """See ``Policy``. Raises ValueError for a score that is not finite."""
         return [in_order(pool, partial(self.chances, pool.scores_C)) for pool in pools]
 
     def propensities_of(self, pools: Sequence[Pool], places: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """See ``Policy``."""
         rows = zip(pools, places, strict=True)
         return [given(pool, partial(self.chances, pool.scores_C), places_K) for pool, places_K in rows]
 
@@ -47,16 +45,13 @@ class Greedy(PositionByPosition):
         check_depth(self.depth)
 
     def describe(self) -> dict[str, Any]:
-        """What a slate records of the policy."""
         return {"name": "greedy", "candidates": self.depth, "evaluable": False}
 
     @staticmethod
     def restore(described: Mapping[str, Any]) -> "Greedy":
-        """What ``describe`` gave."""
         return Greedy(int(described["candidates"]))
 
     def chances(self, scores_C: np.ndarray, open_C: np.ndarray) -> np.ndarray:
-        """Probability 1 for the first of the best that are open, float64."""
         return best_alone(scores_C, open_C)
 
 
@@ -79,25 +74,19 @@ class Epsilon(PositionByPosition):
             raise ValueError(f"epsilon must lie above 0 and be 1 at most, not {self.epsilon}; without, use Greedy")
 
     def describe(self) -> dict[str, Any]:
-        """What a slate records of the policy."""
         return {"name": "epsilon", "epsilon": self.epsilon, "candidates": self.depth}
 
     @staticmethod
     def restore(described: Mapping[str, Any]) -> "Epsilon":
-        """What ``describe`` gave."""
         return Epsilon(float(described["epsilon"]), int(described["candidates"]))
 
     def chances(self, scores_C: np.ndarray, open_C: np.ndarray) -> np.ndarray:
-        """The probabilities of the next position, float64 (C); they sum to 1 over ``open_C``."""
         evenly_C = open_C / np.count_nonzero(open_C)
         return (1.0 - self.epsilon) * best_alone(scores_C, open_C) + self.epsilon * evenly_C
 
 
 def in_order(pool: Pool, chances: Chances) -> Draw:
-    """One slate, position after position by ``chances`` of what is left and allowed; noise belongs to the items.
-
-    Raises ValueError for a score that is not finite.
-    """
+    """One slate by ``chances`` of what is left and allowed. Raises ValueError for a score that is not finite."""
     noise_KC = pool.noise()
 
     def picked(position: int, chances_C: np.ndarray) -> int:
@@ -109,10 +98,7 @@ def in_order(pool: Pool, chances: Chances) -> Draw:
 
 
 def given(pool: Pool, chances: Chances, places_K: np.ndarray) -> np.ndarray:
-    """The probability of each place of a list given those above it (float64, K), by ``chances`` as ``in_order`` has it.
-
-    Raises ValueError for a score that is not finite.
-    """
+    """The probability of each place given those above it (float64, K), by ``chances``; raises as ``in_order`` does."""
     _, propensities = _down(pool, chances, len(places_K), lambda position, _: int(places_K[position]))
     return np.array(propensities + [0.0] * (len(places_K) - len(propensities)))
 
@@ -182,29 +168,23 @@ class Bounded(Policy):
 
     @property
     def depth(self) -> int:
-        """That of the policy within."""
         return self.inner.depth
 
     @property
     def needs_vectors(self) -> bool:
-        """As the policy within."""
         return self.inner.needs_vectors
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Those of the policy within."""
         return self.inner.features
 
     def at_depth(self, depth: int) -> Self:
-        """The same, drawing from so many candidates."""
         return replace(self, inner=self.inner.at_depth(depth))
 
     def worth(self, pool: Pool) -> np.ndarray:
-        """As the policy within."""
         return self.inner.worth(pool)
 
     def describe(self) -> dict[str, Any]:
-        """What the policy within says, and the limits."""
         limits = {"budget": self.budget, "days": self.days, "least_quality": self.least_quality}
         return self.inner.describe() | limits
 
@@ -215,7 +195,6 @@ class Bounded(Policy):
         return [replace(draw, notes=limit.notes(draw)) for draw, limit in zip(draws, limits, strict=True)]
 
     def propensities_of(self, pools: Sequence[Pool], places: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """See ``Policy``."""
         return self.inner.propensities_of([replace(pool, allowed=_Limit(pool, self)) for pool in pools], places)
 
 

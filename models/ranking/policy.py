@@ -51,13 +51,18 @@ class Pool:
 
     @property
     def most(self) -> int:
-        """How many items it can give."""
         return min(self.k, len(self.scores_C))
 
     def noise(self) -> np.ndarray:
-        """Standard Gumbel noise (most, C), fresh for every position."""
+        """Standard Gumbel noise (most, C) by seed and key, from 53 bits of splitmix64 (Steele et al. 2014); finite."""
         seeds_K = self.rng.integers(0, 2**63, size=self.most, dtype=np.uint64)
-        return _gumbel(seeds_K[:, None], np.arange(len(self.scores_C)) if self.keys_C is None else self.keys_C)
+        keys_C = np.arange(len(self.scores_C)) if self.keys_C is None else self.keys_C
+        bits_KC = seeds_K[:, None] + (keys_C.astype(np.uint64) + np.uint64(1)) * _WEYL
+        bits_KC = (bits_KC ^ (bits_KC >> np.uint64(30))) * _MIX_1
+        bits_KC = (bits_KC ^ (bits_KC >> np.uint64(27))) * _MIX_2
+        bits_KC ^= bits_KC >> np.uint64(31)
+        uniform_KC = ((bits_KC >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+        return -np.log(-np.log(uniform_KC))
 
 
 @dataclass(frozen=True)
@@ -73,10 +78,7 @@ class Draw:
 
 
 class Policy(Protocol):
-    """Draws slates; a frozen dataclass of settings, without state.
-
-    ``depth`` is how many of the best candidates it may draw from.
-    """
+    """Draws slates from the ``depth`` best candidates; a frozen dataclass of settings, without state."""
 
     @property
     def depth(self) -> int: ...
@@ -114,11 +116,9 @@ class Policy(Protocol):
 
         ``evaluable`` is False where what it shows cannot judge other policies; without it, it can.
         """
-        ...
 
     def draw_many(self, pools: Sequence[Pool]) -> list[Draw]:
         """From each pool at most ``k`` distinct places, fewer when the rules leave fewer; each drawn for itself."""
-        ...
 
     def propensities_of(self, pools: Sequence[Pool], places: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The probability of each place of a list given those above it; a list of distinct places a pool, top first.
@@ -126,19 +126,6 @@ class Policy(Protocol):
         Float64, K: what ``draw_many`` states where it draws that very list, and 0 where it never would. A policy that
         estimates its chances by draws makes those that ``draw_many`` makes under the pool's seed.
         """
-        ...
-
-    def draw(
-        self,
-        scores_C: np.ndarray,
-        k: int,
-        rng: np.random.Generator,
-        allowed: Allowed | None = None,
-        keys_C: np.ndarray | None = None,
-        vectors_CD: np.ndarray | None = None,
-    ) -> Draw:
-        """One slate; see ``Pool`` and ``draw_many``."""
-        return self.draw_many([Pool(scores_C, k, rng, allowed, keys_C, vectors_CD)])[0]
 
 
 @dataclass(frozen=True)
@@ -173,21 +160,15 @@ class PlackettLuce(Policy):
 
     @staticmethod
     def restore(described: Mapping[str, Any]) -> "PlackettLuce":
-        """What ``describe`` gave."""
         temperature, diversity = float(described["temperature"]), float(described.get("diversity", 0.0))
         return PlackettLuce(temperature, int(described["candidates"]), diversity)
 
     @property
     def needs_vectors(self) -> bool:
-        """Where it draws with diversity."""
         return self.diversity > 0
 
     def draw_many(self, pools: Sequence[Pool]) -> list[Draw]:
-        """See ``Policy``.
-
-        Raises ValueError for a score that is not finite and, with diversity, for vectors that are missing, not finite
-        or too long.
-        """
+        """See ``Policy``. Raises ValueError for a score, or with diversity a vector, that is missing or not finite."""
         left_BC, most_B = _laid_out(pools)
         noise_BKC = np.zeros((len(pools), most_B.max(), left_BC.shape[1]))
         for noise_KC, pool in zip(noise_BKC, pools, strict=True):
@@ -200,7 +181,6 @@ class PlackettLuce(Policy):
         return [Draw(places_K[:length], propensities_K[:length]) for places_K, propensities_K, length in rows]
 
     def propensities_of(self, pools: Sequence[Pool], places: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """See ``Policy``; raises as ``draw_many`` does."""
         left_BC, _ = _laid_out(pools)
         counts_B = np.array([len(places_K) for places_K in places], np.int64)
         given_BK = np.zeros((len(pools), counts_B.max()), np.int64)
@@ -217,7 +197,15 @@ class PlackettLuce(Policy):
 
         ``left_BC`` (see ``_laid_out``) is used up; ``most_B`` is how many positions each pool is asked for.
         """
-        vectors = [self._vectors(pool.vectors_CD, len(pool.scores_C)) for pool in pools] if self.diversity else []
+        vectors: list[np.ndarray] = []
+        for pool in pools if self.diversity else ():
+            vectors_CD, count = pool.vectors_CD, len(pool.scores_C)
+            if vectors_CD is None or len(vectors_CD) != count:
+                raise ValueError(f"diversity {self.diversity} needs a vector of each of the {count} candidates")
+            if not (np.einsum("CD,CD->C", vectors_CD, vectors_CD) < LONGEST_SQUARED).all():
+                raise ValueError("a candidate's vector is not finite or longer than 1")
+            vectors.append(vectors_CD)
+        ruled = [(row, pool.allowed) for row, pool in enumerate(pools) if pool.allowed is not None]
         shape = (len(pools), int(most_B.max()), left_BC.shape[1])
         rows, similar_BC = np.arange(len(pools)), np.zeros(left_BC.shape)
         logits_BKC, places_BK = np.empty(shape), np.zeros(shape[:2], np.int64)
@@ -225,7 +213,10 @@ class PlackettLuce(Policy):
         with np.errstate(over="ignore", invalid="ignore"):  # of a row that is -inf all over nothing is drawn
             for position in range(shape[1]):
                 next_BC = left_BC - self.diversity * similar_BC if self.diversity else left_BC
-                next_BC, logits_BC = _ruled(pools, next_BC, places_BK[:, :position]), logits_BKC[:, position]
+                next_BC, logits_BC = next_BC.copy() if ruled else next_BC, logits_BKC[:, position]
+                for row, allowed in ruled:
+                    closed_C = ~allowed(places_BK[row, :position].tolist())
+                    next_BC[row, : len(pools[row].scores_C)][closed_C] = -np.inf
                 best_B1 = next_BC.max(axis=1, keepdims=True)
                 np.subtract(next_BC, best_B1, out=logits_BC)
                 np.divide(logits_BC, self.temperature, out=logits_BC)
@@ -233,40 +224,13 @@ class PlackettLuce(Policy):
                 is_drawn_BK[:, position] &= best_B1[:, 0] > -np.inf
                 places_BK[:, position], left_BC[rows, picked_B] = picked_B, -np.inf
                 for row in np.flatnonzero(is_drawn_BK[:, position]).tolist() if self.diversity else ():
-                    _raise_similar(similar_BC[row, : len(vectors[row])], vectors[row], picked_B[row])
+                    similar_C, vectors_CD = similar_BC[row, : len(vectors[row])], vectors[row]
+                    np.maximum(similar_C, np.minimum(vectors_CD @ vectors_CD[picked_B[row]], 1.0), out=similar_C)
             weights_BKC = np.exp(logits_BKC)
             drawn_BK = np.take_along_axis(weights_BKC, places_BK[:, :, None], axis=2)[:, :, 0]
             propensities_BK = drawn_BK / weights_BKC.sum(axis=2)
         lengths_B = np.logical_and.accumulate(is_drawn_BK, axis=1).sum(axis=1)  # what a rule ended stays ended
         return places_BK, propensities_BK, lengths_B
-
-    def chances(self, scores_C: np.ndarray, open_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The probabilities of the next position (1 in sum over ``open_C``) and their logits (best is 0), float64 (C).
-
-        What is not open has probability 0 and logit -inf. With diversity, ``scores_below`` gives the scores.
-        """
-        logits_C = np.full(len(scores_C), -np.inf)
-        with np.errstate(over="ignore"):
-            logits_C[open_C] = (scores_C[open_C] - scores_C[open_C].max()) / self.temperature
-        weights_C = np.exp(logits_C)
-        return weights_C / weights_C.sum(), logits_C
-
-    def scores_below(self, scores_C: np.ndarray, above: Sequence[int], vectors_CD: np.ndarray | None) -> np.ndarray:
-        """score + diversity * d under the items at the places ``above``, float64: what ``draw`` draws the next from."""
-        similar_C = np.zeros(len(scores_C))
-        if self.diversity:
-            vectors_CD = self._vectors(vectors_CD, len(scores_C))
-            for place in above:
-                _raise_similar(similar_C, vectors_CD, place)
-        return np.asarray(scores_C, np.float64) - self.diversity * similar_C
-
-    def _vectors(self, vectors_CD: np.ndarray | None, count: int) -> np.ndarray:
-        """The candidates' vectors, checked."""
-        if vectors_CD is None or len(vectors_CD) != count:
-            raise ValueError(f"diversity {self.diversity} needs a vector of each of the {count} candidates")
-        if not (np.einsum("CD,CD->C", vectors_CD, vectors_CD) < LONGEST_SQUARED).all():
-            raise ValueError("a candidate's vector is not finite or longer than 1")
-        return vectors_CD
 
 
 def _laid_out(pools: Sequence[Pool]) -> tuple[np.ndarray, np.ndarray]:
@@ -277,29 +241,3 @@ def _laid_out(pools: Sequence[Pool]) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError("a candidate's score is not finite")
         left_C[: len(pool.scores_C)] = pool.scores_C
     return left_BC, np.array([pool.most for pool in pools], np.int64)
-
-
-def _ruled(pools: Sequence[Pool], next_BC: np.ndarray, above_BK: np.ndarray) -> np.ndarray:
-    """With -inf at what the pools' rules do not allow below the places ``above_BK``."""
-    if all(pool.allowed is None for pool in pools):
-        return next_BC
-    next_BC = next_BC.copy()
-    for next_C, pool, above_K in zip(next_BC, pools, above_BK, strict=True):
-        if pool.allowed is not None:
-            next_C[: len(pool.scores_C)][~pool.allowed(above_K.tolist())] = -np.inf
-    return next_BC
-
-
-def _raise_similar(similar_C: np.ndarray, vectors_CD: np.ndarray, place: int) -> None:
-    """Takes one more item above into the largest similarities, in place; they stay within [0, 1]."""
-    np.maximum(similar_C, np.minimum(vectors_CD @ vectors_CD[place], 1.0), out=similar_C)
-
-
-def _gumbel(seeds_K1: np.ndarray, keys_C: np.ndarray) -> np.ndarray:
-    """Standard Gumbel noise by seed and key (K, C), from 53 bits of splitmix64 (Steele et al. 2014), never infinite."""
-    bits_KC = seeds_K1 + (keys_C.astype(np.uint64) + np.uint64(1)) * _WEYL
-    bits_KC = (bits_KC ^ (bits_KC >> np.uint64(30))) * _MIX_1
-    bits_KC = (bits_KC ^ (bits_KC >> np.uint64(27))) * _MIX_2
-    bits_KC ^= bits_KC >> np.uint64(31)
-    uniform_KC = ((bits_KC >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
-    return -np.log(-np.log(uniform_KC))

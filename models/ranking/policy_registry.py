@@ -49,8 +49,7 @@ DEFAULTS: Mapping[str, Callable[[Sequence[str]], Policy]] = {
 class Exploration:
     """Which policy a new model draws by, within which limits (see ``Bounded``); the rest are the policy's defaults.
 
-    Raises ConfigError for a policy that is not one of ``DEFAULTS``, limits out of range, and limits of a policy that
-    explores nothing.
+    Raises ConfigError for an unknown policy, limits out of range, and limits of a policy that explores nothing.
     """
 
     policy: str = "plackett-luce"
@@ -72,7 +71,6 @@ class Exploration:
 
     @property
     def is_bounded(self) -> bool:
-        """Whether it has limits."""
         return self.budget is not None or self.least_quality > 0
 
     @property

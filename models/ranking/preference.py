@@ -20,9 +20,7 @@ So u . item, the score, falls with every dislike of the item and rises with ever
 change its sign. The recurrence is linear: u is a sum of items whose weights follow from the rewards alone.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
@@ -61,15 +59,6 @@ class Preference:
         fade_BL = None if days is None else fading(batch.times_BL, batch.now_B, days)
         return preference_vectors(batch.items_BL, batch.rewards_BL, items_ND, self.step, fade_BL)
 
-    def settings(self) -> dict[str, Any]:
-        """What ``restore`` needs, as JSON values."""
-        return asdict(self)
-
-    @staticmethod
-    def restore(settings: Mapping[str, Any]) -> "Preference":
-        """What ``settings`` gave."""
-        return Preference(**settings)
-
 
 def preference_vectors(
     items_BL: np.ndarray, rewards_BL: np.ndarray, items_ND: np.ndarray, step: float, fade_BL: np.ndarray | None = None
@@ -82,22 +71,14 @@ def preference_vectors(
     event at the time of the request, see ``fading``.
     """
     users, length = items_BL.shape
-    weights_BL = event_weights(np.where(items_BL > 0, rewards_BL, 0.5), step)
+    # the signed weight of each event's item: its own step times what later steps leave of it, together 1 at most
+    weights_BL = step * centred(np.where(items_BL > 0, rewards_BL, 0.5))
+    weights_BL[:, :-1] *= np.cumprod(1.0 - np.abs(weights_BL[:, :0:-1]), axis=1)[:, ::-1]
     if fade_BL is not None:
         weights_BL = weights_BL * fade_BL
     columns, rows = np.maximum(items_BL - 1, 0).ravel(), np.arange(users + 1) * length
     shape = (users, len(items_ND))
     return sp.csr_matrix((weights_BL.astype(np.float32).ravel(), columns, rows), shape=shape) @ items_ND
-
-
-def event_weights(rewards_BL: np.ndarray, step: float) -> np.ndarray:
-    """The signed weight of each event's item in the vector, float64: its own step times what later steps leave of it.
-
-    The weights of a row add up to at most 1 in absolute value.
-    """
-    step_BL = step * centred(rewards_BL)
-    step_BL[:, :-1] *= np.cumprod(1.0 - np.abs(step_BL[:, :0:-1]), axis=1)[:, ::-1]
-    return step_BL
 
 
 def fading(times_BL: np.ndarray, now_B: np.ndarray, half_life_days: float) -> np.ndarray:

@@ -118,18 +118,15 @@ class Thompson(Policy):
 
     @property
     def features(self) -> tuple[str, ...]:
-        """The sources that it has weights for."""
         return self.sources
 
     def describe(self) -> dict[str, Any]:
-        """What a slate records of the policy."""
         settings = {"name": "thompson", "candidates": self.depth, "samples": self.samples, "floor": self.floor}
         precision = [list(row) for row in self.posterior.precision]
         return {**settings, "sources": list(self.sources), "mean": list(self.posterior.mean), "precision": precision}
 
     @staticmethod
     def restore(described: Mapping[str, Any]) -> "Thompson":
-        """What ``describe`` gave."""
         posterior = LinearPosterior(tuple(described["mean"]), tuple(map(tuple, described["precision"])))
         depth, samples, floor = int(described["candidates"]), int(described["samples"]), float(described["floor"])
         return Thompson(posterior, tuple(described["sources"]), depth, samples, floor)

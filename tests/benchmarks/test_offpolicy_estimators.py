@@ -211,8 +211,5 @@ def test_slates_that_the_policy_drew_tell_what_another_temperature_is_worth() ->
 
 def _chances(policy: PlackettLuce, scores_C: np.ndarray, places: tuple[int, ...]) -> list[float]:
     """The policy's probability of each place of a slate given those above it."""
-    open_C, found = np.ones(len(scores_C), bool), []
-    for place in places:
-        found.append(float(policy.chances(scores_C, open_C)[0][place]))
-        open_C[place] = False
-    return found
+    pool = Pool(scores_C, len(places), np.random.default_rng(0))
+    return policy.propensities_of([pool], [np.array(places)])[0].tolist()

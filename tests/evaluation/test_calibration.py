@@ -58,10 +58,10 @@ def test_the_chances_are_the_softmax_over_what_each_had_not_seen(trained: Hybrid
     logits_BN = trained.network.scores(batch).astype(np.float64)
     expected: dict[int, tuple[float, bool, float, bool]] = {}
     for row, logits_N in enumerate(logits_BN):
-        open_N = np.setdiff1d(np.arange(len(logits_N)), known.row(row))
+        open_N = np.setdiff1d(np.arange(len(logits_N)), known.values[known.row_of_value() == row])
         chance_N = dict(zip(open_N, np.exp(logits_N[open_N]) / np.exp(logits_N[open_N]).sum(), strict=True))
         best = sorted(open_N, key=lambda item: -logits_N[item])[:10]
-        for event in asked.rows.row(row):
+        for event in asked.rows.values[asked.rows.row_of_value() == row]:
             target = planted.items[event]
             ten = sum(chance_N[item] for item in best)
             expected[int(planted.positions[event])] = (chance_N[best[0]], target == best[0], ten, target in best)

@@ -55,7 +55,7 @@ def test_groups_are_the_events_of_one_user_at_one_moment(rows, after, upto):
     expected = {key: list(part.position) for key, part in inside.groupby(["user_id", "event_timestamp"])}
     found = {
         (training_set.user_ids[asked.users[place]], asked.moments[place]): list(
-            training_set.positions[asked.rows.row(place)]
+            training_set.positions[asked.rows.values[asked.rows.row_of_value() == place]]
         )
         for place in range(len(asked))
     }
@@ -85,7 +85,7 @@ def test_histories_and_seen_are_what_came_strictly_before(rows, limit):
             [1000.0 * int(item[1:]) + column for item in latest.item_id for column in range(4)],
         )
         used = [int(i[1:]) for i, kind in zip(before.item_id, before.kind, strict=True) if KINDS[kind].marks_seen]
-        assert sorted(known.row(place)) == sorted(used)
+        assert sorted(known.values[known.row_of_value() == place]) == sorted(used)
         assert batch.now_B[place] == moment
 
 

@@ -11,7 +11,7 @@ from matplotlib.image import imread
 
 from models import plots
 
-GATE = {"name": "coverage", "measured": 0.2, "limit": 0.1, "verdict": "pass"}
+GATE = {"name": "coverage", "measured": 0.2, "limit": 0.1, "verdict": "pass", "at_most": False}
 
 
 def pixels(png: bytes) -> np.ndarray:
@@ -33,7 +33,7 @@ def test_a_gates_bar_has_the_colour_of_its_verdict(verdict: str) -> None:
 def test_the_side_that_fails_lies_above_the_limit_of_a_gate_that_says_at_most() -> None:
     shaded = "#fbe3e1"
     below = pixels(plots.gate_bars([{**GATE, "measured": 0.5, "limit": 1.0}], accepted=True))
-    above = pixels(plots.gate_bars([{**GATE, "name": "latency", "measured": 0.5, "limit": 1.0}], accepted=True))
+    above = pixels(plots.gate_bars([{**GATE, "at_most": True, "measured": 0.5, "limit": 1.0}], accepted=True))
     where = [np.nonzero(np.abs(one - to_rgb(shaded)).max(axis=-1) < 0.02)[1].mean() for one in (below, above)]
     assert where[0] + 100 < where[1]
 
@@ -45,7 +45,8 @@ def test_gates_without_figures_of_any_size_and_equal_to_their_limits_are_drawn()
         {"name": "parity", "measured": None, "limit": 1e-4, "verdict": "fail"},
         {"name": "lineage", "measured": 9e9, "limit": 9e9 + 1, "verdict": "pass", "low": None, "high": None},
     ]
-    assert pixels(plots.gate_bars(gates, accepted=False)).size
+    at_most = [{**gate, "at_most": gate["name"] in ("parity", "lineage")} for gate in gates]
+    assert pixels(plots.gate_bars(at_most, accepted=False)).size
 
 
 def test_learning_is_drawn_with_what_is_known_of_each_epoch() -> None:

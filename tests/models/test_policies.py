@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from model_worlds import draw
 from scipy.stats import chisquare
 
 from attune.errors import ConfigError
@@ -110,7 +111,7 @@ def test_a_score_that_is_not_finite_is_refused(policy: Policy) -> None:
 
 @given(scores=SCORES, k=st.integers(1, 25), seed=st.integers(0, 2**32))
 def test_the_deterministic_policy_is_the_ranking_itself(scores: list[float], k: int, seed: int) -> None:
-    drawn = Greedy().draw(np.array(scores), k, np.random.default_rng(seed))
+    drawn = draw(Greedy(), np.array(scores), k, np.random.default_rng(seed))
     assert drawn.places_K.tolist() == np.argsort(-np.array(scores), kind="stable")[:k].tolist()
     assert (drawn.propensities_K == 1.0).all()
 
@@ -125,7 +126,7 @@ def test_only_the_deterministic_policy_says_that_its_slates_judge_nothing() -> N
 def test_epsilons_propensities_are_those_of_the_definition(
     scores: list[float], k: int, seed: int, epsilon: float
 ) -> None:  # fmt: skip
-    drawn = Epsilon(epsilon).draw(np.array(scores), k, np.random.default_rng(seed))
+    drawn = draw(Epsilon(epsilon), np.array(scores), k, np.random.default_rng(seed))
     left = list(range(len(scores)))
     for place, propensity in zip(drawn.places_K.tolist(), drawn.propensities_K, strict=True):
         is_best = place == max(left, key=lambda other: (scores[other], -other))
@@ -158,7 +159,7 @@ def test_ten_thousand_draws_agree_with_the_stated_propensities(policy: Policy) -
     counts: dict[tuple[int, ...], int] = {}
     stated: dict[tuple[int, ...], float] = {}
     for seed in range(10_000):
-        drawn = policy.draw(scores_C, 2, np.random.default_rng(seed), not_first, keys_C=np.arange(5) * 7)
+        drawn = draw(policy, scores_C, 2, np.random.default_rng(seed), not_first, keys_C=np.arange(5) * 7)
         pair = tuple(drawn.places_K.tolist())
         counts[pair] = counts.get(pair, 0) + 1
         stated[pair] = float(np.prod(drawn.propensities_K))

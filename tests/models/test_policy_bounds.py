@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from model_worlds import draw
 
 from models.ranking.exploration import Bounded, Epsilon, Greedy
 from models.ranking.policy import PlackettLuce, Policy, Pool
@@ -59,7 +60,7 @@ def test_a_slate_is_worth_its_share_of_the_greedy_one_under_a_cap_as_without(
     scores_C, rule = np.array(scores), capped((np.arange(len(scores)) % 3, limit))
     pool = Pool(scores_C, k, np.random.default_rng(seed), rule)
     (drawn,) = Bounded(inner, least_quality=share).draw_many([pool])
-    greedy = Greedy().draw(scores_C, k, np.random.default_rng(0), rule)
+    greedy = draw(Greedy(), scores_C, k, np.random.default_rng(0), rule)
     worth_C = scores_C - scores_C.min()
     best = worth_C[greedy.places_K].sum()
     assert len(drawn.places_K) == len(greedy.places_K)
@@ -69,15 +70,15 @@ def test_a_slate_is_worth_its_share_of_the_greedy_one_under_a_cap_as_without(
 
 @given(inner=INNER, scores=SCORES, k=st.integers(1, 12), seed=st.integers(0, 2**32))
 def test_without_limits_it_draws_as_the_policy_within(inner: Policy, scores: list[float], k: int, seed: int) -> None:
-    alone = inner.draw(np.array(scores), k, np.random.default_rng(seed))
-    bounded = Bounded(inner).draw(np.array(scores), k, np.random.default_rng(seed))
+    alone = draw(inner, np.array(scores), k, np.random.default_rng(seed))
+    bounded = draw(Bounded(inner), np.array(scores), k, np.random.default_rng(seed))
     assert bounded.places_K.tolist() == alone.places_K.tolist()
     np.testing.assert_allclose(bounded.propensities_K, alone.propensities_K, rtol=1e-12)
 
 
 def test_propensities_are_those_over_what_the_floor_leaves() -> None:
     scores_C = np.array([1.0, 0.9, 0.5, 0.0])
-    drawn = Bounded(Epsilon(1.0), least_quality=0.8).draw(scores_C, 3, np.random.default_rng(1))
+    drawn = draw(Bounded(Epsilon(1.0), least_quality=0.8), scores_C, 3, np.random.default_rng(1))
     assert drawn.propensities_K.tolist() == [0.5, 1.0, 1.0]  # of 1.0 and 0.9, then what is left, then 0.5 over 0.0
 
 

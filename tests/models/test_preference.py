@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -183,7 +183,7 @@ def test_rows_without_a_direction_become_zero() -> None:
 
 def test_settings_come_back() -> None:
     for preference in (Preference(0.3, 0.5), Preference(0.2, 0.0, 14.0)):
-        assert Preference.restore(json.loads(json.dumps(preference.settings()))) == preference
+        assert Preference(**json.loads(json.dumps(asdict(preference)))) == preference
 
 
 @pytest.mark.parametrize(

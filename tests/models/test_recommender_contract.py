@@ -74,7 +74,7 @@ def test_scores_depend_on_the_batch_alone(recommender, batch):
 def test_a_row_does_not_depend_on_the_others(recommender, batch):
     together = recommender.scores(batch)
     for row in range(len(batch)):
-        np.testing.assert_allclose(recommender.scores(batch.rows(row, row + 1))[0], together[row], **CLOSE)
+        np.testing.assert_allclose(recommender.scores(batch.select(np.array([row])))[0], together[row], **CLOSE)
 
 
 def test_padding_changes_nothing(recommender, batch):
@@ -99,8 +99,8 @@ def test_a_history_longer_than_its_context_is_read_from_its_end(recommender, tra
 
 
 def test_no_history_at_all_has_scores(recommender, batch):
-    assert np.isfinite(recommender.scores(batch.rows(0, 1))).all()
-    assert recommender.scores(batch.rows(0, 0)).shape[0] == 0
+    assert np.isfinite(recommender.scores(batch.select(np.array([0])))).all()
+    assert recommender.scores(batch.select(np.zeros(0, int))).shape[0] == 0
 
 
 def test_what_is_written_down_comes_back(recommender, batch, trained_on_tastes):

@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from model_worlds import draw
 
 from models.ranking.policy import PlackettLuce
 from serving.caps import at_most_each
@@ -17,7 +18,7 @@ def drawn(count: int, k: int, seed: int, rule, diversity: float = 0.0) -> np.nda
     vectors_CD = rng.normal(size=(count, 3))
     vectors_CD /= np.linalg.norm(vectors_CD, axis=1, keepdims=True)
     policy = PlackettLuce(0.5, diversity=diversity)
-    return policy.draw(rng.normal(size=count), k, rng, rule, vectors_CD=vectors_CD).places_K
+    return draw(policy, rng.normal(size=count), k, rng, rule, vectors_CD=vectors_CD).places_K
 
 
 def largest(groups_K: np.ndarray) -> int:

@@ -8,7 +8,7 @@ import pytest
 
 from attune.event_log import EventLog
 from attune.user_state import UserState, fold
-from models.ranking.policy import PlackettLuce
+from models.ranking.policy import PlackettLuce, Pool
 from serving.ranking import PopularityFallback
 
 
@@ -166,11 +166,9 @@ def test_the_logged_slate_is_the_answer_and_its_propensities_are_the_policys(end
     policy = PlackettLuce(slate.policy["temperature"], slate.policy["candidates"])
     found = {item.item_id: place for place, item in enumerate(slate.candidates)}
     logits = np.array([item.score for item in slate.candidates])
-    left = np.ones(len(logits), bool)
-    for item in slate.shown:
-        chances, _ = policy.chances(logits, left)
-        assert item.propensity == pytest.approx(chances[found[item.item_id]], rel=1e-9)
-        left[found[item.item_id]] = False
+    pool, places = Pool(logits, 6, np.random.default_rng(0)), [found[item.item_id] for item in slate.shown]
+    (chances,) = policy.propensities_of([pool], [np.array(places)])
+    assert [item.propensity for item in slate.shown] == pytest.approx(chances.tolist(), rel=1e-9)
 
 
 def test_without_a_model_the_log_is_counted(bare, clicks) -> None:
@@ -182,9 +180,9 @@ def test_without_a_model_the_log_is_counted(bare, clicks) -> None:
     assert slate["served_by"] == "popularity"
     assert slate["model_version"] is None
     assert sorted(ids(slate)) == ["y", "z"]
-    scores_C = np.log([4.0, 2.0])
-    chance = PopularityFallback.policy.chances(scores_C, np.ones(2, bool))[0]
-    first = slate["items"][0]
-    assert first["propensity"] == pytest.approx(chance[0 if first["item_id"] == "y" else 1], rel=1e-6)
+    pool, first = Pool(np.log([4.0, 2.0]), 1, np.random.default_rng(0)), slate["items"][0]
+    place = np.array([0 if first["item_id"] == "y" else 1])
+    (chance,) = PopularityFallback.policy.propensities_of([pool], [place])
+    assert first["propensity"] == pytest.approx(chance[0], rel=1e-6)
     assert slate["items"][1]["propensity"] == 1.0
     assert bare.slate(slate["slate_id"]).model_version == ""

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from attune.events import Interaction, LoggedEvent
 from attune.promotions import Promotion
 from attune.user_state import UserState, fold
 from models.bundle import Bundle
+from models.hybrid import Hybrid
 from models.ranking.policy import Draw, PlackettLuce
 from models.recommender import UNKNOWN_USER_STATS, Request
 from serving.catalogue_snapshot import ItemFilter, LiveModel
@@ -58,19 +59,19 @@ def user_view(user_id: str, *items: str) -> UserView:
     return UserView(fold(UserState(user_id), events), UNKNOWN_USER_STATS)
 
 
-class Counted:
-    """A bundle's recommender that keeps how many users its network was asked for at once."""
+@dataclass(frozen=True)
+class Counted(Hybrid):
+    """A bundle's hybrid that keeps how many users its network was asked for at once."""
 
-    def __init__(self, hybrid) -> None:
-        self._hybrid = hybrid
-        self.sizes: list[int] = []
+    sizes: list[int] = field(default_factory=list)
+
+    @staticmethod
+    def of(hybrid: Hybrid) -> "Counted":
+        return Counted(**{name: getattr(hybrid, name) for name in Hybrid.__dataclass_fields__ if name[0] != "_"})
 
     def states(self, batch):
         self.sizes.append(len(batch))
-        return self._hybrid.states(batch)
-
-    def __getattr__(self, name: str):
-        return getattr(self._hybrid, name)
+        return super().states(batch)
 
 
 def test_it_remembers_the_latest_question_of_the_latest_users(warm_up, bundle) -> None:
@@ -88,7 +89,7 @@ def test_it_remembers_the_latest_question_of_the_latest_users(warm_up, bundle) -
 
 
 def test_every_size_of_group_is_played_and_the_first_request_finds_its_vector(warm_up, bundle) -> None:
-    counted = Counted(bundle.hybrid)
+    counted = Counted.of(bundle.hybrid)
     ready = champion_of(replace(bundle, hybrid=counted))
     people = [user_view(f"u{number}", "a-0", f"b-{number % 8}") for number in range(20)]
     for one in people:
@@ -103,7 +104,7 @@ def test_every_size_of_group_is_played_and_the_first_request_finds_its_vector(wa
 
 
 def test_before_anybody_asked_nobodys_request_is_played(warm_up, bundle) -> None:
-    counted = Counted(bundle.hybrid)
+    counted = Counted.of(bundle.hybrid)
     assert warm_up.run(champion_of(replace(bundle, hybrid=counted))) == 0
     assert counted.sizes == [1, 2, 4, 8, 16, 1]
 
