@@ -7,7 +7,6 @@ It has no history: its offline file is an empty table, and the training service 
 from datetime import timedelta
 from pathlib import Path
 
-import pyarrow as pa
 from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, ValueType
 from feast.types import Array, Bool, FeastType, Float32, Float64, Int64, String
 
@@ -41,27 +40,13 @@ STATE_FIELDS: dict[str, FeastType] = {
 }
 """Absent values are NaN in ``recent_values``; ``first_and_last_time`` is empty or holds both."""
 
-_ARROW: dict[FeastType, pa.DataType] = {Int64: pa.int64(), Float64: pa.float64(), String: pa.string(), Bool: pa.bool_()}
-STATE_ARROW: dict[str, pa.DataType] = {
-    name: pa.list_(_ARROW[dtype.base_type]) if isinstance(dtype, Array) else _ARROW[dtype]
-    for name, dtype in STATE_FIELDS.items()
-}
-"""The same as Arrow types, for the empty offline file."""
-
-
-def view_file(folder: Path, view: str) -> Path:
-    """The Parquet file that a view reads, in a folder."""
-    return folder / f"{view}.parquet"
-
 
 def definitions(folder: Path) -> list[Entity | FeatureView | FeatureService]:
-    """All that is applied, in the order in which Feast wants it, over Parquet files in ``folder`` (absolute)."""
+    """All that is applied, in the order in which Feast wants it, over ``VIEW.parquet`` in ``folder`` (absolute)."""
     user = Entity(name="user", join_keys=[Columns.USER_ID], value_type=ValueType.STRING)
     item = Entity(name="item", join_keys=[Columns.ITEM_ID], value_type=ValueType.STRING)
     files = {
-        view: FileSource(
-            name=f"{view}_file", path=str(view_file(folder, view)), timestamp_field=Columns.EVENT_TIMESTAMP
-        )
+        view: FileSource(name=f"{view}_file", path=f"{folder}/{view}.parquet", timestamp_field=Columns.EVENT_TIMESTAMP)
         for view in VIEWS
     }
     user_view, item_view = (

@@ -13,10 +13,10 @@ import logging
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import feast
 import msgspec
@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RegistryConfig
+from feast.types import from_feast_to_pyarrow_type
 
 from attune import redis_connection
 from attune.clock import DAY, HOUR, SECOND, Clock, system_clock, to_datetime, to_iso
@@ -43,10 +44,11 @@ logger = logging.getLogger(__name__)
 
 PROJECT = "attune"
 JOIN_ROWS = 1_000_000
-"""Feast's file store merges every row of an entity with every question about it before it filters by time."""
+"""The most rows of one join: Feast pairs every row of an entity with every question about it, then filters by time."""
 MATERIALIZE_ROWS = 200_000
 STATS = {names.USER_VIEW: (Columns.USER_ID, HOUR, USER_STATS), names.ITEM_VIEW: (Columns.ITEM_ID, DAY, ITEM_STATS)}
 
+ONLINE_FILE = "online.db"
 WATERMARK_FILE, WATERMARK_KEY = "keeper.position", "attune:keeper.position"
 NO_VALUE = float("nan")
 RECENT_COLUMNS = (
@@ -96,71 +98,40 @@ def from_row(user_id: str, row: Mapping[str, Any]) -> UserState:
     )
 
 
-class Watermark(Protocol):
+class Watermark:
     """How far the state keeper has come: a log position and the id of the log that it counts in.
 
-    It lies where the states lie, so that it is lost with them alone: then the keeper begins again at 0. ``str`` says
-    where that is, ``remedy`` what to do when it is of another log.
+    It lies where the states lie, in Redis or beside the SQLite store, so that it is lost with them alone: then the
+    keeper begins again at 0. ``str`` says where that is, ``remedy`` what to do when it is of another log.
     """
 
-    remedy: str
-
-    def read(self) -> tuple[int, str]:
-        """The position and the log's id; (0, "") where nothing was kept."""
-
-    def write(self, position: int, log_id: str) -> None:
-        """Replace both, whole or not at all."""
-
-
-class FileWatermark:
-    """Beside the SQLite store."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / WATERMARK_FILE
-        self.remedy = f"remove {folder} and apply again"
+    def __init__(self, folder: Path, address: RedisAddress | None) -> None:
+        self._path, self._address = folder / WATERMARK_FILE, address
+        self._client = redis_connection.connect(address) if address else None
+        restart = f"empty {address} (FLUSHDB) or name another in ATTUNE_ONLINE_STORE_URL, and start it again"
+        self.remedy = restart if address else f"remove {folder} and apply again"
 
     def __str__(self) -> str:
-        return str(self._path)
+        return f"{WATERMARK_KEY} in {self._address}" if self._address else str(self._path)
 
     def read(self) -> tuple[int, str]:
-        return _parsed(self._path.read_text() if self._path.exists() else "")
+        """The position and the log's id; (0, "") where nothing was kept. Raises FeatureStoreError."""
+        if self._client and self._address:
+            with redis_connection.explained(self._address):
+                stored = self._client.get(WATERMARK_KEY)
+            note = stored.decode(errors="replace") if isinstance(stored, bytes) else ""
+        else:
+            note = self._path.read_text() if self._path.exists() else ""
+        position, _, log_id = note.strip().partition(" ")
+        return (int(position), log_id) if position.isdecimal() else (0, "")
 
     def write(self, position: int, log_id: str) -> None:
-        write_whole(self._path, f"{position} {log_id}\n")
-
-
-class RedisWatermark:
-    """In the same database of Redis; errors are FeatureStoreErrors."""
-
-    def __init__(self, address: RedisAddress) -> None:
-        self._address = address
-        self._client = redis_connection.connect(address)
-        self.remedy = f"empty {address} (FLUSHDB) or name another in ATTUNE_ONLINE_STORE_URL, and start it again"
-
-    def __str__(self) -> str:
-        return f"{WATERMARK_KEY} in {self._address}"
-
-    def read(self) -> tuple[int, str]:
-        with redis_connection.explained(self._address):
-            note = self._client.get(WATERMARK_KEY)
-        return _parsed(note.decode(errors="replace") if isinstance(note, bytes) else "")
-
-    def write(self, position: int, log_id: str) -> None:
-        with redis_connection.explained(self._address):
-            self._client.set(WATERMARK_KEY, f"{position} {log_id}")
-
-
-def _parsed(note: str) -> tuple[int, str]:
-    position, _, log_id = note.strip().partition(" ")
-    return (int(position), log_id) if position.isdecimal() else (0, "")
-
-
-@dataclass(frozen=True)
-class _Opened:
-    """Feast's store, and the services by name: looking one up costs a millisecond, more than a read."""
-
-    store: feast.FeatureStore
-    services: dict[str, feast.FeatureService]
+        """Replace both, whole or not at all. Raises FeatureStoreError."""
+        if self._client and self._address:
+            with redis_connection.explained(self._address):
+                self._client.set(WATERMARK_KEY, f"{position} {log_id}")
+        else:
+            write_whole(self._path, f"{position} {log_id}\n")
 
 
 class FeatureStore:
@@ -172,7 +143,7 @@ class FeatureStore:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.folder = settings.feast_folder.resolve()
-        self._opened: _Opened | None = None
+        self._opened: tuple[feast.FeatureStore, dict[str, feast.FeatureService]] | None = None
         self._opening = threading.Lock()
 
     @property
@@ -181,16 +152,15 @@ class FeatureStore:
         return self.folder / "online"
 
     def watermark(self) -> Watermark:
-        """The state keeper's, in or beside the online store."""
-        address = self._settings.online_address
-        return RedisWatermark(address) if address else FileWatermark(self.keeper_folder)
+        """The state keeper's."""
+        return Watermark(self.keeper_folder, self._settings.online_address)
 
     def apply(self) -> None:
         """Register the definitions, make the tables and the empty files; may be called again."""
         for folder in ("offline", "online"):
             (self.folder / folder).mkdir(parents=True, exist_ok=True)
         if self._settings.online_address is None:
-            prepare_sqlite(self._online_file, f"{PROJECT}_{names.STATE_VIEW}")
+            prepare_sqlite(self.keeper_folder / ONLINE_FILE, f"{PROJECT}_{names.STATE_VIEW}")
         for view in names.VIEWS:
             if not self._file(view).exists():
                 _write_parquet(_empty_table(view), self._file(view))
@@ -242,7 +212,10 @@ class FeatureStore:
             for view in STATS:
                 latest = store.get_feature_view(view).most_recent_end_time
                 until = max(to_datetime(end), latest) if latest else to_datetime(end)
-                for left, right in _windows(self._stamps(view), start, until):
+                stamps = self._stamps(view)
+                cuts = map(to_datetime, stamps[stamps > start][MATERIALIZE_ROWS::MATERIALIZE_ROWS].tolist())
+                edges = [to_datetime(start), *sorted({cut for cut in cuts if cut < until}), until]
+                for left, right in pairwise(edges):
                     progress = io.StringIO()  # Feast prints it; here it goes to the log
                     with contextlib.redirect_stdout(progress), contextlib.redirect_stderr(progress):
                         store.materialize(left, right, feature_views=[view])
@@ -257,8 +230,8 @@ class FeatureStore:
         before = (entity_frame[Columns.EVENT_TIMESTAMP].to_numpy(np.int64) // SECOND - 1) * SECOND
         joined = entity_frame[[Columns.EVENT_ID]].reset_index(drop=True)
         with _wrapped("read the training service"):
-            views = self._open().services[names.TRAINING_SERVICE].feature_view_projections
-        for view in views:
+            _, services = self._open()
+        for view in services[names.TRAINING_SERVICE].feature_view_projections:
             key, bucket, features = STATS[view.name]
             frame = self._as_of(view.name, entity_frame[key].to_numpy(object), before // bucket * bucket)
             joined[list(features)] = frame[list(features)].to_numpy(np.float32)
@@ -280,18 +253,16 @@ class FeatureStore:
         frame = pd.DataFrame([to_row(state) for state in states])
         frame[Columns.EVENT_TIMESTAMP] = [to_datetime(state.position) for state in states]
         with _wrapped("push states"):
-            self._open().store.push(names.STATE_PUSH, frame)
+            self._open()[0].push(names.STATE_PUSH, frame)
 
     def forget_states(self, states: Sequence[UserState]) -> None:
         """Remove states of another log, whose positions may be ahead; a state replaced meanwhile stays."""
         if not states:
             return
-        rows = []
-        for state in states:
-            key = EntityKey(join_keys=[Columns.USER_ID], entity_values=[Value(string_val=state.user_id)])
-            rows.append((key, to_datetime(state.position)))
+        key = partial(EntityKey, join_keys=[Columns.USER_ID])
+        rows = [(key(entity_values=[Value(string_val=row.user_id)]), to_datetime(row.position)) for row in states]
         with _wrapped("forget states"):
-            store = self._open().store
+            store, _ = self._open()
             online: Any = store.provider.online_store  # type: ignore[attr-defined]
             online.forget(store.config, store.get_feature_view(names.STATE_VIEW), rows)
 
@@ -322,9 +293,9 @@ class FeatureStore:
         if not user_ids:
             return []
         with _wrapped("read the online store"):
-            opened = self._open()
-            wanted = opened.services[features] if isinstance(features, str) else features
-            answer = opened.store.get_online_features(wanted, {Columns.USER_ID: list(user_ids)}).to_dict()
+            store, services = self._open()
+            wanted = services[features] if isinstance(features, str) else features
+            answer = store.get_online_features(wanted, {Columns.USER_ID: list(user_ids)}).to_dict()
         return [dict(zip(answer, row, strict=True)) for row in zip(*answer.values(), strict=True)]
 
     def _as_of(self, view: str, ids: np.ndarray, moments: Any) -> pd.DataFrame:
@@ -336,16 +307,22 @@ class FeatureStore:
         wanted = pd.DataFrame({key: ids, "moment": moments})
         references = [f"{view}:{name}" for name in features]
         parts = [wanted.iloc[:0].assign(**dict.fromkeys(features, np.float32(0)))]
-        for part in _bounded(wanted.drop_duplicates(), key, pq.read_table(self._file(view), columns=[key])[0]):
+        counts = pq.read_table(self._file(view), columns=[key])[0].value_counts()
+        lengths = dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
+        stored = wanted.drop_duplicates()
+        stored = stored.assign(cost=stored[key].map(lengths)).dropna(subset=["cost"])
+        places = (stored["cost"].cumsum() // JOIN_ROWS).to_numpy()
+        for _, part in stored.drop(columns="cost").groupby(places, sort=True):
             stamps = pd.to_datetime(part["moment"].to_numpy(np.int64), unit="us", utc=True)
             frame = part.assign(**{Columns.EVENT_TIMESTAMP: stamps})
             with _wrapped(f"join {view}"):
-                joined = self._open().store.get_historical_features(entity_df=frame, features=references).to_df()
+                joined = self._open()[0].get_historical_features(entity_df=frame, features=references).to_df()
             parts.append(joined.drop(columns=[Columns.EVENT_TIMESTAMP]))
         known = pd.concat(parts, ignore_index=True)
         return wanted.merge(known, how="left", on=[key, "moment"], validate="many_to_one")
 
-    def _open(self) -> _Opened:
+    def _open(self) -> tuple[feast.FeatureStore, dict[str, feast.FeatureService]]:
+        """Feast's store, and the services by name: looking one up costs a millisecond, more than a read."""
         opened = self._opened
         if opened is None:
             with self._opening:
@@ -353,13 +330,12 @@ class FeatureStore:
                 if not registry.exists():
                     raise FeatureStoreError(f"{registry}: the feature store was not applied yet; call apply first")
                 store = self._feast(registry)
-                opened = _Opened(store, {name: store.get_feature_service(name) for name in names.SERVICES})
-                self._opened = opened
+                opened = self._opened = store, {name: store.get_feature_service(name) for name in names.SERVICES}
         return opened
 
     def _feast(self, registry: Path) -> feast.FeatureStore:
         address = self._settings.online_address
-        file = WalSqliteOnlineStoreConfig(path=str(self._online_file))
+        file = WalSqliteOnlineStoreConfig(path=str(self.keeper_folder / ONLINE_FILE))
         config = feast.RepoConfig(
             project=PROJECT,
             provider="local",
@@ -370,10 +346,6 @@ class FeatureStore:
             repo_path=self.folder,
         )
         return feast.FeatureStore(config=config)
-
-    @property
-    def _online_file(self) -> Path:
-        return self.folder / "online" / "online.db"
 
     @contextlib.contextmanager
     def _drafted_registry(self) -> Iterator[feast.FeatureStore]:
@@ -392,13 +364,14 @@ class FeatureStore:
         return np.sort(stamps.astype("datetime64[us]").astype(np.int64))
 
     def _file(self, view: str) -> Path:
-        return names.view_file(self.folder / "offline", view)
+        return self.folder / "offline" / f"{view}.parquet"
 
 
 def _empty_table(view: str) -> pa.Table:
     stamp = (Columns.EVENT_TIMESTAMP, pa.timestamp("us", "UTC"))
     if view == names.STATE_VIEW:
-        return pa.schema([(Columns.USER_ID, pa.string()), stamp, *names.STATE_ARROW.items()]).empty_table()
+        fields = ((name, from_feast_to_pyarrow_type(dtype)) for name, dtype in names.STATE_FIELDS.items())
+        return pa.schema([(Columns.USER_ID, pa.string()), stamp, *fields]).empty_table()
     key, _, features = STATS[view]
     return pa.schema([(key, pa.string()), stamp, *((name, pa.float32()) for name in features)]).empty_table()
 
@@ -406,24 +379,6 @@ def _empty_table(view: str) -> pa.Table:
 def _write_parquet(table: pa.Table, path: Path) -> None:
     with whole_file(path) as draft:
         pq.write_table(table, draft, row_group_size=max(len(table), 1))
-
-
-def _bounded(wanted: pd.DataFrame, key: str, rows: pa.ChunkedArray) -> Iterator[pd.DataFrame]:
-    """The wanted rows in parts whose merge with the stored rows stays below ``JOIN_ROWS``, without unknown entities."""
-    counts = rows.value_counts()
-    lengths = dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
-    known = wanted.assign(cost=wanted[key].map(lengths)).dropna(subset=["cost"])
-    parts = (known["cost"].cumsum() // JOIN_ROWS).to_numpy()
-    for _, part in known.drop(columns="cost").groupby(parts, sort=True):
-        yield part
-
-
-def _windows(stamps: np.ndarray, start: int, until: Any) -> Iterator[tuple[Any, Any]]:
-    """[start, until] cut where ``MATERIALIZE_ROWS`` stamps (sorted, microseconds) have gone by."""
-    inside = stamps[stamps > start]
-    cuts = [to_datetime(int(stamp)) for stamp in inside[MATERIALIZE_ROWS::MATERIALIZE_ROWS]]
-    edges = [to_datetime(start), *sorted({cut for cut in cuts if cut < until}), until]
-    yield from pairwise(edges)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ between. When two imports at once give one item the same number, the log refuses
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,7 @@ from attune.event_log import EventLog
 from attune.events import TYPES, AnyEvent, Item, Slate, User
 from attune.row_rules import Rejection, admit, admit_all
 from features.export import exported
-from features.sources.frames import INTERACTION_COLUMNS, SourceFrames, Unreadable
+from features.sources.frames import INTERACTION_COLUMNS, SourceFrames
 
 CHUNK = 5_000
 FIRST_MOMENT = 0
@@ -77,7 +77,10 @@ def new_versions(log: EventLog, events: Sequence[AnyEvent]) -> list[AnyEvent]:
         for key, digests in rows.items()
     }
     logged |= log.digests([name for names in latest.values() for name in names if name not in logged])
-    known = {key: _overlap([logged[name] for name in latest[key]], digests) for key, digests in rows.items()}
+    known: dict[str, int] = {}  # the most of the first rows that are the last versions
+    for key, digests in rows.items():
+        last = [logged[name] for name in latest[key]]
+        known[key] = next(count for count in range(len(last), -1, -1) if last[len(last) - count :] == digests[:count])
     return [
         msgspec.structs.replace(event, event_id=_event_id(key, lengths[key] - known[key] + place))
         for event, key, place in zip(events, keys, places, strict=True)
@@ -121,11 +124,6 @@ def _lengths(log: EventLog, keys: Iterable[str], logged: dict[str, bytes]) -> di
     return lengths
 
 
-def _overlap(known: list[bytes], rows: list[bytes]) -> int:
-    """The most of the first rows that are the last versions."""
-    return next(count for count in range(len(known), -1, -1) if known[len(known) - count :] == rows[:count])
-
-
 def in_order(frames: SourceFrames) -> pd.DataFrame:
     """All interactions sorted by (event_timestamp, original order), each with its ``event_id``; index 0..n-1.
 
@@ -158,10 +156,26 @@ def import_source(
     ``source`` names the origin in quarantine. Raises EventLogError when the log cannot take the events.
     """
     report = ImportReport()
-    intake = _Intake(log, clock, source, {} if after else frames.unreadable)
-    intake.take("item", _entity_rows(frames.items, Columns.ITEM_ID), report.items)
-    intake.take("user", _entity_rows(frames.users, Columns.USER_ID), report.users)
-    intake.take("interaction", in_order(frames).iloc[after or 0 : upto].to_dict("records"), report)
+    for type_name, rows, tally in (
+        ("item", _entity_rows(frames.items, Columns.ITEM_ID), report.items),
+        ("user", _entity_rows(frames.users, Columns.USER_ID), report.users),
+        ("interaction", in_order(frames).iloc[after or 0 : upto].to_dict("records"), report),
+    ):
+        lines = () if after else frames.unreadable.get(type_name, ())
+        rejected = [
+            Rejection(number, {"line": line.line}, None, line.reason, line.rule)
+            for number, line in enumerate(lines, len(rows))
+        ]
+        tally.rows_in = len(rows) + len(lines)
+        for start, chunk in _chunks(rows, CHUNK if type_name == "interaction" else len(rows)):
+            events, refused = admit_all(type_name, chunk, clock)
+            rejected += [replace(row, row_number=start + row.row_number) for row in refused]
+            fresh = events if type_name == "interaction" else new_versions(log, events)
+            tally.repeated += len(events) - len(fresh)
+            for place, part in _chunks(fresh, CHUNK):
+                rejected += _append(log, part, start + place, tally)
+        log.quarantine(type_name, source, rejected)
+        _count_rejected(tally, rejected)
     return report
 
 
@@ -203,34 +217,6 @@ def _entity_rows(frame: pd.DataFrame, id_column: str) -> list[dict[str, Any]]:
         {id_column: identifier, "attributes": attributes, "event_timestamp": FIRST_MOMENT}
         for identifier, attributes in zip(frame[id_column], frame[Columns.ATTRIBUTES], strict=True)
     ]
-
-
-@dataclass(frozen=True)
-class _Intake:
-    """Takes the rows of one source into the log, and what is turned away into its quarantine."""
-
-    log: EventLog
-    clock: Clock
-    source: str
-    unreadable: Mapping[str, Sequence[Unreadable]]
-
-    def take(self, type_name: str, rows: list[dict[str, Any]], tally: Tally) -> None:
-        """All rows of one type, counted into ``tally``; items and users by their versions, all at once."""
-        lines = self.unreadable.get(type_name, ())
-        rejected = [
-            Rejection(number, {"line": line.line}, None, line.reason, line.rule)
-            for number, line in enumerate(lines, len(rows))
-        ]
-        tally.rows_in += len(rows) + len(lines)
-        for start, chunk in _chunks(rows, CHUNK if type_name == "interaction" else len(rows)):
-            events, refused = admit_all(type_name, chunk, self.clock)
-            rejected += [replace(row, row_number=start + row.row_number) for row in refused]
-            fresh = events if type_name == "interaction" else new_versions(self.log, events)
-            tally.repeated += len(events) - len(fresh)
-            for place, part in _chunks(fresh, CHUNK):
-                rejected += _append(self.log, part, start + place, tally)
-        self.log.quarantine(type_name, self.source, rejected)
-        _count_rejected(tally, rejected)
 
 
 def _count_rejected(tally: Tally, rejected: Sequence[Rejection]) -> None:

@@ -57,16 +57,10 @@ _MADE_BY = [(Columns.MODEL_VERSION, pa.string()), (Columns.SERVED_BY, pa.string(
 _FIELDS = [(Columns.ITEM_ID, pa.string()), (Columns.SCORE, pa.float64()), (Columns.PROPENSITY, pa.float64())]
 _PAYLOAD = pa.schema([*_MADE_BY, ("shown", pa.list_(pa.struct(_FIELDS)))])
 HEAD = (Columns.POSITION, Columns.EVENT_ID, Columns.USER_ID, Columns.EVENT_TIMESTAMP)
-_ROWS = pa.schema(
-    [
-        (SLATE_POSITION, pa.int64()),
-        *[(name, pa.string()) for name in (Columns.SLATE_ID, Columns.USER_ID)],
-        (SHOWN_AT, pa.int64()),
-        *_MADE_BY,
-        (Columns.RANK, pa.int64()),
-        *_FIELDS,
-    ]
-)
+_ROWS = pa.schema([
+    *((SLATE_POSITION, pa.int64()), (Columns.SLATE_ID, pa.string()), (Columns.USER_ID, pa.string())),
+    *((SHOWN_AT, pa.int64()), *_MADE_BY, (Columns.RANK, pa.int64()), *_FIELDS),
+])  # fmt: skip
 
 LABELS = [
     *(*KEY, Columns.MODEL_VERSION, Columns.SERVED_BY, Columns.RANK, Columns.SCORE, Columns.PROPENSITY),
@@ -158,7 +152,9 @@ def labels(lake: Lake, after: int = 0, upto: int | None = None, terms: Terms | N
     terms, upto = terms or Terms(), lake.watermark() if upto is None else upto
     start = max(after - terms.reach, 0)
     slates = lake.events(start, upto, ("slate",), _SLATES).to_pandas()
-    behaviour = _behaviour(lake, start, after, upto)
+    stretch = lake.events(start, upto, BEHAVIOUR, _BEHAVIOUR)  # before the window only feedback and take-backs count
+    needed = pc.or_(pc.equal(stretch[Columns.TYPE], "feedback"), pc.equal(stretch[Columns.KIND], RETRACT))
+    behaviour = stretch.filter(pc.or_(needed, pc.greater(stretch[Columns.POSITION], after))).to_pandas()
     feedback = reactions(behaviour, terms)
     organic = behaviour[
         (behaviour[Columns.TYPE] == "interaction")
@@ -169,7 +165,11 @@ def labels(lake: Lake, after: int = 0, upto: int | None = None, terms: Terms | N
     shown = shown_at(lake, _spoken_of(slates, feedback, organic, after, terms))
     shown["settled"] = shown[SHOWN_AT] + terms.patience <= now
     of_these = feedback[feedback[Columns.SLATE_ID].isin(shown[Columns.SLATE_ID])]
-    history = _matched(of_these, shown, after, terms)
+    shown_items = shown[[*KEY, SHOWN_AT, SLATE_POSITION]].drop_duplicates(KEY)
+    history = of_these[of_these[REASON].isna()].merge(shown_items, on=KEY)
+    news = history[[Columns.POSITION, SLATE_POSITION]].max(axis=1) > after  # logged in the window, or before its slate
+    history = history[news].sort_values(Columns.POSITION, ignore_index=True)
+    history["late"] = history[Columns.EVENT_TIMESTAMP] - history[SHOWN_AT] > terms.patience
     stands = standing(of_these, upto)
     is_open = (slates[Columns.POSITION] > after) & (slates[Columns.EVENT_TIMESTAMP] > now - terms.patience)
     unsettled = slates.loc[is_open, Columns.POSITION]
@@ -198,8 +198,7 @@ def reactions(behaviour: pd.DataFrame, terms: Terms) -> pd.DataFrame:
     """The feedback among the behaviour (in the order of positions), take-backs left out.
 
     Adds ``reward`` (float32), ``taken_back_at`` (the position of its user's first take-back, or ``NEVER``) and
-    ``reason`` (``OUT_OF_RANGE``, ``BURST`` or None). Both reasons follow from the events alone, however the log is cut
-    into windows.
+    ``reason`` (``OUT_OF_RANGE``, ``BURST`` or None).
     """
     feedback = behaviour[_is_reaction(behaviour)].reset_index(drop=True)
     worth = rewards(feedback[Columns.KIND], feedback[Columns.VALUE])
@@ -240,14 +239,22 @@ def shown_at(lake: Lake, positions: np.ndarray) -> pd.DataFrame:
     Columns slate_position, slate_id, user_id, shown_at, model_version, served_by, rank (from 1), item_id, score,
     propensity. Only the stretches of the lake that hold one of the slates are read, a file at a time.
     """
-    parts = [_rows(part) for part in slates_at(lake, positions)]
-    return pa.concat_tables([_ROWS.empty_table(), *parts]).to_pandas()
+    parts = [_ROWS.empty_table()]
+    for slates in slates_at(lake, positions):
+        parsed = payloads(slates, _PAYLOAD)
+        shown = parsed["shown"].combine_chunks()
+        of_slate, ranks = places(shown)
+        head = [slates[name].take(of_slate) for name in HEAD]
+        made_by = [parsed[name].take(of_slate) for name, _ in _MADE_BY]
+        items = pc.list_flatten(shown)
+        fields = [pc.struct_field(items, name) for name, _ in _FIELDS]
+        parts.append(pa.table([*head, *made_by, pa.array(ranks, pa.int64()), *fields], schema=_ROWS))
+    return pa.concat_tables(parts).to_pandas()
 
 
 def slates_at(lake: Lake, positions: np.ndarray) -> Iterator[pa.RecordBatch]:
     """The slates at these log positions (int64, ascending), some thousands at a time: ``HEAD`` and the payload."""
-    runs = np.split(positions, np.flatnonzero(np.diff(positions) > CHUNK) + 1) if len(positions) else []
-    for run in runs:
+    for run in np.split(positions, np.flatnonzero(np.diff(positions) > CHUNK) + 1) if len(positions) else []:
         for piece in lake.pieces(int(run[0]) - 1, int(run[-1]), ("slate",), (*HEAD, Columns.PAYLOAD)):
             wanted = pc.is_in(piece[Columns.POSITION], pa.array(run, SCHEMA.field(Columns.POSITION).type))
             yield from piece.filter(wanted).to_batches(max_chunksize=_TOGETHER)
@@ -266,13 +273,6 @@ def places(lists: pa.ListArray) -> tuple[pa.Array, np.ndarray]:
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
     rows = np.repeat(np.arange(len(lengths)), lengths)
     return pa.array(rows), np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + 1
-
-
-def _behaviour(lake: Lake, start: int, after: int, upto: int) -> pd.DataFrame:
-    """The window's behaviour, and of what lies before it the feedback and take-backs alone."""
-    stretch = lake.events(start, upto, BEHAVIOUR, _BEHAVIOUR)
-    needed = pc.or_(pc.equal(stretch[Columns.TYPE], "feedback"), pc.equal(stretch[Columns.KIND], RETRACT))
-    return stretch.filter(pc.or_(needed, pc.greater(stretch[Columns.POSITION], after))).to_pandas()
 
 
 def _spoken_of(
@@ -311,16 +311,6 @@ def _changed(shown: pd.DataFrame, stands: pd.DataFrame, stood: pd.DataFrame, ter
     return joined.loc[changed, [*LABELS, "before"]].reset_index(drop=True)
 
 
-def _matched(feedback: pd.DataFrame, shown: pd.DataFrame, after: int, terms: Terms) -> pd.DataFrame:
-    """The reactions that found their item and are news to this window: logged in it, or before its slate was."""
-    places = shown[[*KEY, SHOWN_AT, SLATE_POSITION]].drop_duplicates(KEY)
-    joined = feedback[feedback[REASON].isna()].merge(places, on=KEY)
-    joined = joined[joined[[Columns.POSITION, SLATE_POSITION]].max(axis=1) > after]
-    joined = joined.sort_values(Columns.POSITION, ignore_index=True)
-    joined["late"] = joined[Columns.EVENT_TIMESTAMP] - joined[SHOWN_AT] > terms.patience
-    return joined
-
-
 def _set_aside(feedback: pd.DataFrame, slates: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
     owner = feedback[Columns.SLATE_ID].map(slates.set_index(Columns.EVENT_ID)[Columns.USER_ID])
     reason = feedback[REASON].mask(feedback[REASON].isna() & owner.isna(), UNKNOWN_SLATE)
@@ -345,22 +335,7 @@ def _reasons(feedback: pd.DataFrame, worth: np.ndarray, terms: Terms) -> np.ndar
     """Which of the reasons ``BY_ITSELF`` holds for each reaction, or None (object array)."""
     minute = feedback[Columns.EVENT_TIMESTAMP] // MINUTE
     turn = feedback.groupby([feedback[Columns.USER_ID], minute]).cumcount().to_numpy()
-    in_range = (worth >= 0.0) & (worth <= 1.0)
     reason = np.full(len(feedback), None, object)
     reason[turn >= terms.most_a_minute] = BURST
-    reason[~in_range] = OUT_OF_RANGE
+    reason[~((worth >= 0.0) & (worth <= 1.0))] = OUT_OF_RANGE
     return reason
-
-
-def _rows(slates: pa.RecordBatch) -> pa.Table:
-    """A row for each position of each slate."""
-    parsed = payloads(slates, _PAYLOAD)
-    shown = parsed["shown"].combine_chunks()
-    of_slate, ranks = places(shown)
-    head = [slates[name].take(of_slate) for name in HEAD]
-    made_by = [parsed[name].take(of_slate) for name, _ in _MADE_BY]
-    items = pc.list_flatten(shown)
-    return pa.table(
-        [*head, *made_by, pa.array(ranks, pa.int64()), *(pc.struct_field(items, name) for name, _ in _FIELDS)],
-        schema=_ROWS,
-    )

@@ -125,7 +125,7 @@ class Lake:
 
     def watermark(self) -> int:
         """The last position that the lake holds, 0 when it is empty."""
-        return max((file.last for file in self._files()), default=0)
+        return max((file.last for file in self._listed()[0]), default=0)
 
     def events(
         self,
@@ -149,7 +149,7 @@ class Lake:
 
         Raises DataContractError for a file that cannot be read.
         """
-        wanted, reached, files = list(columns or SCHEMA.names), after, self._files()
+        wanted, reached, files = list(columns or SCHEMA.names), after, self._listed()[0]
         while files:
             file = files.pop(0)
             if file.last <= reached or (upto is not None and file.first > upto):
@@ -162,7 +162,7 @@ class Lake:
             try:
                 piece = pq.read_table(file.path, columns=wanted, filters=keep, partitioning=None)
             except FileNotFoundError:  # joined with others since it was listed
-                files = self._files()
+                files = self._listed()[0]
                 continue
             except (pa.ArrowException, OSError) as error:
                 cure = f"write its day again: `attune backfill {file.day} {file.day}`"
@@ -171,18 +171,21 @@ class Lake:
             if len(piece):
                 yield piece
 
-    def behaviour(self, after: int = 0, upto: int | None = None) -> pa.Table:
-        """Interactions and feedback at positions (after, upto], all columns."""
-        return self.events(after, upto, BEHAVIOUR)
-
     def items(self, upto: int | None = None) -> pd.DataFrame:
         """Every item known at ``upto``, sorted by id: its latest attributes, or none if it occurs only in behaviour.
 
         Columns item_id, title, year (float, NaN unknown), genres (list), text, attributes (JSON of all of them).
         """
         latest = self._latest("item", Columns.ITEM_ID, upto)
-        ids = sorted(latest.keys() | self.item_ids(BEHAVIOUR, upto))
-        return pd.DataFrame([_item_row(item_id, latest.get(item_id)) for item_id in ids], columns=_ITEM_COLUMNS)
+        rows = []
+        for item_id in sorted(latest.keys() | self.item_ids(BEHAVIOUR, upto)):
+            attributes = json.loads(latest[item_id])["attributes"] if item_id in latest else {}
+            title, year, genres, text = (attributes.get(name) for name in _ITEM_COLUMNS[1:-1])
+            title, text = ("" if words is None else str(words) for words in (title, text))
+            year = float(year) if isinstance(year, int | float) else float("nan")
+            genres = [str(genre) for genre in genres] if isinstance(genres, list) else []
+            rows.append((item_id, title, year, genres, text, _json(attributes)))
+        return pd.DataFrame(rows, columns=_ITEM_COLUMNS)
 
     def users(self, upto: int | None = None) -> pd.DataFrame:
         """Every user of whom attributes are known at ``upto``, sorted by id: user_id, attributes (JSON of all)."""
@@ -203,15 +206,19 @@ class Lake:
         pieces = self.pieces(0, upto, types, (Columns.ITEM_ID,))
         return {item for piece in pieces for item in piece[Columns.ITEM_ID].unique().drop_null().to_pylist()}
 
-    def _files(self) -> list[_File]:
-        """The files that count, in the order of positions."""
-        return self._listed()[0]
-
     def _listed(self) -> tuple[list[_File], list[_File]]:
-        """The files that count, and those that lie inside another one: what was joined and not removed yet."""
+        """The files that count, by position, and those inside another one: what was joined and not removed yet.
+
+        The folder is listed until it stands still: a listing may miss both a file and what takes its place.
+        """
+        before: set[_File] | None = None
+        present: set[_File] = set()
+        while present != before:
+            stems = ((path, path.stem.partition("-")) for path in self.folder.glob("day=*/[0-9]*.parquet"))
+            before, present = present, {_File(int(first), int(last), path) for path, (first, _, last) in stems}
         counting: list[_File] = []
         inside: list[_File] = []
-        for file in sorted(self._present(), key=lambda file: (file.first, -file.last, file.path)):
+        for file in sorted(present, key=lambda file: (file.first, -file.last, file.path)):
             reached = counting[-1].last if counting else 0
             if file.first > reached:
                 counting.append(file)
@@ -222,19 +229,10 @@ class Lake:
                 raise DataContractError(f"lake: {both} hold the same positions; empty the folder and ingest again")
         return counting, inside
 
-    def _present(self) -> set[_File]:
-        """The folder's files. Listed until it stood still: a listing may miss both a file and what takes its place."""
-        before: set[_File] | None = None
-        files: set[_File] = set()
-        while files != before:
-            stems = ((path, path.stem.partition("-")) for path in self.folder.glob("day=*/[0-9]*.parquet"))
-            before, files = files, {_File(int(first), int(last), path) for path, (first, _, last) in stems}
-        return files
-
     def _positions_of(self, log: EventLog, first_day: date, last_day: date) -> tuple[int, int]:
         """(after, upto] with all that log and lake have of those days, as far as the lake reaches, in whole files."""
         start, end = (from_datetime(datetime.combine(day, time.min, UTC)) for day in (first_day, last_day))
-        files, watermark = self._files(), self.watermark()
+        files, watermark = self._listed()[0], self.watermark()
         first, last = log.logged_between(start, end + DAY)
         known = [file for file in files if first_day.isoformat() <= file.day <= last_day.isoformat()]
         edges = [(first, min(last, watermark))] if 0 < first <= watermark else []
@@ -248,7 +246,7 @@ class Lake:
     def _spans(self, after: int, upto: int, chunk: int) -> Iterator[_Span]:
         """(after, upto] cut into neighbouring files of one day, together at most ``chunk`` positions, and gaps."""
         reached, held = after, _Span(after + 1, after)
-        for file in [file for file in self._files() if after < file.first <= upto]:
+        for file in [file for file in self._listed()[0] if after < file.first <= upto]:
             fits = file.last - held.first < chunk and file.first == reached + 1
             if held.files and not (fits and file.day == held.files[0].day):
                 yield held
@@ -315,19 +313,6 @@ def _runs(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
     edges = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]
     for start, stop in pairwise(edges):
         yield to_datetime(int(days[start]) * DAY).strftime("%Y-%m-%d"), table.slice(start, stop - start)
-
-
-def _item_row(item_id: str, payload: str | None) -> tuple[Any, ...]:
-    attributes = json.loads(payload)["attributes"] if payload else {}
-    title, year, genres, text = (attributes.get(name) for name in _ITEM_COLUMNS[1:-1])
-    return (
-        item_id,
-        "" if title is None else str(title),
-        float(year) if isinstance(year, int | float) else float("nan"),
-        [str(genre) for genre in genres] if isinstance(genres, list) else [],
-        "" if text is None else str(text),
-        _json(attributes),
-    )
 
 
 def _json(attributes: dict[str, Any]) -> str:

@@ -159,14 +159,14 @@ def write_slates(
     return result
 
 
-def write_source_reactions(lake: Lake, folder: Path, upto: int, terms: Terms | None = None, most: int = MOST) -> Path:
+def write_source_reactions(lake: Lake, folder: Path, upto: int) -> Path:
     """What slates at positions up to ``upto`` say, as the log stood there; the file's path. Nothing later is read."""
-    positions = lake.events(0, upto, ("slate",), [Columns.POSITION])[Columns.POSITION].to_numpy()[-most:]
+    positions = lake.events(0, upto, ("slate",), [Columns.POSITION])[Columns.POSITION].to_numpy()[-MOST:]
     none = pd.DataFrame({Columns.SLATE_ID: [], Columns.RANK: []})
     features = pd.concat([_source_scores(slates) for slates in slates_at(lake, positions)] or [none], ignore_index=True)
     table = REACTIONS_SCHEMA.empty_table()
     if len(features):
-        frame = labels(lake, int(positions[0]) - 1, upto, terms).frame
+        frame = labels(lake, int(positions[0]) - 1, upto).frame
         frame = frame[frame["settled"]].merge(features, on=[Columns.SLATE_ID, Columns.RANK], validate="one_to_one")
         table = pa.Table.from_pandas(frame[REACTIONS_SCHEMA.names], REACTIONS_SCHEMA, preserve_index=False)
     folder.mkdir(parents=True, exist_ok=True)
@@ -183,32 +183,26 @@ def _tables(
 
     ``frame`` has a row for each position of each slate in the same order, so its rows follow from the lengths.
     """
-    row = 0
+    row, columns = 0, (Columns.POSITION, Columns.SLATE_ID, Columns.USER_ID, Columns.EVENT_TIMESTAMP)
     for slates in slates_at(lake, positions):
         parsed = payloads(slates, _PAYLOAD)
         shown, candidates = (_lists(parsed[name]) for name in ("shown", "candidates"))
         lengths = np.diff(shown.offsets.to_numpy())
         part = frame.iloc[row : row + int(lengths.sum())]
         row += len(part)
-        yield _table(slates, parsed, shown, candidates, part), _reasons(parsed, shown, candidates, part, version)
-
-
-def _table(
-    slates: pa.RecordBatch, parsed: pa.Table, shown: pa.ListArray, candidates: pa.ListArray, labelled: pd.DataFrame
-) -> pa.Table:
-    head = dict(zip((Columns.POSITION, Columns.SLATE_ID, Columns.USER_ID, Columns.EVENT_TIMESTAMP), HEAD, strict=True))
-    rewards = pa.array(labelled[Columns.REWARD].to_numpy(np.float32))
-    columns = {
-        **{name: slates[own] for name, own in head.items()},
-        **{name: parsed[name] for name in (Columns.MODEL_VERSION, Columns.SERVED_BY, "state_position", "policy")},
-        "k": pc.struct_field(parsed["context"], "k"),
-        "items": _field(shown, Columns.ITEM_ID),
-        "propensities": _field(shown, Columns.PROPENSITY),
-        "rewards": pa.ListArray.from_arrays(shown.offsets, rewards),
-        "candidates": _field(candidates, Columns.ITEM_ID),
-        "scores": _field(candidates, Columns.SCORE),
-    }
-    return pa.table([columns[name] for name in SLATES_SCHEMA.names], schema=SLATES_SCHEMA)
+        rewards = pa.array(part[Columns.REWARD].to_numpy(np.float32))
+        values = {
+            **{name: slates[own] for name, own in zip(columns, HEAD, strict=True)},
+            **{name: parsed[name] for name in (Columns.MODEL_VERSION, Columns.SERVED_BY, "state_position", "policy")},
+            "k": pc.struct_field(parsed["context"], "k"),
+            "items": _field(shown, Columns.ITEM_ID),
+            "propensities": _field(shown, Columns.PROPENSITY),
+            "rewards": pa.ListArray.from_arrays(shown.offsets, rewards),
+            "candidates": _field(candidates, Columns.ITEM_ID),
+            "scores": _field(candidates, Columns.SCORE),
+        }
+        table = pa.table([values[name] for name in SLATES_SCHEMA.names], schema=SLATES_SCHEMA)
+        yield table, _reasons(parsed, shown, candidates, part, version)
 
 
 def _reasons(
@@ -260,10 +254,8 @@ def _source_scores(slates: pa.RecordBatch) -> pd.DataFrame:
     """A row for each shown item of those slates that a champion drew by Thompson's policy."""
     parsed = payloads(slates, _SOURCES_PAYLOAD)
     policy = parsed["policy"].combine_chunks()
-    drawn_so = pc.and_(
-        pc.equal(parsed[Columns.SERVED_BY], CHAMPION), pc.equal(pc.struct_field(policy, "name"), THOMPSON)
-    )
-    mask = pc.fill_null(drawn_so, False).combine_chunks()
+    by_thompson = pc.equal(pc.struct_field(policy, "name"), THOMPSON)
+    mask = pc.fill_null(pc.and_(pc.equal(parsed[Columns.SERVED_BY], CHAMPION), by_thompson), False).combine_chunks()
     policy, slates = policy.filter(mask), slates.filter(mask)
     features = pc.struct_field(policy, "features")
     of_slate, ranks = places(features)

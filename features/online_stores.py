@@ -78,13 +78,10 @@ class WalSqliteOnlineStore(SqliteOnlineStore):
         self._local = threading.local()
 
     def _get_conn(self, config: RepoConfig) -> Any:
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = sqlite.connect(
-                self._get_db_path(config), BUSY_SECONDS, sqlite.PARSE_DECLTYPES, factory=_Connection
-            )
-            self._local.connection = connection
-        return connection
+        if not hasattr(self._local, "connection"):
+            path = self._get_db_path(config)
+            self._local.connection = sqlite.connect(path, BUSY_SECONDS, sqlite.PARSE_DECLTYPES, factory=_Connection)
+        return self._local.connection
 
     def online_write_batch(
         self, config: RepoConfig, table: FeatureView, data: Sequence[tuple[Any, ...]], progress: Progress
@@ -150,7 +147,8 @@ class OrderedRedisOnlineStore(RedisOnlineStore):
     def _write(self, client: Redis, view: str, rows: Mapping[bytes, Row]) -> list[bytes]:
         """One attempt; the keys of the rows that another writer came between, who thereby came further."""
         stored = self._timestamps(client, view, list(rows))
-        fresh = {key: row for key, row in rows.items() if _nanoseconds(row.timestamp) >= _read_nanoseconds(stored[key])}
+        moments = {key: Timestamp.FromString(stamp).ToNanoseconds() for key, stamp in stored.items()}
+        fresh = {key: row for key, row in rows.items() if _proto(row.timestamp).ToNanoseconds() >= moments[key]}
         with client.pipeline(transaction=False) as pipe:
             for key, row in fresh.items():
                 fields: list[str | bytes] = [_stamp_field(view), _proto(row.timestamp).SerializeToString()]
@@ -161,7 +159,7 @@ class OrderedRedisOnlineStore(RedisOnlineStore):
         return [key for key, done in zip(fresh, written, strict=True) if not done]
 
     def _timestamps(self, client: Redis, view: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """The stored timestamp of each, as Feast wrote it; empty where there is none."""
+        """The stored timestamp of each, as Feast wrote it; empty, which reads as 0, where there is none."""
         with client.pipeline(transaction=False) as pipe:
             for key in keys:
                 pipe.hget(key, _stamp_field(view))  # type: ignore[arg-type]
@@ -170,10 +168,7 @@ class OrderedRedisOnlineStore(RedisOnlineStore):
     def forget(self, config: RepoConfig, table: FeatureView, rows: Iterable[tuple[EntityKey, datetime]]) -> None:
         """Take the entities' rows out that still carry these timestamps."""
         view = _redis_view(config, table)
-        fields: list[str | bytes] = [
-            _stamp_field(view),
-            *(_mmh3(f"{view}:{feature.name}") for feature in table.features),
-        ]
+        fields = [_stamp_field(view), *(_mmh3(f"{view}:{feature.name}") for feature in table.features)]
         with self._get_client(config.online_store).pipeline(transaction=False) as pipe:
             for entity, timestamp in rows:
                 stamp = _proto(timestamp).SerializeToString()
@@ -210,7 +205,7 @@ def _newest(config: RepoConfig, data: Sequence[tuple[Any, ...]]) -> dict[bytes, 
     newest: dict[bytes, Row] = {}
     for row in map(Row._make, data):
         key = _entity_key(config, row.entity)
-        if key not in newest or _nanoseconds(row.timestamp) >= _nanoseconds(newest[key].timestamp):
+        if key not in newest or make_tzaware(row.timestamp) >= make_tzaware(newest[key].timestamp):
             newest[key] = row
     return newest
 
@@ -223,10 +218,6 @@ def _proto(timestamp: datetime) -> Timestamp:
     stamp = Timestamp()
     stamp.FromDatetime(make_tzaware(timestamp))
     return stamp
-
-
-def _nanoseconds(timestamp: datetime) -> int:
-    return _proto(timestamp).ToNanoseconds()
 
 
 def _sqlite_table(config: RepoConfig, table: FeatureView) -> str:
@@ -250,10 +241,3 @@ def _redis_view(config: RepoConfig, table: FeatureView) -> str:
 
 def _stamp_field(view: str) -> str:
     return f"_ts:{view}"
-
-
-def _read_nanoseconds(stored: bytes) -> int:
-    """0, before any, where nothing is stored."""
-    stamp = Timestamp()
-    stamp.ParseFromString(stored)
-    return stamp.ToNanoseconds()

@@ -35,14 +35,8 @@ class StateKeeper:
     """Folds the log's new events into the online states; one at a time works on a store (see ``alone``)."""
 
     def __init__(self, log: EventLog, store: FeatureStore, settings: Settings) -> None:
-        self._log = log
-        self._store = store
-        self._settings = settings
+        self._log, self._store, self._settings = log, store, settings
         self._watermark = store.watermark()
-
-    def position(self) -> int:
-        """The log position up to which every user's state was looked at."""
-        return self._watermark.read()[0]
 
     def step(self) -> int:
         """Take one micro-batch of the log; how many events it held (0: nothing was new).
@@ -62,7 +56,11 @@ class StateKeeper:
         columns = self._log.read_columns(after, head, BATCH, TYPES)
         users = list(dict.fromkeys(columns["user_id"]))
         for start in range(0, len(users), PUSH):
-            self._refresh(users[start : start + PUSH])
+            batch = users[start : start + PUSH]
+            known = self._store.states(batch)
+            latest = {user_id: current(self._log, known.get(user_id) or UserState(user_id)) for user_id in batch}
+            self._store.forget_states([known[user_id] for user_id, state in latest.items() if state.astray])
+            self._store.push_states([state.state for state in latest.values() if state.folded])
         full = len(columns["position"]) == BATCH
         self._watermark.write(columns["position"][-1] if full else head, log_id)
         return len(columns["position"])
@@ -93,12 +91,6 @@ class StateKeeper:
             except BlockingIOError as error:
                 raise FeatureStoreError(f"{lock.name}: another state keeper is at work; stop it first") from error
             yield
-
-    def _refresh(self, users: list[str]) -> None:
-        known = self._store.states(users)
-        latest = {user_id: current(self._log, known.get(user_id) or UserState(user_id)) for user_id in users}
-        self._store.forget_states([known[user_id] for user_id, state in latest.items() if state.astray])
-        self._store.push_states([state.state for state in latest.values() if state.folded])
 
 
 def main() -> None:

@@ -5,8 +5,6 @@ A take-back counts from its own time on: before it, the event stood. Impressions
 nothing that a user did.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
@@ -51,8 +49,7 @@ def take_backs(events: pd.DataFrame, taken: pd.DataFrame) -> pd.DataFrame:
 def user_stats(events: pd.DataFrame) -> pd.DataFrame:
     """``USER_STATS`` per (user, hour with events).
 
-    The row of an hour that has not ended yet is stamped in the future, where nobody looks before the next computation
-    has replaced it.
+    The row of an hour that has not ended is stamped in the future: nobody looks there before it has been replaced.
     ``events`` are behaviour: position, event_id, user_id, item_id, kind, value, retracts, event_timestamp (int64).
     Gives user_id, event_timestamp (datetime64[us, UTC], the hour's end) and the features as float32.
     """
@@ -64,17 +61,6 @@ def item_stats(events: pd.DataFrame) -> pd.DataFrame:
     return _stats(events, Columns.ITEM_ID, DAY, ITEM_WINDOW, ITEM_STATS)
 
 
-@dataclass(frozen=True)
-class _Deltas:
-    """Changes of the running sums, in the order of (entity, time)."""
-
-    entity: np.ndarray
-    time: np.ndarray
-    count: np.ndarray
-    reward: np.ndarray
-    recent: np.ndarray
-
-
 def _stats(events: pd.DataFrame, id_column: str, bucket: int, window: int, names: tuple[str, ...]) -> pd.DataFrame:
     counted = events[events[Columns.KIND].isin(COUNTED).to_numpy()]
     codes, entities = pd.factorize(counted[id_column], sort=True)
@@ -83,57 +69,46 @@ def _stats(events: pd.DataFrame, id_column: str, bucket: int, window: int, names
     moments = pairs[[Columns.EVENT_TIMESTAMP, f"{Columns.EVENT_TIMESTAMP}_of_retract"]].max(axis=1)
     earliest = moments.groupby(pairs[Columns.EVENT_ID]).min()
     taken_back = counted[Columns.EVENT_ID].map(earliest).fillna(-1).to_numpy(np.int64)  # microseconds; -1: never
-    deltas = _deltas(codes, times, taken_back, rewards(counted[Columns.KIND], counted[Columns.VALUE]), window)
     touched = np.concatenate([times, taken_back[taken_back >= 0]]) if len(times) else times
     owners = np.concatenate([codes, codes[taken_back >= 0]]) if len(times) else codes
     ends = (touched // bucket + 1) * bucket
     rows = pd.DataFrame({"entity": owners, "end": ends}).drop_duplicates().sort_values(["entity", "end"])
+    entity, end = (rows[name].to_numpy(np.int64) for name in ("entity", "end"))
+    worth = rewards(counted[Columns.KIND], counted[Columns.VALUE])
+    counts, total, recent = _sums_before(codes, times, taken_back, worth, window, entity, end)
+    mean = np.divide(total, counts, out=np.full(len(counts), np.nan), where=counts > 0)
     firsts = pd.Series(times).groupby(codes).min().to_numpy(np.int64)
-    features = _features(deltas, firsts, rows["entity"].to_numpy(np.int64), rows["end"].to_numpy(np.int64))
-    stamps = pd.to_datetime(rows["end"].to_numpy(np.int64), unit="us", utc=True).as_unit("us")
+    features = [counts, mean, recent, (end - firsts[entity]) / DAY]
+    stamps = pd.to_datetime(end, unit="us", utc=True).as_unit("us")
     frame = pd.DataFrame({id_column: np.asarray(entities, object)[rows["entity"]], Columns.EVENT_TIMESTAMP: stamps})
     return frame.assign(**{name: column.astype(np.float32) for name, column in zip(names, features, strict=True)})
 
 
-def _deltas(codes: np.ndarray, times: np.ndarray, taken_back: np.ndarray, worth: np.ndarray, window: int) -> _Deltas:
-    """An event adds itself at its time; it leaves all sums when taken back, else the window after ``window``."""
+def _sums_before(
+    codes: np.ndarray,
+    times: np.ndarray,
+    taken_back: np.ndarray,
+    worth: np.ndarray,
+    window: int,
+    entity: np.ndarray,
+    end: np.ndarray,
+) -> list[np.ndarray]:
+    """Events, their rewards, and events in the window, summed strictly before each (entity, end).
+
+    An event adds itself at its time; it leaves all sums when taken back, else the window after ``window``.
+    """
     back = taken_back >= 0
     leaves = np.where(back & (taken_back < times + window), taken_back, times + window)
     ones, none = np.ones(len(times), np.int64), np.zeros(len(times), np.int64)
-    entity = np.concatenate([codes, codes[back], codes])
-    moment = np.concatenate([times, taken_back[back], leaves])
-    order = np.lexsort((moment, entity))
-    return _Deltas(
-        entity[order],
-        moment[order],
-        np.concatenate([ones, -ones[back], none])[order],
-        np.concatenate([worth, -worth[back], none])[order],
-        np.concatenate([ones, none[back], -ones])[order],
-    )
-
-
-def _features(deltas: _Deltas, firsts: np.ndarray, entity: np.ndarray, end: np.ndarray) -> list[np.ndarray]:
-    """Events, mean reward (NaN without events), events in the window, days since the first, at each (entity, end)."""
-    starts = np.searchsorted(deltas.entity, entity)
-    stops = _places_before(deltas, entity, end)
-    events = _sums(deltas.count, starts, stops)
-    total = _sums(deltas.reward, starts, stops)
-    mean = np.divide(total, events, out=np.full(len(events), np.nan), where=events > 0)
-    return [events, mean, _sums(deltas.recent, starts, stops), (end - firsts[entity]) / DAY]
-
-
-def _places_before(deltas: _Deltas, entity: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """For each query the place after the entity's last delta with a time strictly before ``end``."""
-    owners = np.concatenate([deltas.entity, entity])
-    moments = np.concatenate([deltas.time, end])
-    is_delta = np.concatenate([np.ones(len(deltas.time), np.int64), np.zeros(len(end), np.int64)])
-    order = np.lexsort((is_delta, moments, owners))
-    seen = np.cumsum(is_delta[order])
-    places = np.empty(len(order), np.int64)
-    places[order] = seen
-    return places[len(deltas.time) :]
-
-
-def _sums(changes: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
-    running = np.concatenate([[0.0], np.cumsum(changes, dtype=np.float64)])
-    return running[stops] - running[starts]
+    owners = np.concatenate([codes, codes[back], codes])
+    moments = np.concatenate([times, taken_back[back], leaves])
+    order = np.lexsort((moments, owners))
+    owners, moments = owners[order], moments[order]
+    changes = [(ones, -ones[back], none), (worth, -worth[back], none), (ones, none[back], -ones)]
+    is_delta = np.repeat([1, 0], [len(owners), len(end)])
+    merged = np.lexsort((is_delta, np.concatenate([moments, end]), np.concatenate([owners, entity])))
+    places = np.empty(len(merged), np.int64)
+    places[merged] = np.cumsum(is_delta[merged])
+    starts, stops = np.searchsorted(owners, entity), places[len(owners) :]
+    running = [np.concatenate([[0.0], np.cumsum(np.concatenate(parts)[order], dtype=np.float64)]) for parts in changes]
+    return [sums[stops] - sums[starts] for sums in running]

@@ -31,7 +31,7 @@ from attune.errors import DataContractError
 from attune.event_types import RETRACT
 from attune.files import whole_file, write_whole
 from features.labels import Terms, that_counts
-from features.lake import Lake
+from features.lake import BEHAVIOUR, Lake
 from features.stats import item_stats, rewards, take_backs, user_stats
 
 if TYPE_CHECKING:
@@ -86,9 +86,13 @@ def build(lake: Lake, store: "FeatureStore", folder: Path, upto: int, terms: Ter
     joins the statistics, which are counted here over the positions up to ``upto``. Building again gives the same
     digest, whatever was logged since. Raises DataContractError when there is no event.
     """
-    logged = lake.behaviour(0, upto)
+    logged = lake.events(0, upto, BEHAVIOUR)
     behaviour, left_out = that_counts(logged.to_pandas(), terms or Terms())
-    events, items = kept_events(behaviour), lake.items(upto)
+    gone = take_backs(behaviour, behaviour)[Columns.EVENT_ID]
+    events = behaviour[(behaviour[Columns.KIND] != RETRACT) & ~behaviour[Columns.EVENT_ID].isin(gone)]
+    events = events.sort_values([Columns.EVENT_TIMESTAMP, Columns.POSITION], ignore_index=True)
+    events[Columns.REWARD] = rewards(events[Columns.KIND], events[Columns.VALUE]).astype(np.float32)
+    items = lake.items(upto)
     if not len(events):
         raise DataContractError(f"no events up to position {upto} in {lake.folder}: import some and ingest them")
     with store.over(user_stats(behaviour), item_stats(behaviour)) as known:
@@ -97,7 +101,18 @@ def build(lake: Lake, store: "FeatureStore", folder: Path, upto: int, terms: Ter
         of_items = known.item_stats_at(items[Columns.ITEM_ID].tolist(), last_time)
     events[[*USER_STATS, *ITEM_STATS]] = features[[*USER_STATS, *ITEM_STATS]].to_numpy(np.float32)
     items[list(ITEM_STATS)] = of_items[list(ITEM_STATS)].to_numpy(np.float32)
-    window = _window(events, items, logged[Columns.POSITION][-1].as_py(), left_out)
+    window = {
+        "first_position": int(events[Columns.POSITION].min()),
+        "last_position": logged[Columns.POSITION][-1].as_py(),  # with what was left out at the end: no news to anybody
+        "first_time": int(events[Columns.EVENT_TIMESTAMP].iloc[0]),
+        "last_time": last_time,
+        "rows": len(events),
+        "users": int(events[Columns.USER_ID].nunique()),
+        "items": len(items),
+        "left_out": left_out,
+        "digest": digest(events, items),
+        "feature_service": FEATURE_SERVICE,
+    }
     folder.mkdir(parents=True, exist_ok=True)
     columns = [*EVENT_COLUMNS, *USER_STATS, *ITEM_STATS]
     with whole_file(folder / EVENTS) as draft:
@@ -111,14 +126,6 @@ def build(lake: Lake, store: "FeatureStore", folder: Path, upto: int, terms: Ter
     return TrainingSet(folder, len(events), window)
 
 
-def kept_events(behaviour: pd.DataFrame) -> pd.DataFrame:
-    """Behaviour without take-backs and without what its user took back later; with rewards, in the order of time."""
-    gone = take_backs(behaviour, behaviour)[Columns.EVENT_ID]
-    kept = behaviour[(behaviour[Columns.KIND] != RETRACT) & ~behaviour[Columns.EVENT_ID].isin(gone)]
-    kept = kept.sort_values([Columns.EVENT_TIMESTAMP, Columns.POSITION], ignore_index=True)
-    return kept.assign(**{Columns.REWARD: rewards(kept[Columns.KIND], kept[Columns.VALUE]).astype(np.float32)})
-
-
 def digest(events: pd.DataFrame, items: pd.DataFrame) -> str:
     """sha256 over all that models read: the ordered events and items, their attributes and their features."""
     hashed = hashlib.sha256()
@@ -129,22 +136,6 @@ def digest(events: pd.DataFrame, items: pd.DataFrame) -> str:
     for frame, columns in ((events, [*USER_STATS, *ITEM_STATS]), (items, [*ITEM_STATS])):
         hashed.update(np.ascontiguousarray(frame[columns].to_numpy(np.float32)).tobytes())
     return hashed.hexdigest()
-
-
-def _window(events: pd.DataFrame, items: pd.DataFrame, looked_upto: int, left_out: dict[str, int]) -> dict[str, Any]:
-    """It ends with what was looked at, so that what was left out at its end is news to nobody later."""
-    return {
-        "first_position": int(events[Columns.POSITION].min()),
-        "last_position": looked_upto,
-        "first_time": int(events[Columns.EVENT_TIMESTAMP].iloc[0]),
-        "last_time": int(events[Columns.EVENT_TIMESTAMP].iloc[-1]),
-        "rows": len(events),
-        "users": int(events[Columns.USER_ID].nunique()),
-        "items": len(items),
-        "left_out": left_out,
-        "digest": digest(events, items),
-        "feature_service": FEATURE_SERVICE,
-    }
 
 
 def write_traits(path: Path, items: pd.DataFrame, users: pd.DataFrame) -> None:

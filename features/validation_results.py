@@ -12,6 +12,8 @@ from heapq import heappop, heappush
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
+
 from attune.errors import DataContractError
 from attune.files import write_whole
 
@@ -57,11 +59,8 @@ class ValidationResults:
 
     def all(self) -> list[ValidationResult]:
         """Every result, in the order of the positions."""
-        rows = [json.loads(path.read_text()) for path in sorted(self.folder.glob("*.json"))]
-        return [
-            ValidationResult(row["after"], row["upto"], tuple(row["broken"]), tuple(row["warnings"]), row["number"])
-            for row in rows
-        ]
+        decode = msgspec.json.Decoder(ValidationResult).decode
+        return [decode(path.read_bytes()) for path in sorted(self.folder.glob("*.json"))]
 
     def standing(self) -> Iterator[tuple[int, int, ValidationResult | None]]:
         """(after, upto, the result that holds there or None), stretch after stretch from position 1, without gaps."""

@@ -16,10 +16,11 @@ def compute_stats(settings: Settings) -> dict[str, int]:
     """
     from features import stats
     from features.labels import Terms, that_counts
+    from features.lake import BEHAVIOUR
 
     lake, store = resources.lake(settings), resources.feature_store(settings)
     upto = lake.watermark()
-    events, _ = that_counts(lake.behaviour(upto=upto).to_pandas(), Terms())
+    events, _ = that_counts(lake.events(0, upto, BEHAVIOUR).to_pandas(), Terms())
     store.apply()
     users, items = stats.user_stats(events), stats.item_stats(events)
     store.write_stats(users, items)

@@ -21,23 +21,10 @@ BATCH = 250_000
 class BatchResult:
     """The verdict on one batch, how many expectations were evaluated, and the page that shows all of them."""
 
+    name: str
     verdict: ValidationResult
     expectations: int
     docs: str
-
-    @property
-    def name(self) -> str:
-        """The batch in words."""
-        return f"positions {self.verdict.after + 1:,} to {self.verdict.upto:,}"
-
-    def rows(self) -> list[dict[str, str]]:
-        """A row for each finding, for the run's page."""
-        findings = [("critical", finding) for finding in self.verdict.broken]
-        findings += [("warning", finding) for finding in self.verdict.warnings]
-        return [
-            {"events": self.name, "severity": severity, "finding": finding}
-            for severity, finding in findings or [("-", "nothing to report")]
-        ]
 
 
 @step
@@ -74,7 +61,7 @@ def judge(settings: Settings, after: int, upto: int) -> list[BatchResult]:
         name = f"positions {start + 1:,} to {stop:,}"
         outcome = expectations.validate(events, described, system_clock(), settings.docs_folder, name)
         verdict = ValidationResult(start, stop, tuple(map(str, outcome.failed)), tuple(map(str, outcome.warnings)))
-        results.append(BatchResult(verdicts.record(verdict), outcome.evaluated, str(outcome.docs)))
+        results.append(BatchResult(name, verdicts.record(verdict), outcome.evaluated, str(outcome.docs)))
         bar((stop - after) / (upto - after))
     return results
 
@@ -82,7 +69,11 @@ def judge(settings: Settings, after: int, upto: int) -> list[BatchResult]:
 @step
 def summarize(settings: Settings, results: list[BatchResult]) -> dict[str, Any]:
     """Show the findings of all batches on the run's page, pause or resume training, and return the whole as JSON."""
-    rows = [row for result in results for row in result.rows()]
+    rows: list[dict[str, str]] = []
+    for result in results:
+        verdict, nothing = result.verdict, [("-", "nothing to report")]
+        listed = [("critical", text) for text in verdict.broken] + [("warning", text) for text in verdict.warnings]
+        rows += [{"events": result.name, "severity": name, "finding": text} for name, text in listed or nothing]
     create_table_artifact(key="validation", table=rows, description=f"All expectations: {results[-1].docs}")
     passed = all(result.verdict.ok for result in results)
     update_training_pause(settings, passed)

@@ -26,16 +26,14 @@ LIMIT = 2.0**62
 """Microseconds beyond which nothing is a time."""
 
 CALENDAR = (1900_01_01, 2100_12_31)
+"""Numbers that may be dates as YYYYMMDD."""
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A record that could not be split into the file's columns; it is counted and quarantined as it came.
-
-    ``rule`` is the reason without what is particular to this one.
-    """
+    """A record that could not be split into columns, for quarantine; ``rule`` is the reason without its particulars."""
 
     line: str
     reason: str
@@ -109,16 +107,13 @@ def as_numbers(column: pd.Series) -> pd.Series:
     objects = column.astype(object)
     readable = [isinstance(raw, str) or _is_plain_number(raw) for raw in objects]
     parsed = pd.to_numeric(objects.where(readable, None), errors="coerce").astype(np.float64)
-    exact = [_exact(raw, number) for raw, number in zip(objects, parsed, strict=True)]
+    exact = parsed.tolist()
+    for place, raw in enumerate(objects):
+        try:  # as Python reads a text: pandas may miss the nearest float by the last digit
+            exact[place] = float(raw) if isinstance(raw, str) else exact[place]
+        except ValueError:
+            continue
     return parsed.where(parsed.isna(), pd.Series(exact, index=column.index, dtype=np.float64))
-
-
-def _exact(raw: Any, parsed: float) -> float:
-    """The nearest float to a text, as Python reads it: pandas may miss it by the last digit."""
-    try:
-        return float(raw) if isinstance(raw, str) else parsed
-    except ValueError:
-        return parsed
 
 
 def _is_plain_number(raw: Any) -> bool:
@@ -148,15 +143,13 @@ def split_lists(column: pd.Series) -> pd.Series:
     words = {word for cell in cells for word in cell.split()}
     blanks_separate = len(words) <= 100 and len(cells) > 2 * len(words)
     pattern = re.escape(separator) if separator else (r"\s+" if blanks_separate else r"\Z")
-    return objects.map(lambda raw: _words(raw, pattern))
 
+    def split(raw: Any) -> list[str]:
+        if isinstance(raw, list | tuple | np.ndarray):
+            return [str(part) for part in raw if part is not None]
+        return [] if raw is None else [word.strip() for word in re.split(pattern, str(raw)) if word.strip()]
 
-def _words(raw: Any, pattern: str) -> list[str]:
-    if raw is None:
-        return []
-    if isinstance(raw, list | tuple | np.ndarray):
-        return [str(part) for part in raw if part is not None]
-    return [word.strip() for word in re.split(pattern, str(raw)) if word.strip()]
+    return objects.map(split)
 
 
 def plain(raw: Any) -> Any:
@@ -194,27 +187,18 @@ def moments(column: pd.Series, unit: str | None = None) -> pd.Series:
     numeric = as_numbers(column)
     are_numbers, present = numeric.notna(), column.notna()
     if 2 * are_numbers.sum() <= present.sum():
-        parsed = _dates(column.where(~are_numbers, None))
+        texts = column.where(~are_numbers, None).astype(object).map(str, na_action="ignore").astype("string")
+        texts = texts.str.replace(r"\s*(UTC|GMT)$", "Z", regex=True)
+        texts = texts.str.replace(r"^(\d{4})/(\d{1,2})/", r"\1-\2-", regex=True)
+        parsed = pd.to_datetime(texts, errors="coerce", utc=True, format="ISO8601")
         if parsed.notna().sum() >= are_numbers.sum():
             return _from_datetimes(column, parsed)
-    if unit is None and (calendar := _calendar(numeric[are_numbers])) is not None:
-        return _from_datetimes(column, calendar.reindex(column.index))
+    days = numeric[are_numbers]
+    if unit is None and len(days) and days.between(*CALENDAR).all() and (days % 1 == 0).all():
+        dates = pd.to_datetime(days.astype("int64").astype(str), errors="coerce", utc=True, format="%Y%m%d")
+        if dates.notna().all():
+            return _from_datetimes(column, dates.reindex(column.index))
     return _from_unix(column, numeric, unit)
-
-
-def _dates(column: pd.Series) -> pd.Series:
-    texts = column.astype(object).map(str, na_action="ignore").astype("string")
-    texts = texts.str.replace(r"\s*(UTC|GMT)$", "Z", regex=True)
-    texts = texts.str.replace(r"^(\d{4})/(\d{1,2})/", r"\1-\2-", regex=True)
-    return pd.to_datetime(texts, errors="coerce", utc=True, format="ISO8601")
-
-
-def _calendar(numeric: pd.Series) -> pd.Series | None:
-    """The dates, when every number is one as YYYYMMDD."""
-    if not len(numeric) or not numeric.between(*CALENDAR).all() or (numeric % 1 != 0).any():
-        return None
-    dates = pd.to_datetime(numeric.astype("int64").astype(str), errors="coerce", utc=True, format="%Y%m%d")
-    return dates if dates.notna().all() else None
 
 
 def _from_unix(column: pd.Series, numeric: pd.Series, unit: str | None) -> pd.Series:

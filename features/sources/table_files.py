@@ -69,8 +69,7 @@ def undecoded(words: str) -> bool:
 def records(lines: Sequence[str], separator: str) -> Iterator[tuple[list[str], str] | Unreadable]:
     """Record by record (the cells, the record as it stands in the file), blank lines left out.
 
-    Where a record breaks the rules of quoting, reading goes on at the next line: an open quote does not
-    swallow what follows it.
+    Where a record breaks the rules of quoting, reading goes on at the next line, which an open quote cannot swallow.
     """
     place = 0
     while place < len(lines):
@@ -82,19 +81,15 @@ def records(lines: Sequence[str], separator: str) -> Iterator[tuple[list[str], s
                 if len(cells) > 1 or (cells and cells[0].strip()):
                     yield cells, lines[start] if place - start == 1 else "".join(lines[start:place])
         except csv.Error as error:
-            yield from _misquoted(lines[place], separator, error)
+            line = lines[place]
             place += 1
-
-
-def _misquoted(line: str, separator: str, error: csv.Error) -> Iterator[tuple[list[str], str] | Unreadable]:
-    """A line that the strict rules refuse; text after a closed quote is taken as part of the cell."""
-    if line.count('"') % 2:
-        yield unreadable(line, "row: a quote is opened and never closed")
-        return
-    try:
-        yield next(csv.reader([line], delimiter=separator, skipinitialspace=True)), line
-    except csv.Error:
-        yield unreadable(line, f"row: {error}")
+            if line.count('"') % 2:
+                yield unreadable(line, "row: a quote is opened and never closed")
+                continue
+            try:  # text after a closed quote is taken as part of the cell
+                yield next(csv.reader([line], delimiter=separator, skipinitialspace=True)), line
+            except csv.Error:
+                yield unreadable(line, f"row: {error}")
 
 
 def unreadable(record: str, reason: str, rule: str | None = None) -> Unreadable:
@@ -153,7 +148,16 @@ def _csv(path: Path, gzipped: bool) -> tuple[pd.DataFrame, list[Unreadable]]:
     header = next((line for line in lines if line.strip()), "")
     separator = max(SEPARATORS, key=header.count)
     rest = records(lines, separator)
-    names = _names(path, next(rest, None))
+    first = next(rest, None)
+    reason = first.reason if isinstance(first, Unreadable) else flaw(first[1]) if first else None
+    if reason is not None:
+        raise DataContractError(f"{path}: the header line cannot be read ({reason.removeprefix('row: ')})")
+    names = [name.strip() for name in first[0]] if isinstance(first, tuple) else []
+    while names and not names[-1]:
+        names.pop()
+    if not names:
+        raise DataContractError(f"{path}: no header line found; the first line must name the columns")
+    _refuse_doubles(path, [name for name in names if name])
     sound = flaw(text) is None
     columns: list[list[str | None]] = [[] for _ in names]
     broken: list[Unreadable] = []
@@ -177,8 +181,7 @@ def _whole_rows(
         cells, text = record
         while len(cells) > len(names) and not cells[-1]:
             cells.pop()
-        reason = None if sound else flaw(text)
-        if reason is not None:
+        if not sound and (reason := flaw(text)) is not None:
             broken.append(unreadable(text, reason))
         elif len(cells) != len(names):
             reason = f"row: {len(cells)} cells where the header names {len(names)} columns"
@@ -186,20 +189,6 @@ def _whole_rows(
         else:
             rows.append(cells)
     return rows
-
-
-def _names(path: Path, header: tuple[list[str], str] | Unreadable | None) -> list[str]:
-    """The columns' names, '' for those without; those at the end are left out."""
-    reason = header.reason if isinstance(header, Unreadable) else flaw(header[1]) if header else None
-    if reason is not None:
-        raise DataContractError(f"{path}: the header line cannot be read ({reason.removeprefix('row: ')})")
-    names = [name.strip() for name in header[0]] if isinstance(header, tuple) else []
-    while names and not names[-1]:
-        names.pop()
-    if not names:
-        raise DataContractError(f"{path}: no header line found; the first line must name the columns")
-    _refuse_doubles(path, [name for name in names if name])
-    return names
 
 
 def _refuse_doubles(path: Path, names: list[str]) -> None:

@@ -167,15 +167,13 @@ def _entities(
     attribute_columns = {name: column for name, column in columns.items() if name != id_column}
     taken = set(columns) | set(columns.values())
     attribute_columns |= {column: column for column in map(str, table.columns) if column not in taken}
-    cells = {name: _attribute(name, table[column]) for name, column in attribute_columns.items()}
+    cells: dict[str, list[Any]] = {}
+    for name, column in attribute_columns.items():
+        if name == Columns.GENRES:
+            cells[name] = frames.split_lists(table[column]).tolist()
+        else:
+            convert = frames.numbers if name == Columns.YEAR else frames.absent_as_none
+            cells[name] = [frames.plain(raw) for raw in convert(table[column])]
     rows = zip(*cells.values(), strict=True) if cells else [()] * len(table)
     attributes = [frames.without_absent(dict(zip(cells, row, strict=True))) for row in rows]
     return frames.entity_frame(id_column, identifiers, attributes), unreadable
-
-
-def _attribute(name: str, column: pd.Series) -> list[Any]:
-    if name == Columns.GENRES:
-        return frames.split_lists(column).tolist()
-    if name == Columns.YEAR:
-        return [frames.plain(raw) for raw in frames.numbers(column)]
-    return [frames.plain(raw) for raw in frames.absent_as_none(column)]

@@ -17,7 +17,7 @@ from attune.settings import Settings
 from attune.user_state import UserState, fold
 from features import stats
 from features.feature_store import FeatureStore
-from features.lake import Lake
+from features.lake import BEHAVIOUR, Lake
 from features.state_keeper import StateKeeper
 
 Act = Callable[..., Interaction]
@@ -40,7 +40,7 @@ def test_features_answer_as_before_in_another_folder(
     store = opened(settings)
     log.append(some(act, 4))
     lake.ingest(log)
-    events = lake.behaviour().to_pandas()
+    events = lake.events(types=BEHAVIOUR).to_pandas()
     store.write_stats(stats.user_stats(events), stats.item_stats(events))
     store.materialize_all(lambda: 10**15)
     while StateKeeper(log, store, settings).step():
@@ -115,7 +115,7 @@ def test_nothing_derived_is_ahead_of_the_log_that_comes_back(
         store = opened(there)
         with closing(EventLog(there.log_url)) as again:
             assert Lake(there.lake_folder).watermark() <= again.head() == one.head
-            assert StateKeeper(again, store, there).position() <= one.head
+            assert store.watermark().read()[0] <= one.head
             for user, state in store.states(USERS).items():
                 assert state == fold(
                     UserState(user), [event for event in again.tail(user, 0) if event.position <= state.position]

@@ -166,7 +166,7 @@ def test_feast_itself_reads_what_is_written(settings: Settings, store: FeatureSt
     assert answer["position"] == [7] * len(USERS)
     ours = dump(settings)
     redis.empty()
-    store._opened.store.provider.online_store.__class__ = feast.infra.online_stores.redis.RedisOnlineStore
+    store._opened[0].provider.online_store.__class__ = feast.infra.online_stores.redis.RedisOnlineStore
     store.push_states(at(7))
     assert dump(settings) == ours
     assert len(ours) == len(USERS)
@@ -223,7 +223,7 @@ def test_a_wrong_password_is_said_and_the_right_one_never_shown(own_redis: Any, 
     store = FeatureStore(right)
     store.push_states(at(3))
     assert positions(store) == [3] * len(USERS)
-    assert "xyzzy" not in repr([right, right.online_address, store._opened.store.config])
+    assert "xyzzy" not in repr([right, right.online_address, store._opened[0].config])
 
 
 def settings_at(settings: Settings, url: str) -> Settings:
@@ -245,7 +245,7 @@ def test_the_later_of_equals_and_the_newest_of_all_is_taken(store: FeatureStore)
     first = UserState("u", 5, seen=("first",))
     store.push_states([replace(first, position=4), first, replace(first, seen=("second",)), replace(first, position=3)])
     assert store.online("u")[0] == replace(first, seen=("second",))
-    assert isinstance(store._opened.store.provider.online_store, WalSqliteOnlineStore)
+    assert isinstance(store._opened[0].provider.online_store, WalSqliteOnlineStore)
 
 
 @pytest.mark.parametrize("settings", ["redis"], indirect=True)

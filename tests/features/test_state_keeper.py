@@ -75,7 +75,7 @@ def test_follows_the_log_in_batches(
         steps.append(moved)
         assert is_true(log, store)
     assert steps == [20, 20, 7]
-    assert keeper.position() == log.head()
+    assert store.watermark().read()[0] == log.head()
     assert is_fresh(log, store)
     assert store.online("u3")[0].attributes == {"age": 3}
     assert any(event.retracted for event in store.online("u1")[0].recent)
@@ -142,7 +142,7 @@ def test_a_log_in_the_place_of_another_is_noticed_however_long_it_grows(
     prepare(other_url)
     with closing(EventLog(other_url)) as other:
         other.append(some(act, 4))
-        assert other.head() > keeper.position()
+        assert other.head() > store.watermark().read()[0]
         with pytest.raises(FeatureStoreError, match="folded from another log"):
             StateKeeper(other, store, settings).step()
     assert keeper.step() == 0
@@ -205,10 +205,10 @@ def wait(condition: Callable[[], bool], seconds: float = 90) -> None:
 def test_killing_the_process_costs_freshness_never_truth(
     settings: Settings, log: EventLog, store: FeatureStore, act: Act
 ) -> None:
-    keeper = StateKeeper(log, store, settings)
+    keeper, watermark = StateKeeper(log, store, settings), store.watermark()
     running = start(settings)
     log.append(some(act, 1))
-    wait(lambda: keeper.position() > 0)
+    wait(lambda: watermark.read()[0] > 0)
     for _ in range(20):
         log.append(some(act, 1))
     running.kill()
@@ -226,11 +226,11 @@ def test_killing_the_process_costs_freshness_never_truth(
 @pytest.mark.long
 @pytest.mark.timeout(1_200)
 def test_kill_after_kill_and_a_last_goodbye(settings: Settings, log: EventLog, store: FeatureStore, act: Act) -> None:
-    keeper = StateKeeper(log, store, settings)
+    watermark = store.watermark()
     for turn in range(4):
-        before = keeper.position()
+        before = watermark.read()[0]
         running = start(settings)
-        wait(lambda past=before: keeper.position() > past or log.head() == past)
+        wait(lambda past=before: watermark.read()[0] > past or log.head() == past)
         for _ in range(5 + turn):
             log.append(some(act, 1))
         time.sleep(0.03 * turn)
@@ -239,7 +239,7 @@ def test_kill_after_kill_and_a_last_goodbye(settings: Settings, log: EventLog, s
         assert is_true(log, store)
     log.append(some(act, 1))  # so that reaching the end tells that the last one is at work, and hears TERM
     running = start(settings)
-    wait(lambda: keeper.position() == log.head())
+    wait(lambda: watermark.read()[0] == log.head())
     assert is_fresh(log, store)
     running.send_signal(signal.SIGTERM)
     _, spoken = running.communicate(timeout=30)

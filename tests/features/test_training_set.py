@@ -18,7 +18,7 @@ from features import stats, training_set
 from features.feature_store import FeatureStore
 from features.importer import import_source
 from features.labels import BURST, OUT_OF_RANGE, Terms, labels, that_counts
-from features.lake import Lake
+from features.lake import BEHAVIOUR, Lake
 from features.sources import movielens
 from models.baselines import Popularity
 from models.learning.dataset import TrainingSet
@@ -41,7 +41,7 @@ def world(settings: Settings, log: EventLog, lake: Lake, act: Act) -> FeatureSto
     lake.ingest(log)
     store = FeatureStore(settings)
     store.apply()
-    events = lake.behaviour().to_pandas()
+    events = lake.events(types=BEHAVIOUR).to_pandas()
     store.write_stats(stats.user_stats(events), stats.item_stats(events))
     return store
 
@@ -128,7 +128,7 @@ def test_what_is_logged_later_changes_nothing_however_early_it_is_dated(
     for name, events in (("before", recent), ("after", late)):
         log.append(events)
         lake.ingest(log)
-        everything = lake.behaviour().to_pandas()
+        everything = lake.events(types=BEHAVIOUR).to_pandas()
         store.write_stats(stats.user_stats(everything), stats.item_stats(everything))
         store.materialize_all(lambda: 40 * DAY)
         built[name] = training_set.build(lake, store, tmp_path / name, 60)
@@ -273,7 +273,7 @@ def test_imported_history_is_kept_to_the_last_row_however_much_of_it_shares_a_mi
     report = import_source(log, movielens.read(), clock, "movielens", upto=rows)
     lake.ingest(log)
     built = training_set.build(lake, store, tmp_path, lake.watermark())
-    imported = lake.behaviour().to_pandas()
+    imported = lake.events(types=BEHAVIOUR).to_pandas()
     assert report.accepted == built.rows == len(imported) == rows
     assert sum(built.window["left_out"].values()) == 0
     kept = pd.read_parquet(tmp_path / "events.parquet", columns=["position", "event_id"])
