@@ -28,8 +28,6 @@ RIVALS = ("champion", "anchor", "elder")
 
 TIMED_USERS, TIMED_ROUNDS = 25, 3
 
-_KIND_NAMES = {place: name for name, place in KIND_INDEX.items()}
-
 
 @dataclass(frozen=True)
 class CaseLimits:
@@ -41,9 +39,8 @@ class CaseLimits:
     """Days. What a model has to beat is the popularity that forgets at the pace that serves it best on this very
     hold-out: neither the challenger nor its recipe chooses the yardstick."""
     user_cap: float = 100.0
-    """Events, or lists, that one user counts for at most in the quality gates, their evidence, the slices, diversity,
-    novelty, calibration and the share of unknown targets; of the panel each user's mean counts once. So nobody decides
-    alone. Coverage is none of these means: see ``evaluation.gates.coverage``."""
+    """Events, or lists, that one user counts for at most, so that nobody decides alone; of the panel each user's mean
+    counts once. Coverage has no such cap: see ``evaluation.gates.coverage``."""
     min_users: int = 300
     min_events: int = 20_000
     """Below either, a quality gate is undecided unless its whole interval lies on the wrong side."""
@@ -62,24 +59,19 @@ class Lost:
 
 @dataclass(frozen=True)
 class Evidence:
-    """How much a comparison rests on, and what it takes."""
+    """How much a comparison rests on; the limits say what it takes."""
 
     users: int
     events: int
     limits: CaseLimits = field(default_factory=CaseLimits)
-
-    @property
-    def is_enough(self) -> bool:
-        """Whether a quality gate may decide on it."""
-        return self.users >= self.limits.min_users and self.events >= self.limits.min_events
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
     """A challenger and its rivals (None: there never was one) on the events at positions in (after, upto].
 
-    ``slates`` is a folder of what the champion showed (``features.logged_slates``). ``replay_cache`` keeps the replays
-    of all but the challenger, for a caller who judges many challengers on one hold-out (``evaluation.hold_out``).
+    ``slates`` is a folder of what the champion showed (``features.logged_slates``). Who judges many challengers on one
+    hold-out passes the same ``replay_cache`` each time.
     """
 
     training_set: TrainingSet
@@ -93,7 +85,8 @@ class Case:
     limits: CaseLimits = field(default_factory=CaseLimits)
     replay_cache: ReplayCache = field(default_factory=dict)
     _pairs: dict[tuple[str, str, str], Paired] = field(default_factory=dict, init=False)
-    _seconds: list[float] = field(default_factory=list, init=False)
+    replay_seconds: list[float] = field(default_factory=list, init=False)
+    """The seconds of each replay so far."""
 
     @staticmethod
     def load(
@@ -164,8 +157,7 @@ class Case:
     def panel_replays(self, moments: int) -> tuple[Evaluation, Evaluation]:
         """Challenger and champion on about so many moments of the panel's: as many of each user, the latest ones.
 
-        These events taught neither. They end where the champion's training did: later ones belong to the times that
-        only the challenger learned from.
+        They end where the champion's training did: from later times only the challenger learned.
         """
         panel = self.training_set.select(is_panel(self.training_set.user_ids)[self.training_set.users])
         upto = min(self.after, self.bundles["champion"].trained_upto)
@@ -180,21 +172,14 @@ class Case:
     def _replay_all(self, hold_out: HoldOut, entrants: dict[str, Entrant]) -> dict[str, list[Evaluation]]:
         began = perf_counter()
         evaluations = hold_out.replays(entrants, self.challenger.digest, self.replay_cache)
-        self._seconds.append(perf_counter() - began)
+        self.replay_seconds.append(perf_counter() - began)
         return evaluations
-
-    @property
-    def replay_seconds(self) -> float:
-        """The seconds of all replays so far."""
-        return sum(self._seconds)
 
     def paired(self, other: str, metric: str | None = None, part: str = "all") -> Paired:
         """How the challenger differs from another of the replays, by the limits' metric unless another is given."""
         key = other, metric or self.limits.metric, part
         if key not in self._pairs:
-            self._pairs[key] = paired(
-                self.replays["challenger"], self.replays[other], *key[1:], cap=self.limits.user_cap
-            )
+            self._pairs[key] = paired(self.replays["challenger"], self.replays[other], *key[1:], self.limits.user_cap)
         return self._pairs[key]
 
     @cached_property
@@ -218,10 +203,7 @@ class Case:
 
     @cached_property
     def not_finite(self) -> list[str]:
-        """The challenger's weights and tables in which not every value is finite, by name, or its scores.
-
-        Statistics may be unknown, and are NaN then, but not infinite.
-        """
+        """The challenger's tables, or scores, in which not every value is finite; unknown statistics may be NaN."""
         arrays = self.challenger.hybrid.tensors()
         names = [name for name, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
         names += ["the items' statistics"] * bool(np.isinf(self.challenger.catalogue.stats_NF).any())
@@ -234,10 +216,10 @@ class Case:
 
     @cached_property
     def answer_ms(self) -> dict[str, float]:
-        """Milliseconds of ten items by challenger, champion and popularity alone: the median user's fastest of a few.
+        """Milliseconds from a state to ten items by challenger, champion and popularity: the median user's fastest.
 
-        From the user's state to the slate. The bundles take turns after a warm-up, on one thread as in serving, so that
-        other load meets all of them alike. All are infinite where the challenger holds numbers that are not finite.
+        The bundles take turns after a warm-up, on one thread as in serving, so that other load meets all of them alike.
+        All are infinite where the challenger holds numbers that are not finite.
         """
         timed: dict[str, BundleView] = {"challenger": self.challenger}
         if self.champion is not None:
@@ -272,13 +254,13 @@ def user_states(training_set: TrainingSet, upto: int, count: int) -> list[UserSt
     if not len(users):
         return []
     chosen = np.random.default_rng(0).choice(len(users), min(count, len(users)), replace=False)
-    states = []
+    states, kind_names = [], {place: name for name, place in KIND_INDEX.items()}
     for place in chosen:
         recent = tuple(
             Recent(
                 event_id=str(training_set.positions[row]),
                 item_id=training_set.catalogue.item_ids[training_set.items[row]],
-                kind=_KIND_NAMES[int(training_set.kinds[row])],
+                kind=kind_names[int(training_set.kinds[row])],
                 value=None,
                 time=int(training_set.times[row]),
                 position=int(training_set.positions[row]),

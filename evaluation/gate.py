@@ -14,11 +14,11 @@ Outcome = Literal["pass", "fail", "undecided", "not_applicable"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """One question with its answer; ``measured`` and ``limit`` are in the unit that ``note`` states.
+    """A gate's verdict; ``measured`` and ``limit`` are in the unit that ``note`` states.
 
     ``verdict`` is ``undecided`` where there is too little evidence, ``not_applicable`` where there is nothing to
-    compare with. ``adverse`` marks an undecided one that nothing speaks for: its figure lies on the wrong side of its
-    limit, or there was nothing to measure. ``at_most`` says that the limit is one from above.
+    compare with. An undecided one is ``adverse`` if its figure lies on the wrong side or nothing was measured.
+    ``at_most`` says that the limit is one from above.
     """
 
     name: str
@@ -41,9 +41,9 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Gate(ABC):
-    """A gate is a value: a frozen dataclass whose fields are its limits. Called with a case it gives its verdicts.
+    """A frozen dataclass whose fields are the gate's limits; no two gates have a limit of one name.
 
-    It measures what it needs, or asks the case for what other gates need too. No two gates have a limit of one name.
+    A gate measures what it needs, or asks the case for what other gates need too.
     """
 
     @abstractmethod
@@ -95,7 +95,7 @@ def on_interval(
     outcome, adverse, limits = passes(holds), False, evidence.limits
     if fails:
         outcome, note = "fail", f"{note}: the whole interval lies on the wrong side"
-    elif not evidence.is_enough:
+    elif evidence.users < limits.min_users or evidence.events < limits.min_events:
         outcome, adverse = "undecided", not leans or evidence.users < limits.least_users
         note += (
             f"; {evidence.users} users and {evidence.events} events do not decide"

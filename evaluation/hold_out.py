@@ -1,8 +1,4 @@
-"""A hold-out and its replays: everybody who is compared ranks the same events, side by side in threads.
-
-A caller who judges many challengers on one hold-out keeps the replays of all but the challenger in one cache: what a
-bundle makes of a hold-out does not change.
-"""
+"""A hold-out and its replays: everybody who is compared ranks the same events, side by side in threads."""
 
 import os
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -30,7 +26,7 @@ ReplayKey = tuple[str, str, int, int]
 Training sets of one digest are taken to be equal, and so are the limits of all judgements that share a cache."""
 
 ReplayCache = MutableMapping[ReplayKey, Evaluation]
-"""Replays of bundles other than a challenger, and of popularity."""
+"""Replays of bundles other than a challenger, and of popularity: they are the same for each challenger."""
 
 FRESH_POPULARITY = "popularity, counted afresh"
 
@@ -39,10 +35,7 @@ CHANCE_TARGETS = 5_000
 
 
 class CachedHybrid:
-    """The hybrid, which keeps the states and sources of the latest batch, so that its parts score no batch again.
-
-    For one thread.
-    """
+    """A hybrid that keeps the latest batch's states and sources, so its parts score no batch again. For one thread."""
 
     def __init__(self, hybrid: Hybrid) -> None:
         self.hybrid = hybrid
@@ -54,9 +47,8 @@ class CachedHybrid:
     @property
     def parts(self) -> "tuple[CachedPart, ...]":
         """Each part alone."""
-        return tuple(
-            CachedPart(self, *named) for named in zip(self.hybrid.source_names, self.hybrid.parts, strict=True)
-        )
+        named = zip(self.hybrid.source_names, self.hybrid.parts, strict=True)
+        return tuple(CachedPart(self, source, part, part.name) for source, part in named)
 
     def scores(self, batch: HistoryBatch) -> np.ndarray:
         """The hybrid's as they are served: who has no usable history is answered by its popularity."""
@@ -82,11 +74,7 @@ class CachedPart:
     whole: CachedHybrid
     source: str
     part: Recommender
-
-    @property
-    def name(self) -> str:
-        """The part's."""
-        return self.part.name
+    name: str
 
     def scores(self, batch: HistoryBatch) -> np.ndarray:
         """The part's; the caller must not write into them."""
@@ -134,10 +122,7 @@ class HoldOut:
     def replays(
         self, entrants: Mapping[str, Entrant], newcomer: str, cache: ReplayCache
     ) -> dict[str, list[Evaluation]]:
-        """The evaluations of each entrant, a thread each: numpy and torch compute outside Python's lock.
-
-        All but the newcomer are taken from the cache where it has them, and put there where it has not.
-        """
+        """The evaluations of each entrant, a thread each; the cache keeps those of all but the newcomer."""
         keys = {who: (who, self.name, self.after, self.upto) for who in entrants}
         missing = [who for who in entrants if who == newcomer or keys[who] not in cache]
         with torch_threads(1), ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -152,15 +137,8 @@ class HoldOut:
         if entrant.chances_of is not None:
             events = int(((positions > self.after) & (positions <= self.upto)).sum())
             recorder = ChanceRecorder(entrant.chances_of, entrant.reward_floor, events)
-        evaluations = replay_together(
-            entrant.recommenders,
-            self.training_set,
-            self.after,
-            self.upto,
-            catalogue=entrant.catalogue,
-            recorder=recorder,
-            each=self.each,
-        )
+        window = self.training_set, self.after, self.upto
+        evaluations = replay_together(entrant.recommenders, *window, entrant.catalogue, recorder, self.each)
         if entrant.strongest_by is not None:
             return [strongest(evaluations, entrant.strongest_by)]
         if recorder is not None:
@@ -171,9 +149,8 @@ class HoldOut:
 class ChanceRecorder:
     """Records the chances that the network of a replayed hybrid gives to the targets of some groups.
 
-    The network learns by the softmax over the whole catalogue, or a corrected sample of it (``models.learning.fit``).
-    So the softmax of its scores over the items that a user had not seen is the chance that the next item is this one.
-    The scores of other parts and of the mix have no such meaning.
+    The network learns by the softmax over the catalogue (``models.learning.fit``), so the softmax of its scores over
+    the unseen items is the chance that an item is the next. Scores of other parts and of the mix mean no such thing.
     """
 
     def __init__(self, hybrid: CachedHybrid, reward_floor: float, events: int) -> None:
@@ -183,7 +160,7 @@ class ChanceRecorder:
         self._taken: list[tuple[np.ndarray, ...]] = []
 
     def take(self, queries: QueryBatch) -> None:
-        """The chances of a batch; the states that the hybrid was scored by are used again."""
+        """The chances of a batch, by the states that the hybrid was scored by."""
         has_target_B = np.zeros(len(queries), bool)
         has_target_B[queries.row_T] = True
         rows = np.flatnonzero(has_target_B & (queries.query_B % self.every == 0))

@@ -1,8 +1,7 @@
 """How sure a figure is: the bootstrap over users (one user's events are not independent of each other).
 
-A replicate draws as many users as there are, with replacement, and takes all events of each draw. A figure is a
-ratio of two sums, so a replicate needs the users' sums alone (Field and Welsh 2007, "Bootstrapping clustered
-data"). Percentile intervals; a fixed seed, so that a judgement can be repeated.
+A replicate draws as many users as there are, with replacement, and takes all events of each draw: a ratio of the users'
+sums (Field and Welsh 2007, "Bootstrapping clustered data"). The seed is fixed, so that a judgement can be repeated.
 """
 
 import math
@@ -73,10 +72,7 @@ def paired(a: Evaluation, b: Evaluation, metric: str, part: str = "all", cap: fl
 
 
 def by_user(users: np.ndarray, value_SE: np.ndarray, cap: float = np.inf) -> tuple[np.ndarray, np.ndarray]:
-    """The sums of each row of values and the count of defined ones, by user.
-
-    ``cap`` is the most rows that one user counts for: of a user with more, sums and count shrink alike.
-    """
+    """The sums of each row of values and the count of defined ones, by user; both shrink to ``cap`` rows a user."""
     names, place_E = np.unique(users.astype(str), return_inverse=True)
     defined_E = ~np.isnan(value_SE).any(axis=0)
     sums = [np.bincount(place_E[defined_E], row[defined_E], minlength=len(names)) for row in value_SE]
@@ -125,24 +121,18 @@ def percentiles(value: float, drawn: np.ndarray, users: int, level: float = 0.95
 def confidence_sequence(value_U: np.ndarray, level: float, narrowest: int, least_users: int) -> Interval:
     """The mean of one value a user (U,) with an interval that may be looked at as often as one likes while users come.
 
-    A usual 95 % interval misses the truth once in twenty looks; who decides at the first good look errs in the end. A
-    confidence sequence covers the truth at all numbers of users at once. This is the asymptotic one of Waudby-Smith,
-    Arbour, Sinha, Kennedy and Ramdas (2021), "Time-uniform central limit theory and asymptotic confidence sequences",
-    theorem 2.2: after n independent users of mean m and standard deviation s it is
+    A usual 95 % interval misses the truth once in twenty looks; a confidence sequence covers it at all numbers of users
+    at once. This is the asymptotic one of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (2021), "Time-uniform central
+    limit theory and asymptotic confidence sequences", theorem 2.2: after n independent users of mean m and standard
+    deviation s it is
 
         m +- s sqrt(2 (n rho^2 + 1) / (n^2 rho^2) log(sqrt(n rho^2 + 1) / alpha))
 
-    with probability 1 - alpha for all n together, narrowest at about ``narrowest`` users, for which rho is chosen.
-    Being asymptotic it says nothing about a handful of users: below ``least_users`` it is infinite. It takes a user's
-    value to stay while others come, where a mean of events moves a little with each.
+    with probability 1 - alpha for all n together, narrowest at about ``narrowest`` users, for which rho is chosen, and
+    infinite below ``least_users``: the theorem speaks of many. A user's value must stay while others come.
 
-    It covers the mean of one version against one champion, as its hold-out grows; another version has 1 - alpha of its
-    own. With 500 users a single look misses in 0.24 % of cases, so that of a hundred versions, each looked at once, at
-    least one is missed with a chance of 21 %. Spending 6 alpha / (pi^2 i^2) on the i-th version, after Howard, Ramdas,
-    McAuliffe and Sekhon (2021), "Time-uniform, nonparametric, nonasymptotic confidence sequences", would bound all
-    misses, with a hundredth interval 1.8 times as wide; docs/adr/0005-gates.md says why that is not done.
-
-    Raises ValueError for a level outside (0, 1) and for what is not finite.
+    It covers one version against one champion, as its hold-out grows; docs/adr/0005-gates.md says why nothing corrects
+    for many versions. Raises ValueError for a level outside (0, 1) and for what is not finite.
     """
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, not {level}")

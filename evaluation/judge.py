@@ -73,7 +73,7 @@ def judge(case: Case, accept_undecided: bool = False) -> Judgement:
             "unknown": challenger.unknown,
         },
         cost={
-            "replay_seconds": case.replay_seconds,
+            "replay_seconds": sum(case.replay_seconds),
             "score_ms_per_history": 1e3 * challenger.seconds / max(len(challenger.groups), 1),
             "answer_ms": milliseconds["challenger"],
             "popularity_answer_ms": milliseconds["popularity"],
@@ -89,10 +89,7 @@ def judge(case: Case, accept_undecided: bool = False) -> Judgement:
 
 
 def _intervals(case: Case) -> dict[str, dict[str, Interval]]:
-    """The challenger's own figures, and its differences from those it is compared with (relative ones last).
-
-    The former are those of ``metrics``; in the latter one user counts for at most the cap, as for the gates.
-    """
+    """The challenger's own figures, and its differences from others, where one user counts for at most the cap."""
     keys = [(metric, part, metric if part == "all" else f"{metric} {part}") for metric in COMPARED for part in SLICES]
     challenger = case.replays["challenger"]
     intervals = {"challenger": {key: interval(challenger, metric, part) for metric, part, key in keys}}

@@ -1,8 +1,7 @@
 """Cross-validation in time: the same recipe trained at several moments, each judged on what came next.
 
 A rolling origin (Tashman 2000, "Out-of-sample tests of forecasting accuracy"): the window that is learned from grows,
-the stretch that is judged moves on, and no model ever learns from what came after its origin. One hold-out says how
-good a model was once; the spread over origins says how far that can be trusted.
+the stretch that is judged moves on. The spread over origins says how far the figure of one hold-out can be trusted.
 """
 
 import json
@@ -54,7 +53,16 @@ def rolling_origins(training_set: TrainingSet, recipe: Recipe, folds: int, seed:
     places = np.linspace(FIRST_SHARE * len(ordered), len(ordered), folds + 1).astype(np.int64) - 1
     if places[0] < 0 or (np.diff(places) < 1).any():
         raise DataContractError(f"{len(ordered)} events are too few for {folds} origins: import some, or ask for fewer")
-    return [_origin(training_set, recipe, after, upto, seed) for after, upto in pairwise(ordered[places].tolist())]
+    origins, limits = [], CaseLimits()
+    for after, upto in pairwise(ordered[places].tolist()):
+        windows = split_windows(training_set.positions[training_set.positions <= after], holdout=0.0)
+        trained = train(training_set, recipe, windows.train_upto, after, seed)
+        model = replay(trained.hybrid, training_set, after, upto, catalogue=trained.catalogue)
+        popularities = fresh_popularity(training_set, after, limits.half_lives)
+        popularity = strongest(replay_together(popularities, training_set, after, upto), limits.metric)
+        figures = ({name: summary(evaluation)["all"][name] for name in SHOWN} for evaluation in (model, popularity))
+        origins.append(Origin(after, upto, len(model.events), *figures))
+    return origins
 
 
 def spread(origins: list[Origin]) -> dict[str, dict[str, float]]:
@@ -65,17 +73,6 @@ def spread(origins: list[Origin]) -> dict[str, dict[str, float]]:
             figures = [getattr(origin, who)[name] for origin in origins]
             row |= {name: float(np.mean(figures)), f"{name} sd": float(np.std(figures, ddof=1))}
     return table
-
-
-def _origin(training_set: TrainingSet, recipe: Recipe, after: int, upto: int, seed: int) -> Origin:
-    windows = split_windows(training_set.positions[training_set.positions <= after], holdout=0.0)
-    trained = train(training_set, recipe, windows.train_upto, after, seed)
-    limits = CaseLimits()
-    model = replay(trained.hybrid, training_set, after, upto, catalogue=trained.catalogue)
-    popularities = fresh_popularity(training_set, after, limits.half_lives)
-    popularity = strongest(replay_together(popularities, training_set, after, upto), limits.metric)
-    figures = [{name: summary(evaluation)["all"][name] for name in SHOWN} for evaluation in (model, popularity)]
-    return Origin(after, upto, len(model.events), *figures)
 
 
 def cross_validate(folder: Path, bundle: Path, recipe: str, seed: int, origins: int) -> None:

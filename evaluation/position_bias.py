@@ -1,22 +1,18 @@
 """Position bias: how much of what stands at each position is looked at, next to the top.
 
-The position-based model says that who reacts has looked, and that looking depends on the position alone:
+The position-based model (Joachims, Swaminathan and Schnabel 2017, "Unbiased learning-to-rank with biased feedback",
+section 4) says that who reacts has looked, and that looking depends on the position alone:
 
     P(reaction to the item at position k) = examination_k * attraction(item, user)
 
-Joachims, Swaminathan and Schnabel (2017), "Unbiased learning-to-rank with biased feedback", section 4. What stands
-higher is also better, so the mere rates per position mix the two. They are told apart by items that are equally
-attractive and stand at different positions. A policy that explores makes such pairs by itself: given the score that
-it drew by, where an item lands is chance. So the scores are cut into cells of about equal attraction, and reactions
-are regressed on position and cell, the regression of Wang et al. (2018), "Position bias estimation for unbiased
-learning-to-rank in personal search", with cells in place of their features. No traffic is given up for it.
+What stands higher is also better. Items of about equal score at different positions tell the two apart: given the score
+that an exploring policy drew by, where an item lands is chance. So the scores are cut into cells, and reactions are
+regressed on position and cell, as Wang et al. (2018), "Position bias estimation for unbiased learning-to-rank in
+personal search", do with features. The regression is multiplicative and fitted by Poisson quasi-likelihood, which needs
+the mean alone to be right (Gourieroux, Monfort and Trognon 1984, "Pseudo maximum likelihood methods").
 
-The regression is multiplicative and fitted by Poisson quasi-likelihood, which needs the mean alone to be right
-(Gourieroux, Monfort and Trognon 1984, "Pseudo maximum likelihood methods"), by alternating two closed forms. Only
-ratios can be known: the top is 1.
-
-It says nothing sound where positions are not drawn at random given the score (a deterministic policy), where a
-reaction makes the next one more or less likely (a cascade), and where people trust the top more than their own eyes.
+It is wrong for a deterministic policy, where one reaction makes the next more or less likely (a cascade), and where
+people trust the top more than their own eyes.
 """
 
 from dataclasses import dataclass
@@ -39,8 +35,8 @@ _BLOCK = 4_000_000
 class Examination:
     """``share_K`` is how often position k (from the top) is looked at per look at the top, with its 95 % interval.
 
-    float64; NaN (and an interval from 0 to infinity) where nothing compares the position to the top: it was never
-    shown, nobody reacted there, or nothing of equal score stood elsewhere. ``rows_K`` counts the shown items.
+    NaN, with an interval from 0 to infinity, where nothing compares the position to the top. ``rows_K`` counts the
+    shown items.
     """
 
     share_K: np.ndarray
@@ -59,10 +55,9 @@ def examination(
 ) -> Examination:
     """The examination curve of R shown items.
 
-    ``users_R`` names whose slate it was (any sortable ids: intervals come from the bootstrap over users), ``ranks_R``
-    counts positions from 1, ``scores_R`` are those that the policy drew by, ``reacted_R`` is whether the user reacted
-    at all (a dislike shows a look as a like does). Raises ValueError for arrays of unequal length, ranks below 1,
-    scores that are not finite, and no rows.
+    ``users_R`` (any sortable ids) says whose slate it was, ``ranks_R`` counts positions from 1, ``scores_R`` are those
+    that the policy drew by, ``reacted_R`` is whether the user reacted at all. Raises ValueError for arrays of unequal
+    length, ranks below 1, scores that are not finite, and no rows.
     """
     if not len(users_R) == len(ranks_R) == len(scores_R) == len(reacted_R):
         raise ValueError("users, ranks, scores and reactions must be of equal length: one row for each shown item")
@@ -98,8 +93,18 @@ def examination(
 
 
 def _fitted(shown_RKG: np.ndarray, reacted_RKG: np.ndarray) -> np.ndarray:
-    """The examination (R, K) of each replicate, relative to its top; NaN where nothing compares it to the top."""
-    compared_RK = _compared(shown_RKG, reacted_RKG)
+    """The examination (R, K) of each replicate, relative to its top; NaN where nothing compares it to the top.
+
+    A position is compared if it shares cells in which anybody reacted with the top, directly or by way of others. One
+    without any reaction is not: its share would be 0, and no resampling could say how sure that is.
+    """
+    tells_RKG = (shown_RKG > 0) & (reacted_RKG.sum(axis=1, keepdims=True) > 0)
+    reached_RK = np.zeros(shown_RKG.shape[:2], bool)
+    reached_RK[:, 0] = reacted_RKG[:, 0].sum(axis=1) > 0
+    for _ in range(shown_RKG.shape[1]):
+        cells_RG = (tells_RKG & reached_RK[:, :, None]).any(axis=1)
+        reached_RK |= (tells_RKG & cells_RG[:, None, :]).any(axis=2)
+    compared_RK = reached_RK & (reacted_RKG.sum(axis=2) > 0)
     shown_RKG, reacted_RKG = (table * compared_RK[:, :, None] for table in (shown_RKG, reacted_RKG))
     share_RK = compared_RK.astype(np.float64)
     for _ in range(ROUNDS):
@@ -111,18 +116,3 @@ def _fitted(shown_RKG: np.ndarray, reacted_RKG: np.ndarray) -> np.ndarray:
         if moved < CLOSE:
             break
     return np.where(compared_RK, share_RK, np.nan)
-
-
-def _compared(shown_RKG: np.ndarray, reacted_RKG: np.ndarray) -> np.ndarray:
-    """Whether each position (R, K) shares cells with the top, directly or by way of others.
-
-    Only cells in which anybody reacted compare positions. A position without any reaction is compared to none: its
-    share would be 0, and no resampling could say how sure that is.
-    """
-    tells_RKG = (shown_RKG > 0) & (reacted_RKG.sum(axis=1, keepdims=True) > 0)
-    reached_RK = np.zeros(shown_RKG.shape[:2], bool)
-    reached_RK[:, 0] = reacted_RKG[:, 0].sum(axis=1) > 0
-    for _ in range(shown_RKG.shape[1]):
-        cells_RG = (tells_RKG & reached_RK[:, :, None]).any(axis=1)
-        reached_RK |= (tells_RKG & cells_RG[:, None, :]).any(axis=2)
-    return reached_RK & (reacted_RKG.sum(axis=2) > 0)

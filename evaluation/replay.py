@@ -54,9 +54,8 @@ class QueryBatch:
 class Queries:
     """The queries of some events, sorted by the length of their histories: a batch is padded to its longest one.
 
-    ``catalogue`` is the recommender's (by default the training set's). Whether an item was seen is decided by the
-    training set's own catalogue, so the same targets are asked of every recommender. With ``limit`` histories have at
-    most so many events, and longer ones count as equally long.
+    ``catalogue`` is the recommender's (by default the training set's, which always decides whether an item was seen).
+    With ``limit`` histories have at most so many events, and longer ones count as equally long.
     """
 
     def __init__(
@@ -100,7 +99,6 @@ class Recorder(Protocol):
 
     def take(self, queries: QueryBatch) -> None:
         """A batch of queries, of which at least one has a target."""
-        ...
 
 
 def top_lists(masked_BN: np.ndarray) -> np.ndarray:
@@ -121,12 +119,11 @@ def replay(
 ) -> Evaluation:
     """Rank the targets at positions in (after, upto] among the items that their user had not seen.
 
-    ``catalogue`` is the recommender's (by default the training set's, with its statistics: give the one of the
-    bundle, whose statistics end where its training did). Targets that it lacks count as misses. An event whose
-    user had the item already is left out and counted; so which events are judged is the same for every
-    recommender over one training set.
+    ``catalogue`` is the recommender's (by default the training set's; a bundle's statistics end where its training
+    did). Targets that it lacks count as misses. Events are left out, and counted, where the user had the item already;
+    so which ones are judged is the same for every recommender over one training set.
     """
-    return replay_together([recommender], training_set, after, upto, batch, catalogue)[0]
+    return replay_together([recommender], training_set, after, upto, catalogue, batch=batch)[0]
 
 
 def replay_together(
@@ -134,20 +131,22 @@ def replay_together(
     training_set: TrainingSet,
     after: int,
     upto: int,
-    batch: int = 256,
     catalogue: Catalogue | None = None,
     recorder: Recorder | None = None,
     each: int | None = None,
+    batch: int = 256,
 ) -> list[Evaluation]:
     """``replay`` of several recommenders over one catalogue; each answers the very same batch after the other.
 
     ``recorder`` is given each batch once all of them have answered. With ``each`` only so many queries of each user are
     asked, the latest ones.
     """
-    asked = groups(training_set, after, upto)
+    window = groups(training_set, after, upto)
     if each is not None:
-        asked = _latest(asked, each)
-    queries = Queries(training_set, asked, catalogue)
+        by_user = np.argsort(window.users, kind="stable")
+        ends = np.searchsorted(window.users[by_user], window.users[by_user], side="right")
+        window = window.select(np.sort(by_user[np.arange(len(window)) >= ends - each]))
+    queries = Queries(training_set, window, catalogue)
     rankings = [_Ranking(recommender, len(queries.catalogue)) for recommender in recommenders]
     left_out = np.zeros(2, np.int64)
     for start in range(0, len(queries), batch):
@@ -157,13 +156,6 @@ def replay_together(
             for each_recorder in (*rankings, *([] if recorder is None else [recorder])):
                 each_recorder.take(part)
     return [ranking.evaluation(*left_out.tolist()) for ranking in rankings]
-
-
-def _latest(asked: Groups, each: int) -> Groups:
-    """So many groups of each user, the latest ones, in the order of time."""
-    by_user = np.argsort(asked.users, kind="stable")
-    ends = np.searchsorted(asked.users[by_user], asked.users[by_user], side="right")
-    return asked.select(np.sort(by_user[np.arange(len(asked)) >= ends - each]))
 
 
 class _Ranking:
@@ -186,7 +178,7 @@ class _Ranking:
         user_ids_B = queries.training_set.user_ids[queries.users_B]
         masked_BN = mask(scores_BN, queries.row_S, queries.seen_S)
         self.unknown += int((item_T < 0).sum())
-        rows = {
+        events = {
             "group": queries.query_B[row_T],
             "user_id": user_ids_B[row_T],
             "position": queries.training_set.positions[queries.event_T],
@@ -194,7 +186,7 @@ class _Ranking:
             "rank": ranks(masked_BN, row_T, item_T),
             "candidates": (masked_BN > -np.inf).sum(axis=1)[row_T],
         }
-        self.events.append(pd.DataFrame(rows))
+        self.events.append(pd.DataFrame(events))
         row_W, place_T = np.unique(row_T, return_inverse=True)  # W queries have a target
         lists_WK = top_lists(masked_BN[row_W])
         hit_T = (lists_WK[place_T] == item_T[:, None]).any(axis=1) & (item_T >= 0)

@@ -17,12 +17,10 @@ Summary = dict[str, dict[str, float]]
 class Judgement:
     """Verdicts and everything they rest on.
 
-    ``metrics`` is the challenger's summary, ``baselines`` those of the replays that it was compared with, by name,
-    ``panel`` its summary on the users whose events teach no model.
-    ``intervals`` maps a comparison and a metric to its 95 % interval by user; ``cost`` is in the units of its names.
-    ``calibration`` is as ``evaluation.gates.calibration.curves`` gives it, empty where nobody gave chances.
-    ``off_policy`` is the challenger's value by what the champion showed, None where no slates were handed over.
-    ``rolling`` is for a picture, and no part of the JSON.
+    ``metrics`` is the challenger's summary, ``panel`` that on the users whose events teach no model, ``baselines`` hold
+    the replays that it was compared with. ``intervals`` maps a comparison and a metric to its 95 % interval by user.
+    ``off_policy`` is the challenger's value by what the champion showed, None without slates. ``calibration`` is as
+    ``evaluation.gates.calibration.curves`` gives it. ``rolling`` is for a picture, and no part of the JSON.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -77,6 +75,10 @@ class Judgement:
             for comparison, row in self.intervals.items()
             for metric, interval in row.items()
         ]
+        shown = []
+        if self.off_policy is not None:
+            shown.append("## What the champion showed (centred reward a slate; intervals of 95 %, by user)")
+            shown.append(table(self.off_policy.rows(), ["", "value", "low", "high"]))
         return "\n\n".join(
             [
                 f"# The challenger is {fate}{risk}",
@@ -93,7 +95,7 @@ class Judgement:
                 f"## Intervals (95 %, by user; in comparisons one counts for at most {cap:g} events)",
                 table(interval_rows, ["comparison", "metric", "value", "low", "high"]),
                 *self._calibration(),
-                *self._off_policy(),
+                *shown,
                 "## Cost",
                 table([[name, short(value)] for name, value in self.cost.items()], ["", ""]),
             ]
@@ -113,9 +115,3 @@ class Judgement:
         ]
         title = "## Calibration (the ten best: what chance the network gave them, and what share came true)"
         return [title, table(rows, ["recommender", "chance", "share", "targets"])] if rows else []
-
-    def _off_policy(self) -> list[str]:
-        if self.off_policy is None:
-            return []
-        title = "## What the champion showed (centred reward a slate; intervals of 95 %, by user)"
-        return [title, table(self.off_policy.rows(), ["", "value", "low", "high"])]

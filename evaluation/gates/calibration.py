@@ -1,8 +1,7 @@
-"""Whether chances are what they are called: of all that was given a chance of 0.3, did about 0.3 come true?
+"""Of all that was given a chance of 0.3, did about 0.3 come true?
 
-Of a hybrid the network alone gives probabilities (``evaluation.hold_out.ChanceRecorder``). Targets count by their
-weight in training (``models.learning.batches.target_weights``: a dislike not at all). Two chances of each target are
-compared with what came: that of the first choice, and that of the ten best together (HR@10).
+Of a hybrid the network alone gives chances (``evaluation.hold_out.ChanceRecorder``). Targets count by their weight in
+training. Two chances of each are compared with what came: that of the first choice, and of the ten best together.
 
 The expected calibration error (Naeini, Cooper and Hauskrecht 2015, "Obtaining well calibrated probabilities using
 Bayesian binning") is the mean distance of chance and share over bins; here of equal mass, as Nixon et al. (2019),
@@ -64,7 +63,7 @@ class Calibration(Gate):
 
 
 def bins(chance_E: np.ndarray, weight_E: np.ndarray) -> np.ndarray:
-    """The bin of each chance, from 0, in the order of the chances: as heavy as each other."""
+    """The bin of each chance, from 0: bins of equal weight, in the order of the chances."""
     order = np.argsort(chance_E, kind="stable")
     middle_E = np.cumsum(weight_E[order]) - weight_E[order] / 2
     bin_E = np.empty(len(chance_E), np.int64)
@@ -94,9 +93,8 @@ def calibration_error(chance_E: np.ndarray, came_E: np.ndarray, weight_E: np.nda
 def error_change(challenger: Chances, champion: Chances, cap: float = np.inf) -> Interval:
     """How much larger the challenger's error of the ten best is than the champion's, by the bootstrap over users.
 
-    The bins stay while users are drawn. Noise enlarges both errors by about as much, so it falls out of the difference.
-    ``cap`` is the most targets that one user counts for, in the edges of the bins too. Raises ValueError when the two
-    did not foretell the same targets.
+    The bins stay while users are drawn. ``cap`` is the most targets that one user counts for, in the edges of the bins
+    too. Raises ValueError when the two did not foretell the same targets.
     """
     if not np.array_equal(challenger.positions_E, champion.positions_E):
         raise ValueError("the two did not foretell the same targets")

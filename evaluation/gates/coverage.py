@@ -12,8 +12,7 @@ from models.metrics import CUT, coverage
 class Coverage(Gate):
     """An absolute floor, and a share of what the champion shows.
 
-    The one figure without the cap on what a user counts for: an item is shown or is not, so no list can count for less,
-    and of a small catalogue the lists that one account may have show more than the floor.
+    It has no cap on what a user counts for: an item is shown or is not, so no list can count for less.
     """
 
     coverage_floor: float = 0.005

@@ -1,7 +1,7 @@
 """Whether a bundle speaks of the same things as the training set that it is judged on.
 
-A challenger of another feature service, of rewards counted otherwise, of another catalogue or with its ids in disorder
-answers all the same: it recommends other things than it means. Each fault is said in words.
+A challenger of another feature service, reward table or catalogue answers all the same: it recommends other things than
+it means.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,11 +25,9 @@ ATTRIBUTES = ("titles", "genres", "years")
 
 @dataclass(frozen=True)
 class DataContract(Gate):
-    """The bundle speaks of the same things as the training set."""
-
     attributes_changed: float = 0.05
-    """The share of the items that a bundle and the training set both know that may have another title (genres, year):
-    some are put right now and then, an id table in disorder changes nearly all."""
+    """The share of the items known to both that may have another title (genres, year): some are put right now and then,
+    an id table in disorder changes nearly all."""
     counts_likeness: float = 0.3
     """What the counts of use of these items must correlate at least, as the bundle has them and the training set."""
     counts_items: int = 50
@@ -45,13 +43,10 @@ class DataContract(Gate):
             *self._catalogue_faults(challenger.catalogue, training_set.catalogue),
             *self._unknown_targets(case),
         ]
-        note = (
-            "; ".join(faults) or "events, features, rewards, items and their attributes are those that it learned from"
-        )
-        yield not_above("data_contract", 0.0, float(len(faults)), note)
+        sound = "events, features, rewards, items and their attributes are those that it learned from"
+        yield not_above("data_contract", 0.0, float(len(faults)), "; ".join(faults) or sound)
 
     def _catalogue_faults(self, its: Catalogue, ours: Catalogue) -> Iterator[str]:
-        """Whether the items of both are the same things: by their attributes, and by the logarithms of their use."""
         place_N = ours.places(its.item_ids)
         pairs = [(mine, int(place)) for mine, place in enumerate(place_N) if place >= 0]
         for name in ATTRIBUTES:
@@ -69,10 +64,7 @@ class DataContract(Gate):
             yield f"the items that it knows as much used are not those that were (correlation {likeness:.2f})"
 
     def _unknown_targets(self, case: Case) -> Iterator[str]:
-        """Whether it knows what people choose: as much as the champion, or as could be known before the hold-out.
-
-        Of the shares one user makes up no more than the cap.
-        """
+        """Whether it knows what people choose: as much as the champion, or as could be known before the hold-out."""
         replay, training_set = case.replays["challenger"], case.training_set
         if not len(replay.events):
             return

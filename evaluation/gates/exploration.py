@@ -15,18 +15,16 @@ SLATE, USERS = 10, 100
 
 @dataclass(frozen=True)
 class Exploration(Gate):
-    """The share of the best slates' worth, by the model's own scores, that the policy's slates keep."""
-
     worth_kept: float = 0.75
-    """The share of its best slates' worth, by its own scores, that a model's policy must show. The default policy keeps
-    0.94, one that draws blindly among a hundred candidates 0.6."""
+    """The share of the best slates' worth that the policy's slates must keep. The default policy keeps 0.94, one that
+    draws blindly among a hundred candidates 0.6."""
 
     def __call__(self, case: Case) -> Iterator[Verdict]:
         states = [] if case.not_finite else user_states(case.training_set, case.after, USERS)
         yield self.verdict(worth_kept(case.challenger, states, case.now))
 
     def verdict(self, share: float | None) -> Verdict:
-        """Of the share kept; None where nobody could be drawn for."""
+        """``share`` is None where nobody could be drawn for."""
         if share is None:
             return not_applicable("exploration", "nobody to draw for")
         note = "share of the best slate's worth, by the model's own scores, that the policy's slates keep"
@@ -37,7 +35,6 @@ def worth_kept(bundle: BundleView, states: Sequence[UserState], now: int) -> flo
     """The share of the best slates' worth that the drawn ones keep, the mean over the users; None without any.
 
     By the model's own scores of its candidates, counted from the worst of them, as ``models.ranking.exploration`` does.
-    A policy that always shows the best keeps 1.
     """
     slates = (recommend(bundle, state, None, Request(SLATE, now, seed=seed)) for seed, state in enumerate(states))
     shares = []

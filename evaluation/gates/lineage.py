@@ -9,15 +9,12 @@ from evaluation.gate import Gate, Verdict, passes
 
 @dataclass(frozen=True)
 class Lineage(Gate):
-    """The last position trained on lies before the first of the hold-out, and no user of the panel was trained on."""
-
     def __call__(self, case: Case) -> Iterator[Verdict]:
         later = case.training_set.positions[case.training_set.positions > case.after]
         first = int(later.min()) if len(later) else case.after + 1
         yield self.verdict(case.challenger.trained_upto, first, case.challenger.panel_users_trained)
 
     def verdict(self, trained_upto: int, first_holdout: int, panel_users: int) -> Verdict:
-        """The verdict on log positions, and on how many panel users were trained on."""
         note = f"last position trained on (the hold-out begins at {first_holdout})"
         if panel_users:
             note += f"; {panel_users} users of the panel were trained on"

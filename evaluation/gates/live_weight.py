@@ -1,4 +1,4 @@
-"""Does what no replay can judge decide the ranking?"""
+"""Does the live item profile, which no replay can judge, decide the ranking?"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,8 +9,6 @@ from evaluation.gate import Gate, Verdict, not_above
 
 @dataclass(frozen=True)
 class LiveWeight(Gate):
-    """The weight of the live item profile, which stands still while a hold-out is replayed, is limited."""
-
     live_weight: float = 0.5
     """Of the live item profile in the mix, whose other parts come to 1 together: no hold-out says what it is worth."""
 
@@ -18,6 +16,5 @@ class LiveWeight(Gate):
         yield self.verdict(case.challenger.hybrid.live)
 
     def verdict(self, weight: float) -> Verdict:
-        """The verdict on the weight in the mix."""
         note = "weight of the live item profile, which stands still while a hold-out is replayed"
         return not_above("live_weight", self.live_weight, weight, note)

@@ -28,10 +28,7 @@ class PanelLimits:
 
 @dataclass(frozen=True)
 class Panel(Gate):
-    """The panel has not been shown to lose: no whole confidence sequence lies below its limit.
-
-    Wide as a sequence is over few users, it seldom does. Without a champion there is nothing to lose.
-    """
+    """No whole confidence sequence of the panel lies below its limit: wide over few users, it seldom does."""
 
     panel_change: float = -0.02
     """Relative: below it the panel's confidence sequence may not lie, at however many users a version is judged."""
@@ -48,14 +45,10 @@ class Panel(Gate):
         yield self.verdict("no_forgetting", *case.panel_replays(self.panel.earlier), case.limits)
 
     def verdict(self, name: str, challenger: Evaluation, champion: Evaluation, limits: CaseLimits) -> Verdict:
-        """The verdict on replays of the panel's events alone."""
         change = self.change(challenger, champion, limits.metric)
-        if isinstance(change, str):
-            return not_applicable(name, change)
-        return self.of_change(name, *change, limits.metric)
+        return not_applicable(name, change) if isinstance(change, str) else self.of_change(name, *change, limits.metric)
 
     def of_change(self, name: str, change: Interval, users: int, metric: str) -> Verdict:
-        """The verdict on the mean change over so many users."""
         limit, whom = self.panel_change, "users of the panel"
         if name == "no_forgetting":
             limit, whom = self.forgetting_change, f"{whom}, on their events before the champion had learned"
@@ -66,10 +59,7 @@ class Panel(Gate):
         return Verdict(name, limit, change.value, passes(not change.high < limit), note, change.low, change.high)
 
     def change(self, challenger: Evaluation, champion: Evaluation, metric: str) -> tuple[Interval, int] | str:
-        """The mean change a user, relative to the champion's mean a user (taken as known), and how many users.
-
-        Each user counts once, so that no busy account sets the unit. Where nothing can be said the reason, in words.
-        """
+        """The mean change a user, relative to the champion's mean (taken as known), and the users; or why not."""
         user_E, ours_E = values(challenger, metric)
         theirs_E = values(champion, metric)[1]
         users, place_E = np.unique(user_E.astype(str), return_inverse=True)

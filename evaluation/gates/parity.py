@@ -1,4 +1,4 @@
-"""Does the loaded bundle score as the trained model did?"""
+"""Does the loaded bundle score the golden inputs as the trained model did?"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,8 +9,6 @@ from evaluation.gate import Gate, Verdict, not_above
 
 @dataclass(frozen=True)
 class Parity(Gate):
-    """The loaded bundle scores the golden inputs as the trained model did."""
-
     parity: float = 1e-4
     """The largest absolute difference between the golden scores and those of the loaded bundle."""
 
@@ -18,6 +16,6 @@ class Parity(Gate):
         yield self.verdict(case.challenger.golden_difference())
 
     def verdict(self, difference: float) -> Verdict:
-        """The verdict on the largest difference; NaN fails."""
+        """NaN fails."""
         note = "largest difference to the golden scores of the training"
         return not_above("parity", self.parity, difference, note)

@@ -10,8 +10,6 @@ from evaluation.intervals import Interval
 
 @dataclass(frozen=True)
 class BeatsPopularity(Gate):
-    """The lower bound of the gain over popularity (paired, by user) is above its limit."""
-
     popularity_gain: float = 0.0
     """Absolute: the lower bound of the gain over popularity must be above it."""
 
@@ -19,7 +17,6 @@ class BeatsPopularity(Gate):
         yield self.verdict(case.paired("popularity").absolute, case.evidence)
 
     def verdict(self, gain: Interval, evidence: Evidence) -> Verdict:
-        """The verdict on a gain in the case's metric."""
         limit = self.popularity_gain
         sides = gain.low > limit, gain.high <= limit, gain.value > limit
         unit = f"gain in {evidence.limits.metric} over popularity"

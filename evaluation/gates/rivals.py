@@ -19,10 +19,7 @@ NOBODY = {
 
 @dataclass(frozen=True)
 class Rivals(Gate):
-    """The lower bound of the relative change against each is not below its limit.
-
-    A rival that is lost leaves its verdict undecided, for a caller to risk.
-    """
+    """No lower bound of a relative change is below its limit; a lost rival leaves its verdict undecided."""
 
     champion_change: float = -0.02
     """Relative: the lower bound of the change against the champion must not be below it."""
@@ -46,7 +43,6 @@ class Rivals(Gate):
                 yield self.verdict(rival, case.paired(rival).relative, case.evidence)
 
     def verdict(self, rival: str, change: Interval, evidence: Evidence) -> Verdict:
-        """The verdict on a relative change in the case's metric."""
         limit = getattr(self, f"{rival}_change")
         sides = change.low >= limit, change.high < limit, change.value >= limit
         unit = f"relative change in {evidence.limits.metric} against {TITLES[rival]}"

@@ -1,9 +1,8 @@
 """Does a challenger harm some users or items, though the mean over everybody hides it?
 
-Slice by slice against the champion, corrected for looking at many of them. Of each slice the hypothesis "the relative
-change is not below the floor" is tested by the bootstrap over users; Holm (1979), "A simple sequentially rejective
-multiple test procedure", keeps the chance of one false alarm among all slices below the level. A slice that is not
-rejected has not been shown to be harmed: with few users that says little, and the note says how many there were.
+Of each slice the hypothesis "the relative change is not below the floor" is tested by the bootstrap over users; Holm
+(1979), "A simple sequentially rejective multiple test procedure", keeps the chance of one false alarm among all slices
+below the level. A slice that is not rejected has not been shown to be harmed: with few users that says little.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,13 +37,11 @@ class SliceLimits:
     head_share: float = 0.8
     """The most used items that hold so much of the use before the hold-out are the head; all others the long tail."""
     values: int = 20
-    """Of so many values of an attribute (genres first of all), the most frequent among the targets, each is a slice;
-    the others are one together."""
+    """So many values of an attribute, the most frequent among the targets, are slices; the others are one together."""
     told_share: float = 0.5
     """The share of the targets with an attribute that these values must hold, or the attribute makes no slices."""
     attributes: int = 20
-    """Of so many attributes of items, and of users, those that most targets have, values make slices; genres and
-    decades apart."""
+    """So many attributes of items, and of users, those that most targets have, make slices, beside genre and decade."""
     nearly_all: float = 0.95
     """The share of all targets above which a value makes no slice: what harms it is seen in the mean."""
     decade_share: float = 0.01
@@ -70,7 +67,7 @@ class Harm:
 
 @dataclass(frozen=True)
 class Slices(Gate):
-    """No slice of users or items has been shown to lose; whether it gains is not asked. None without a champion."""
+    """No verdict without a champion."""
 
     slice_change: float = -0.05
     """Relative: a slice whose whole interval, at Holm's level, lies below it is harmed."""
@@ -94,7 +91,6 @@ class Slices(Gate):
             yield not_applicable("no_harm_to_other_slices", note)
 
     def verdict(self, name: str, harm: Harm, metric: str) -> Verdict:
-        """The verdict on a slice that was tested."""
         change = harm.change
         note = (
             f"relative change in {metric} against the champion over {harm.users} users and {harm.events} events; "
@@ -106,11 +102,9 @@ class Slices(Gate):
     def harms(
         self, challenger: Evaluation, champion: Evaluation, slices_E: Mapping[str, np.ndarray], limits: CaseLimits
     ) -> dict[str, Harm]:
-        """Each slice's ``Harm``, in their order. Left out are slices of too few users, or with nothing to compare with,
-        and the last ones where there are too many.
+        """Each slice's ``Harm``, in their order, without those of too few users or hits, and the last of too many.
 
-        ``slices_E`` are masks over the events of both evaluations, which judged the same ones. Raises ValueError where
-        the two did not judge the same events.
+        ``slices_E`` are masks over the events of both. Raises ValueError where the two did not judge the same events.
         """
         if not np.array_equal(challenger.events["position"].to_numpy(), champion.events["position"].to_numpy()):
             raise ValueError(f"{challenger.name} and {champion.name} were not judged on the same events")
@@ -165,8 +159,7 @@ def holm(chances: Mapping[str, float], level: float) -> tuple[dict[str, float], 
 def slices(evaluation: Evaluation, training_set: TrainingSet, after: int, limits: SliceLimits) -> dict[str, np.ndarray]:
     """A mask over ``evaluation.events`` (E,) by name, in the order of the tests; slices may overlap or be empty.
 
-    Events up to position ``after`` say who is new, light or heavy, and what is long-tail. Other attributes stand last,
-    by their number of events.
+    Events up to position ``after`` say who is new, light or heavy, and what is long-tail.
     """
     rows_E = event_rows(evaluation, training_set)
     before = training_set.positions <= after
@@ -174,7 +167,10 @@ def slices(evaluation: Evaluation, training_set: TrainingSet, after: int, limits
     earlier_E = history_U[training_set.users[rows_E]]
     is_new_E, is_heavy_E = earlier_E < limits.light_from, earlier_E >= limits.heavy_from
     item_E, catalogue = training_set.items[rows_E], training_set.catalogue
-    is_rare_E = ~_head(training_set, before, limits.head_share)[item_E]
+    used_N = np.bincount(training_set.items[before], minlength=len(catalogue))
+    order = np.argsort(-used_N, kind="stable")
+    is_head_N = np.zeros(len(used_N), bool)
+    is_head_N[order[np.cumsum(used_N[order]) - used_N[order] < limits.head_share * used_N.sum()]] = True
     pairs = [(place, genre) for place in np.unique(item_E).tolist() for genre in catalogue.genres[place]]
     place_R, genre_R = np.array([place for place, _ in pairs], np.int64), np.array([name for _, name in pairs], object)
     others = {
@@ -182,21 +178,11 @@ def slices(evaluation: Evaluation, training_set: TrainingSet, after: int, limits
         **masks_by_trait(training_set.traits, "user", training_set.user_ids, training_set.users[rows_E], limits),
     }
     return {
-        **dict(zip(STANDING, (is_new_E, ~is_new_E & ~is_heavy_E, is_heavy_E, is_rare_E), strict=True)),
+        **dict(zip(STANDING, (is_new_E, ~is_new_E & ~is_heavy_E, is_heavy_E, ~is_head_N[item_E]), strict=True)),
         **masks_by_value(place_R, _recorded("genre", genre_R), item_E, limits.values, "other_genres"),  # no such genre
         **_of_decades(catalogue.years, item_E, limits.decade_share),
         **dict(sorted(others.items(), key=lambda mask: -mask[1].sum())),
     }
-
-
-def _head(training_set: TrainingSet, before: np.ndarray, share: float) -> np.ndarray:
-    """Whether each item (N,) belongs to the most used ones, which hold so much of the use."""
-    used_N = np.bincount(training_set.items[before], minlength=len(training_set.catalogue))
-    order = np.argsort(-used_N, kind="stable")
-    above = np.cumsum(used_N[order]) - used_N[order]
-    is_head_N = np.zeros(len(used_N), bool)
-    is_head_N[order[above < share * used_N.sum()]] = True
-    return is_head_N
 
 
 def _of_decades(years: Sequence[float | None], item_E: np.ndarray, share: float) -> dict[str, np.ndarray]:
@@ -246,12 +232,8 @@ def masks_by_value(
 def masks_by_trait(
     traits: pd.DataFrame, whose: str, ids: Sequence[str] | np.ndarray, place_E: np.ndarray, limits: SliceLimits
 ) -> dict[str, np.ndarray]:
-    """The targets by those attributes of their items, or users, whose frequent values hold most of the targets.
-
-    A name or a price, which hardly two share, says who one is and not of what kind.
-    """
-    sliced: dict[str, np.ndarray] = {}
-    attributes = 0
+    """The targets by those attributes of their items, or users, whose frequent values hold most of the targets."""
+    sliced, attributes = dict[str, np.ndarray](), 0
     for attribute, place_R, value_R in _attributes(traits, whose, ids, place_E):
         name_R, rest = _recorded(attribute, value_R), f"other_{attribute}"
         masks = masks_by_value(place_R, name_R, place_E, limits.values, rest)

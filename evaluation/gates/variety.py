@@ -1,4 +1,4 @@
-"""What a list is like beside being right: how surprising its items are, and how unlike each other."""
+"""How surprising are the items of a list, and how unlike each other?"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,10 +16,7 @@ from models.ranking.preference import unit_rows
 
 @dataclass(frozen=True)
 class Variety(Gate):
-    """The lists keep enough of the champion's diversity and novelty; of one user's lists no more than the cap count.
-
-    Novelty by use before the hold-out, diversity by genres: by no model, so that none is judged by its own taste.
-    """
+    """Novelty is by use before the hold-out, diversity by genres: by no model, so that none judges its own taste."""
 
     variety_share: float = 0.8
     """Relative: the shares of the champion's diversity and novelty that must be kept."""
@@ -28,31 +25,24 @@ class Variety(Gate):
         if case.champion is None:
             return
         training_set = case.training_set
-        ours_GK, theirs_GK = (_lists_in_catalogue(case, name) for name in ("challenger", "champion"))
-        if not len(ours_GK):
+        lists = []
+        for name in ("challenger", "champion"):
+            places_N = training_set.catalogue.places(case.bundles[name].catalogue.item_ids)
+            lists.append(np.append(places_N, -1)[case.replays[name].lists_GK])  # -1, which stands for no item, stays
+        if not len(lists[0]):
             yield from (not_applicable(name, "there are no lists") for name in ("diversity", "novelty"))
             return
         users_G = case.replays["challenger"].groups["user_id"].to_numpy()  # both had the same groups
         vectors_NG = genre_vectors(training_set.catalogue)
         bits_N = self_information(training_set.select(training_set.positions <= case.after))
         for name, measure, table in (("diversity", diversity, vectors_NG), ("novelty", novelty, bits_N)):
-            means = (
-                capped_mean(measure(lists, table), users_G, case.limits.user_cap) for lists in (ours_GK, theirs_GK)
-            )
+            means = (capped_mean(measure(lists_GK, table), users_G, case.limits.user_cap) for lists_GK in lists)
             yield self.verdict(name, *means)
 
     def verdict(self, name: str, measured: float, of_champion: float) -> Verdict:
-        """The verdict on means over the lists."""
         limit = self.variety_share * of_champion
         note = f"mean over the ten best of each group; the champion's {of_champion:.4f}"
         return Verdict(name, limit, measured, passes(measured >= limit), note)
-
-
-def _lists_in_catalogue(case: Case, name: str) -> np.ndarray:
-    """The lists of a bundle as places of the training set's catalogue, -1 for none."""
-    places_N = case.training_set.catalogue.places(case.bundles[name].catalogue.item_ids)
-    lists_GK = case.replays[name].lists_GK
-    return np.where(lists_GK >= 0, places_N[lists_GK], -1)
 
 
 def self_information(training_set: TrainingSet) -> np.ndarray:
@@ -77,14 +67,11 @@ def novelty(lists_BK: np.ndarray, bits_N: np.ndarray) -> np.ndarray:
 
 
 def diversity(lists_BK: np.ndarray, vectors_ND: np.ndarray) -> np.ndarray:
-    """1 - the mean cosine of each list's pairs; a list without a pair is worth 0.
-
-    The pairs' sum comes from the list's own: the square of a sum holds every pair twice and every item once.
-    """
+    """1 - the mean cosine of each list's pairs; a list without a pair is worth 0."""
     shown_BK = lists_BK >= 0
     vectors_BKD = np.where(shown_BK[..., None], vectors_ND[lists_BK], np.float32(0.0)).astype(np.float64)
     own_B = np.einsum("BKD,BKD->B", vectors_BKD, vectors_BKD)
-    whole_B = (vectors_BKD.sum(axis=1) ** 2).sum(axis=1)
+    whole_B = (vectors_BKD.sum(axis=1) ** 2).sum(axis=1)  # every pair twice and every item once
     count_B = shown_BK.sum(axis=1)
     pairs_B = count_B * (count_B - 1)
     return np.where(pairs_B > 0, 1.0 - (whole_B - own_B) / np.maximum(pairs_B, 1), 0.0)

@@ -1,8 +1,4 @@
-"""What another policy is worth by a log, or why the log does not say.
-
-An estimate is a value, as a gate's verdict is: ``decided``, or ``refused`` with its reasons. Too little data is no
-error; the estimate says how much it would take.
-"""
+"""What another policy is worth by a log, or why the log does not say and how much data it would take."""
 
 import math
 from collections.abc import Mapping
@@ -33,6 +29,7 @@ from evaluation.offpolicy.logs import BanditLog, Log, counts_of, users_of
 Outcome = Literal["decided", "refused"]
 
 ROUNDING = 1e-9
+"""A policy judged by itself has intervals as narrow as this."""
 
 DISTANT_WEIGHT = 20.0
 """From this weight on the logging policy hardly takes what the evaluation policy does: a twentieth as often."""
@@ -42,16 +39,13 @@ DISTANT_WEIGHT = 20.0
 class Diagnosis:
     """What speaks for and against an estimate; rows count as ``counts_of`` says, but in ``rows`` and ``certain`` for 1.
 
-    ``effective_K`` is Kong's effective sample size down to each position (one for a bandit), in rows.
-    ``carrying`` is the same of the weighted rewards: how many rows the sum really rests on.
-    ``mean_weights_K`` should be 1: it is below where the logging policy never takes what the evaluation policy does,
-    and off either way where the propensities are wrong. ``largest_share`` is that of one row in the sum of the weights.
-    ``distant`` is what the function of that name gives. ``certain`` is how many rows come of a policy that left no
-    choice, ``certain_share`` their share.
-    ``switched`` is the share of the weight above the switch, ``clipped`` what clipping takes away from the mean weight.
-    With a reward model: ``residual``, reward minus prediction on what was logged, and ``disagreement``, dm minus dr,
-    which is the model's error on what the evaluation policy does. Of slates: ``disagreement`` is rips minus
-    slate-ips, which is not 0 where reactions depend on the items below.
+    ``effective_K`` is Kong's effective sample size down to each position (one for a bandit), in rows; ``carrying`` the
+    same of the weighted rewards. ``mean_weights_K`` should be 1: it is below where the logging policy never takes what
+    the evaluation policy does, and off either way where the propensities are wrong. ``largest_share`` is that of one
+    row in the sum of the weights. ``certain`` rows come of a policy that left no choice. ``switched`` is the share of
+    the weight above the switch, ``clipped`` what clipping takes away from the mean weight. ``residual`` is reward minus
+    prediction on what was logged, ``disagreement`` dm minus dr: the reward model's error on what the evaluation policy
+    does. Of slates ``disagreement`` is rips minus slate-ips: not 0 where reactions depend on the items below.
     """
 
     rows: int
@@ -121,7 +115,6 @@ def distant(weights_N: np.ndarray, counts_N: np.ndarray) -> float:
 
 
 def _weights_NK(log: Log) -> np.ndarray:
-    """The importance weights down to each position; a bandit has one."""
     return log.weights_N[:, None] if isinstance(log, BanditLog) else log.prefixes_SK
 
 
@@ -151,10 +144,9 @@ class OffPolicyLimits:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One estimator's answer: the value with its 95 % interval, even where it is refused; then with ``reasons``.
+    """One estimator's answer: the value with its 95 % interval, and the ``reasons`` where it is refused.
 
-    ``rows_needed`` is how many rows like these give an interval of the half-width that the limits name, and every count
-    that a refusal found too small; None where more rows like these do not mend what is wrong.
+    ``rows_needed`` is how many rows like these the limits ask for; None where more of them do not mend what is wrong.
     """
 
     estimator: str
@@ -250,7 +242,6 @@ def _faults(diagnosis: Diagnosis, limits: OffPolicyLimits) -> list[str]:
 
 
 def _own_faults(name: str, diagnosis: Diagnosis) -> list[str]:
-    """What is at fault with this estimator's own assumption."""
     apart = diagnosis.disagreement
     if apart is None or holds(apart, 0.0):
         return []
@@ -268,7 +259,6 @@ def _own_faults(name: str, diagnosis: Diagnosis) -> list[str]:
 
 
 def _warnings(name: str, diagnosis: Diagnosis) -> tuple[str, ...]:
-    """What is stated and refuses nothing."""
     reasons = [_not_evaluable(diagnosis)] if diagnosis.certain else []
     if name == "switch-dr" and diagnosis.switched:
         reasons.append(f"{diagnosis.switched:.1%} of the weight lies above the switch: there the reward model decides")
@@ -281,7 +271,7 @@ def _warnings(name: str, diagnosis: Diagnosis) -> tuple[str, ...]:
 
 
 def holds(interval: Interval, value: float) -> bool:
-    """Whether the value lies within; a policy judged by itself has an interval as narrow as rounding."""
+    """Whether the value lies within, up to rounding."""
     return interval.low - ROUNDING <= value <= interval.high + ROUNDING
 
 

@@ -1,8 +1,7 @@
 """Estimators of another policy's value from logged rounds or slates, and one bootstrap for everything asked of a log.
 
-The value is the mean reward of a round, or of a slate's summed rewards, in the unit of the rewards, had the evaluation
-policy chosen what was shown. Every estimator takes a log and gives ``Terms``, a row for each round or slate; those that
-need a reward model raise ValueError where the log has none.
+The value is the mean reward of a round, or of a slate's summed rewards, had the evaluation policy chosen what was
+shown. Estimators that need a reward model raise ValueError where the log has none.
 
 w is the importance weight of a round, w_k that of a slate down to position k, both clipped as ``Weighting`` says; r is
 the reward, q the reward model's prediction for what was shown and v its mean over the evaluation policy's choices.
@@ -19,9 +18,9 @@ from evaluation.offpolicy.logs import BanditLog, SlateLog
 
 @dataclass(frozen=True)
 class Terms:
-    """An estimate as float64 sums over N rows: mean(plain_N) + sum(weighted_N) / sum(norms_N).
+    """An estimate as float64 sums over N rows: mean(plain_N) + sum(weighted_N) / sum(norms_N), norms >= 0.
 
-    The norms are not negative. Only a self-normalised estimator has a weighted part: each replicate forms it anew.
+    Only a self-normalised estimator has a weighted part: each replicate forms it anew.
     """
 
     plain_N: np.ndarray
@@ -45,18 +44,12 @@ def mean(plain_N: np.ndarray) -> Terms:
     return Terms(plain_N, np.zeros_like(plain_N), np.ones_like(plain_N))
 
 
-def ratio(weighted_N: np.ndarray, norms_N: np.ndarray, plain_N: np.ndarray | None = None) -> Terms:
-    """A weighted mean, on top of a plain one if there is one."""
-    return Terms(np.zeros_like(weighted_N) if plain_N is None else plain_N, weighted_N, norms_N)
-
-
 @dataclass(frozen=True)
 class Weighting:
     """What is done about large importance weights; by default nothing.
 
-    ``clip`` is the largest weight that counts in full (Ionides 2008, "Truncated importance sampling"): a larger one
-    counts as ``clip``, which costs a bias that the verdict states. ``switch`` is the weight above which switch-DR
-    trusts the reward model instead. Both are without unit. Raises ValueError for one that is not positive.
+    Larger weights count as ``clip`` (Ionides 2008, "Truncated importance sampling"), at a bias that the verdict states.
+    Above ``switch`` switch-DR trusts the reward model instead. Raises ValueError for one that is not positive.
     """
 
     clip: float = np.inf
@@ -68,7 +61,6 @@ class Weighting:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}: it is a largest weight")
 
     def clipped(self, weights: np.ndarray) -> np.ndarray:
-        """The weights as they count."""
         return np.minimum(weights, self.clip)
 
 
@@ -93,28 +85,21 @@ def direct(log: BanditLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
 
 
 def ips(log: BanditLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
-    """mean(w r): unbiased with right propensities that cover the evaluation policy.
-
-    Horvitz and Thompson (1952); for policies Dudik, Langford and Li (2011), section 2.
-    """
+    """mean(w r): unbiased with right propensities that cover the evaluation policy (Horvitz and Thompson 1952)."""
     return mean(weighting.clipped(log.weights_N) * log.rewards_N)
 
 
 def snips(log: BanditLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
     """sum(w r) / sum(w): a bias that fades with the rows against a smaller variance; never outside the rewards.
 
-    Swaminathan and Joachims (2015), "The self-normalized estimator for counterfactual learning", the section on
-    control variates and the self-normalised estimator.
+    Swaminathan and Joachims (2015), "The self-normalized estimator for counterfactual learning".
     """
     weights_N = weighting.clipped(log.weights_N)
-    return ratio(weights_N * log.rewards_N, weights_N)
+    return Terms(np.zeros_like(weights_N), weights_N * log.rewards_N, weights_N)
 
 
 def doubly_robust(log: BanditLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
-    """mean(v + w (r - q)): right where the propensities or the reward model are.
-
-    Dudik, Langford and Li (2011), section 2 (the doubly robust estimator).
-    """
+    """mean(v + w (r - q)): right where the propensities or the reward model are (Dudik, Langford and Li, as above)."""
     predicted_N, expected_N = _model(log)
     return mean(expected_N + weighting.clipped(log.weights_N) * (log.rewards_N - predicted_N))
 
@@ -122,19 +107,17 @@ def doubly_robust(log: BanditLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
 def self_normalised_dr(log: BanditLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
     """mean(v) + sum(w (r - q)) / sum(w).
 
-    Thomas and Brunskill (2016), "Data-efficient off-policy policy evaluation for reinforcement learning", the
-    weighted doubly robust estimator, for one step.
+    Thomas and Brunskill (2016), "Data-efficient off-policy policy evaluation for reinforcement learning", for one step.
     """
     predicted_N, expected_N = _model(log)
     weights_N = weighting.clipped(log.weights_N)
-    return ratio(weights_N * (log.rewards_N - predicted_N), weights_N, expected_N)
+    return Terms(expected_N, weights_N * (log.rewards_N - predicted_N), weights_N)
 
 
 def switch_dr(log: BanditLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
     """mean(v + w [w <= switch] (r - q)): above the switch the reward model alone speaks, and must be right there.
 
-    Wang, Agarwal and Dudik (2017), "Optimal and adaptive off-policy evaluation in contextual bandits", the SWITCH
-    estimator with the doubly robust part below the threshold.
+    Wang, Agarwal and Dudik (2017), "Optimal and adaptive off-policy evaluation in contextual bandits".
     """
     predicted_N, expected_N = _model(log)
     weights_N = np.where(log.weights_N <= weighting.switch, weighting.clipped(log.weights_N), 0.0)
@@ -160,10 +143,7 @@ def _model(log: BanditLog) -> tuple[np.ndarray, np.ndarray]:
 
 
 def slate_ips(log: SlateLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
-    """mean(w_K sum_k r_k): a slate is one action; unbiased however its items act on one another.
-
-    Its weight is a product over all positions, so its variance grows with the length of a slate as none other does.
-    """
+    """mean(w_K sum_k r_k): unbiased however items act on one another; the variance grows with the slate's length."""
     return mean(weighting.clipped(log.prefixes_SK[:, -1]) * log.filled_rewards_SK.sum(axis=1))
 
 
@@ -171,7 +151,7 @@ def rips(log: SlateLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
     """mean(sum_k w_k r_k): unbiased where a reaction depends on the items above and at its position alone.
 
     McInerney, Brost, Chandar, Mehrotra and Carterette (2020), "Counterfactual evaluation of slate recommendations
-    with sequential reward interactions": the weights of its estimator, without its normalisation and look-back.
+    with sequential reward interactions", without its normalisation and look-back.
     """
     return mean((weighting.clipped(log.prefixes_SK) * log.filled_rewards_SK).sum(axis=1))
 
@@ -179,10 +159,9 @@ def rips(log: SlateLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
 def cascade_dr(log: SlateLog, weighting: Weighting = AS_THEY_ARE) -> Terms:
     """mean(sum_k w_k (r_k - q_k) + w_(k-1) v_k), w_0 = 1: as RIPS, with a reward model against the variance.
 
-    Unbiased where RIPS is, whatever the model, as long as ``expected_SK`` is the mean of the same model that gave
-    ``predicted_SK``. Kiyohara, Saito, Matsuhiro, Narita, Shimizu and Yamamoto (2022), "Doubly robust off-policy
-    evaluation for ranking policies under the cascade behavior model", the Cascade-DR estimator.
-    Raises ValueError where the log has no reward model.
+    Unbiased where RIPS is, if one model gave ``expected_SK`` and ``predicted_SK``. Kiyohara, Saito, Matsuhiro, Narita,
+    Shimizu and Yamamoto (2022), "Doubly robust off-policy evaluation for ranking policies under the cascade behavior
+    model".
     """
     if log.predicted_SK is None or log.expected_SK is None:
         raise ValueError("cascade-dr needs a reward model: give the log predicted_SK and expected_SK")
@@ -228,9 +207,8 @@ def bootstrap(
 ) -> Replicates:
     """Replicates of every one of the terms, all of the same N rows, by user where there are users.
 
-    All share the draws of users (``evaluation/intervals.py``), so a difference of two has a narrow interval as well.
-    Rows count for ``counts_N`` (see ``counts_of``; by default each for one), in every sum and in the number of rows.
-    Time and memory grow with replicates times users, not with rows.
+    All share the draws of users, so a difference of two has a narrow interval as well. Rows count for ``counts_N`` (see
+    ``counts_of``; by default each for one). Time and memory grow with replicates times users, not with rows.
     """
     sums_TN = np.stack([part for term in terms.values() for part in (term.plain_N, term.weighted_N, term.norms_N)])
     counts_N = np.ones(sums_TN.shape[1]) if counts_N is None else counts_N

@@ -2,13 +2,10 @@
 
 The challenger scores the logged candidates of each slate by what the user had done by then (``states_at``), and its
 policy tells how probable the shown list is. So the log judges how it ranks what the champion retrieved, not what it
-would retrieve itself. Seen, excluded and filtered items are in no candidates.
+would retrieve itself.
 
-Two checks of the champion know nothing of what was drawn. Its scores must be the logged ones, or the state is not what
-it was: such slates are left out. Its policy over the logged scores must give the logged propensities; the slates of
-which that holds are counted (``restated``).
-
-Of a slate only those positions count that were free to explore whatever was drawn above them (``free``).
+Slates are left out where the champion's scores are not the logged ones: the state is not what it was. Those for which
+its policy gives the logged propensities again are counted (``restated``).
 
 The live item profile of that moment (``attune.item_profile``) is in no training set. Where the champion uses it, it is
 what the logged scores have beyond the champion's own, and the challenger is given the same. A wrong state can hide
@@ -62,9 +59,8 @@ _ALWAYS = np.iinfo(np.int64).max
 class LoggedSlates:
     """The log (None without any slate), what was left out by its reason, and on how many slates the champion agrees.
 
-    ``alike`` counts slates whose scores the champion gives again, ``restated`` those of whose propensities it does.
-    ``shortened`` counts slates of which the lower positions do not count, see ``free``.
-    ``feedback`` is what the folder says became of reactions, by its words.
+    It gives the scores of ``alike`` slates again, and the propensities of the ``restated``. Of ``shortened`` slates the
+    lower positions do not count, see ``free``. ``feedback`` is what the folder says became of reactions, by its words.
     """
 
     log: SlateLog | None
@@ -137,9 +133,7 @@ def logged_slates(
             else:
                 slates.append(slate)
         if slates:
-            usable, reasons = _rows(slates, training_set, users, *bundles)
-            rows += usable
-            left_out.update(reasons)
+            rows += _rows(slates, training_set, users, bundles, left_out)
     return LoggedSlates(
         _log(rows) if rows else None,
         {reason: count for reason, count in left_out.items() if count},
@@ -152,7 +146,7 @@ def logged_slates(
 
 def _slate(row: Mapping[str, Any]) -> _Slate:
     places = {item_id: place for place, item_id in enumerate(row["candidates"])}
-    explored = row["policy"]["explored_before"] or 0
+    policy, explored = row["policy"], row["policy"]["explored_before"] or 0
     return _Slate(
         user_id=row[Columns.USER_ID],
         moment=row[Columns.EVENT_TIMESTAMP],
@@ -163,9 +157,9 @@ def _slate(row: Mapping[str, Any]) -> _Slate:
         propensities_K=np.array(row["propensities"], np.float64),
         rewards_K=centred(np.array(row["rewards"], np.float64)),
         k=row["k"] or len(row["items"]),
-        seed=row["policy"]["seed"] or 0,
+        seed=policy["seed"] or 0,
         explored=explored,
-        free=free(len(row["items"]), row["policy"]["budget"], explored),
+        free=free(len(row["items"]), policy["budget"], explored),
     )
 
 
@@ -173,9 +167,8 @@ def free(shown: int, budget: int | None, explored: int) -> int:
     """How many of the positions shown were free to explore whatever was drawn above them, given what was left before.
 
     A position explores at most once, so a budget of which n are left cannot run out above position n + 1. Further down
-    it may have: then the champion shows its best with certainty, and nothing tells what another item would have been
-    worth. Where the budget did run out depends on what was drawn, so a challenger that explores more would be paid for
-    fewer positions. This end is known before the draw and the same for both, so their difference has no bias.
+    it may have: then the champion shows its best with certainty, which says nothing of other items. This end is known
+    before the draw and the same for both policies, so their difference has no bias.
     """
     return shown if budget is None else min(max(budget - explored, 0), shown)
 
@@ -190,36 +183,34 @@ def _with_items(bundle: Bundle, items: Catalogue) -> Bundle:
 
 
 def _rows(
-    slates: Sequence[_Slate], training_set: TrainingSet, users: pd.Index, challenger: Bundle, champion: Bundle
-) -> tuple[list[_Row], list[str]]:
-    """The rows of those slates that count, and why each of the others does not."""
+    slates: Sequence[_Slate], training_set: TrainingSet, users: pd.Index, bundles: list[Bundle], left_out: Counter[str]
+) -> list[_Row]:
+    """The rows of those slates that count; ``left_out`` counts why each of the others does not."""
     at = (
         users.get_indexer([slate.user_id for slate in slates]),
         np.array([slate.state_position for slate in slates], np.int64),
         np.array([slate.moment for slate in slates], np.int64),
     )
-    ours, theirs = (
-        _scores(bundle, states_at(training_set, *at, bundle.catalogue), slates) for bundle in (challenger, champion)
-    )
-    live, reasons = champion.hybrid.live, list[str]()
-    usable = list[tuple[_Slate, np.ndarray, Pool, Pool]]()
+    challenger, champion = bundles
+    ours, theirs = (_scores(bundle, states_at(training_set, *at, bundle.catalogue), slates) for bundle in bundles)
+    live, usable = champion.hybrid.live, list[tuple[_Slate, np.ndarray, Pool, Pool]]()
     for slate, own, champions in zip(slates, ours, theirs, strict=True):
         beyond_C = slate.scores_C - champions.scores_C
         live_C = (np.clip(beyond_C / live, -1.0, 1.0) if live else np.zeros(len(beyond_C))).astype(np.float32)
         pool = _pool(challenger, slate, own, live_C, own.scores_C + np.float32(challenger.hybrid.live) * live_C)
         if not np.isfinite(pool.scores_C).all():
-            reasons.append(NO_SCORE)
+            left_out[NO_SCORE] += 1
         elif not (np.abs(beyond_C) <= live + NEAR).all():
-            reasons.append(ANOTHER_STATE)
+            left_out[ANOTHER_STATE] += 1
         else:
             usable.append((slate, beyond_C, pool, _pool(champion, slate, champions, live_C, slate.scores_C)))
     if not usable:
-        return [], reasons
+        return []
     counted, beyond, pools, champion_pools = zip(*usable, strict=True)
     shown = [slate.shown_K for slate in counted]
     chances = challenger.policy.propensities_of(pools, shown)
     stated = champion.policy.propensities_of(champion_pools, shown)
-    rows = [
+    return [
         _Row(
             slate,
             np.minimum(chances_K, 1.0),  # sums of floats may come out a rounding above
@@ -228,7 +219,6 @@ def _rows(
         )
         for slate, chances_K, stated_K, beyond_C in zip(counted, chances, stated, beyond, strict=True)
     ]
-    return rows, reasons
 
 
 def _scores(bundle: Bundle, batch: HistoryBatch, slates: Sequence[_Slate]) -> list[_Scores]:
@@ -256,7 +246,6 @@ def _pool(bundle: Bundle, slate: _Slate, own: _Scores, live_C: np.ndarray, score
 
 
 def _log(rows: Sequence[_Row]) -> SlateLog:
-    """Padded to the longest slate, and each down to where it was free."""
     lengths_S = np.array([len(row.slate.rewards_K) for row in rows])
     shown_SK = np.arange(lengths_S.max()) < lengths_S[:, None]
 
@@ -280,9 +269,9 @@ def states_at(
     """The users' latest events at log positions up to ``positions_B``, asked at ``moments_B`` (microseconds).
 
     ``users_B`` are places of the training set's users, -1 for somebody without any event; items refer to ``catalogue``.
-    As in serving, and other than in ``models.learning.dataset.histories``, an event that was logged later is not known,
-    however early its date. Two things may differ from then: what a user took back since is left out, and the statistics
-    are those before the user's latest event, where serving had those of the last materialisation.
+    As in serving, an event that was logged later is not known, however early its date. Two things may differ from then:
+    what a user took back since is left out, and the statistics are those before the user's latest event, where serving
+    had those of the last materialisation.
     """
     starts_B, ends_B = training_set.known_before(users_B, np.full(len(users_B), _ALWAYS))
     lengths_B = ends_B - starts_B

@@ -1,7 +1,7 @@
 """What was shown, how probable it was then, how probable another policy makes it now, and what it was worth.
 
-The logging policy is the one that chose what was shown; the evaluation policy is the one whose value is asked for.
-A log is checked when it is built; whoever holds one may trust it. N rounds, S slates of at most K positions.
+The logging policy chose what was shown; the value of the evaluation policy is asked for. A log is checked when it is
+built. N rounds, S slates of at most K positions.
 """
 
 from collections.abc import Callable
@@ -77,11 +77,10 @@ class SlateLog:
 
     ``rewards_SK`` in [-1, 1], NaN where a slate has no such position. ``propensities_SK`` in (0, 1] and
     ``chances_SK`` in [0, 1] are the logging and the evaluation policy's probabilities of the item at a position
-    given the items above it, as slates are logged. With a reward model of the cascade also ``predicted_SK``, its
-    prediction of the rewards from this position to the end, under the evaluation policy, given the items down to
-    this one, and ``expected_SK``, the mean of that over the evaluation policy's items for this position.
-    What stands at positions without a reward is not looked at. ``users_S`` as in ``BanditLog``.
-    Raises DataContractError, whose ``field`` names the array at fault.
+    given the items above it. With a reward model of the cascade also ``predicted_SK``, its prediction of the rewards
+    from this position to the end, under the evaluation policy, given the items down to this one, and ``expected_SK``,
+    the mean of that over the evaluation policy's items for this position. What stands at positions without a reward is
+    ignored. ``users_S`` and errors as in ``BanditLog``.
     """
 
     rewards_SK: np.ndarray
@@ -138,7 +137,6 @@ class SlateLog:
     def top(self, k: int) -> "SlateLog":
         """The first ``k`` positions alone, without the reward model, whose sums go further down.
 
-        What users do there does not depend on what stands below, if they look from the top.
         Raises ValueError for a k that is not positive.
         """
         if k < 1:
@@ -147,9 +145,8 @@ class SlateLog:
         return replace(self, **cut, predicted_SK=None, expected_SK=None)
 
     def upto(self, lengths_S: np.ndarray) -> "SlateLog":
-        """Of each slate its first ``lengths_S`` (int, S) positions alone, without the reward model, as ``top``.
+        """Of each slate its first ``lengths_S`` (int, S) positions, known before it was drawn, as in ``top``.
 
-        A length must be known before its slate was drawn: one that depends on what was drawn chooses among outcomes.
         Raises DataContractError for a slate of which nothing would be left.
         """
         is_kept_SK = np.arange(self.rewards_SK.shape[1]) < lengths_S[:, None]

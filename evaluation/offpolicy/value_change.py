@@ -16,10 +16,9 @@ from models.figures import short
 class ValueChange:
     """Values are centred rewards summed over the ``top`` positions, a slate's mean; intervals of 95 %, by user.
 
-    ``challenger`` is its value by RIPS, ``shown`` that of what was shown, ``change`` their difference on the same
-    slates. ``reasons`` say why it is not believed; without any it is decided. ``needed`` is how many slates like these
-    would do, None where more of them mend nothing. ``effective`` is what the ``slates`` of ``users`` are worth.
-    ``left_out``, ``alike``, ``restated``, ``shortened`` and ``feedback`` are those of ``LoggedSlates``.
+    ``challenger`` is its value by RIPS, ``shown`` that of what was shown, ``change`` their difference. ``reasons`` say
+    why it is not believed; without any it is decided. ``needed`` is how many slates like these would do, None where
+    more of them mend nothing. ``effective`` is what the slates are worth. The last five are those of ``LoggedSlates``.
     """
 
     slates: int
