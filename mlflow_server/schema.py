@@ -11,8 +11,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -58,11 +57,24 @@ def prepare(settings: Settings, clock: Clock = system_clock) -> None:
         return
     path = copies.sqlite_path(url)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _explained(path):
+    try:
         if path.exists() and path.stat().st_size:
             _bring_up_to_date(path, clock)
         with closing(_connect(path)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
+    except sqlite.Error as error:
+        if "full" in str(error):
+            raise BackupError(f"there is no room on the disk of {path.parent}: free some") from error
+        if "locked" in str(error):
+            raise ConfigError(f"{path} is in use by another process, perhaps another MLflow server: end it") from error
+        raise ConfigError(
+            f"{path} is no whole SQLite database ({error}): bring it back with `attune restore`, or move it away to"
+            " begin with an empty registry"
+        ) from error
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise BackupError(f"there is no room on the disk of {path.parent}: free some") from error
+        raise ConfigError(f"{error.filename or path}: {error.strerror}; attune must be able to write there") from error
 
 
 @cache
@@ -152,8 +164,7 @@ def _prepare_postgres(url: str, folder: Path, clock: Clock) -> None:
     kept = _beside(folder.resolve() / "mlflow.dump", f"before-{row[0]}", clock)
     copies.dump_postgres(url, kept)
     log.info("%s has the schema %s and is upgraded; as it was before it is kept as %s", shown, row[0], kept)
-    secret = {} if parsed.password is None else {"PGPASSWORD": str(parsed.password)}
-    _run_upgrade(parsed._replace(password=None).render_as_string(hide_password=False), secret)
+    _run_upgrade(*server.without_password(url))
 
 
 def _check_known(revision: str, where: object) -> None:
@@ -182,23 +193,3 @@ def _beside(path: Path, why: str, clock: Clock) -> Path:
 
 def _connect(path: Path) -> sqlite.Connection:
     return sqlite.connect(str(path), timeout=BUSY_SECONDS, isolation_level=None)
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """What SQLite and the disk raise, with what to do about it."""
-    try:
-        yield
-    except sqlite.Error as error:
-        if "full" in str(error):
-            raise BackupError(f"there is no room on the disk of {path.parent}: free some") from error
-        if "locked" in str(error):
-            raise ConfigError(f"{path} is in use by another process, perhaps another MLflow server: end it") from error
-        raise ConfigError(
-            f"{path} is no whole SQLite database ({error}): bring it back with `attune restore`, or move it away to"
-            " begin with an empty registry"
-        ) from error
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise BackupError(f"there is no room on the disk of {path.parent}: free some") from error
-        raise ConfigError(f"{error.filename or path}: {error.strerror}; attune must be able to write there") from error

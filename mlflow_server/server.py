@@ -1,9 +1,8 @@
 """Starts the tracking server and registry in the foreground: ``python -m mlflow_server.server``.
 
-It is one process of MLflow's own (see ``pages``), which hands artifacts out through its proxy. No secret stands on the
-command line, where every user of the machine could read it: PostgreSQL's password, the administrator's and the key that
-signs forms go by the environment. The keys of an object store (``AWS_*``, ``MLFLOW_S3_ENDPOINT_URL``) are the server's
-alone: it reads them from its own environment, and clients ask it.
+It is one process of MLflow's own (see ``pages``), which hands artifacts out through its proxy. Every user of a machine
+can read command lines, so PostgreSQL's password, the administrator's and the key that signs forms go by environment.
+The server reads the keys of an object store (``AWS_*``, ``MLFLOW_S3_ENDPOINT_URL``) from its own; clients have none.
 """
 
 import logging
@@ -125,7 +124,7 @@ def prepare(settings: Settings) -> None:
 
 def command(settings: Settings, host: str, port: int) -> list[str]:
     """The command line of the server at this address, to be run with ``environment`` added to one's own."""
-    url, _ = _database(settings)
+    url, _ = without_password(database_url(settings))
     names = _given_hosts(settings)
     own_hosts = dict.fromkeys((host, f"{host}:{port}", *(f"{name}:{port}" for name in OWN_NAMES)))
     hosts = [*own_hosts, *(name if ":" in name else f"{name},{name}:{port}" for name in names)]
@@ -145,17 +144,15 @@ def command(settings: Settings, host: str, port: int) -> list[str]:
 
 def environment(settings: Settings) -> dict[str, str]:
     """The variables that the server needs beside its command line; they hold secrets, so they are for it alone."""
-    _, password = _database(settings)
-    if not settings.mlflow_auth:
-        return {**ENVIRONMENT, **password}
-    return {
-        **ENVIRONMENT,
-        **password,
-        "MLFLOW_AUTH_CONFIG_PATH": str(auth_file(settings)),
-        "MLFLOW_AUTH_ADMIN_PASSWORD": _text(settings.mlflow_password),
-        # With a random key, a restart invalidates open forms.
-        "MLFLOW_FLASK_SERVER_SECRET_KEY": _text(settings.mlflow_secret_key) or secrets.token_hex(32),
-    }
+    variables = {**ENVIRONMENT, **without_password(database_url(settings))[1]}
+    if settings.mlflow_auth:
+        variables |= {
+            "MLFLOW_AUTH_CONFIG_PATH": str(auth_file(settings)),
+            "MLFLOW_AUTH_ADMIN_PASSWORD": _text(settings.mlflow_password),
+            # With a random key, a restart invalidates open forms.
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": _text(settings.mlflow_secret_key) or secrets.token_hex(32),
+        }
+    return variables
 
 
 def database_url(settings: Settings) -> str:
@@ -182,9 +179,8 @@ def artifacts(settings: Settings) -> str:
     return str((Path(given) if given else settings.mlflow_folder / "artifacts").resolve())
 
 
-def _database(settings: Settings) -> tuple[str, dict[str, str]]:
-    """The database's URL without its password, and the password as PostgreSQL's library reads it."""
-    url = database_url(settings)
+def without_password(url: str) -> tuple[str, dict[str, str]]:
+    """A database's URL without its password, and the password as PostgreSQL's library reads it."""
     if url.startswith("sqlite"):
         return url, {}
     from attune.database import checked_url
@@ -195,7 +191,7 @@ def _database(settings: Settings) -> tuple[str, dict[str, str]]:
 
 
 def _given_hosts(settings: Settings) -> list[str]:
-    """The names of the settings. Raises ConfigError for what is no name, and for one that stands for all."""
+    """Raises ConfigError for what is no name, and for one that stands for all."""
     names = [name.strip() for name in settings.mlflow_hosts.split(",") if name.strip()]
     for name in names:
         if "/" in name or " " in name or not name.strip("*.:"):
@@ -206,10 +202,9 @@ def _given_hosts(settings: Settings) -> list[str]:
 
 
 def prepare_login(settings: Settings) -> None:
-    """Write the file, readable by its owner alone, and let attune's own user in by the password of the settings.
+    """Write the log-in's file, readable by its owner alone, and let attune's user in by the password of the settings.
 
-    Whoever logs in may read; more than that is given to people by their role (see ``people``). Raises ConfigError
-    when the database of people is damaged.
+    Whoever logs in may read; roles (see ``users``) give more. Raises ConfigError when the people's database is damaged.
     """
     path, people = auth_file(settings), people_file(settings)
     people.touch(mode=0o600)
@@ -223,8 +218,14 @@ def prepare_login(settings: Settings) -> None:
     }
     text = "".join(f"{name} = {value.replace('%', '%%')}\n" for name, value in lines.items())
     write_whole(path, f"[mlflow]\n{text}", mode=0o600)
-    try:
-        _set_own_password(people, settings.mlflow_username, _text(settings.mlflow_password))
+    name, password = settings.mlflow_username, _text(settings.mlflow_password)
+    try:  # MLflow takes this password for a new user only, and would refuse attune after a change
+        with closing(sqlite.connect(str(people))) as connection:
+            has_users = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'users'").fetchone()
+            row = connection.execute(HASH, (name,)).fetchone() if has_users else None
+            if row is not None and not check_password_hash(row[0], password):
+                connection.execute(NEW_HASH, (generate_password_hash(password), name))
+                connection.commit()
     except sqlite.Error as error:
         raise ConfigError(
             f"{people}, which holds MLflow's people, cannot be used ({error}): bring it back with `attune restore`, or"
@@ -240,17 +241,6 @@ def auth_file(settings: Settings) -> Path:
 def people_file(settings: Settings) -> Path:
     """The SQLite database of those who may log in."""
     return settings.mlflow_folder.resolve() / "people.db"
-
-
-def _set_own_password(people: Path, name: str, password: str) -> None:
-    """MLflow takes the password of the settings for a new user only, and would refuse attune after a change."""
-    with closing(sqlite.connect(str(people))) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'users'").fetchone():
-            return
-        row = connection.execute(HASH, (name,)).fetchone()
-        if row is not None and not check_password_hash(row[0], password):
-            connection.execute(NEW_HASH, (generate_password_hash(password), name))
-            connection.commit()
 
 
 def main() -> NoReturn:
