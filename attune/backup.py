@@ -84,8 +84,7 @@ def restore(settings: Settings, backup_folder: Path) -> Backup:
 
     Everything is copied aside and checked before the first part takes its place; the log comes last. Raises BackupError
     for a backup that is damaged or of a newer attune and for a place that is not empty; ConfigError when the backup
-    holds a database of another kind than the settings name; FeatureStoreError when their Redis does not answer. Then
-    everything is as it was.
+    holds another kind of database than the settings name; FeatureStoreError without Redis. All is then as it was.
     """
     made = _read(backup_folder)
     files = _manifest(backup_folder)["files"]

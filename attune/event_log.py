@@ -253,10 +253,7 @@ class EventLog:
         return list(users.values())
 
     def items(self, limit: int, search: str = "") -> list[KnownItem]:
-        """The latest version of items, by title, then id; reads all versions of items, which are few beside the events.
-
-        With ``search``, those whose title holds all of its words, in any case and order.
-        """
+        """The latest version of items with all words of ``search`` in the title, by title, then id; reads every one."""
         query = select(*_VERSION).where(OF_ITEMS).order_by(events.c.position)
         with self._database.reading() as connection:
             latest = {row.item_id: row for row in connection.execute(query)}

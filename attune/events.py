@@ -10,8 +10,6 @@ budget). What ``to_logged`` reads back equals what ``to_row`` was given.
 """
 
 import hashlib
-from collections.abc import Callable
-from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -183,10 +181,8 @@ def to_logged(row: Any) -> LoggedEvent:
 
 
 def _event(row: Any) -> AnyEvent:
-    if row.type in ("interaction", "feedback"):
-        is_feedback = row.type == "feedback"
-        build: Callable[..., AnyEvent] = partial(Feedback, slate_id=row.slate_id) if is_feedback else Interaction
-        return build(
+    if row.type == "interaction":
+        return Interaction(
             event_id=row.event_id,
             event_timestamp=row.event_timestamp,
             user_id=row.user_id,
@@ -194,6 +190,17 @@ def _event(row: Any) -> AnyEvent:
             kind=row.kind,
             value=row.value,
             retracts=row.retracts,
+        )
+    if row.type == "feedback":
+        return Feedback(
+            event_id=row.event_id,
+            event_timestamp=row.event_timestamp,
+            user_id=row.user_id,
+            item_id=row.item_id,
+            kind=row.kind,
+            value=row.value,
+            retracts=row.retracts,
+            slate_id=row.slate_id,
         )
     try:
         event: AnyEvent = DECODERS[row.type].decode(row.payload)

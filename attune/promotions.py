@@ -146,9 +146,8 @@ class Promotions:
         """
         done = threading.Event()
         with self.lease(endpoint, holder, seconds, overtake) as lease:
-            renewer = threading.Thread(
-                target=renew_until, args=(done.wait, self, lease, seconds), name="lease", daemon=True
-            )
+            arguments = done.wait, self, lease, seconds
+            renewer = threading.Thread(target=renew_until, args=arguments, name="lease", daemon=True)
             renewer.start()
             try:
                 yield lease
