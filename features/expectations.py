@@ -41,6 +41,7 @@ from features.lake import BEHAVIOUR, SCHEMA
 CRITICAL, WARNING = FailureSeverity.CRITICAL, FailureSeverity.WARNING
 SITE = "data_docs"
 UNKNOWN_ITEM = "unknown_item"
+"""The column of the items that the catalogue lacks."""
 EXPECTED_ROWS = 100
 """A batch of fewer events is worth a warning: figures over it say little."""
 FRESH = DAY
@@ -95,7 +96,15 @@ def validate(
     docs_folder.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=docs_folder))
     try:
-        outcomes = _judge(events, known_items, now, draft, name)
+        context, run = _context(draft), RunIdentifier(re.sub(r"[^\w-]+", "-", name), to_datetime(now))
+        outcomes = _run(context, run, "events", events, _of_every_event(now))
+        behaviour = events[events[Columns.TYPE].isin(BEHAVIOUR)] if Columns.TYPE in events else events
+        if Columns.ITEM_ID in behaviour:
+            unknown = ~behaviour[Columns.ITEM_ID].isin(known_items)
+            behaviour = behaviour.assign(**{UNKNOWN_ITEM: behaviour[Columns.ITEM_ID].where(unknown, None)})
+        if len(behaviour):
+            outcomes += _run(context, run, "behaviour", behaviour, _of_behaviour(behaviour))
+        context.build_data_docs(site_names=[SITE])
         failed: list[Finding] = []
         warnings: list[Finding] = []
         for outcome in (outcome for outcome in outcomes if not outcome.success):
@@ -108,25 +117,6 @@ def validate(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
         gc.collect()  # a context refers to itself and so outlives its use: batch after batch would stay in memory
-
-
-def _judge(events: pd.DataFrame, known_items: Collection[str], now: int, docs_folder: Path, name: str) -> list[Any]:
-    """The outcome of every expectation; Great Expectations' own site is built in ``docs_folder``."""
-    context, run = _context(docs_folder), RunIdentifier(re.sub(r"[^\w-]+", "-", name), to_datetime(now))
-    outcomes = _run(context, run, "events", events, _of_every_event(now))
-    if len(behaviour := _behaviour(events, known_items)):
-        outcomes += _run(context, run, "behaviour", behaviour, _of_behaviour(behaviour))
-    context.build_data_docs(site_names=[SITE])
-    return outcomes
-
-
-def _behaviour(events: pd.DataFrame, known_items: Collection[str]) -> pd.DataFrame:
-    """The interactions and feedback, with their items that the catalogue lacks in a column of their own."""
-    behaviour = events[events[Columns.TYPE].isin(BEHAVIOUR)] if Columns.TYPE in events else events
-    if Columns.ITEM_ID not in behaviour:
-        return behaviour
-    unknown = ~behaviour[Columns.ITEM_ID].isin(known_items)
-    return behaviour.assign(**{UNKNOWN_ITEM: behaviour[Columns.ITEM_ID].where(unknown, None)})
 
 
 def _critical(expectation: Any, column: str, notes: str, **limits: Any) -> gxe.Expectation:
@@ -201,16 +191,12 @@ def _context(folder: Path) -> EphemeralDataContext:
 
 
 def _run(
-    context: EphemeralDataContext,
-    run: RunIdentifier,
-    name: str,
-    frame: pd.DataFrame,
-    expectations: Iterable[gxe.Expectation],
+    context: EphemeralDataContext, run: RunIdentifier, name: str, frame: pd.DataFrame, suite: Iterable[gxe.Expectation]
 ) -> list[Any]:
     source = context.data_sources.add_pandas(name)
     batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe(name)
-    suite = context.suites.add(ExpectationSuite(name=name, expectations=list(expectations)))
-    definition = context.validation_definitions.add(ValidationDefinition(name=name, data=batch, suite=suite))
+    expectations = context.suites.add(ExpectationSuite(name=name, expectations=list(suite)))
+    definition = context.validation_definitions.add(ValidationDefinition(name=name, data=batch, suite=expectations))
     outcome = definition.run(batch_parameters={"dataframe": frame}, result_format="SUMMARY", run_id=run)
     return list(outcome.results)
 

@@ -81,7 +81,19 @@ def apply(client: SyncPrefectClient) -> None:
     registered = "A version was registered as challenger: hold it against the gates."
     _put(client, known, _at(BATCH, LOG, LEARN, came, RunDeployment(deployment_id=deployments["finetune"])))
     _put(client, known, _at(REGISTERED, MODEL, JUDGE, registered, RunDeployment(deployment_id=deployments["promote"])))
-    _put(client, known, _zombies())
+    heartbeats = EventTrigger(
+        after={"prefect.flow-run.heartbeat"},
+        expect={"prefect.flow-run.heartbeat", *ENDED},
+        match={"prefect.resource.id": ["prefect.flow-run.*"]},
+        for_each={"prefect.resource.id"},
+        posture=Posture.Proactive,
+        threshold=1,
+        within=timedelta(seconds=3 * HEARTBEAT_SECONDS),
+    )
+    message = "The run's process gave no sign of life for three heartbeats: it was killed, or its machine was."
+    crash = ChangeFlowRunState(state=StateType.CRASHED, message=message)
+    gone = "A run whose process is gone holds its place no longer; the watcher starts it again."
+    _put(client, known, AutomationCore(name=ZOMBIES, description=gone, trigger=heartbeats, actions=[crash]))
     automation = client.read_automations_by_name(LEARN)[0].id
     pauses = [PauseDeployment(deployment_id=deployments[name]) for name in TRAINING]
     resumes = [ResumeDeployment(deployment_id=deployments[name]) for name in TRAINING]
@@ -98,25 +110,6 @@ def has_deployments(client: SyncPrefectClient) -> bool:
 
 def _deployments(client: SyncPrefectClient) -> dict[str, UUID]:
     return {deployment.name: deployment.id for deployment in client.read_deployments(deployment_filter=OURS)}
-
-
-def _zombies() -> AutomationCore:
-    trigger = EventTrigger(
-        after={"prefect.flow-run.heartbeat"},
-        expect={"prefect.flow-run.heartbeat", *ENDED},
-        match={"prefect.resource.id": ["prefect.flow-run.*"]},
-        for_each={"prefect.resource.id"},
-        posture=Posture.Proactive,
-        threshold=1,
-        within=timedelta(seconds=3 * HEARTBEAT_SECONDS),
-    )
-    message = "The run's process gave no sign of life for three heartbeats: it was killed, or its machine was."
-    return AutomationCore(
-        name=ZOMBIES,
-        description="A run whose process is gone holds its place no longer; the watcher starts it again.",
-        trigger=trigger,
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=message)],
-    )
 
 
 def _at(event: str, resource: str, name: str, description: str, *actions: ActionTypes) -> AutomationCore:

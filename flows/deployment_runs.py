@@ -57,13 +57,12 @@ def _awaited(client: SyncPrefectClient, run: FlowRun, on_state: Callable[[str], 
         except httpx.HTTPError:  # the run goes on while Prefect restarts
             if time.monotonic() - answered > SILENCE_SECONDS:
                 raise
-            time.sleep(POLL_SECONDS)
-            continue
-        if stage != reported:
-            on_state(stage)
-            reported = stage
-        if run.state is not None and run.state.is_final():
-            return run
+        else:
+            if stage != reported:
+                on_state(stage)
+                reported = stage
+            if run.state is not None and run.state.is_final():
+                return run
         time.sleep(POLL_SECONDS)
 
 

@@ -105,9 +105,20 @@ def _is_stranded(run: FlowRun, now: datetime) -> bool:
 
 
 def _retry_crashed(client: SyncPrefectClient, deployments: Iterable[DeploymentResponse]) -> Iterable[str]:
-    """Start another run for each deployment whose latest one crashed; once, lest it crash for ever."""
+    """Start another run for each deployment whose latest one crashed; once, lest it crash for ever.
+
+    The latest is the one that began last, within a day; runs that were dropped or wait do not count.
+    """
+    begun = [StateType.RUNNING, StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.PENDING]
+    recent = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=begun)),
+        expected_start_time=FlowRunFilterExpectedStartTime(after_=datetime.now(UTC) - RECENT),
+    )
     for deployment in deployments:
-        latest = _latest_started(client, deployment)
+        ours = DeploymentFilter(id={"any_": [deployment.id]})
+        newest_first = FlowRunSort.EXPECTED_START_TIME_DESC
+        runs = client.read_flow_runs(deployment_filter=ours, flow_run_filter=recent, sort=newest_first, limit=1)
+        latest = runs[0] if runs else None
         if latest is None or latest.state_type != StateType.CRASHED or RETRY in latest.tags or deployment.paused:
             continue
         retry = client.create_flow_run_from_deployment(
@@ -115,18 +126,3 @@ def _retry_crashed(client: SyncPrefectClient, deployments: Iterable[DeploymentRe
         )
         if retry.state_type == StateType.SCHEDULED:
             yield f"{deployment.name}: run {latest.name} crashed, run {retry.name} takes its place"
-
-
-def _latest_started(client: SyncPrefectClient, deployment: DeploymentResponse) -> FlowRun | None:
-    """The deployment's run that began last, within a day; runs that were dropped or wait do not count."""
-    begun = [StateType.RUNNING, StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.PENDING]
-    runs = client.read_flow_runs(
-        deployment_filter=DeploymentFilter(id={"any_": [deployment.id]}),
-        flow_run_filter=FlowRunFilter(
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=begun)),
-            expected_start_time=FlowRunFilterExpectedStartTime(after_=datetime.now(UTC) - RECENT),
-        ),
-        sort=FlowRunSort.EXPECTED_START_TIME_DESC,
-        limit=1,
-    )
-    return runs[0] if runs else None

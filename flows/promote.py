@@ -46,9 +46,8 @@ def find_challenger(settings: Settings, table: Promotions, accept_undecided: boo
     versions = {row["version"]: row["tags"] for row in registry.versions()}
     champion = table.champion(settings.endpoint)
     since = int(champion.version) if champion else 0
-    ours = {name: tags for name, tags in versions.items() if "bundle_digest" in tags}
-    unjudged = [name for name, tags in ours.items() if int(name) > since and "judged" not in tags]
-    if unjudged:
+    ours = [name for name, tags in versions.items() if "bundle_digest" in tags and "judged" not in tags]
+    if unjudged := [name for name in ours if int(name) > since]:
         return min(unjudged, key=int), ""
     challenger = registry.aliases().get("challenger")
     if challenger is None:

@@ -19,8 +19,7 @@ from flows.validate import validate_window
 def refresh(settings: Settings, features: bool = True) -> None:
     """Run the steps of ingest, validate and (unless told not to) materialize: learning and judging begin with them.
 
-    A batch that breaks its expectations is a verdict, not an error: whoever reads the events then demands that they
-    passed.
+    A batch that breaks its expectations is a verdict, not an error: who reads the events demands that they passed.
     """
     move_to_lake(settings)
     validate_window(settings)
