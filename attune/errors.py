@@ -1,5 +1,20 @@
 """Every error that attune raises on purpose.
 
+    AttuneError
+    ├── BackupError            a backup could not be made, or is not what it was
+    ├── ConfigError            a setting or a command-line argument is wrong
+    ├── DataContractError      a row, a file or a batch breaks its contract
+    ├── EndpointError          the endpoint refused a request or does not answer
+    ├── EventLogError          the event log could not take or give events
+    │   ├── LogBusy            another writer holds the log; nothing was written
+    │   └── UnreadableEvent    an event of the log is of a later version, or damaged
+    ├── FeatureStoreError      the feature store could not be read or written
+    └── ModelError             a model could not be built, loaded or promoted
+        ├── BundleError        a bundle on disk is incomplete, altered or of another format
+        ├── NoChampion         nothing has been promoted yet
+        ├── PromotionConflict  somebody else promoted first, or the lease was lost
+        └── VersionLost        the registry has no longer what was promoted under a version's number
+
 A message says what was wrong, where, and what to do. Adapters wrap a library's exception with ``from``.
 A failed gate is a value, not an exception.
 """

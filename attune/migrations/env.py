@@ -1,4 +1,4 @@
-"""What alembic runs: with the connection that ``attune.database.upgrade`` hands over, or on its own.
+"""What alembic runs: with the connection that ``attune.database.prepare`` hands over, or on its own.
 
 On its own: ``alembic -c attune/migrations/alembic.ini upgrade head`` (also ``current``, ``history``, ``--sql``)
 against ``ATTUNE_DATABASE_URL``, or the database of the default settings.
