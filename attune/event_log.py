@@ -12,16 +12,17 @@ from itertools import islice
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Select, bindparam, desc, func, select
+from sqlalchemy import Connection, Select, bindparam, desc, func, select, update
 
 from attune.clock import DAY, Clock, system_clock
 from attune.columns import Columns
 from attune.compiled_statements import COLUMNS, HotStatements
 from attune.database import Database
 from attune.database import prepare as prepare
-from attune.events import AnyEvent, Item, LoggedEvent, Slate, to_logged, to_row
+from attune.events import AnyEvent, Item, LoggedEvent, Slate, User, to_logged, to_row
+from attune.imports import WITHDRAWN, Imports, note_run
 from attune.row_rules import Rejection, rejected_rows
-from attune.tables import OF_ITEMS, events, log_head, quarantine
+from attune.tables import IN_TAIL, OF_ITEMS, events, log_head, quarantine
 
 LOOK_UP = 1_000
 """Digests a statement when looking for what the quarantine has already."""
@@ -96,17 +97,19 @@ class EventLog:
         self._database = Database(url, lock_seconds)
         self._clock = clock
         self._hot = HotStatements(self._database.engine.dialect)
+        self.imports = Imports(self._database, clock)
         self._database.check_schema()
 
-    def append(self, given: Sequence[AnyEvent]) -> AppendResult:
+    def append(self, given: Sequence[AnyEvent], import_id: int | None = None) -> AppendResult:
         """Log the events in their order, in one transaction: on return they are durable and visible.
 
+        Those that are new belong to the import of that id, if one is given.
         Raises LogBusy when another writer held the log for ``lock_seconds`` (nothing was written),
         DataContractError when an event cannot be stored (nothing was written).
         """
-        return self.append_rows([[to_row(event) for event in given]])[0]
+        return self.append_rows([[to_row(event) for event in given]], import_id)[0]
 
-    def append_rows(self, groups: Sequence[list[dict[str, Any]]]) -> list[AppendResult]:
+    def append_rows(self, groups: Sequence[list[dict[str, Any]]], import_id: int | None = None) -> list[AppendResult]:
         """``append`` for several callers in one transaction; rows as ``attune.events.to_row`` makes them.
 
         A row with ``BASE`` is a version of an item made from the one at that position (0: from nothing). Where the
@@ -127,6 +130,8 @@ class EventLog:
                         row["logged_at"] = logged_at
                     self._hot.insert(connection, fresh)
                     self._hot.move_head(connection, head + len(fresh))
+                    if import_id is not None:
+                        note_run(connection, import_id, head + 1, head + len(fresh))
         answers = iter(placed)
         return [_appended(list(islice(answers, len(group)))) for group in groups]
 
@@ -280,6 +285,21 @@ class EventLog:
         with self._database.reading() as connection:
             return [_known(row) for row in connection.execute(query)]
 
+    def versions(self, type_name: str, ids: Sequence[str]) -> dict[str, list[tuple[int, Item | User]]]:
+        """All versions of those items or users with their positions, in that order, by id; through an index.
+
+        ``type_name`` is item or user. Of users it reads all that they did.
+        """
+        column, kept = (events.c.item_id, OF_ITEMS) if type_name == "item" else (events.c.user_id, IN_TAIL)
+        versions: dict[str, list[tuple[int, Item | User]]] = {}
+        with self._database.reading() as connection:
+            for start in range(0, len(ids), LOOK_UP):
+                query = select(events).where(kept, events.c.type == type_name, column.in_(ids[start : start + LOOK_UP]))
+                for row in connection.execute(query.order_by(events.c.position)):
+                    event: Any = to_logged(row).event
+                    versions.setdefault(getattr(row, column.name), []).append((row.position, event))
+        return versions
+
     def kinds_with(self, item_id: str) -> dict[str, int]:
         """How many events of each kind name that item, the commonest first; reads the whole log."""
         number = func.count().label("number")
@@ -288,8 +308,12 @@ class EventLog:
             rows = connection.execute(query.group_by(events.c.kind).order_by(desc(number), events.c.kind))
             return {row.kind: row.number for row in rows}
 
-    def quarantine(self, type_name: str, source: str, rejected: Sequence[Rejection]) -> int:
+    def quarantine(
+        self, type_name: str, source: str, rejected: Sequence[Rejection], import_id: int | None = None
+    ) -> int:
         """Keep rows that were turned away, each once a (source, type, content, occurrence); how many were new.
+
+        Rows that were withdrawn with their import are open again, and belong to the import of that id.
 
         Equal rows are numbered within the call, so hand over all the rows of one source in one call: then the
         same import again adds nothing, and two equal bad rows stay two. A request of its own is a source of its own.
@@ -305,15 +329,20 @@ class EventLog:
             for start in range(0, len(digests), LOOK_UP):
                 query = select(quarantine.c.digest).where(quarantine.c.digest.in_(digests[start : start + LOOK_UP]))
                 known.update(connection.scalars(query))
-            fresh = [row | {"stored_at": stored_at} for digest, row in rows.items() if digest not in known]
+                again = update(quarantine).where(
+                    quarantine.c.digest.in_(digests[start : start + LOOK_UP]), quarantine.c.settled == WITHDRAWN
+                )
+                connection.execute(again.values(settled=None, import_id=import_id))
+            about = {"stored_at": stored_at, "import_id": import_id}
+            fresh = [row | about for digest, row in rows.items() if digest not in known]
             if fresh:
                 connection.execute(quarantine.insert(), fresh)
         return len(fresh)
 
     def quarantined(self) -> int:
-        """How many rows lie in quarantine."""
+        """How many open rows lie in quarantine."""
         with self._database.reading() as connection:
-            return connection.scalar(select(func.count()).select_from(quarantine)) or 0
+            return connection.scalar(select(func.count()).where(quarantine.c.settled.is_(None))) or 0
 
     def close(self) -> None:
         """Close the connections."""

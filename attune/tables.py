@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = "0005"
+SCHEMA_VERSION = "0006"
 """The newest migration: what this code reads and writes."""
 
 metadata = sa.MetaData()
@@ -72,8 +72,33 @@ quarantine = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("row", sa.Text, nullable=False),
     sa.Column("stored_at", WHOLE, nullable=False),
+    sa.Column("import_id", WHOLE),
+    sa.Column("settled", WORDS),
     sa.Index("quarantine_by_digest", "digest", unique=True),
 )
+"""A row is open until it is ``settled``: mended, or withdrawn with its import."""
+
+imports = sa.Table(
+    "imports",
+    metadata,
+    sa.Column("id", WHOLE, primary_key=True, autoincrement=True),
+    sa.Column("source", WORDS, nullable=False),
+    sa.Column("options", sa.Text, nullable=False),
+    sa.Column("state", WORDS, nullable=False),
+    sa.Column("started_at", WHOLE, nullable=False),
+    sa.Column("ended_at", WHOLE),
+    sa.Column("counts", sa.Text, nullable=False),
+)
+"""One row an import; ``options`` and ``counts`` are JSON."""
+
+import_runs = sa.Table(
+    "import_runs",
+    metadata,
+    sa.Column("import_id", WHOLE, primary_key=True, autoincrement=False),
+    sa.Column("first", WHOLE, primary_key=True, autoincrement=False),
+    sa.Column("last", WHOLE, nullable=False),
+)
+"""The positions that an import brought, ``first`` to ``last``; a row for each run of them."""
 
 promotions = sa.Table(
     "promotions",

@@ -5,12 +5,15 @@ without a gap), so that versions are looked up without reading the log. A source
 log's latest versions, in that order, are repeats; the rest become new versions. So after an import the latest versions
 are the source's, the same source again repeats everything, and an old version takes effect again if another came in
 between. When two imports at once give one item the same number, the log refuses the later one.
+
+Every import is noted with what it brought (``attune.imports``) and can be withdrawn (``features.withdrawal``). A row
+that was withdrawn comes back under another id, made of its own: the log keeps both, and the take-back of the first.
 """
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +26,7 @@ from attune.clock import Clock
 from attune.columns import Columns
 from attune.errors import DataContractError
 from attune.event_log import EventLog
+from attune.event_types import RETRACT
 from attune.events import TYPES, AnyEvent, Item, Slate, User
 from attune.row_rules import Rejection, admit, admit_all
 from features.export import exported
@@ -88,6 +92,12 @@ def new_versions(log: EventLog, events: Sequence[AnyEvent]) -> list[AnyEvent]:
     ]
 
 
+def next_versions(log: EventLog, events: Sequence[AnyEvent]) -> list[AnyEvent]:
+    """Those of the items or users, one of each, with the ids of the versions that follow the log's, equal or not."""
+    lengths = _lengths(log, map(_key, events), {})
+    return [msgspec.structs.replace(event, event_id=_event_id(_key(event), lengths[_key(event)])) for event in events]
+
+
 def _key(event: AnyEvent) -> str:
     """Which item or user; raises TypeError for any other event."""
     if isinstance(event, Item):
@@ -145,37 +155,78 @@ def in_order(frames: SourceFrames) -> pd.DataFrame:
     return frame.reset_index(drop=True).assign(**{Columns.EVENT_ID: ids})
 
 
+def withdrawal_id(event_id: str) -> str:
+    """The id of the take-back by which a withdrawn import takes an event back."""
+    return _event_id(f"withdrawal\x1f{event_id}", 0)
+
+
+def _renewed(log: EventLog, rows: Sequence[dict[str, Any]], told: Collection[str]) -> Sequence[dict[str, Any]]:
+    """The rows with the ids that their events have now: that of a withdrawn event is followed by a new one.
+
+    A withdrawal whose take-back is among the source's own events (``told`` are their ids) is none to undo.
+    """
+    names = [row.get(name) for row in rows for name in (Columns.EVENT_ID, Columns.RETRACTS)]
+    current = {name: name for name in names if isinstance(name, str)}
+    looked_at = list(current)
+    while looked_at:
+        backs = {name: withdrawal_id(current[name]) for name in looked_at}
+        logged = log.digests([back for back in backs.values() if back not in told])
+        looked_at = [name for name, back in backs.items() if back in logged]
+        current |= {name: _event_id(f"again\x1f{current[name]}", 0) for name in looked_at}
+    if all(name == now for name, now in current.items()):
+        return rows
+    return [_with_ids(row, current) for row in rows]
+
+
+def _with_ids(row: dict[str, Any], current: Mapping[str, str]) -> dict[str, Any]:
+    event_id, back = row.get(Columns.EVENT_ID), row.get(Columns.RETRACTS)
+    if isinstance(back, str) and current[back] != back:  # other content, and so another event
+        return row | {Columns.RETRACTS: current[back], Columns.EVENT_ID: _event_id(f"{event_id}\x1f{current[back]}", 0)}
+    return row | {Columns.EVENT_ID: current[event_id]} if isinstance(event_id, str) else row
+
+
 def import_source(
-    log: EventLog, frames: SourceFrames, clock: Clock, source: str, upto: int | None = None, after: int | None = None
+    log: EventLog,
+    frames: SourceFrames,
+    clock: Clock,
+    source: str,
+    upto: int | None = None,
+    after: int | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> ImportReport:
     """Append a source's items, users and interactions to the log.
 
     ``after`` and ``upto`` count rows of ``in_order(frames)``: rows [after, upto) are imported, all by default
     (records that could not be read come with the first slice). Importing the same rows again adds nothing; an item's
     or a user's row that differs from what the log knew last takes effect (``features.importer``).
-    ``source`` names the origin in quarantine. Raises EventLogError when the log cannot take the events.
+    ``source`` names the origin, in quarantine and in the list of imports, which also keeps the ``options`` that the
+    source was read by. Raises EventLogError when the log cannot take the events.
     """
     report = ImportReport()
+    import_id = log.imports.begin(source, options or {})
+    told = {str(name) for name in frames.interactions.get(Columns.EVENT_ID, ())}
     for type_name, rows, tally in (
         ("item", _entity_rows(frames.items, Columns.ITEM_ID), report.items),
         ("user", _entity_rows(frames.users, Columns.USER_ID), report.users),
         ("interaction", in_order(frames).iloc[after or 0 : upto].to_dict("records"), report),
     ):
+        is_behaviour = type_name == "interaction"
         lines = () if after else frames.unreadable.get(type_name, ())
         rejected = [
             Rejection(number, {"line": line.line}, None, line.reason, line.rule)
             for number, line in enumerate(lines, len(rows))
         ]
         tally.rows_in = len(rows) + len(lines)
-        for start, chunk in _chunks(rows, CHUNK if type_name == "interaction" else len(rows)):
-            events, refused = admit_all(type_name, chunk, clock)
+        for start, chunk in _chunks(rows, CHUNK if is_behaviour else len(rows)):
+            events, refused = admit_all(type_name, _renewed(log, chunk, told) if is_behaviour else chunk, clock)
             rejected += [replace(row, row_number=start + row.row_number) for row in refused]
-            fresh = events if type_name == "interaction" else new_versions(log, events)
+            fresh = events if is_behaviour else new_versions(log, events)
             tally.repeated += len(events) - len(fresh)
             for place, part in _chunks(fresh, CHUNK):
-                rejected += _append(log, part, start + place, tally)
-        log.quarantine(type_name, source, rejected)
+                rejected += _append(log, part, start + place, tally, import_id)
+        log.quarantine(type_name, source, rejected, import_id)
         _count_rejected(tally, rejected)
+    log.imports.end(import_id, asdict(report))
     return report
 
 
@@ -185,21 +236,25 @@ def import_log(log: EventLog, folder: Path, clock: Clock, source: str) -> Tally:
     Positions and times of logging are this log's own. Raises DataContractError when ``folder`` is no export,
     EventLogError when the log cannot take the events.
     """
+    told = {str(row.get(Columns.EVENT_ID)) for _, _, row in exported(folder) if row.get(Columns.KIND) == RETRACT}
+    import_id = log.imports.begin(source, {"log": str(folder)})
     tally, rows = Tally(), exported(folder)
     rejected: dict[str, list[Rejection]] = {name: [] for name in TYPES.values()}
     while chunk := list(islice(rows, CHUNK)):
         events: list[AnyEvent] = []
-        for number, (_, name, row) in enumerate(chunk, tally.rows_in):
+        renewed = _renewed(log, [row for _, _, row in chunk], told)
+        for number, ((_, name, _), row) in enumerate(zip(chunk, renewed, strict=True), tally.rows_in):
             try:
                 events.append(_exported_event(name, row, clock))
             except DataContractError as error:
                 rejected[name].append(Rejection(number, row, error.field, str(error), error.rule))
-        for bad in _append(log, events, tally.rows_in, tally):
+        for bad in _append(log, events, tally.rows_in, tally, import_id):
             rejected[bad.row["type"]].append(bad)
         tally.rows_in += len(chunk)
     for name, bad_rows in rejected.items():
-        log.quarantine(name, source, bad_rows)
+        log.quarantine(name, source, bad_rows, import_id)
     _count_rejected(tally, [row for bad_rows in rejected.values() for row in bad_rows])
+    log.imports.end(import_id, asdict(tally))
     return tally
 
 
@@ -232,14 +287,16 @@ def _count_rejected(tally: Tally, rejected: Sequence[Rejection]) -> None:
     tally.reasons = dict(counts.most_common())
 
 
-def _append(log: EventLog, events: Sequence[AnyEvent], start: int, tally: Tally) -> list[Rejection]:
+def _append(log: EventLog, events: Sequence[AnyEvent], start: int, tally: Tally, import_id: int) -> list[Rejection]:
     """Log the events, one by one where a chunk holds one that cannot be stored; gives back what was refused."""
     try:
-        appended = log.append(events)
+        appended = log.append(events, import_id)
     except DataContractError as error:
         if len(events) == 1:
             return [Rejection(start, msgspec.to_builtins(events[0]), error.field, str(error), error.rule)]
-        return [bad for place, event in enumerate(events) for bad in _append(log, [event], start + place, tally)]
+        return [
+            bad for place, event in enumerate(events) for bad in _append(log, [event], start + place, tally, import_id)
+        ]
     tally.accepted += appended.accepted
     tally.repeated += appended.repeated
     reason = "event_id: it stands in the log with another content"

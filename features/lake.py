@@ -30,7 +30,9 @@ from attune.clock import DAY, from_datetime, to_datetime
 from attune.columns import Columns
 from attune.errors import DataContractError
 from attune.event_log import EventLog
+from attune.event_types import RETRACT
 from attune.files import sync, whole_file
+from features.stats import take_backs
 
 SCHEMA = pa.schema([
     *((name, pa.int64()) for name in (Columns.POSITION, Columns.LOGGED_AT)),
@@ -174,11 +176,13 @@ class Lake:
     def items(self, upto: int | None = None) -> pd.DataFrame:
         """Every item known at ``upto``, sorted by id: its latest attributes, or none if it occurs only in behaviour.
 
+        Behaviour that was taken back names no item.
+
         Columns item_id, title, year (float, NaN unknown), genres (list), text, attributes (JSON of all of them).
         """
         latest = self._latest("item", Columns.ITEM_ID, upto)
         rows = []
-        for item_id in sorted(latest.keys() | self.item_ids(BEHAVIOUR, upto)):
+        for item_id in sorted(latest.keys() | self._used_items(upto)):
             attributes = json.loads(latest[item_id])["attributes"] if item_id in latest else {}
             title, year, genres, text = (attributes.get(name) for name in _ITEM_COLUMNS[1:-1])
             title, text = ("" if words is None else str(words) for words in (title, text))
@@ -205,6 +209,21 @@ class Lake:
         """The items that events of those types name, at positions up to ``upto``."""
         pieces = self.pieces(0, upto, types, (Columns.ITEM_ID,))
         return {item for piece in pieces for item in piece[Columns.ITEM_ID].unique().drop_null().to_pylist()}
+
+    def _used_items(self, upto: int | None) -> set[str]:
+        """The items of behaviour that stands."""
+        facts = (Columns.EVENT_ID, Columns.USER_ID, Columns.POSITION, Columns.EVENT_TIMESTAMP, Columns.KIND)
+        is_retract = pc.field(Columns.KIND) == RETRACT
+        pieces = self.pieces(0, upto, BEHAVIOUR, (*facts, Columns.RETRACTS))
+        backs = [back for piece in pieces if len(back := piece.filter(is_retract))]
+        if not backs:
+            return self.item_ids(BEHAVIOUR, upto)
+        retracts, used = pa.concat_tables(backs).to_pandas(), set[str]()
+        for piece in self.pieces(0, upto, BEHAVIOUR, (*facts, Columns.ITEM_ID)):
+            done = piece.filter(~is_retract).to_pandas()
+            gone = take_backs(retracts, done)[Columns.EVENT_ID]
+            used.update(done.loc[~done[Columns.EVENT_ID].isin(gone), Columns.ITEM_ID])
+        return used
 
     def _listed(self) -> tuple[list[_File], list[_File]]:
         """The files that count, by position, and those inside another one: what was joined and not removed yet.

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from attune.clock import system_clock
+from attune.clock import system_clock, to_iso
 from attune.errors import DataContractError
 from infra.commands import output
-from infra.commands.options import EVENTS, AsJson
+from infra.commands.options import EVENTS, AsJson, Limit
 from infra.commands.options import kinds as known_kinds
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def movielens(as_json: AsJson = False) -> None:
     """
     from features.sources import movielens
 
-    _import(movielens.read(), "movielens", as_json)
+    _import(movielens.read(), "movielens", {}, as_json)
 
 
 @imports.command()
@@ -62,6 +62,7 @@ def tabular(
     unit: Annotated[
         str | None, typer.Option(help="The unit of unix times: s, ms or us; by default from their size.")
     ] = None,
+    replace: Annotated[int | None, typer.Option(help="Withdraw this import first; see attune import list.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Anybody's tables. Rows that break a rule go to quarantine with the reason.
@@ -74,9 +75,66 @@ def tabular(
     """
     from features.sources import tabular
 
-    maps = {"mapping": map, "items_map": items_map, "users_map": users_map, "kinds": kinds}
-    frames = tabular.read(interactions, items, users, kind=kind, order=order, scale=scale, unit=unit, **maps)
-    _import(frames, interactions.name, as_json)
+    given = {"mapping": map, "items_map": items_map, "users_map": users_map, "kind": kind, "kinds": kinds}
+    given |= {"order": order, "scale": scale, "unit": unit}
+    options = {name: value for name, value in given.items() if value}
+    frames = tabular.read(interactions, items, users, **options)
+    if replace is not None:
+        _withdraw(replace)
+    _import(frames, interactions.name, options, as_json)
+
+
+@imports.command("list")
+def list_imports(limit: Limit = 20, as_json: AsJson = False) -> None:
+    """List the imports, the latest first: what each brought, and whether it was withdrawn."""
+    from infra.commands import execution
+
+    with execution.event_log() as log:
+        latest = log.imports.latest(limit)
+    if as_json:
+        output.print_json({"imports": [asdict(one) for one in latest]})
+        return
+    rows = [
+        [
+            one.import_id,
+            one.source,
+            to_iso(one.started_at)[:16],
+            ", ".join(f"{name} {value}" for name, value in one.options.items()),
+            one.events,
+            one.state,
+        ]
+        for one in latest
+    ]
+    output.table(["import", "source", "when", "options", "events", "state"], rows, numbers=[0, 4], unbroken=[1, 2])
+    if latest:
+        output.say_next("`attune import withdraw N` takes one back")
+
+
+@imports.command("withdraw")
+def withdraw_import(
+    number: Annotated[int, typer.Argument(help="Its number in attune import list.")], as_json: AsJson = False
+) -> None:
+    """Take an import back: its interactions by take-backs, its items and users by the version before.
+
+    Items that nothing else describes are retired. The next training and every user's state follow;
+    the same file imported again, with other options, counts anew. Not undone are slates and take-backs
+    that it brought, and what another source has changed since.
+    """
+    figures = _withdraw(number)
+    if as_json:
+        output.print_json({"import": number, **figures})
+        return
+    output.facts(f"import {number} is withdrawn", figures)
+
+
+def _withdraw(number: int) -> dict[str, Any]:
+    """What became of the import's events; that of the first time, where it was withdrawn before."""
+    from features.withdrawal import withdraw
+    from infra.commands import execution
+
+    with execution.event_log() as log:
+        withdraw(log, number)
+        return log.imports.find(number).counts
 
 
 @imports.command()
@@ -132,13 +190,13 @@ def export(
     output.say_next(f"`attune import log {folder}` brings all of it into another ATTUNE_VAR, with the same ids")
 
 
-def _import(frames: "SourceFrames", source: str, as_json: bool) -> None:
+def _import(frames: "SourceFrames", source: str, options: dict[str, Any], as_json: bool) -> None:
     """Import and show the counts; raises DataContractError when a table gave rows and all went to quarantine."""
     from features.importer import import_source
     from infra.commands import execution
 
     with execution.event_log() as log:
-        report = import_source(log, frames, system_clock, source)
+        report = import_source(log, frames, system_clock, source, options=options)
     tallies = {"interaction": report, "item": report.items, "user": report.users}
     tallies = {name: tally for name, tally in tallies.items() if tally.rows_in}
     values = asdict(report)

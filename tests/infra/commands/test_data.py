@@ -129,6 +129,27 @@ def test_real_data_of_another_shape(attune, private_data: Path) -> None:
     assert report["items"]["accepted"] == 1_682
 
 
+def test_an_import_is_listed_withdrawn_and_replaced(attune, table) -> None:
+    arguments = ("import", "tabular", "--interactions", table(GOOD), "--map", MAP, "--kind", "rating", "--json")
+    assert attune(*arguments[:-1], "--scale", "0,10")[0] == 0
+    status, out, _ = attune("import", "list")
+    assert status == 0
+    for words in ("events.csv", "scale 0,10", "done", "attune import withdraw N"):
+        assert words in " ".join(out.split()), words
+    assert json.loads(attune(*arguments, "--replace", "1")[1])["accepted"] == 3
+    listed = json.loads(attune("import", "list", "--json")[1])["imports"]
+    assert [(one["import_id"], one["events"], one["state"]) for one in listed] == [(2, 3, "done"), (1, 3, "withdrawn")]
+    status, out, _ = attune("import", "withdraw", "2")
+    assert status == 0
+    assert "import 2 is withdrawn" in out
+    again = json.loads(attune("import", "withdraw", "2", "--json")[1])
+    assert (again["import"], again["taken_back"]) == (2, 3)
+    with closing(EventLog(Settings().log_url)) as log:
+        assert log.head() == 12
+    status, _, err = attune("import", "withdraw", "9")
+    assert (status, "there is no import 9" in err) == (1, True)
+
+
 @pytest.fixture
 def seeded(attune, clicks: list[Interaction], described: list[Item]) -> None:
     settings = Settings()

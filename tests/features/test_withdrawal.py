@@ -1,0 +1,263 @@
+"""A withdrawn import leaves what stands as if it had never been, and can come back by another one."""
+
+import csv
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
+
+from attune.clock import DAY, Clock
+from attune.errors import DataContractError, EventLogError
+from attune.event_log import EventLog, prepare
+from attune.events import AnyEvent, Behaviour, Interaction, Item, LoggedEvent
+from features.export import export
+from features.importer import import_log, import_source
+from features.lake import Lake
+from features.sources import tabular
+from features.stats import take_backs
+from features.withdrawal import withdraw
+
+NUMBERS = itertools.count()
+HEADER = ("user_id", "item_id", "value", "event_timestamp")
+RATINGS = [("u", "a", "4", "1000"), ("u", "b", "2", "1001"), ("v", "a", "5", "1002"), ("v", "a", "5", "1002")]
+SWAPPED = "user_id=item_id,item_id=user_id"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_log(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[EventLog]:
+    """An empty log, once on SQLite and once on PostgreSQL."""
+    url = f"sqlite:///{tmp_path / 'own' / 'events.db'}"
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgres_database")(f"withdrawal_{next(NUMBERS)}")
+    prepare(url)
+    with closing(EventLog(url, clock)) as log:
+        yield log
+
+
+def write(path: Path, rows: list[tuple[str, ...]], header: tuple[str, ...] = HEADER) -> Path:
+    with path.open("w", newline="") as stream:
+        csv.writer(stream).writerows([header, *rows])
+    return path
+
+
+def standing(log: EventLog, folder: Path) -> list[tuple[Any, ...]]:
+    """The behaviour that was not taken back, as training sets have it."""
+    lake = Lake(folder / f"lake{next(NUMBERS)}")
+    lake.ingest(log)
+    frame = lake.events(0, None, ("interaction", "feedback")).to_pandas()
+    gone = take_backs(frame, frame)["event_id"]
+    frame = frame[(frame["kind"] != "retract") & ~frame["event_id"].isin(gone)]
+    return sorted(zip(*(frame[name] for name in ("user_id", "item_id", "value", "event_timestamp")), strict=True))
+
+
+def told(rows: list[tuple[str, ...]]) -> list[tuple[Any, ...]]:
+    return sorted((user, item, float(value), int(when) * 1_000_000) for user, item, value, when in rows)
+
+
+def test_a_withdrawn_import_comes_back_by_the_right_mapping(any_log: EventLog, clock: Clock, tmp_path: Path) -> None:
+    path = write(tmp_path / "r.csv", RATINGS)
+    import_source(any_log, tabular.read(path, kind="rating", mapping=SWAPPED), clock, "r", options={"map": SWAPPED})
+    assert withdraw(any_log, 1).taken_back == 4  # type: ignore[union-attr]
+    assert standing(any_log, tmp_path) == []
+    assert withdraw(any_log, 1) is None
+    for _ in range(2):
+        import_source(any_log, tabular.read(path, kind="rating"), clock, "r")
+    assert standing(any_log, tmp_path) == told(RATINGS)
+    assert [one.events for one in any_log.imports.latest(9)] == [0, 4, 4]
+    lake = Lake(tmp_path / "items")
+    lake.ingest(any_log)
+    assert lake.items()["item_id"].tolist() == ["a", "b"], "users that were taken for items are none"
+
+
+def test_equal_rows_come_back_as_often_as_they_are_withdrawn(any_log: EventLog, clock: Clock, tmp_path: Path) -> None:
+    source = tabular.read(write(tmp_path / "r.csv", RATINGS), kind="rating")
+    for number in range(1, 4):
+        assert import_source(any_log, source, clock, "r").accepted == 4
+        assert import_source(any_log, source, clock, "r").repeated == 4
+        assert standing(any_log, tmp_path) == told(RATINGS)
+        assert withdraw(any_log, 2 * number - 1).taken_back == 4  # type: ignore[union-attr]
+        assert withdraw(any_log, 2 * number).taken_back == 0  # type: ignore[union-attr]
+        assert standing(any_log, tmp_path) == []
+
+
+CELLS = st.tuples(*map(st.sampled_from, ("uv", "ab", "45", "67")))
+
+
+@profile(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    files=st.lists(st.lists(CELLS, max_size=4), min_size=1, max_size=3),
+    steps=st.lists(st.tuples(st.booleans(), st.integers(0, 5)), max_size=8),
+)  # fmt: skip
+def test_any_imports_and_withdrawals(
+    tmp_path_factory: pytest.TempPathFactory, clock: Clock, files: list[Any], steps: list[tuple[bool, int]]
+) -> None:
+    folder = tmp_path_factory.mktemp("steps")
+    sources = [tabular.read(write(folder / f"{n}.csv", [*rows, ("w", "c", "3", "8")]), kind="rating")
+               for n, rows in enumerate(files)]  # fmt: skip
+    url = f"sqlite:///{folder / 'events.db'}"
+    prepare(url)
+    owners: dict[tuple[str, ...], int] = {}
+    imports = 0
+    with closing(EventLog(url, clock)) as log:
+        for is_import, number in steps:
+            if is_import:
+                number %= len(sources)
+                import_source(log, sources[number], clock, str(number))
+                imports += 1
+                seen: dict[tuple[str, ...], int] = {}
+                for row in [*files[number], ("w", "c", "3", "8")]:
+                    seen[row] = seen.get(row, 0) + 1
+                    owners.setdefault((*row, str(seen[row])), imports)
+            elif imports:
+                number = number % imports + 1
+                withdraw(log, number)
+                owners = {row: owner for row, owner in owners.items() if owner != number}
+        assert standing(log, folder) == told([row[:4] for row in owners])
+
+
+def killed_after(log: EventLog, calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log dies at its next append but ``calls``, once."""
+    append, left = log.append, itertools.count(calls, -1)
+
+    def dying(events: list[AnyEvent], import_id: int | None = None) -> Any:
+        if next(left) == 0:
+            raise EventLogError("killed")
+        return append(events, import_id)
+
+    monkeypatch.setattr(log, "append", dying)
+
+
+@pytest.mark.parametrize("calls", range(5))
+def test_killed_halfway_it_ends_as_if_it_had_not_been(
+    any_log: EventLog, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    for module in ("importer", "withdrawal"):
+        monkeypatch.setattr(f"features.{module}.CHUNK", 2)
+    rows = [("u", f"i{n}", "4", str(1000 + n)) for n in range(6)]
+    items = write(tmp_path / "i.csv", [("i1", "One"), ("i2", "Two")], ("item_id", "title"))
+    source = tabular.read(write(tmp_path / "r.csv", rows), items, kind="rating")
+    with monkeypatch.context() as context:
+        killed_after(any_log, min(calls, 3), context)
+        with pytest.raises(EventLogError, match="killed"):
+            import_source(any_log, source, clock, "r")
+    assert import_source(any_log, source, clock, "r").rows_in == 6
+    assert [(one.events, one.state) for one in any_log.imports.latest(9)] == [(8, "done")]
+    with monkeypatch.context() as context:
+        killed_after(any_log, calls, context)
+        with pytest.raises(EventLogError, match="killed"):
+            withdraw(any_log, 1)
+    withdraw(any_log, 1)
+    assert standing(any_log, tmp_path) == []
+    backs = [one for one in any_log.read(0, 100) if isinstance(one.event, Behaviour) and one.event.kind == "retract"]
+    assert len(backs) == len({one.event.retracts for one in backs if isinstance(one.event, Behaviour)}) == 6
+    assert [len(versions) for versions in any_log.versions("item", ["i1", "i2"]).values()] == [2, 2]
+    assert import_source(any_log, source, clock, "r").accepted == 6
+    assert standing(any_log, tmp_path) == told(rows)
+
+
+class Titles:
+    """Imports that name item i, and users u, one after another."""
+
+    def __init__(self, log: EventLog, clock: Clock, folder: Path) -> None:
+        self.log, self.clock, self.folder = log, clock, folder
+        self.behaviour = write(folder / "a.csv", [])
+
+    def take(self, title: str) -> int:
+        items = write(self.folder / "i.csv", [("i", title)], ("item_id", "title"))
+        users = write(self.folder / "u.csv", [("u", title)], ("user_id", "name"))
+        behaviour = write(self.folder / "a.csv", [("u", "i", "4", "1")])
+        import_source(self.log, tabular.read(behaviour, items, users, kind="rating"), self.clock, title)
+        return self.log.imports.latest(1)[0].import_id
+
+    def known(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        versions = [self.log.versions(*one)[one[1][0]][-1][1] for one in (("item", ["i"]), ("user", ["u"]))]
+        return versions[0].attributes, versions[1].attributes
+
+
+def test_items_and_users_go_back_to_the_version_before(any_log: EventLog, clock: Clock, tmp_path: Path) -> None:
+    titles = Titles(any_log, clock, tmp_path)
+    first, second = titles.take("A"), titles.take("B")
+    result = withdraw(any_log, second)
+    assert (result.restored, result.retired, result.changed_since) == (2, 0, 0)  # type: ignore[union-attr]
+    assert titles.known() == ({"title": "A"}, {"name": "A"})
+    result = withdraw(any_log, first)
+    assert (result.restored, result.retired, result.emptied) == (0, 1, 1)  # type: ignore[union-attr]
+    assert titles.known() == ({"retired": True}, {})
+    titles.take("A")
+    assert titles.known() == ({"title": "A"}, {"name": "A"})
+
+
+def test_a_withdrawn_version_is_not_gone_back_to(any_log: EventLog, clock: Clock, tmp_path: Path) -> None:
+    titles = Titles(any_log, clock, tmp_path)
+    first, second = titles.take("A"), titles.take("B")
+    assert withdraw(any_log, first).changed_since == 2  # type: ignore[union-attr]
+    assert titles.known() == ({"title": "B"}, {"name": "B"})
+    withdraw(any_log, second)
+    assert titles.known() == ({"retired": True}, {})
+
+
+def test_what_another_source_changed_since_stays(any_log: EventLog, clock: Clock, tmp_path: Path) -> None:
+    titles = Titles(any_log, clock, tmp_path)
+    any_log.append([Item(event_id="put", event_timestamp=5, item_id="i", attributes={"title": "Z"})])
+    number = titles.take("A")
+    any_log.append([Item(event_id="patch", event_timestamp=6, item_id="i", attributes={"title": "A", "price": 3})])
+    result = withdraw(any_log, number)
+    assert (result.changed_since, result.emptied) == (1, 1)  # type: ignore[union-attr]
+    assert titles.known()[0] == {"title": "A", "price": 3}
+
+
+def test_live_events_between_those_of_an_import_stay(
+    log: EventLog, act: Callable[..., Interaction], clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("features.importer.CHUNK", 1)
+    append = log.append
+
+    def crowded(events: list[AnyEvent], import_id: int | None = None) -> Any:
+        result = append(events, import_id)
+        append([act("live", "x", 5)])
+        return result
+
+    with monkeypatch.context() as context:
+        context.setattr(log, "append", crowded)
+        import_source(log, tabular.read(write(tmp_path / "r.csv", RATINGS), kind="rating"), clock, "r")
+    withdraw(log, 1)
+    assert [row[0] for row in standing(log, tmp_path)] == ["live"] * 4
+
+
+def test_an_imported_log_is_withdrawn_and_comes_back(
+    log: EventLog, act: Callable[..., Interaction], clock: Clock, tmp_path: Path
+) -> None:
+    log.append([act("u", "a", 1), act("u", "b", 2), act("u", "a", 3, "retract", retracts="e1")])
+    export(log, tmp_path / "out")
+    url = f"sqlite:///{tmp_path / 'other.db'}"
+    prepare(url)
+    with closing(EventLog(url, clock)) as other:
+        for number, taken_back in ((1, 2), (2, 2)):
+            assert import_log(other, tmp_path / "out", clock, "out").quarantined == 0
+            assert [row[1] for row in standing(other, tmp_path)] == ["b"]
+            result = withdraw(other, number)
+            assert (result.taken_back, result.take_backs) == (taken_back, 1)  # type: ignore[union-attr]
+            assert standing(other, tmp_path) == []
+        export(other, tmp_path / "again")
+        before: list[LoggedEvent] = other.read(0, 100)
+        assert import_log(other, tmp_path / "again", clock, "again").accepted == 0
+        assert other.read(0, 100) == before
+
+
+def test_an_unknown_import_is_named(log: EventLog) -> None:
+    with pytest.raises(DataContractError, match="there is no import 7"):
+        withdraw(log, 7)
+
+
+def test_take_backs_bear_the_time_of_their_events(log: EventLog, clock: Clock, tmp_path: Path) -> None:
+    import_source(log, tabular.read(write(tmp_path / "r.csv", RATINGS), kind="rating"), clock, "r")
+    withdraw(log, 1)
+    times = [logged.event.event_timestamp for logged in log.read(0, 100)]
+    assert sorted(times[:4]) == sorted(times[4:])
+    assert max(times) < DAY
