@@ -5,16 +5,18 @@ A row is a mapping with the fields of an event; times are microseconds since the
 
 import json
 import math
+import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from hashlib import blake2b
 from typing import Any
 
 from attune.clock import DAY, MINUTE, Clock, to_iso
+from attune.columns import Columns
 from attune.errors import DataContractError
 from attune.event_types import KINDS, RETRACT
 from attune.events import AnyEvent, Feedback, Interaction, Item, User
@@ -32,6 +34,29 @@ WHOLE_LIMIT = 2**63
 
 SHOWN_LIMIT = 100
 """How much of a wrong value a reason quotes."""
+
+TRUTH = {"true": True, "false": False}
+TRUTH_OF_KNOWN = {"1": True, "0": False, "yes": True, "no": False, "t": True, "f": False}
+TEXT_NAMES = (Columns.TITLE, Columns.TEXT, Columns.GENRES)
+"""Attributes that stay text when they are read out of a file without types."""
+
+_ID_NAME = re.compile(r"(^|_)(id|ID)$|[a-z]I[dD]$")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+
+KNOWN_ATTRIBUTES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    Columns.AVAILABLE: ("true or false", lambda value: isinstance(value, bool)),
+    Columns.RETIRED: ("true or false", lambda value: isinstance(value, bool)),
+    Columns.TITLE: ("text", lambda value: isinstance(value, str)),
+    Columns.YEAR: (
+        "a number between -2^53 and 2^53",
+        lambda value: isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 2**53,
+    ),
+    Columns.GENRES: (
+        "a list of texts",
+        lambda value: isinstance(value, list) and all(isinstance(part, str) for part in value),
+    ),
+}
+"""What attributes that are known by name must be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +80,10 @@ def new_event_id() -> str:
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
 
 
-def admit(type_name: str, row: Row, clock: Clock) -> AnyEvent:
+def admit(type_name: str, row: Row, clock: Clock, given: Mapping[str, Any] | None = None) -> AnyEvent:
     """The event that ``row`` describes; ``type_name`` is interaction, feedback, item or user.
 
+    ``given`` are the attributes of an item that are new, by default all: of those, the known ones have their type.
     Raises DataContractError, naming the field and the cure, when a rule is broken; nothing else, whatever ``row`` is.
     """
     if not isinstance(row, Mapping):
@@ -71,7 +97,9 @@ def admit(type_name: str, row: Row, clock: Clock) -> AnyEvent:
     if type_name == "feedback":
         return Feedback(**common, **_behaviour(row), slate_id=_identifier(row, "slate_id"))
     if type_name == "item":
-        return Item(**common, item_id=_identifier(row, "item_id"), attributes=_attributes(row))
+        item = Item(**common, item_id=_identifier(row, "item_id"), attributes=_attributes(row))
+        _check_known_names(item.attributes if given is None else given)
+        return item
     if type_name == "user":
         return User(**common, user_id=_identifier(row, "user_id"), attributes=_attributes(row))
     raise DataContractError(f"type: {_shown(type_name)} is not one of interaction, feedback, item, user", "type")
@@ -179,6 +207,8 @@ def _readable(micros: int) -> str:
 
 def _shown(value: object) -> str:
     """The value as a reason quotes it: its ``repr``, shortened; where that fails (huge numbers) its type."""
+    if hasattr(value, "dtype") and hasattr(value, "tolist"):  # of numpy: 7.0, not np.float64(7.0)
+        value = value.tolist()
     try:
         words = repr(value)
     except (ValueError, RecursionError):
@@ -247,6 +277,41 @@ def _attributes(row: Row) -> dict[str, Any]:
         is_list = isinstance(value, list)
         attributes[str(name)] = [_single(name, part) for part in value] if is_list else _single(name, value)
     return attributes
+
+
+def _check_known_names(given: Mapping[str, Any]) -> None:
+    """Raise DataContractError where an attribute that is known by name holds a value of another kind."""
+    for name, (expected, fits) in KNOWN_ATTRIBUTES.items():
+        value = given.get(name)
+        if value is not None and not fits(value):
+            field = f"attributes.{name}"
+            raise DataContractError(f"{field}: expected {expected}", field)
+
+
+def typed(name: str, cells: Sequence[str | None]) -> list[Any]:
+    """The texts of a column of attributes as HTTP would have them.
+
+    Numbers or truth values where every present cell is one; ids, titles, texts, genres, whole numbers with a leading
+    zero or beyond 64 bits stay text.
+    """
+    if name in TEXT_NAMES or _ID_NAME.search(name):
+        return list(cells)
+    present = {cell for cell in cells if cell is not None}
+    words = TRUTH | TRUTH_OF_KNOWN if name in (Columns.AVAILABLE, Columns.RETIRED) else TRUTH
+    values: dict[str | None, Any] = {cell: words.get(cell.lower()) for cell in present}
+    if None in values.values():
+        values = {cell: _written_number(cell) for cell in present}
+    return list(cells) if None in values.values() else [values.get(cell) for cell in cells]
+
+
+def _written_number(cell: str) -> int | float | None:
+    """The number that HTTP would have for the text, None where it would have text."""
+    if not _NUMBER.fullmatch(cell):
+        return None
+    if cell.lstrip("-").isdecimal():
+        return int(cell) if -WHOLE_LIMIT <= int(cell) < WHOLE_LIMIT else None
+    value = float(cell)
+    return value if math.isfinite(value) else None
 
 
 def _single(name: str, value: object) -> Any:

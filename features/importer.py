@@ -197,7 +197,7 @@ def import_source(
     """Append a source's items, users and interactions to the log.
 
     ``after`` and ``upto`` count rows of ``in_order(frames)``: rows [after, upto) are imported, all by default
-    (records that could not be read come with the first slice). Importing the same rows again adds nothing; an item's
+    (what the reader turned away comes with the first slice). Importing the same rows again adds nothing; an item's
     or a user's row that differs from what the log knew last takes effect (``features.importer``).
     ``source`` names the origin, in quarantine and in the list of imports, which also keeps the ``options`` that the
     source was read by. Raises EventLogError when the log cannot take the events.
@@ -211,12 +211,9 @@ def import_source(
         ("interaction", in_order(frames).iloc[after or 0 : upto].to_dict("records"), report),
     ):
         is_behaviour = type_name == "interaction"
-        lines = () if after else frames.unreadable.get(type_name, ())
-        rejected = [
-            Rejection(number, {"line": line.line}, None, line.reason, line.rule)
-            for number, line in enumerate(lines, len(rows))
-        ]
-        tally.rows_in = len(rows) + len(lines)
+        turned_away = () if after else frames.rejected.get(type_name, ())
+        rejected = [replace(row, row_number=number) for number, row in enumerate(turned_away, len(rows))]
+        tally.rows_in = len(rows) + len(rejected)
         for start, chunk in _chunks(rows, CHUNK if is_behaviour else len(rows)):
             events, refused = admit_all(type_name, _renewed(log, chunk, told) if is_behaviour else chunk, clock)
             rejected += [replace(row, row_number=start + row.row_number) for row in refused]
@@ -227,6 +224,21 @@ def import_source(
         log.quarantine(type_name, source, rejected, import_id)
         _count_rejected(tally, rejected)
     log.imports.end(import_id, asdict(report))
+    return report
+
+
+def dry_run(frames: SourceFrames, clock: Clock) -> ImportReport:
+    """What ``import_source`` would accept and turn away, without a log: repeats count as accepted."""
+    report = ImportReport()
+    items, users = _entity_rows(frames.items, Columns.ITEM_ID), _entity_rows(frames.users, Columns.USER_ID)
+    interactions = frames.interactions.to_dict("records")
+    for name, rows, tally in (
+        ("item", items, report.items), ("user", users, report.users), ("interaction", interactions, report),
+    ):  # fmt: skip
+        events, refused = admit_all(name, rows, clock)
+        refused += frames.rejected.get(name, ())
+        tally.rows_in, tally.accepted = len(events) + len(refused), len(events)
+        _count_rejected(tally, refused)
     return report
 
 
@@ -260,7 +272,7 @@ def import_log(log: EventLog, folder: Path, clock: Clock, source: str) -> Tally:
 
 def _exported_event(type_name: str, row: dict[str, Any], clock: Clock) -> AnyEvent:
     if type_name != TYPES[Slate]:
-        return admit(type_name, row, clock)
+        return admit(type_name, row, clock, given={})  # items of older logs, too
     try:
         return msgspec.convert(row, Slate)
     except msgspec.ValidationError as error:

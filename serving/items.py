@@ -18,7 +18,7 @@ from attune.events import Item
 from attune.group_commit import GroupCommit
 from attune.row_rules import Rejection, admit, new_event_id
 from attune.schemas import ItemAnswer, ItemBody, ItemKnown, ItemRequest, RetireRequest
-from serving.catalogue_snapshot import AVAILABLE, RETIRED, is_hidden
+from serving.catalogue_snapshot import RETIRED, is_hidden
 from serving.champion import ChampionWatcher
 from serving.error_responses import Refused
 from serving.ingestion import conflict, durable, known_position, quarantine
@@ -26,7 +26,6 @@ from serving.metrics import Metrics
 from serving.micro_batcher import BoundedExecutor
 
 SOURCE = "http:/v1/items"
-YEARS = 2**53
 TRIES = 20
 """How often a change is tried again because another came between; those of one process wait for each other."""
 
@@ -104,8 +103,7 @@ class ItemService:
         """The event, if the row rules admit it and what was ``given`` fits the attributes that are known by name."""
         row = {Columns.ITEM_ID: item_id, Columns.ATTRIBUTES: attributes, Columns.EVENT_ID: event_id}
         try:
-            event = admit("item", row | {Columns.EVENT_TIMESTAMP: self.clock()}, self.clock)
-            _check_known_names(given)
+            event = admit("item", row | {Columns.EVENT_TIMESTAMP: self.clock()}, self.clock, given)
         except DataContractError as error:
             rejected = [Rejection(0, row, error.field, str(error))]
             await self.writes.run(quarantine, self.event_log, self.metrics, "item", SOURCE, rejected)
@@ -135,27 +133,3 @@ class ItemService:
     def _conflict(self, event: Item) -> Refused:
         self.metrics.events.labels("item", "conflict").inc()
         return Refused(409, conflict(event), Columns.EVENT_ID)
-
-
-def _check_known_names(given: Mapping[str, Any]) -> None:
-    """Raise DataContractError where an attribute that is known by name holds a value of another kind."""
-    wanted = {
-        AVAILABLE: ("true or false", lambda value: isinstance(value, bool)),
-        RETIRED: ("true or false", lambda value: isinstance(value, bool)),
-        Columns.TITLE: ("text", lambda value: isinstance(value, str)),
-        Columns.YEAR: ("a number between -2^53 and 2^53", _is_year),
-        Columns.GENRES: (
-            "a list of texts",
-            lambda value: isinstance(value, list) and all(isinstance(text, str) for text in value),
-        ),
-    }
-    for name, (what, fits) in wanted.items():
-        value = given.get(name)
-        if value is not None and not fits(value):
-            field = f"{Columns.ATTRIBUTES}.{name}"
-            raise DataContractError(f"{field}: expected {what}", field)
-
-
-def _is_year(value: Any) -> bool:
-    """Whether every reader understands it as the same number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and -YEARS <= value <= YEARS

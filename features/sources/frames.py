@@ -4,40 +4,39 @@ A cell that cannot be read stays as it came, so that the row rules reject that o
 None.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from attune.clock import SECOND
 from attune.columns import Columns
-from attune.errors import DataContractError
+from attune.row_rules import Rejection
 
 INTERACTION_COLUMNS = (Columns.USER_ID, Columns.ITEM_ID, Columns.KIND, Columns.VALUE, Columns.EVENT_TIMESTAMP)
 OWN_IDS = (Columns.EVENT_ID, Columns.RETRACTS)
 """Columns that a source's interactions may have besides: the rows' own ids, and what a take-back takes back."""
 
-UNITS = {"s": SECOND, "ms": 1_000, "us": 1}
-LIMIT = 2.0**62
-"""Microseconds beyond which nothing is a time."""
-
-CALENDAR = (1900_01_01, 2100_12_31)
-"""Numbers that may be dates as YYYYMMDD."""
-
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A record that could not be split into columns, for quarantine; ``rule`` is the reason without its particulars."""
+@dataclass(frozen=True)
+class Understanding:
+    """How tables were understood.
 
-    line: str
-    reason: str
-    rule: str
+    ``columns`` has attune's names with the files' columns, by type of event; ``kind`` is that of all rows where one
+    was given or guessed; ``first_rows`` are the first interactions as they stood in the file.
+    """
+
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    kind: str | None = None
+    first_rows: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 @dataclass(frozen=True)
@@ -47,13 +46,15 @@ class SourceFrames:
     ``interactions`` has the ``INTERACTION_COLUMNS`` (object columns: str, float or None, int microseconds), and those
     of ``OWN_IDS`` that the source knows;
     ``items`` and ``users`` have their id and ``attributes`` (a mapping), and are empty when the source has none.
-    ``unreadable`` holds the lines that could not be split, by the type of event they would have been.
+    ``rejected`` holds what the reader turned away, by the type of event it would have been: lines that could not be
+    split, values outside the scale.
     """
 
     interactions: pd.DataFrame
     items: pd.DataFrame
     users: pd.DataFrame
-    unreadable: Mapping[str, tuple[Unreadable, ...]] = field(default_factory=dict)
+    rejected: Mapping[str, tuple[Rejection, ...]] = field(default_factory=dict)
+    understanding: Understanding = field(default_factory=Understanding)
 
 
 def entity_frame(
@@ -74,12 +75,15 @@ def ids(column: pd.Series) -> pd.Series:
     """Ids as text without blanks around them; an empty one is absent, a list or mapping stays what it is.
 
     A whole float becomes '31': 31.0 as a number in any column (nulls turn whole numbers into floats), '31.0' as text
-    where the column came as floats, which is where every cell that looks like a number ends in '.0'. Any other
-    text stays as it is: '031', or '1.0' beside '1'.
+    where the column came as floats, which is where every cell that looks like a number ends in '.0', and beside '31',
+    since that is one id. Any other text stays as it is: '031', or '1.0' beside '2'.
     """
     texts = [_id_text(raw) for raw in absent_as_none(column)]
-    ends = {text for text in texts if isinstance(text, str) and text.endswith(".0") and _NUMBER.fullmatch(text)}
-    if ends and all(text in ends or not _NUMBER.fullmatch(text) for text in {t for t in texts if isinstance(t, str)}):
+    known = {text for text in texts if isinstance(text, str)}
+    ends = {text for text in known if text.endswith(".0") and _NUMBER.fullmatch(text)}
+    if not all(text in ends or not _NUMBER.fullmatch(text) for text in known):
+        ends = {text for text in ends if text[:-2] in known}
+    if ends:
         texts = [text[:-2] if isinstance(text, str) and text in ends else text for text in texts]
     return pd.Series(texts, index=column.index, dtype=object)
 
@@ -160,82 +164,19 @@ def plain(raw: Any) -> Any:
         return [plain(part) for part in raw]
     if isinstance(raw, np.generic):
         return plain(raw.item())
+    if isinstance(raw, Decimal):
+        return plain(float(raw))
     if isinstance(raw, float):
         if not np.isfinite(raw):
             return None
         return int(raw) if raw.is_integer() and abs(raw) < 2**53 else raw
-    return str(raw)
+    if isinstance(raw, dict):
+        return json.dumps(raw, default=str, ensure_ascii=False)
+    if isinstance(raw, bytes):
+        return raw.decode(errors="replace")
+    return raw.isoformat() if isinstance(raw, date) else str(raw)
 
 
 def without_absent(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes that have a value."""
     return {name: value for name, value in attributes.items() if value is not None}
-
-
-def moments(column: pd.Series, unit: str | None = None) -> pd.Series:
-    """Times as microseconds since the epoch: unix seconds, milliseconds or microseconds, ISO 8601, datetimes.
-
-    A column has one form, the one that most of its cells have: numbers or dates. A cell of the other form is no
-    time and stays as it came, as text. ``unit`` is s, ms, us, or None to tell it from the median's size (which is safe
-    from 1973 to 5138); without it, a column of nothing but calendar dates of eight digits (20240131) is read as dates.
-    Raises DataContractError for an unknown unit.
-    """
-    if unit is not None and unit not in UNITS:
-        raise DataContractError(f"unit: {unit!r} is not one of {', '.join(UNITS)}", Columns.EVENT_TIMESTAMP)
-    if pd.api.types.is_datetime64_any_dtype(column):
-        return _from_datetimes(column, column)
-    numeric = as_numbers(column)
-    are_numbers, present = numeric.notna(), column.notna()
-    if 2 * are_numbers.sum() <= present.sum():
-        texts = column.where(~are_numbers, None).astype(object).map(str, na_action="ignore").astype("string")
-        texts = texts.str.replace(r"\s*(UTC|GMT)$", "Z", regex=True)
-        texts = texts.str.replace(r"^(\d{4})/(\d{1,2})/", r"\1-\2-", regex=True)
-        parsed = pd.to_datetime(texts, errors="coerce", utc=True, format="ISO8601")
-        if parsed.notna().sum() >= are_numbers.sum():
-            return _from_datetimes(column, parsed)
-    days = numeric[are_numbers]
-    if unit is None and len(days) and days.between(*CALENDAR).all() and (days % 1 == 0).all():
-        dates = pd.to_datetime(days.astype("int64").astype(str), errors="coerce", utc=True, format="%Y%m%d")
-        if dates.notna().all():
-            return _from_datetimes(column, dates.reindex(column.index))
-    return _from_unix(column, numeric, unit)
-
-
-def _from_unix(column: pd.Series, numeric: pd.Series, unit: str | None) -> pd.Series:
-    if pd.api.types.is_integer_dtype(column.dtype) and column.notna().all():  # exact: without a detour through floats
-        factor = _factor(column.to_numpy(np.float64), unit)
-        exact = [whole * int(factor) if factor >= 1 else whole // 1_000 for whole in map(int, column.tolist())]
-        return pd.Series(exact, index=column.index, dtype=object)
-    floats = numeric.to_numpy(np.float64)
-    with np.errstate(over="ignore"):
-        scaled = np.rint(floats * _factor(floats[np.isfinite(floats)], unit))
-    understood = np.abs(scaled) < LIMIT
-    return _no_other_wholes(column, np.where(understood, scaled, 0.0).astype(np.int64).tolist(), understood)
-
-
-def _factor(floats: np.ndarray, unit: str | None) -> float:
-    """Microseconds in one unit."""
-    if unit is not None:
-        return float(UNITS[unit])
-    median = float(np.median(np.abs(floats))) if len(floats) else 0.0
-    if median < 1e11:
-        return float(SECOND)
-    if median < 1e14:
-        return 1_000.0
-    return 1.0 if median < 1e17 else 1e-3
-
-
-def _from_datetimes(column: pd.Series, parsed: pd.Series) -> pd.Series:
-    aware = parsed.dt.tz_localize("UTC") if parsed.dt.tz is None else parsed.dt.tz_convert("UTC")
-    micros = aware.fillna(pd.Timestamp(0, tz="UTC")).dt.as_unit("us").astype("int64")
-    return _no_other_wholes(column, micros.tolist(), parsed.notna().to_numpy(bool))
-
-
-def _no_other_wholes(column: pd.Series, values: list[int], understood: np.ndarray) -> pd.Series:
-    """What was not understood as it came, but whole numbers as text: they would pass for microseconds."""
-    kept = with_rest(column, values, understood)
-    for place in np.flatnonzero(~understood):
-        raw: Any = kept.iat[place]
-        if isinstance(raw, int | np.integer):
-            kept.iat[place] = str(raw)
-    return kept

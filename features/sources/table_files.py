@@ -1,196 +1,235 @@
-"""Reads one table out of a file: CSV (plain or gzipped, any usual separator) or Parquet.
+"""Reads tables out of files: CSV of any usual form, JSON lines, Parquet or Arrow, plain or compressed, one or many."""
 
-CSV is taken to be UTF-8. Bytes that are not become lone surrogates (PEP 383), so that ``undecoded`` finds the records
-that hold them; a file that is plainly of an older encoding is read as Windows-1252. Quoted cells may span lines, and a
-broken line costs only itself.
-"""
-
-import csv
+import ast
+import bz2
+import glob
 import gzip
 import io
-import re
+import json
+import lzma
+import zipfile
 import zlib
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import msgspec
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet as pq
 
 from attune.errors import DataContractError
-from features.sources.frames import Unreadable
+from attune.row_rules import ATTRIBUTES_LIMIT, Rejection
+from features.sources import delimited
+from features.sources.delimited import Layout, refuse_doubles, unreadable
 
-SEPARATORS = ",;\t|"
-PARQUET_MAGIC, GZIP_MAGIC = b"PAR1", b"\x1f\x8b"
-UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
-BLOCK = 500
-"""Records turned into columns at a time."""
+UNPACKED: dict[bytes, Callable[[bytes], bytes]] = {
+    b"\x1f\x8b": gzip.decompress,
+    b"BZh": bz2.decompress,
+    b"\xfd7zXZ": lzma.decompress,
+}
+"""How a compressed file is known by its first bytes."""
 
-LINE_LIMIT = 10_000
-"""Characters of an unreadable record that quarantine keeps."""
+ZIP, PARQUET, ARROW, FEATHER_1, EXCEL = b"PK\x03\x04", b"PAR1", b"ARROW1", b"FEA1", "xl/workbook.xml"
+UNNAMED_INDEX = r"__index_level_\d+__"
+ARRAY = "["
 
-BAD_LINES = 0.01
-"""Up to this share of all lines (or a tenth of those with letters beyond ASCII) bad bytes are damage in UTF-8."""
-
-_WINDOWS = {byte: bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in range(0x80, 0xA0)}
-_UNDECODED = re.compile("[\udc80-\udcff]")
-_BEYOND_ASCII = re.compile("[^\x00-\x7f]")
-
-
-def read_text(path: Path, gzipped: bool) -> str:
-    """The whole text; raises DataContractError for what cannot be unpacked or is no text (NUL near the start)."""
-    try:
-        content = gzip.decompress(path.read_bytes()) if gzipped else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataContractError(f"{path}: not a readable {'gzip ' if gzipped else ''}file ({error})") from error
-    if b"\0" in content[:4096]:
-        raise DataContractError(
-            f"{path}: binary content; a CSV, CSV.gz or Parquet file is expected (save text of 16 bits as UTF-8)"
-        )
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("utf-8-sig", "surrogateescape")
-    lines = text.splitlines()
-    bad = sum(map(undecoded, lines))
-    beyond = sum(_BEYOND_ASCII.search(line) is not None for line in lines if not line.isascii())
-    if bad <= BAD_LINES * len(lines) or bad <= (beyond - bad) / 10:
-        return text
-    return content.decode("latin-1").translate(_WINDOWS)  # the five bytes that Windows-1252 lacks stay as in Latin-1
+Paths = Path | str | Sequence[Path | str]
 
 
-def undecoded(words: str) -> bool:
-    """Whether the text holds bytes that are not UTF-8."""
-    return not words.isascii() and _UNDECODED.search(words) is not None
+@dataclass
+class Table:
+    """Rows of one or several files.
 
-
-def records(lines: Sequence[str], separator: str) -> Iterator[tuple[list[str], str] | Unreadable]:
-    """Record by record (the cells, the record as it stands in the file), blank lines left out.
-
-    Where a record breaks the rules of quoting, reading goes on at the next line, which an open quote cannot swallow.
+    ``rejected`` are the records that could not be split into the columns; ``typed`` says that the format knows numbers
+    from text (CSV does not: its cells are text or None). ``notes`` say how the files were understood.
     """
-    place = 0
-    while place < len(lines):
-        rest, first = map(lines.__getitem__, range(place, len(lines))), place
-        reader = csv.reader(rest, delimiter=separator, skipinitialspace=True, strict=True)
-        try:
-            for cells in reader:
-                start, place = place, first + reader.line_num
-                if len(cells) > 1 or (cells and cells[0].strip()):
-                    yield cells, lines[start] if place - start == 1 else "".join(lines[start:place])
-        except csv.Error as error:
-            line = lines[place]
-            place += 1
-            if line.count('"') % 2:
-                yield unreadable(line, "row: a quote is opened and never closed")
-                continue
-            try:  # text after a closed quote is taken as part of the cell
-                yield next(csv.reader([line], delimiter=separator, skipinitialspace=True)), line
-            except csv.Error:
-                yield unreadable(line, f"row: {error}")
+
+    frame: pd.DataFrame
+    rejected: list[Rejection] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    typed: bool = True
 
 
-def unreadable(record: str, reason: str, rule: str | None = None) -> Unreadable:
-    """The record as quarantine keeps it, with bytes that are not UTF-8 as escapes."""
-    line = record[:LINE_LIMIT].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return Unreadable(line.rstrip("\r\n"), reason, rule or reason)
+def read_tables(paths: Paths, layout: Layout = Layout()) -> Table:  # noqa: B008 (it is frozen)
+    """All rows of a file, or of several with the same columns: a folder, a glob, a list, in the order of their names.
 
-
-def flaw(record: str) -> str | None:
-    """What makes a record's text unfit, whatever its cells are; None when nothing does."""
-    if "\0" in record:
-        return "row: it holds a NUL character"
-    if undecoded(record):
-        return "row: it holds bytes that are not UTF-8; save the file as UTF-8"
-    return None
-
-
-def read_table(path: Path) -> tuple[pd.DataFrame, list[Unreadable]]:
-    """The file's rows as a frame, and the records that could not be split into its columns.
-
-    CSV cells stay text ('007' is not 7; only an empty cell is absent). A column without a name is left out (an index
-    written by pandas, a separator at the end of each line); a named index of a Parquet file is a column.
-    Raises DataContractError when the file is missing, empty, or holds no table.
+    A column without a name is left out (an index written by pandas, a separator at the end of each line); a named
+    index of a Parquet file is a column. Mappings within a cell become columns: ``{"size": {"cm": 3}}`` is ``size.cm``.
+    Raises DataContractError when a file is missing, empty, or holds no table, or when the columns differ.
     """
-    if not path.is_file():
-        raise DataContractError(f"{path}: no such file; check the path")
+    files = _files(paths)
+    tables = [_read(path, layout) for path in files]
+    first = tables[0]
+    for path, table in zip(files, tables, strict=True):
+        if differing := set(first.frame.columns) ^ set(table.frame.columns):
+            names = ", ".join(sorted(map(str, differing)))
+            raise DataContractError(f"{path}: its columns are not those of {files[0]} ({names}); import it on its own")
+    if len(tables) == 1:
+        return first
+    frame = pd.concat([table.frame.astype(object) for table in tables], ignore_index=True)
+    notes = dict.fromkeys(note for table in tables for note in table.notes)
+    rejected = [row for table in tables for row in table.rejected]
+    return Table(frame, rejected, [f"{len(files):,} files", *notes], all(table.typed for table in tables))
+
+
+def _files(paths: Paths) -> list[Path]:
+    """What the paths name: files, folders (all visible files in them) and globs, sorted by name within each."""
+    files: list[Path] = []
+    for path in [paths] if isinstance(paths, Path | str) else paths:
+        path = Path(path)
+        if path.is_dir():
+            below = (file for file in sorted(path.rglob("*")) if file.is_file())
+            named = [file for file in below if not file.relative_to(path).as_posix().startswith((".", "_"))]
+        else:
+            named = [path] if path.exists() else [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+        if not named:
+            raise DataContractError(f"{path}: no such file; check the path")
+        files += named
+    return files
+
+
+def _read(path: Path, layout: Layout) -> Table:
     try:
-        with path.open("rb") as stream:
-            start = stream.read(4)
+        content = path.read_bytes()
     except OSError as error:
         raise DataContractError(f"{path}: cannot be read ({error}); check its permissions") from error
-    if not start:
+    if not content:
         raise DataContractError(f"{path}: the file is empty; a table with a header line is expected")
-    table, broken = (_parquet(path), []) if start == PARQUET_MAGIC else _csv(path, start[:2] == GZIP_MAGIC)
-    if not len(table) and not broken:
+    table = _decoded(path, content, layout)
+    table.frame = _flat(table.frame)
+    if not len(table.frame) and not table.rejected:
         raise DataContractError(f"{path}: the table has no rows")
-    return table, broken
+    return table
 
 
-def _parquet(path: Path) -> pd.DataFrame:
+def _decoded(path: Path, content: bytes, layout: Layout) -> Table:
+    for start, unpack in UNPACKED.items():
+        if content.startswith(start):
+            try:
+                return _decoded(path, unpack(content), layout)
+            except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+                name = unpack.__module__
+                raise DataContractError(f"{path}: not a readable {name.lstrip('_')} file ({error})") from error
+    if content.startswith(ZIP):
+        return _decoded(path, _unzipped(path, content), layout)
+    if content.startswith((PARQUET, ARROW, FEATHER_1)):
+        _refuse_columns(path, layout)
+        return Table(_arrow(path, content))
+    text, notes = delimited.decode(path, content)
+    if text.lstrip().startswith((ARRAY, "{")):
+        _refuse_columns(path, layout)
+        table = _json(path, text)
+    else:
+        frame, rejected, more = delimited.read(path, text, layout)
+        table = Table(frame, rejected, more, typed=False)
+    table.notes[:0] = notes
+    return table
+
+
+def _refuse_columns(path: Path, layout: Layout) -> None:
+    if layout.columns:
+        raise DataContractError(f"{path}: its columns have names already, so --columns names none; use --map")
+
+
+def _unzipped(path: Path, content: bytes) -> bytes:
+    """The one file in a zip archive."""
     try:
-        table = pq.read_table(path).to_pandas(integer_object_nulls=True, date_as_object=True)
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = [name for name in archive.namelist() if not name.endswith("/") and "__MACOSX" not in name]
+            if EXCEL in names:
+                raise DataContractError(f"{path}: an Excel workbook; save its sheet as CSV (UTF-8)")
+            if len(names) != 1:
+                inside = ", ".join(names[:5])
+                raise DataContractError(f"{path}: {len(names)} files in one archive ({inside}); unpack it and name one")
+            return archive.read(names[0])
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error, OSError) as error:
+        raise DataContractError(f"{path}: not a readable zip file ({error})") from error
+
+
+def _arrow(path: Path, content: bytes) -> pd.DataFrame:
+    is_parquet = content.startswith(PARQUET)
+    try:
+        source = pa.BufferReader(content)
+        read = pq.read_table(source) if is_parquet else pyarrow.feather.read_table(source)
+        table = read.to_pandas(integer_object_nulls=True, date_as_object=True, maps_as_pydicts="lossy")
     except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, NotImplementedError) as error:
-        raise DataContractError(f"{path}: not a readable Parquet file ({error})") from error
+        name = "Parquet" if is_parquet else "Arrow"
+        raise DataContractError(f"{path}: not a readable {name} file ({error})") from error
     named = {str(name): table.index.get_level_values(place) for place, name in enumerate(table.index.names) if name}
-    _refuse_doubles(path, [*named, *map(str, table.columns)])
-    table.columns = [str(name) for name in table.columns]
+    refuse_doubles(path, [*named, *map(str, table.columns)])
+    table.columns = table.columns.map(str)
     indexed = pd.DataFrame({name: level.to_series().reset_index(drop=True) for name, level in named.items()})
-    kept = [name for name in table.columns if name.strip() and not UNNAMED_INDEX.fullmatch(name)]
+    kept = table.columns[(table.columns.str.strip() != "") & ~table.columns.str.fullmatch(UNNAMED_INDEX)]
     return pd.concat([indexed, table[kept].reset_index(drop=True)], axis="columns")
 
 
-def _csv(path: Path, gzipped: bool) -> tuple[pd.DataFrame, list[Unreadable]]:
-    text = read_text(path, gzipped)
-    lines = list(io.StringIO(text, newline=""))  # with their ends: line feed, carriage return, or both
-    header = next((line for line in lines if line.strip()), "")
-    separator = max(SEPARATORS, key=header.count)
-    rest = records(lines, separator)
-    first = next(rest, None)
-    reason = first.reason if isinstance(first, Unreadable) else flaw(first[1]) if first else None
-    if reason is not None:
-        raise DataContractError(f"{path}: the header line cannot be read ({reason.removeprefix('row: ')})")
-    names = [name.strip() for name in first[0]] if isinstance(first, tuple) else []
-    while names and not names[-1]:
-        names.pop()
-    if not names:
-        raise DataContractError(f"{path}: no header line found; the first line must name the columns")
-    _refuse_doubles(path, [name for name in names if name])
-    sound = flaw(text) is None
-    columns: list[list[str | None]] = [[] for _ in names]
-    broken: list[Unreadable] = []
-    while block := list(islice(rest, BLOCK)):
-        rows = _whole_rows(block, names, sound, broken)
-        for column, cells in zip(columns, zip(*rows, strict=True), strict=bool(rows)):
-            column.extend([cell or None for cell in cells])
-    named = {name: column for name, column in zip(names, columns, strict=True) if name}
-    return pd.DataFrame(named, dtype=object), broken
+def _json(path: Path, text: str) -> Table:
+    """One JSON object a line (or one array of them), or a Python mapping a line, as ``print`` writes it."""
+    rows: list[dict[str, Any]] = []
+    rejected: list[Rejection] = []
+    decode = msgspec.json.Decoder(dict[str, Any]).decode
+    try:
+        if text.lstrip().startswith(ARRAY):
+            rows = msgspec.json.decode(text, type=list[dict[str, Any]])
+    except (msgspec.MsgspecError, UnicodeEncodeError) as error:
+        raise DataContractError(f"{path}: not readable as a JSON array of objects ({error})") from error
+    for line in text.split("\n") if not rows else ():
+        try:
+            rows.append(decode(line))
+        except (msgspec.MsgspecError, UnicodeEncodeError):
+            try:
+                rows.append(_mapping(line))
+            except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+                if line.strip():
+                    rejected.append(unreadable(line, "row: the line is no JSON object"))
+    if not rows:
+        raise DataContractError(f"{path}: it begins as JSON does, but no line is a JSON object")
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: pd.Series([row.get(name) for row in rows], dtype=object) for name in names}
+    return Table(pd.DataFrame(columns, dtype=object), rejected, ["read as JSON lines"])
 
 
-def _whole_rows(
-    block: list[tuple[list[str], str] | Unreadable], names: list[str], sound: bool, broken: list[Unreadable]
-) -> list[list[str]]:
-    """The rows that have a cell for each name; empty cells at the end may be too many. The others go to ``broken``."""
-    rows = []
-    for record in block:
-        if isinstance(record, Unreadable):
-            broken.append(record)
-            continue
-        cells, text = record
-        while len(cells) > len(names) and not cells[-1]:
-            cells.pop()
-        if not sound and (reason := flaw(text)) is not None:
-            broken.append(unreadable(text, reason))
-        elif len(cells) != len(names):
-            reason = f"row: {len(cells)} cells where the header names {len(names)} columns"
-            broken.append(unreadable(text, reason, "row: ragged"))
-        else:
-            rows.append(cells)
-    return rows
+def _mapping(line: str) -> dict[str, Any]:
+    """A line that strict JSON refuses: with NaN, or a Python mapping. Raises ValueError or SyntaxError for others."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = ast.literal_eval(line.strip())
+    if not isinstance(row, dict) or delimited.flaw(line):
+        raise ValueError
+    return {str(name): value for name, value in row.items()}
 
 
-def _refuse_doubles(path: Path, names: list[str]) -> None:
-    if double := [name for name, count in Counter(names).items() if count > 1]:
-        raise DataContractError(f"{path}: a column name stands twice in the header: {', '.join(double)}")
+def _flat(frame: pd.DataFrame) -> pd.DataFrame:
+    """Mappings within cells as columns ``name.key``, those within lists as columns of lists."""
+    columns: dict[str, Any] = {}
+    for name in frame.columns:
+        column = frame[name]
+        nested = _nested(column) if column.dtype == object else {}
+        columns |= nested or {name: column}
+    return pd.DataFrame(columns, index=frame.index) if list(columns) != list(frame.columns) else frame
+
+
+def _nested(column: pd.Series) -> dict[str, pd.Series]:
+    cells = [cell.tolist() if isinstance(cell, np.ndarray) else cell for cell in column]
+    present = [cell for cell in cells if isinstance(cell, dict | list) or not pd.isna(cell)]
+    parts = [part for cell in present for part in (cell if isinstance(cell, list) else [cell])]
+    if not parts or not all(isinstance(part, dict) for part in parts):
+        return {}
+    flat: dict[str, pd.Series] = {}
+    keys = dict.fromkeys(key for part in parts for key in part)
+    for key in keys if len(keys) <= ATTRIBUTES_LIMIT else ():
+        inner = [_inner(cell, key) for cell in cells]
+        part = pd.Series(inner, index=column.index, dtype=object, name=f"{column.name}.{key}")
+        flat |= _nested(part) or {str(part.name): part}
+    return flat
+
+
+def _inner(cell: Any, key: str) -> Any:
+    if isinstance(cell, list):
+        return [part.get(key) for part in cell if isinstance(part, dict)]
+    return cell.get(key) if isinstance(cell, dict) else None

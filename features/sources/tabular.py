@@ -1,6 +1,7 @@
 """Reads anyone's tables: files, and a map from attune's column names to theirs."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -12,19 +13,67 @@ from attune.clock import SECOND
 from attune.columns import Columns
 from attune.errors import DataContractError
 from attune.event_types import KINDS
+from attune.row_rules import Rejection, typed
 from features.sources import frames
-from features.sources.frames import INTERACTION_COLUMNS, OWN_IDS, SourceFrames, Unreadable
-from features.sources.table_files import read_table
+from features.sources.delimited import Layout, plain_name
+from features.sources.frames import INTERACTION_COLUMNS, OWN_IDS, SourceFrames, Understanding
+from features.sources.table_files import Paths, Table, read_tables
+from features.sources.times import moments
+from features.sources.values import Values, with_values
 
 ITEM_COLUMNS = (Columns.ITEM_ID, Columns.TITLE, Columns.YEAR, Columns.GENRES, Columns.TEXT)
 USER_COLUMNS = (Columns.USER_ID,)
 """Further names in the maps of items and users are attributes under that name."""
 
+USUAL_NAMES = {
+    Columns.USER_ID: "user uid userid visitorid customerid memberid reviewerid sessionid accountid personid",
+    Columns.ITEM_ID: "item iid itemid movieid asin parentasin productid bookid isbn trackid songid artistid sku "
+    "articleid newsid animeid videoid gameid recipeid businessid goodid",
+    Columns.VALUE: "rating ratings stars score overall reviewoverall reviewscore bookrating movierating",
+    Columns.EVENT_TIMESTAMP: "timestamp ts time datetime date unixtime unixreviewtime eventtime createdat createtime "
+    "reviewtime timems eventtimestamp",
+    Columns.KIND: "event eventtype behavior behaviour action interactiontype",
+    Columns.TITLE: "title name itemname movietitle producttitle booktitle",
+}
+"""Other people's names for a column, as ``plain_name`` writes them; taken where exactly one of them is there."""
+
+FIRST_ROWS = 10
+"""Rows that ``Understanding`` keeps as they stood in the file."""
+
+CALLED = frozenset(word for names in USUAL_NAMES.values() for word in names.split()) | {
+    "id", "kind", "value", "genres", "year", "text", "price", "category", "url", "description", "available",
+}  # fmt: skip
+
 Names = Mapping[str, str] | str | None
 
 
+@dataclass
+class _Reading:
+    """What is found out while files are read: the columns that were taken, remarks, rows that are turned away."""
+
+    columns: dict[str, dict[str, str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    rejected: dict[str, list[Rejection]] = field(default_factory=dict)
+
+    def say(self, note: str) -> None:
+        self.notes.append(note)
+
+    def table(self, type_name: str, paths: Paths, layout: Layout) -> Table:
+        table = read_tables(paths, layout)
+        self.rejected[type_name] = table.rejected
+        for note in table.notes:
+            self.say(f"{type_name}s: {note}")
+        return table
+
+    def take(self, type_name: str, named: dict[str, str], guessed: dict[str, str]) -> None:
+        self.columns[type_name] = named | guessed
+        if guessed:
+            pairs = ", ".join(f"{name}={column}" for name, column in guessed.items())
+            self.say(f"{type_name}s: taken by their names: {pairs}")
+
+
 def read(
-    interactions: Path,
+    interactions: Paths,
     items: Path | None = None,
     users: Path | None = None,
     mapping: Names = None,
@@ -33,42 +82,75 @@ def read(
     kind: str | None = None,
     kinds: Names = None,
     order: str | None = None,
-    scale: str | tuple[float, float] | None = None,
     unit: str | None = None,
+    time_format: str | None = None,
+    time_zone: str | None = None,
+    values: Values = Values(),  # noqa: B008 (it is frozen)
+    separator: str | None = None,
+    quote: str | None = None,
+    columns: str | None = None,
+    items_columns: str | None = None,
+    users_columns: str | None = None,
 ) -> SourceFrames:
     """The files as frames.
 
     ``mapping`` names the files' columns ('user_id=uid,item_id=iid', or a dict); a column of attune's own name needs no
-    entry. Rows with an ``event_id`` keep it. ``kind`` is every row's kind; ``kinds`` renames kinds ('addtocart=cart',
-    '1=view' whether 1 is text or a number). ``order='row'`` gives row n the time epoch + n seconds. ``scale`` ('1,10')
-    maps that range of ratings to 1..5. ``unit`` is the unit of unix times (s, ms, us; by default inferred from their
-    size).
+    entry, and one of a usual name (userId, movieId, rating) is taken where it is the only one. Rows with an
+    ``event_id`` keep it. ``kind`` is every row's kind; ``kinds`` renames kinds ('addtocart=cart', '1=view' whether 1 is
+    text or a number). ``order='row'`` gives row n the time epoch + n seconds. ``unit``, ``time_format`` and
+    ``time_zone`` are those of ``times.moments``, ``separator``, ``quote`` and ``columns`` (of files without a header)
+    those of ``delimited.Layout``; ``values`` says what the value column means.
     Items keep title, year, genres and text by name, and every other column as an attribute; so do users. Their maps
     may rename attributes ('price=cost'); a column whose name the map gives to another one is left out.
-    Raises DataContractError for a missing file, no table, or a map that names what is not there.
+    Raises DataContractError for a missing file, no table, a map that names what is not there, or numbers whose meaning
+    is in doubt.
     """
-    table, unreadable = read_table(Path(interactions))
-    named, known = parse_map(mapping), (*INTERACTION_COLUMNS, *OWN_IDS)
+    reading = _Reading()
+    named, renamed, known = parse_map(mapping), parse_map(kinds), (*INTERACTION_COLUMNS, *OWN_IDS)
     for name in named:
         if name not in known:
             raise DataContractError(f"map: {name!r} is no column of attune{_nearest(name, known)}", name)
-    columns = _columns(table, named, known, Path(interactions))
-    own_ids = {name: frames.ids(table[columns[name]]) for name in OWN_IDS if name in columns}
+
+    def layout(names: str | None, wanted: dict[str, str]) -> Layout:
+        return Layout(names, separator, quote, wanted.values(), CALLED)
+
+    path = interactions if isinstance(interactions, Path | str) else interactions[0]
+    table = reading.table("interaction", interactions, layout(columns, named)).frame
+    taken = _columns(table, named, known, path)
+    guessed = _guesses(table, taken, (Columns.USER_ID, Columns.ITEM_ID))
+    if order is None:
+        guessed |= _guesses(table, taken, (Columns.EVENT_TIMESTAMP,))
+    if kind is None and Columns.KIND not in taken:
+        columns_of_kinds = _guesses(table, taken, (Columns.KIND,))
+        guessed |= {name: column for name, column in columns_of_kinds.items() if _has_kinds(table[column], renamed)}
+    if kind in (None, "rating") and Columns.KIND not in taken | guessed:
+        guessed |= (stars := _guesses(table, taken, (Columns.VALUE,)))
+        kind = "rating" if stars else kind
+    reading.take("interaction", taken, guessed)
+    taken |= guessed
     behaviour = pd.DataFrame(
         {
-            Columns.USER_ID: frames.ids(_required(table, columns, Columns.USER_ID, interactions)),
-            Columns.ITEM_ID: frames.ids(_required(table, columns, Columns.ITEM_ID, interactions)),
-            Columns.KIND: _kind(table, columns, kind, parse_map(kinds), Path(interactions)),
-            Columns.VALUE: _value(table, columns, scale),
-            Columns.EVENT_TIMESTAMP: _moments(table, columns, order, unit, Path(interactions)),
-            **own_ids,
+            Columns.USER_ID: frames.ids(_required(table, taken, Columns.USER_ID, path)),
+            Columns.ITEM_ID: frames.ids(_required(table, taken, Columns.ITEM_ID, path)),
+            Columns.KIND: _kind(table, taken, kind, renamed, path),
+            Columns.VALUE: None,
+            Columns.EVENT_TIMESTAMP: _moments(
+                table, taken, order, path, lambda column: moments(column, unit, time_format, time_zone, reading.say)
+            ),
+            **{name: frames.ids(table[taken[name]]) for name in OWN_IDS if name in taken},
         },
         dtype=object,
     )
-    item_rows, broken_items = _entities(items, parse_map(items_map), Columns.ITEM_ID, ITEM_COLUMNS)
-    user_rows, broken_users = _entities(users, parse_map(users_map), Columns.USER_ID, USER_COLUMNS)
-    broken = {"interaction": tuple(unreadable), "item": tuple(broken_items), "user": tuple(broken_users)}
-    return SourceFrames(behaviour, item_rows, user_rows, broken)
+    column = table[taken[Columns.VALUE]] if Columns.VALUE in taken else None
+    behaviour, rejected = with_values(behaviour, column, values, kind, reading.say)
+    reading.rejected["interaction"] += rejected
+    item_names, user_names = parse_map(items_map), parse_map(users_map)
+    item_rows = _entities("item", items, layout(items_columns, item_names), item_names, reading)
+    user_rows = _entities("user", users, layout(users_columns, user_names), user_names, reading)
+    _refuse_other_spelling(behaviour[Columns.ITEM_ID], item_rows[Columns.ITEM_ID])
+    turned_away = {name: tuple(rows) for name, rows in reading.rejected.items()}
+    understanding = Understanding(reading.columns, tuple(reading.notes), kind, table.head(FIRST_ROWS))
+    return SourceFrames(behaviour, item_rows, user_rows, turned_away, understanding)
 
 
 def parse_map(names: Names) -> dict[str, str]:
@@ -81,7 +163,7 @@ def parse_map(names: Names) -> dict[str, str]:
     return {name.strip(): column.strip() for name, column in pairs}
 
 
-def _columns(table: pd.DataFrame, named: dict[str, str], known: Collection[str], path: Path) -> dict[str, str]:
+def _columns(table: pd.DataFrame, named: dict[str, str], known: Collection[str], path: Path | str) -> dict[str, str]:
     """Canonical name -> the file's column, for all that the map names and all that need no naming."""
     have = [str(column) for column in table.columns]
     for name, column in named.items():
@@ -91,13 +173,33 @@ def _columns(table: pd.DataFrame, named: dict[str, str], known: Collection[str],
     return {name: name for name in known if name in (free if name in OWN_IDS else have)} | named
 
 
+def _guesses(
+    table: pd.DataFrame, taken: dict[str, str], wanted: Collection[str], also: Collection[str] = ()
+) -> dict[str, str]:
+    """For each wanted name that has no column yet, the only free one that bears a usual name for it."""
+    free = [str(column) for column in table.columns if column not in taken.values()]
+    guesses = {}
+    for name in wanted:
+        usual = {*USUAL_NAMES[name].split(), name.replace("_", ""), *also}
+        matches = [column for column in free if plain_name(column) in usual]
+        if name not in taken and len(matches) == 1:
+            guesses[name] = matches[0]
+    return guesses
+
+
+def _has_kinds(column: pd.Series, renamed: dict[str, str]) -> bool:
+    """Whether most of the column's values name a kind."""
+    words = frames.ids(column).dropna().drop_duplicates()
+    return bool(words.map(lambda raw: isinstance(raw, str) and renamed.get(raw, raw) in KINDS).mean() > 0.5)
+
+
 def _nearest(name: str, have: Collection[str]) -> str:
     close = get_close_matches(name, have, n=1, cutoff=0.5)
     meant = f" (did you mean {close[0]!r}?)" if close else ""
     return f"{meant}; there are {', '.join(have)}"
 
 
-def _required(table: pd.DataFrame, columns: dict[str, str], name: str, path: Path) -> pd.Series:
+def _required(table: pd.DataFrame, columns: dict[str, str], name: str, path: Path | str) -> pd.Series:
     if name not in columns:
         have = ", ".join(map(str, table.columns))
         raise DataContractError(f"{name}: {path} has no such column; name it in the map ({name}=...): {have}", name)
@@ -105,7 +207,7 @@ def _required(table: pd.DataFrame, columns: dict[str, str], name: str, path: Pat
 
 
 def _kind(
-    table: pd.DataFrame, columns: dict[str, str], constant: str | None, renamed: dict[str, str], path: Path
+    table: pd.DataFrame, columns: dict[str, str], constant: str | None, renamed: dict[str, str], path: Path | str
 ) -> pd.Series:
     for name in [constant, *renamed.values()]:
         if name is not None and name not in KINDS:
@@ -122,23 +224,12 @@ def _kind(
     return texts.map(lambda raw: renamed.get(raw, raw) if isinstance(raw, str) else raw)
 
 
-def _value(table: pd.DataFrame, columns: dict[str, str], scale: str | tuple[float, float] | None) -> pd.Series:
-    if Columns.VALUE not in columns:
-        return pd.Series([None] * len(table), index=table.index, dtype=object)
-    values = frames.numbers(table[columns[Columns.VALUE]])
-    if scale is None:
-        return values
-    try:
-        low, high = map(float, scale.split(",") if isinstance(scale, str) else scale)
-    except ValueError as error:
-        raise DataContractError(f"scale: {scale!r} is not of the form LOW,HIGH") from error
-    if not low < high:
-        raise DataContractError(f"scale: {low:g} is not below {high:g}")
-    return values.map(lambda raw: 1.0 + 4.0 * (raw - low) / (high - low) if isinstance(raw, float) else raw)
-
-
 def _moments(
-    table: pd.DataFrame, columns: dict[str, str], order: str | None, unit: str | None, path: Path
+    table: pd.DataFrame,
+    columns: dict[str, str],
+    order: str | None,
+    path: Path | str,
+    read_times: Callable[[pd.Series], pd.Series],
 ) -> pd.Series:
     if order not in (None, "row"):
         raise DataContractError(f"order: {order!r} is unknown; 'row' takes the rows' order for their time")
@@ -150,30 +241,59 @@ def _moments(
             f"the rows stand in the order of time (order row): {', '.join(map(str, table.columns))}",
             Columns.EVENT_TIMESTAMP,
         )
-    return frames.moments(table[columns[Columns.EVENT_TIMESTAMP]], unit)
+    return read_times(table[columns[Columns.EVENT_TIMESTAMP]])
 
 
 def _entities(
-    path: Path | None, named: dict[str, str], id_column: str, known: Collection[str]
-) -> tuple[pd.DataFrame, list[Unreadable]]:
+    type_name: str, path: Path | None, layout: Layout, named: dict[str, str], reading: _Reading
+) -> pd.DataFrame:
+    id_column, known = (Columns.ITEM_ID, ITEM_COLUMNS) if type_name == "item" else (Columns.USER_ID, USER_COLUMNS)
     if path is None:
-        return frames.entity_frame(id_column), []
+        return frames.entity_frame(id_column)
     for name in named:
         if not name.isidentifier():
             raise DataContractError(f"map: {name!r} is no name for an attribute (letters, digits and _)", name)
-    table, unreadable = read_table(Path(path))
-    columns = _columns(table, named, known, Path(path))
-    identifiers = frames.ids(_required(table, columns, id_column, Path(path)))
-    attribute_columns = {name: column for name, column in columns.items() if name != id_column}
-    taken = set(columns) | set(columns.values())
-    attribute_columns |= {column: column for column in map(str, table.columns) if column not in taken}
-    cells: dict[str, list[Any]] = {}
-    for name, column in attribute_columns.items():
-        if name == Columns.GENRES:
-            cells[name] = frames.split_lists(table[column]).tolist()
-        else:
-            convert = frames.numbers if name == Columns.YEAR else frames.absent_as_none
-            cells[name] = [frames.plain(raw) for raw in convert(table[column])]
-    rows = zip(*cells.values(), strict=True) if cells else [()] * len(table)
+    table = reading.table(type_name, path, layout)
+    taken = _columns(table.frame, named, known, path)
+    guessed = _guesses(table.frame, taken, (id_column,), ("id",))
+    guessed |= _guesses(table.frame, taken | guessed, (Columns.TITLE,) if type_name == "item" else ())
+    reading.take(type_name, taken, guessed)
+    taken |= guessed
+    identifiers = frames.ids(_required(table.frame, taken, id_column, path))
+    attribute_columns = {name: column for name, column in taken.items() if name != id_column}
+    mapped = set(taken) | set(taken.values())
+    attribute_columns |= {column: column for column in map(str, table.frame.columns) if column not in mapped}
+    cells = {name: _attribute(name, table.frame[column], table.typed) for name, column in attribute_columns.items()}
+    rows = zip(*cells.values(), strict=True) if cells else [()] * len(table.frame)
     attributes = [frames.without_absent(dict(zip(cells, row, strict=True))) for row in rows]
-    return frames.entity_frame(id_column, identifiers, attributes), unreadable
+    return frames.entity_frame(id_column, identifiers, attributes)
+
+
+def _attribute(name: str, column: pd.Series, is_typed: bool) -> list[Any]:
+    if name == Columns.GENRES:
+        return frames.split_lists(column).tolist()
+    if name == Columns.YEAR:
+        return [frames.plain(raw) for raw in frames.numbers(column)]
+    cells = frames.absent_as_none(column).tolist()
+    if name == Columns.TITLE:
+        return [raw if raw is None else str(frames.plain(raw)) for raw in cells]
+    return [frames.plain(raw) for raw in cells] if is_typed else typed(name, cells)
+
+
+def _refuse_other_spelling(used: pd.Series, described: pd.Series) -> None:
+    """Raise DataContractError where ids of items meet their table's only without leading zeros or '.0'."""
+    one, other = (set(column[[isinstance(raw, str) for raw in column]]) for column in (used, described))
+    if not one or not other or one & other:
+        return
+
+    def bare(words: set[str]) -> dict[str, str]:
+        return {word.removesuffix(".0").lstrip("0"): word for word in words}
+
+    plain, others = bare(one), bare(other)
+    if common := plain.keys() & others.keys():
+        word = min(common)
+        raise DataContractError(
+            f"item_id: {plain[word]!r} in the interactions is {others[word]!r} in the table of items; "
+            "write each id in one way in both",
+            Columns.ITEM_ID,
+        )

@@ -1,5 +1,6 @@
 """`attune import` and `attune export`: outside tables into the event log, and the log as files for other tools."""
 
+import shlex
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +15,9 @@ from infra.commands.options import EVENTS, AsJson, Limit
 from infra.commands.options import kinds as known_kinds
 
 if TYPE_CHECKING:
-    from features.importer import Tally
+    import pandas as pd
+
+    from features.importer import ImportReport, Tally
     from features.sources.frames import SourceFrames
 
 app = typer.Typer()
@@ -43,7 +46,10 @@ def movielens(as_json: AsJson = False) -> None:
 
 @imports.command()
 def tabular(
-    interactions: Annotated[Path, typer.Option(help="What users did: CSV, CSV.gz or Parquet.")],
+    context: typer.Context,
+    interactions: Annotated[
+        list[str], typer.Option(help="What users did: a file, a folder or a 'glob*'; repeatable for several.")
+    ],
     map: Annotated[
         str, typer.Option(help="Its columns: user_id=..,item_id=..,event_timestamp=..,kind=..,value=..,event_id=..")
     ] = "",
@@ -53,15 +59,43 @@ def tabular(
     ] = "",
     users: Annotated[Path | None, typer.Option(help="What is known of the users.")] = None,
     users_map: Annotated[str, typer.Option(help="Their columns: user_id=.. and any attribute=..")] = "",
+    columns: Annotated[
+        str | None, typer.Option(help="Without a header: user_id,item_id,.. in the file's order; empty leaves one out.")
+    ] = None,
+    items_columns: Annotated[str | None, typer.Option(help="The same for the items.")] = None,
+    users_columns: Annotated[str | None, typer.Option(help="The same for the users.")] = None,
+    separator: Annotated[
+        str | None, typer.Option(help="What separates cells, when the guess is wrong: tab, ::")
+    ] = None,
+    quote: Annotated[Literal["none"] | None, typer.Option(help="none: quotes are letters.")] = None,
     kind: Annotated[
         str | None, typer.Option(help="The kind of every row, without such a column.", autocompletion=known_kinds)
     ] = None,
     kinds: Annotated[str, typer.Option(help="Other names for kinds: addtocart=cart,1=view")] = "",
     order: Annotated[Literal["row"] | None, typer.Option(help="Without timestamps: rows in the order of time.")] = None,
-    scale: Annotated[str | None, typer.Option(help="The ratings' scale, when it is not 1,5: LOW,HIGH")] = None,
     unit: Annotated[
-        str | None, typer.Option(help="The unit of unix times: s, ms or us; by default from their size.")
+        str | None,
+        typer.Option(
+            help="The unit of times: s, ms, us, ns, d (days since 1970) or excel; by default from their size."
+        ),
     ] = None,
+    time_format: Annotated[str | None, typer.Option(help="The form of times, as %d/%m/%Y %H:%M.")] = None,
+    time_zone: Annotated[
+        str | None, typer.Option(help="The zone of times that name none, as Europe/Berlin; by default UTC.")
+    ] = None,
+    scale: Annotated[str | None, typer.Option(help="The ratings' scale, when it is not 1,5: LOW,HIGH")] = None,
+    zero: Annotated[
+        Literal["implicit"] | None, typer.Option(help="implicit: a rating of 0 or -1 means none given, a view.")
+    ] = None,
+    value_unit: Annotated[
+        Literal["ms", "s", "min", "percent"] | None,
+        typer.Option(help="The unit of dwell, or percent of watch, survey."),
+    ] = None,
+    clip: Annotated[bool, typer.Option("--clip", help="A watch above 1 is a whole watch.")] = False,
+    full_watch: Annotated[bool, typer.Option("--full-watch", help="A watch without a value is a whole watch.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing: show how the files are understood and what to type.")
+    ] = False,
     replace: Annotated[int | None, typer.Option(help="Withdraw this import first; see attune import list.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -71,17 +105,88 @@ def tabular(
     --map user_id=user,item_id=movie,event_timestamp=ts,value=stars
     --items movies.csv --items-map item_id=movie,title=name[/bold]
 
-    A column of attune's own name needs no mapping.
+    A column of attune's own name needs no mapping, and one of a usual name (userId, rating) none either.
     """
     from features.sources import tabular
+    from features.sources.values import Values
 
-    given = {"mapping": map, "items_map": items_map, "users_map": users_map, "kind": kind, "kinds": kinds}
-    given |= {"order": order, "scale": scale, "unit": unit}
-    options = {name: value for name, value in given.items() if value}
-    frames = tabular.read(interactions, items, users, **options)
+    with output.Progress(quiet=as_json).stage("read " + ", ".join(interactions)):
+        frames = tabular.read(
+            interactions,
+            items=items,
+            users=users,
+            mapping=map,
+            items_map=items_map,
+            users_map=users_map,
+            kind=kind,
+            kinds=kinds,
+            order=order,
+            unit=unit,
+            time_format=time_format,
+            time_zone=time_zone,
+            values=Values(scale, zero, value_unit, clip, full_watch),
+            separator=separator,
+            quote=quote,
+            columns=columns,
+            items_columns=items_columns,
+            users_columns=users_columns,
+        )
+    for note in frames.understanding.notes if not as_json else ():
+        output.note(note)
+    if check:
+        _preview(frames, _full_command(context, frames), as_json)
+        return
     if replace is not None:
         _withdraw(replace)
-    _import(frames, interactions.name, options, as_json)
+    files = ("interactions", "items", "users", "replace", "as_json")
+    options = {name: value for name, value in context.params.items() if value and name not in files}
+    _import(frames, ", ".join(Path(name).name for name in interactions), options, as_json)
+
+
+def _full_command(context: typer.Context, frames: "SourceFrames") -> str:
+    """The command as it was given, with everything that was guessed; without ``--check``."""
+    understood = frames.understanding
+    maps = {
+        name: ",".join(
+            f"{ours}={theirs}" for ours, theirs in understood.columns.get(type_name, {}).items() if ours != theirs
+        )
+        for name, type_name in (("map", "interaction"), ("items_map", "item"), ("users_map", "user"))
+    }
+    given = context.params | maps | {"kind": understood.kind, "check": False, "as_json": False}
+    words = ["attune", "import", "tabular"]
+    for option in context.command.params:
+        value = given.get(str(option.name))
+        for single in value if isinstance(value, list | tuple) else [value]:
+            words += [option.opts[0]] if single is True else [option.opts[0], str(single)] if single else []
+    return shlex.join(words)
+
+
+def _preview(frames: "SourceFrames", command: str, as_json: bool) -> None:
+    """What would become of the rows: the first of them before and after, the tallies, the command to type."""
+    from features.importer import dry_run
+
+    tallies, values = _tallies(dry_run(frames, system_clock))
+    understood, rows = frames.understanding, frames.interactions
+    if not as_json:
+        before = understood.first_rows
+        shown = [name for name in understood.columns["interaction"].values() if name in before]
+        after = rows[rows.index.isin(before.index)]
+        times = after["event_timestamp"].map(_readable_time)
+        _show_rows(before[shown], "the first rows as they are")
+        _show_rows(after.assign(event_timestamp=times), "and as they would be")
+    values |= {"columns": understood.columns, "notes": understood.notes, "command": command}
+    _show(tallies, "nothing was written; this is what an import would do", values, as_json)
+    if not as_json:
+        output.say_next(f"`{command}`")
+
+
+def _show_rows(rows: "pd.DataFrame", title: str) -> None:
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows.to_numpy(object)]
+    output.table(list(rows.columns), cells, title=title)
+
+
+def _readable_time(micros: object) -> object:
+    return to_iso(micros) if isinstance(micros, int) and 0 < abs(micros) < 2**57 else micros
 
 
 @imports.command("list")
@@ -197,11 +302,7 @@ def _import(frames: "SourceFrames", source: str, options: dict[str, Any], as_jso
 
     with execution.event_log() as log:
         report = import_source(log, frames, system_clock, source, options=options)
-    tallies = {"interaction": report, "item": report.items, "user": report.users}
-    tallies = {name: tally for name, tally in tallies.items() if tally.rows_in}
-    values = asdict(report)
-    described = {name: values.pop(name) for name in ("items", "users")}
-    values |= {name: tally for name, tally in described.items() if tally["rows_in"]}
+    tallies, values = _tallies(report)
     _show(tallies, f"imported {source}", values, as_json)
     for name, tally in tallies.items():
         if tally.rows_in == tally.quarantined:
@@ -211,6 +312,15 @@ def _import(frames: "SourceFrames", source: str, options: dict[str, Any], as_jso
             )
     if not as_json:
         output.say_next("`attune train` makes a model of it, `attune users` and `attune items` show what is there")
+
+
+def _tallies(report: "ImportReport") -> "tuple[dict[str, Tally], dict[str, Any]]":
+    """The tallies by type of row, and the report as JSON; without types that had no rows."""
+    tallies: dict[str, Tally] = {"interaction": report, "item": report.items, "user": report.users}
+    values = asdict(report)
+    described = {name: values.pop(name) for name in ("items", "users")}
+    values |= {name: tally for name, tally in described.items() if tally["rows_in"]}
+    return {name: tally for name, tally in tallies.items() if tally.rows_in}, values
 
 
 def _show(tallies: "dict[str, Tally]", title: str, values: dict[str, Any], as_json: bool) -> None:

@@ -11,7 +11,7 @@ from attune.clock import DAY, HOUR, MINUTE
 from attune.errors import DataContractError
 from attune.event_types import KINDS
 from attune.events import AnyEvent, Feedback, Interaction, Item, User, to_logged, to_row
-from attune.row_rules import FUTURE_LIMIT, Row, admit, admit_all, row_as_json
+from attune.row_rules import FUTURE_LIMIT, Row, admit, admit_all, row_as_json, typed
 
 NOW = 1_700_000_000_000_000
 GOOD = {"event_id": "e1", "event_timestamp": NOW, "user_id": "ada", "item_id": "tea", "kind": "rating", "value": 4}
@@ -202,14 +202,51 @@ def test_attributes(bad: object) -> None:
 def test_attributes_that_are_fine() -> None:
     good = {
         "title": "Tee ☕\n",
-        "year": -(2**63),
+        "count": -(2**63),
         "score": 0.5,
         "old": True,
         "none": None,
-        "genres": ["a", 1, None],
+        "tags": ["a", 1, None],
         "": [],
     }
     assert admit("item", row(attributes=good), clock).attributes == good  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [("available", "false"), ("retired", 1), ("title", 1984), ("year", "1984"), ("year", 2**60), ("genres", "a|b")],
+)
+def test_known_attributes_have_their_type(name: str, bad: object) -> None:
+    assert refused("item", row(attributes={name: bad})).field == f"attributes.{name}"
+    assert admit("user", row(attributes={name: bad}), clock).attributes == {name: bad}  # type: ignore[union-attr]
+    assert admit("item", row(attributes={name: bad, "a": 1}), clock, given={"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "expected"),
+    [
+        ("price", ["20", None, "3.5", "-1", "1e3"], [20, None, 3.5, -1, 1000.0]),
+        ("price", ["20", "free"], ["20", "free"]),
+        ("code", ["007", "12"], ["007", "12"]),
+        ("code", [str(2**63), "1"], [str(2**63), "1"]),
+        ("code", [str(2**62 + 1)], [2**62 + 1]),
+        ("sale", ["true", "False", None], [True, False, None]),
+        ("sale", ["1", "0"], [1, 0]),
+        ("available", ["1", "0", "yes"], [True, False, True]),
+        ("available", ["false", "soon"], ["false", "soon"]),
+        ("title", ["1984", "2001"], ["1984", "2001"]),
+        ("brand_id", ["1", "2"], ["1", "2"]),
+        ("valid", ["true", None], [True, None]),
+        ("nothing", [None, None], [None, None]),
+    ],
+)
+def test_texts_of_a_file_are_typed_by_whole_columns(name: str, cells: list, expected: list) -> None:
+    values = typed(name, cells)
+    assert (values, [type(value) for value in values]) == (expected, [type(value) for value in expected])
+
+
+def test_a_reason_quotes_numbers_without_their_library() -> None:
+    assert str(refused("interaction", row(kind="rating", value=np.float64(7)))).startswith("value: 7.0 is outside")
 
 
 def test_numpys_scalars_become_plain_ones() -> None:

@@ -34,7 +34,7 @@ def write(path: Path, rows: list[tuple[str, ...]], header: tuple[str, ...] = ("u
 
 
 def frames(path: Path) -> tabular.SourceFrames:
-    return tabular.read(path, mapping="user_id=u,item_id=i,value=r,event_timestamp=t", kind="rating")
+    return tabular.read(path, mapping="user_id=u,item_id=i,value=r,event_timestamp=t", kind="rating", unit="s")
 
 
 def adds_up(report: ImportReport) -> bool:
@@ -118,7 +118,7 @@ def test_items_and_users_come_along_and_repeat(log: EventLog, clock: Clock, tmp_
           ("item_id", "title", "year", "genres"))  # fmt: skip
     write(tmp_path / "u.csv", [("u1", "31")], ("user_id", "age"))
     write(tmp_path / "a.csv", [("u1", "i1", "4", "1000")], ("user_id", "item_id", "value", "event_timestamp"))
-    source = tabular.read(tmp_path / "a.csv", tmp_path / "i.csv", tmp_path / "u.csv", kind="rating")
+    source = tabular.read(tmp_path / "a.csv", tmp_path / "i.csv", tmp_path / "u.csv", kind="rating", unit="s")
     report = import_source(log, source, clock, "a")
     assert (report.items.rows_in, report.items.accepted, report.items.quarantined) == (3, 2, 1)
     assert (report.users.accepted, report.accepted) == (1, 1)
@@ -190,7 +190,7 @@ def test_rows_with_ids_of_their_own_count_once_with_the_stream(log: EventLog, cl
     told = [("click", "1", "live-1", ""), ("retract", "2", "live-2", "live-1"), ("click", "3", "live-3", ""),
             ("click", "3", "", ""), ("click", "3", "live-1", ""), ("click", "4", "live-4", "live-1")]  # fmt: skip
     rows = [("u", "i", *row) for row in told]
-    source = tabular.read(write(tmp_path / "dump.csv", rows, header), mapping="event_id=id")
+    source = tabular.read(write(tmp_path / "dump.csv", rows, header), mapping="event_id=id", unit="s")
     report = import_source(log, source, clock, "dump")
     assert (report.accepted, report.repeated, report.quarantined) == (2, 2, 2)
     assert adds_up(report)
@@ -202,7 +202,7 @@ def test_rows_with_ids_of_their_own_count_once_with_the_stream(log: EventLog, cl
 def test_a_column_that_the_map_gives_to_another_name_is_no_id(log: EventLog, clock: Clock, tmp_path: Path) -> None:
     rows = [("u", "concert", "5"), ("v", "concert", "6")]
     path = write(tmp_path / "a.csv", rows, ("user_id", "event_id", "event_timestamp"))
-    report = import_source(log, tabular.read(path, mapping="item_id=event_id", kind="view"), clock, "a")
+    report = import_source(log, tabular.read(path, mapping="item_id=event_id", kind="view", unit="s"), clock, "a")
     assert (report.accepted, report.quarantined) == (2, 0)
 
 
@@ -215,7 +215,9 @@ class Titles:
 
     def take(self, *titles: str) -> tuple[int, int, str]:
         write(self.items, [("i", title) for title in titles] + [("other", "One")], ("item_id", "title"))
-        source = tabular.read(self.behaviour, self.items, None, "user_id=u,item_id=i,event_timestamp=t", kind="view")
+        source = tabular.read(
+            self.behaviour, self.items, None, "user_id=u,item_id=i,event_timestamp=t", kind="view", unit="s"
+        )
         tally = import_source(self.log, source, self.clock, "a").items
         assert tally.rows_in == tally.accepted + tally.repeated == len(titles) + 1
         return tally.accepted, tally.repeated, self.known()[-1]

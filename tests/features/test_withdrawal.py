@@ -62,12 +62,14 @@ def told(rows: list[tuple[str, ...]]) -> list[tuple[Any, ...]]:
 
 def test_a_withdrawn_import_comes_back_by_the_right_mapping(any_log: EventLog, clock: Clock, tmp_path: Path) -> None:
     path = write(tmp_path / "r.csv", RATINGS)
-    import_source(any_log, tabular.read(path, kind="rating", mapping=SWAPPED), clock, "r", options={"map": SWAPPED})
+    import_source(
+        any_log, tabular.read(path, kind="rating", unit="s", mapping=SWAPPED), clock, "r", options={"map": SWAPPED}
+    )
     assert withdraw(any_log, 1).taken_back == 4  # type: ignore[union-attr]
     assert standing(any_log, tmp_path) == []
     assert withdraw(any_log, 1) is None
     for _ in range(2):
-        import_source(any_log, tabular.read(path, kind="rating"), clock, "r")
+        import_source(any_log, tabular.read(path, kind="rating", unit="s"), clock, "r")
     assert standing(any_log, tmp_path) == told(RATINGS)
     assert [one.events for one in any_log.imports.latest(9)] == [0, 4, 4]
     lake = Lake(tmp_path / "items")
@@ -76,7 +78,7 @@ def test_a_withdrawn_import_comes_back_by_the_right_mapping(any_log: EventLog, c
 
 
 def test_equal_rows_come_back_as_often_as_they_are_withdrawn(any_log: EventLog, clock: Clock, tmp_path: Path) -> None:
-    source = tabular.read(write(tmp_path / "r.csv", RATINGS), kind="rating")
+    source = tabular.read(write(tmp_path / "r.csv", RATINGS), kind="rating", unit="s")
     for number in range(1, 4):
         assert import_source(any_log, source, clock, "r").accepted == 4
         assert import_source(any_log, source, clock, "r").repeated == 4
@@ -98,7 +100,7 @@ def test_any_imports_and_withdrawals(
     tmp_path_factory: pytest.TempPathFactory, clock: Clock, files: list[Any], steps: list[tuple[bool, int]]
 ) -> None:
     folder = tmp_path_factory.mktemp("steps")
-    sources = [tabular.read(write(folder / f"{n}.csv", [*rows, ("w", "c", "3", "8")]), kind="rating")
+    sources = [tabular.read(write(folder / f"{n}.csv", [*rows, ("w", "c", "3", "8")]), kind="rating", unit="s")
                for n, rows in enumerate(files)]  # fmt: skip
     url = f"sqlite:///{folder / 'events.db'}"
     prepare(url)
@@ -141,7 +143,7 @@ def test_killed_halfway_it_ends_as_if_it_had_not_been(
         monkeypatch.setattr(f"features.{module}.CHUNK", 2)
     rows = [("u", f"i{n}", "4", str(1000 + n)) for n in range(6)]
     items = write(tmp_path / "i.csv", [("i1", "One"), ("i2", "Two")], ("item_id", "title"))
-    source = tabular.read(write(tmp_path / "r.csv", rows), items, kind="rating")
+    source = tabular.read(write(tmp_path / "r.csv", rows), items, kind="rating", unit="s")
     with monkeypatch.context() as context:
         killed_after(any_log, min(calls, 3), context)
         with pytest.raises(EventLogError, match="killed"):
@@ -172,7 +174,7 @@ class Titles:
         items = write(self.folder / "i.csv", [("i", title)], ("item_id", "title"))
         users = write(self.folder / "u.csv", [("u", title)], ("user_id", "name"))
         behaviour = write(self.folder / "a.csv", [("u", "i", "4", "1")])
-        import_source(self.log, tabular.read(behaviour, items, users, kind="rating"), self.clock, title)
+        import_source(self.log, tabular.read(behaviour, items, users, kind="rating", unit="s"), self.clock, title)
         return self.log.imports.latest(1)[0].import_id
 
     def known(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -225,7 +227,7 @@ def test_live_events_between_those_of_an_import_stay(
 
     with monkeypatch.context() as context:
         context.setattr(log, "append", crowded)
-        import_source(log, tabular.read(write(tmp_path / "r.csv", RATINGS), kind="rating"), clock, "r")
+        import_source(log, tabular.read(write(tmp_path / "r.csv", RATINGS), kind="rating", unit="s"), clock, "r")
     withdraw(log, 1)
     assert [row[0] for row in standing(log, tmp_path)] == ["live"] * 4
 
@@ -256,7 +258,7 @@ def test_an_unknown_import_is_named(log: EventLog) -> None:
 
 
 def test_take_backs_bear_the_time_of_their_events(log: EventLog, clock: Clock, tmp_path: Path) -> None:
-    import_source(log, tabular.read(write(tmp_path / "r.csv", RATINGS), kind="rating"), clock, "r")
+    import_source(log, tabular.read(write(tmp_path / "r.csv", RATINGS), kind="rating", unit="s"), clock, "r")
     withdraw(log, 1)
     times = [logged.event.event_timestamp for logged in log.read(0, 100)]
     assert sorted(times[:4]) == sorted(times[4:])

@@ -111,7 +111,7 @@ def test_the_commonest_reasons_alone_are_listed(attune, table) -> None:
     rows = "".join(f"1,a,5,{kind},{value}\n" for kind in kinds for value in ("", "x", "-9"))
     rows += "1,,5,view,\n,a,5,view,\n1,a,,view,\n1,a,5,view,\n"
     text = "user_id,item_id,event_timestamp,kind,value\n" + rows
-    status, out, _ = attune("import", "tabular", "--interactions", table(text))
+    status, out, _ = attune("import", "tabular", "--interactions", table(text), "--unit", "s")
     assert status == 0
     assert "and 2 more: 2" in out
 

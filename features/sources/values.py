@@ -1,0 +1,182 @@
+"""What the numbers in a value column mean: the scale of ratings, units of time, shares, flags."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from attune.columns import Columns
+from attune.errors import DataContractError
+from attune.event_types import KINDS
+from attune.row_rules import TRUTH, Rejection
+from features.sources import frames
+
+NO_RATING = (0.0, -1.0)
+"""What files write where somebody gave no rating."""
+
+PRICED = ("purchase", "cart")
+"""Kinds whose value is a price, where 0 may be meant."""
+
+SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0}
+PERCENT = "percent"
+LONG_DWELL = 3_600.0
+"""Seconds: a median above this is taken for another unit unless the user names it."""
+
+
+@dataclass(frozen=True)
+class Values:
+    """What the user says of the value column.
+
+    ``scale`` ('1,10') has the lowest and the highest rating. ``zero`` is ``implicit`` where a rating of 0 or -1 says
+    that none was given. ``unit`` is that of dwell times (ms, s, min), or ``percent`` for watch and survey. ``clip``
+    takes a watch above 1 for 1; ``full_watch`` takes one without a value for a whole watch.
+    """
+
+    scale: str | None = None
+    zero: str | None = None
+    unit: str | None = None
+    clip: bool = False
+    full_watch: bool = False
+
+
+def with_values(
+    behaviour: pd.DataFrame, column: pd.Series | None, means: Values, kind: str | None, say: Callable[[str], None]
+) -> tuple[pd.DataFrame, list[Rejection]]:
+    """The interactions with the values of ``column``, and those that are turned away since theirs cannot be meant.
+
+    A rating outside its scale and a watch above 1 are turned away; a rating that was not given becomes a ``view``
+    without a value. ``kind`` is that of every row where one was given; then a column of flags is refused where the
+    kind takes no value, since a 0 would count as much as a 1. Raises DataContractError for numbers whose meaning is in
+    doubt, and for options that fit no row. ``say`` is told what was changed.
+    """
+    absent = pd.Series([None] * len(behaviour), index=behaviour.index, dtype=object)
+    cells = absent if column is None else _flags_as_numbers(column)
+    raw = absent if column is None else frames.numbers(cells)
+    number = np.array([cell if isinstance(cell, float) else np.nan for cell in raw], dtype=np.float64)
+    kinds = behaviour[Columns.KIND].copy()
+    rating, watch, dwell, survey = ((kinds == name).to_numpy(bool) for name in ("rating", "watch", "dwell", "survey"))
+    if column is not None and kind is not None:
+        _refuse_flags(column, number, kind)
+    none_given = _none_given(number, rating, means.zero)
+    if none_given.any():
+        kinds[none_given] = "view"
+        say(f"value: {none_given.sum():,} ratings of 0 or -1 are taken for no rating: a view without a value")
+    rating &= ~none_given & ~np.isnan(number)
+    rejected: list[Rejection] = []
+
+    def turn_away(rows: np.ndarray, rule: str) -> None:
+        told = behaviour[rows].assign(**{Columns.VALUE: raw[rows]}).to_dict("records")
+        rejected.extend(
+            Rejection(0, row, Columns.VALUE, f"value: {rule.replace('…', f'{row[Columns.VALUE]:g}')}", f"value: {rule}")
+            for row in told
+        )
+
+    out = np.zeros(len(number), dtype=bool)
+    if means.scale is not None:
+        low, high = _bounds(means.scale)
+        if not rating.any():
+            raise DataContractError("scale: no row is a rating, and --scale is for ratings alone")
+        out = rating & ((number < low) | (number > high))
+        hint = "; if it says that no rating was given: --zero implicit" if low > 0 else ""
+        turn_away(out, f"… is outside the scale {low:g} to {high:g}{hint}")
+        number = np.where(rating, 1.0 + 4.0 * (number - low) / (high - low), number)
+    elif rating.any():
+        _refuse_other_scale(number[rating], say)
+    _check_unit(means.unit, dwell, watch | survey)
+    if means.unit == PERCENT:
+        number = np.where(watch | survey, number / 100.0, number)
+    elif means.unit is not None:
+        number = np.where(dwell, number * SECONDS[means.unit], number)
+    elif np.any(~np.isnan(number[dwell])) and (median := float(np.nanmedian(number[dwell]))) > LONG_DWELL:
+        raise DataContractError(
+            f"value: half of the dwell times are longer than {median:,.0f} s; milliseconds are --value-unit ms, "
+            "minutes min; if they are seconds: --value-unit s"
+        )
+    above = watch & (number > 1.0)
+    if 2 * above.sum() > (watch & ~np.isnan(number)).sum():
+        raise DataContractError(
+            f"value: most of the watched shares lie above 1 (the median is {np.nanmedian(number[watch]):g}); "
+            "percent are --value-unit percent, seconds are --kind dwell"
+        )
+    if means.clip:
+        number = np.where(above, 1.0, number)
+        say(f"value: {above.sum():,} watched shares above 1 are taken for 1")
+    else:
+        turn_away(above, "… is outside 0 to 1; 'watch' is the share watched; --clip takes more than the whole for 1")
+        out |= above
+    values = frames.with_rest(cells, number.tolist(), ~np.isnan(number))
+    values[none_given] = None
+    if means.full_watch:
+        values[watch & values.isna().to_numpy(bool)] = 1.0
+    return behaviour.assign(**{Columns.KIND: kinds, Columns.VALUE: values})[~out], rejected
+
+
+def _flags_as_numbers(column: pd.Series) -> pd.Series:
+    """Truth values, also as text, as 1 and 0 where the column has no others."""
+    present = column.dropna()
+    words = present.map(lambda cell: str(cell).lower()).drop_duplicates() if len(present) else present
+    if not len(words) or not words.isin(TRUTH).all():
+        return column
+    return column.map(lambda cell: None if pd.isna(cell) else float(TRUTH[str(cell).lower()])).astype(object)
+
+
+def _refuse_flags(column: pd.Series, number: np.ndarray, kind: str) -> None:
+    """Raise DataContractError where a kind without a value gets a column with 0 or less in it."""
+    known = number[~np.isnan(number)]
+    nothing = int((known <= 0).sum())
+    if not nothing or kind not in KINDS or KINDS[kind].needs_value:
+        return
+    if kind in PRICED and not np.isin(known, (-1, 0, 1)).all():
+        return
+    cells = frames.ids(column)
+    words = dict(zip(cells, number, strict=True))
+    names = {word: kind if value > 0 else "impression" for word, value in words.items() if not np.isnan(value)}
+    if len(names) <= 3:
+        renamed = ",".join(f"{word}={name}" for word, name in sorted(names.items(), key=str))
+        cure = f"read the column as the kind: --map kind={column.name} --kinds {renamed}, without --kind"
+    else:
+        cure = "take these rows out of the file, or the column out of the map"
+    raise DataContractError(
+        f"value: {nothing:,} of {len(number):,} rows have 0 or less in {column.name!r}, and each would count as a "
+        f"{kind!r}, which takes no value; {cure}",
+        Columns.VALUE,
+    )
+
+
+def _none_given(number: np.ndarray, rating: np.ndarray, zero: str | None) -> np.ndarray:
+    if zero not in (None, "implicit"):
+        raise DataContractError(f"zero: {zero!r} is unknown; 'implicit' says that a rating of 0 was not given")
+    return rating & np.isin(number, NO_RATING) if zero else np.zeros(len(number), dtype=bool)
+
+
+def _bounds(scale: str) -> tuple[float, float]:
+    try:
+        low, high = map(float, scale.split(","))
+    except ValueError as error:
+        raise DataContractError(f"scale: {scale!r} is not of the form LOW,HIGH") from error
+    if not low < high:
+        raise DataContractError(f"scale: {low:g} is not below {high:g}")
+    return low, high
+
+
+def _refuse_other_scale(ratings: np.ndarray, say: Callable[[str], None]) -> None:
+    """Ratings without a scale: raise DataContractError where they cannot be stars, remark on those beyond 5."""
+    low, high = float(ratings.min()), float(ratings.max())
+    if low < high <= 1.0:
+        raise DataContractError(
+            f"value: all ratings lie from {low:g} to {high:g}, which would make each of them 1 star or less; say their "
+            "scale: --scale 0,1 (or --scale 1,5 if they are stars)",
+            Columns.VALUE,
+        )
+    if above := int((ratings > KINDS["rating"].high).sum()):
+        say(f"value: {above:,} of {len(ratings):,} ratings lie above 5; if theirs is another scale: --scale 1,{high:g}")
+
+
+def _check_unit(unit: str | None, dwell: np.ndarray, shares: np.ndarray) -> None:
+    if unit is None:
+        return
+    if unit != PERCENT and unit not in SECONDS:
+        raise DataContractError(f"value unit: {unit!r} is not one of {', '.join((*SECONDS, PERCENT))}")
+    if not (shares if unit == PERCENT else dwell).any():
+        raise DataContractError(f"value unit: {unit} is for {'watch or survey' if unit == PERCENT else 'dwell'} alone")
