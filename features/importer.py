@@ -230,15 +230,17 @@ def import_source(
 def dry_run(frames: SourceFrames, clock: Clock) -> ImportReport:
     """What ``import_source`` would accept and turn away, without a log: repeats count as accepted."""
     report = ImportReport()
-    items, users = _entity_rows(frames.items, Columns.ITEM_ID), _entity_rows(frames.users, Columns.USER_ID)
-    interactions = frames.interactions.to_dict("records")
     for name, rows, tally in (
-        ("item", items, report.items), ("user", users, report.users), ("interaction", interactions, report),
-    ):  # fmt: skip
-        events, refused = admit_all(name, rows, clock)
-        refused += frames.rejected.get(name, ())
-        tally.rows_in, tally.accepted = len(events) + len(refused), len(events)
+        ("item", _entity_rows(frames.items, Columns.ITEM_ID), report.items),
+        ("user", _entity_rows(frames.users, Columns.USER_ID), report.users),
+        ("interaction", frames.interactions.to_dict("records"), report),
+    ):
+        refused = list(frames.rejected.get(name, ()))
+        tally.rows_in = len(rows) + len(refused)
+        for _, chunk in _chunks(rows, CHUNK):
+            refused += admit_all(name, chunk, clock)[1]
         _count_rejected(tally, refused)
+        tally.accepted = tally.rows_in - tally.quarantined
     return report
 
 

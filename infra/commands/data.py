@@ -1,6 +1,9 @@
 """`attune import` and `attune export`: outside tables into the event log, and the log as files for other tools."""
 
+import math
 import shlex
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -9,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from attune.clock import system_clock, to_iso
-from attune.errors import DataContractError
+from attune.errors import DataContractError, EventLogError
 from infra.commands import output
 from infra.commands.options import EVENTS, AsJson, Limit
 from infra.commands.options import kinds as known_kinds
@@ -27,6 +30,16 @@ imports = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(imports, name="import", rich_help_panel=EVENTS)
+
+READING = (
+    *("items_map", "users_map", "columns", "items_columns", "users_columns", "separator", "quote"),
+    *("kind", "kinds", "order", "unit", "time_format", "time_zone"),
+)
+VALUES = ("scale", "zero", "value_unit", "clip", "full_watch")
+"""Options of `attune import tabular` that ``features.sources.tabular.read`` and ``Values`` have by the same name."""
+
+KEPT = ("map", *READING, *VALUES)
+"""The options by which a source is read: they are kept with its import."""
 
 REASONS_SHOWN = 10  # broken rules that a table lists; JSON has them all
 
@@ -97,6 +110,9 @@ def tabular(
         bool, typer.Option("--check", help="Write nothing: show how the files are understood and what to type.")
     ] = False,
     replace: Annotated[int | None, typer.Option(help="Withdraw this import first; see attune import list.")] = None,
+    most_quarantined: Annotated[
+        float, typer.Option(min=0, max=1, help="Of items, users or interactions; with more, nothing is imported.")
+    ] = 0.2,
     as_json: AsJson = False,
 ) -> None:
     """Anybody's tables. Rows that break a rule go to quarantine with the reason.
@@ -110,37 +126,24 @@ def tabular(
     from features.sources import tabular
     from features.sources.values import Values
 
+    source = ", ".join(Path(name).name for name in interactions)
+    context.params |= _remembered(context.params, source)
+    chosen = context.params
+    values = Values(*(chosen[name] for name in VALUES))
     with output.Progress(quiet=as_json).stage("read " + ", ".join(interactions)):
         frames = tabular.read(
-            interactions,
-            items=items,
-            users=users,
-            mapping=map,
-            items_map=items_map,
-            users_map=users_map,
-            kind=kind,
-            kinds=kinds,
-            order=order,
-            unit=unit,
-            time_format=time_format,
-            time_zone=time_zone,
-            values=Values(scale, zero, value_unit, clip, full_watch),
-            separator=separator,
-            quote=quote,
-            columns=columns,
-            items_columns=items_columns,
-            users_columns=users_columns,
-        )
+            interactions, items=items, users=users, mapping=chosen["map"], values=values,
+            **{name: chosen[name] for name in READING},
+        )  # fmt: skip
     for note in frames.understanding.notes if not as_json else ():
         output.note(note)
     if check:
         _preview(frames, _full_command(context, frames), as_json)
         return
+    _demand_most_rows(frames, source, chosen)
     if replace is not None:
         _withdraw(replace)
-    files = ("interactions", "items", "users", "replace", "as_json")
-    options = {name: value for name, value in context.params.items() if value and name not in files}
-    _import(frames, ", ".join(Path(name).name for name in interactions), options, as_json)
+    _import(frames, source, {name: chosen[name] for name in KEPT if chosen[name]}, as_json)
 
 
 def _full_command(context: typer.Context, frames: "SourceFrames") -> str:
@@ -187,6 +190,64 @@ def _show_rows(rows: "pd.DataFrame", title: str) -> None:
 
 def _readable_time(micros: object) -> object:
     return to_iso(micros) if isinstance(micros, int) and 0 < abs(micros) < 2**57 else micros
+
+
+def _remembered(given: dict[str, Any], source: str) -> dict[str, Any]:
+    """Options as the last import of the source had them: all where none is given, else its scale alone."""
+    from attune.event_log import EventLog
+    from attune.settings import Settings
+
+    last = None
+    with suppress(EventLogError), closing(EventLog(Settings().log_url)) as log:  # there may be none yet
+        last = log.imports.last_of(source)
+    if last is None or last.import_id == given["replace"]:
+        return {}
+    wanted = ("scale",) if any(given[name] for name in KEPT) else KEPT
+    options = {name: last.options[name] for name in wanted if name in last.options and not given[name]}
+    if options:
+        flags = [f"--{name.replace('_', '-')}" for name in options]
+        words = " ".join(
+            flag if value is True else f"{flag} {value}" for flag, value in zip(flags, options.values(), strict=True)
+        )
+        output.note(f"{source} is read with {words}, as import {last.import_id} was; name the option to change it")
+    return options
+
+
+def _demand_most_rows(frames: "SourceFrames", source: str, options: dict[str, Any]) -> None:
+    """Raise DataContractError, with the options that may help, if too large a share would be quarantined."""
+    from features.importer import dry_run
+
+    most = options["most_quarantined"]
+    for name, tally in _tallies(dry_run(frames, system_clock))[0].items():
+        if tally.quarantined <= most * tally.rows_in:
+            continue
+        lines = [f"{count:,} {name} rows: {reason}" for reason, count in list(tally.reasons.items())[:REASONS_SHOWN]]
+        if name == "interaction":
+            lines += _cures(frames, options)
+        least = math.ceil(100 * tally.quarantined / tally.rows_in) / 100
+        lines.append(f"to import the rest as it is: --most-quarantined {least:g}")
+        raise DataContractError(
+            f"{source}: {tally.quarantined:,} of {tally.rows_in:,} {name} rows would go to quarantine, more than a "
+            f"share of {most:g}; nothing was imported\n  " + "\n  ".join(lines)
+        )
+
+
+def _cures(frames: "SourceFrames", options: dict[str, Any]) -> Iterator[str]:
+    """Options that may mend interactions, from what the columns hold."""
+    from attune.columns import Columns
+    from attune.event_types import KINDS
+
+    rows, rating = frames.interactions, KINDS["rating"]
+    others = [str(kind) for kind in rows[Columns.KIND].dropna().unique() if kind not in KINDS][:REASONS_SHOWN]
+    if others:
+        yield f"if these are other names of kinds: --kinds {','.join(f'{name}=KIND' for name in others)}"
+    ratings = [value for value in rows.loc[rows[Columns.KIND] == rating.name, Columns.VALUE] if type(value) is float]
+    low, high = min(ratings, default=rating.low), max(ratings, default=rating.high)
+    if options["scale"] is None and (low < rating.low or high > rating.high):
+        yield f"ratings run from {low:g} to {high:g}; if that is their scale: --scale {low:g},{high:g}"
+        least = min((value for value in ratings if value > 0), default=low)
+        if low == 0 and least < high:
+            yield f"if 0 means that there is no rating: --scale {least:g},{high:g} --zero implicit"
 
 
 @imports.command("list")

@@ -29,6 +29,7 @@ def table(tmp_path: Path):
 def test_rows_in_are_accepted_repeated_or_quarantined(attune, table) -> None:
     file = table(GOOD + "3,a,,4\n3,,1000000000,4\n3,a,99999999999,4\n3,a,1000000000,11\n")
     arguments = ("import", "tabular", "--interactions", file, "--map", MAP, "--kind", "rating", "--json")
+    arguments += ("--most-quarantined", "0.6")
     status, out, _ = attune(*arguments)
     first = json.loads(out)
     assert status == 0
@@ -83,7 +84,8 @@ def test_a_missing_file_is_named(attune) -> None:
 
 def test_an_unknown_kind_is_quarantined_with_the_known_ones(attune, table) -> None:
     text = "user_id,item_id,event_timestamp,kind\n1,a,1000000000,clik\n1,a,1000000000,click\n"
-    result = json.loads(attune("import", "tabular", "--interactions", table(text), "--json")[1])
+    arguments = ("import", "tabular", "--interactions", table(text), "--json", "--most-quarantined", "0.5")
+    result = json.loads(attune(*arguments)[1])
     assert (result["accepted"], result["quarantined"]) == (1, 1)
     assert "did you mean 'click'" in next(iter(result["reasons"]))
 
@@ -95,15 +97,61 @@ def test_too_few_events_are_named_before_anything_is_started(attune, table) -> N
     assert "3 events are too few" in err
 
 
-def test_an_import_of_nothing_but_bad_rows_fails_and_is_counted(attune, table) -> None:
+def test_an_import_of_nothing_but_bad_rows_fails_and_writes_nothing(attune, table) -> None:
     bad = "".join(f"1,a,soon {n},5\n" for n in range(40))
     arguments = ("import", "tabular", "--interactions", table("user,item,when,stars\n" + bad), "--map", MAP)
     status, out, err = attune(*arguments, "--kind", "rating", "--json")
+    assert (status, out) == (1, "")
+    assert "40 of 40 interaction rows would go to quarantine" in err
+    assert "'soon 0' is not a time" in err
+    status, out, err = attune(*arguments, "--kind", "rating", "--json", "--most-quarantined", "1")
     report = json.loads(out)
     assert status == 1
     assert (report["rows_in"], report["quarantined"], list(report["reasons"].values())) == (40, 40, [40])
     assert "every interaction row (40)" in err
-    assert "'soon 0' is not a time" in err
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind", "cures"),
+    [
+        (["10", "7", "1"], "rating", ["ratings run from 1 to 10", "--scale 1,10"]),
+        (["10", "0", "2"], "rating", ["--scale 0,10", "no rating: --scale 2,10 --zero implicit"]),
+        (["addtocart", "click"], None, ["--kinds addtocart=KIND"]),
+    ],
+)
+def test_too_many_bad_rows_stop_an_import_with_the_option_that_may_help(attune, table, cells, kind, cures) -> None:
+    rows = "".join(f"1,i{number},1000000000,{cell}\n" for number, cell in enumerate(cells))
+    file = table("user_id,item_id,event_timestamp," + ("value\n" if kind else "kind\n") + rows)
+    arguments = ("import", "tabular", "--interactions", file, *(("--kind", kind) if kind else ()))
+    status, out, err = attune(*arguments)
+    assert (status, out) == (1, "")
+    for words in ("nothing was imported", "--most-quarantined 0.", *cures):
+        assert words in " ".join(err.split()), words
+    assert json.loads(attune("import", "list", "--json")[1]) == {"imports": []}
+    assert attune(*arguments, "--most-quarantined", "0.7")[0] == 0
+
+
+def test_bad_items_stop_an_import_too(attune, table) -> None:
+    items = table("item_id,title\n,One\nb,Two\n", "items.csv")
+    arguments = ("import", "tabular", "--interactions", table(GOOD), "--map", MAP, "--kind", "rating", "--items", items)
+    status, _, err = attune(*arguments)
+    assert (status, "1 of 2 item rows would go to quarantine" in err) == (1, True)
+    assert attune(*arguments, "--most-quarantined", "0.5")[0] == 0
+
+
+def test_the_options_of_a_source_are_remembered(attune, table) -> None:
+    arguments = ("import", "tabular", "--interactions", table(GOOD))
+    options = ("--map", MAP, "--kind", "rating")
+    assert attune(*arguments, *options, "--scale", "0,5")[0] == 0
+    status, out, err = attune(*arguments, "--json")
+    assert (status, json.loads(out)["repeated"]) == (0, 3)
+    assert f"read with --map {MAP} --kind rating --scale 0,5, as import 1 was" in " ".join(err.split())
+    status, out, err = attune(*arguments, *options, "--json")
+    assert json.loads(out)["repeated"] == 3
+    assert "events.csv is read with --scale 0,5, as import 2 was" in " ".join(err.split())
+    status, out, err = attune(*arguments, *options, "--scale", "1,5", "--replace", "1", "--json")
+    assert (json.loads(out)["accepted"], err) == (3, "")
+    assert attune(*arguments, *options, "--replace", "4", "--json")[2] == ""
 
 
 def test_the_commonest_reasons_alone_are_listed(attune, table) -> None:
@@ -111,7 +159,8 @@ def test_the_commonest_reasons_alone_are_listed(attune, table) -> None:
     rows = "".join(f"1,a,5,{kind},{value}\n" for kind in kinds for value in ("", "x", "-9"))
     rows += "1,,5,view,\n,a,5,view,\n1,a,,view,\n1,a,5,view,\n"
     text = "user_id,item_id,event_timestamp,kind,value\n" + rows
-    status, out, _ = attune("import", "tabular", "--interactions", table(text), "--unit", "s")
+    arguments = ("import", "tabular", "--interactions", table(text), "--unit", "s", "--most-quarantined", "1")
+    status, out, _ = attune(*arguments)
     assert status == 0
     assert "and 2 more: 2" in out
 
