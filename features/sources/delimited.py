@@ -27,8 +27,11 @@ SEPARATOR_NAMES = {"tab": "\t", "\\t": "\t", "space": " "}
 ABSENT = {"", "\\N"}
 """Cells without a value; the second is how MySQL and Hive write it."""
 
-SAMPLE = 20
-"""Lines by which the separator is told."""
+SAMPLE, READ_AHEAD = 20, 100
+"""Lines by which the separator is told, and how many are looked at for them."""
+
+COMMENTS = "%#"
+"""How lines begin that stand above a table and are none of it."""
 
 BLOCK = 500
 """Records turned into columns at a time."""
@@ -118,7 +121,11 @@ def read(path: Path, text: str, layout: Layout) -> tuple[pd.DataFrame, list[Reje
     if layout.quote not in (None, "none", '"'):
         raise DataContractError(f"quote: {layout.quote!r} is unknown; 'none' takes quotes as letters")
     lines = list(io.StringIO(text, newline=""))  # with their ends: line feed, carriage return, or both
-    separator = SEPARATOR_NAMES.get(layout.separator or "", layout.separator) or _separator(lines)
+    start = next((place for place, line in enumerate(lines) if line.strip() and line[0] not in COMMENTS), 0)
+    separator = SEPARATOR_NAMES.get(layout.separator or "", layout.separator) or _separator(lines[start:][:READ_AHEAD])
+    if start and layout.columns is None and lines[start - 1].startswith("#"):
+        start -= lines[start - 1].count(separator) == lines[start].count(separator)  # then it is the header
+    above, lines = lines[:start], lines[start:]
     rest: Iterator[Record] = _split(lines, separator, layout.quote)
     first = next(rest, None)
     if layout.columns is None:
@@ -143,6 +150,7 @@ def read(path: Path, text: str, layout: Layout) -> tuple[pd.DataFrame, list[Reje
             column.extend([None if cell in ABSENT else cell for cell in cells])
     named = {name: column for name, column in zip(names, columns, strict=True) if name}
     notes = [] if separator == "," else [f"columns are separated by {separator!r}"]
+    notes += [f"{start:,} lines above the table are left out"] if any(map(str.strip, above)) else []
     return pd.DataFrame(named, dtype=object), rejected, notes
 
 
@@ -267,7 +275,7 @@ def _names(path: Path, header: Record | None) -> list[str]:
     reason = header.reason if isinstance(header, Rejection) else flaw(header[1]) if header else None
     if reason is not None:
         raise DataContractError(f"{path}: the header line cannot be read ({reason.removeprefix('row: ')})")
-    names = [name.strip() for name in header[0]] if isinstance(header, tuple) else []
+    names = [name.strip().lstrip("#").strip() for name in header[0]] if isinstance(header, tuple) else []
     while names and not names[-1]:
         names.pop()
     if not names:

@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from attune.errors import DataContractError
 from attune.row_rules import ATTRIBUTES_LIMIT, Rejection
 from features.sources import delimited
 from features.sources.delimited import Layout, refuse_doubles, unreadable
+from features.sources.frames import ids
 
 UNPACKED: dict[bytes, Callable[[bytes], bytes]] = {
     b"\x1f\x8b": gzip.decompress,
@@ -45,13 +47,21 @@ class Table:
     """Rows of one or several files.
 
     ``rejected`` are the records that could not be split into the columns; ``typed`` says that the format knows numbers
-    from text (CSV does not: its cells are text or None). ``notes`` say how the files were understood.
+    from text (CSV does not: its cells are text or None). ``notes`` say how the files were understood; ``lengths`` are
+    the rows of each file.
     """
 
     frame: pd.DataFrame
     rejected: list[Rejection] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     typed: bool = True
+    lengths: tuple[int, ...] = ()
+
+    def ids(self, name: str) -> pd.Series:
+        """A column as ids, each file on its own: in one of them alone whole numbers may stand as floats."""
+        column = self.frame[name]
+        ends = np.cumsum(self.lengths or (len(column),)).tolist()
+        return pd.concat([ids(column.iloc[start:end]) for start, end in pairwise([0, *ends])])
 
 
 def read_tables(paths: Paths, layout: Layout = Layout()) -> Table:  # noqa: B008 (it is frozen)
@@ -73,7 +83,8 @@ def read_tables(paths: Paths, layout: Layout = Layout()) -> Table:  # noqa: B008
     frame = pd.concat([table.frame.astype(object) for table in tables], ignore_index=True)
     notes = dict.fromkeys(note for table in tables for note in table.notes)
     rejected = [row for table in tables for row in table.rejected]
-    return Table(frame, rejected, [f"{len(files):,} files", *notes], all(table.typed for table in tables))
+    lengths = tuple(len(table.frame) for table in tables)
+    return Table(frame, rejected, [f"{len(files):,} files", *notes], all(table.typed for table in tables), lengths)
 
 
 def _files(paths: Paths) -> list[Path]:
@@ -100,7 +111,8 @@ def _read(path: Path, layout: Layout) -> Table:
     if not content:
         raise DataContractError(f"{path}: the file is empty; a table with a header line is expected")
     table = _decoded(path, content, layout)
-    table.frame = _flat(table.frame)
+    if table.typed:
+        table.frame = _flat(table.frame)
     if not len(table.frame) and not table.rejected:
         raise DataContractError(f"{path}: the table has no rows")
     return table
@@ -209,7 +221,7 @@ def _flat(frame: pd.DataFrame) -> pd.DataFrame:
     columns: dict[str, Any] = {}
     for name in frame.columns:
         column = frame[name]
-        nested = _nested(column) if column.dtype == object else {}
+        nested = _nested(column) if pd.api.types.infer_dtype(column) == "mixed" else {}
         columns |= nested or {name: column}
     return pd.DataFrame(columns, index=frame.index) if list(columns) != list(frame.columns) else frame
 

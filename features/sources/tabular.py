@@ -30,12 +30,13 @@ USUAL_NAMES = {
     Columns.ITEM_ID: "item iid itemid movieid asin parentasin productid bookid isbn trackid songid artistid sku "
     "articleid newsid animeid videoid gameid recipeid businessid goodid",
     Columns.VALUE: "rating ratings stars score overall reviewoverall reviewscore bookrating movierating",
-    Columns.EVENT_TIMESTAMP: "timestamp ts time datetime date unixtime unixreviewtime eventtime createdat createtime "
-    "reviewtime timems eventtimestamp",
+    Columns.EVENT_TIMESTAMP: "timestamp unixreviewtime | ts time datetime date unixtime eventtime createdat createtime "
+    "reviewtime timems",
     Columns.KIND: "event eventtype behavior behaviour action interactiontype",
     Columns.TITLE: "title name itemname movietitle producttitle booktitle",
 }
-"""Other people's names for a column, as ``plain_name`` writes them; taken where exactly one of them is there."""
+"""Other people's names for a column, as ``plain_name`` writes them; taken where exactly one of them is there, or one
+of those before '|'."""
 
 FIRST_ROWS = 10
 """Rows that ``Understanding`` keeps as they stood in the file."""
@@ -115,7 +116,8 @@ def read(
         return Layout(names, separator, quote, wanted.values(), CALLED)
 
     path = interactions if isinstance(interactions, Path | str) else interactions[0]
-    table = reading.table("interaction", interactions, layout(columns, named)).frame
+    whole = reading.table("interaction", interactions, layout(columns, named))
+    table = whole.frame
     taken = _columns(table, named, known, path)
     guessed = _guesses(table, taken, (Columns.USER_ID, Columns.ITEM_ID))
     if order is None:
@@ -130,14 +132,14 @@ def read(
     taken |= guessed
     behaviour = pd.DataFrame(
         {
-            Columns.USER_ID: frames.ids(_required(table, taken, Columns.USER_ID, path)),
-            Columns.ITEM_ID: frames.ids(_required(table, taken, Columns.ITEM_ID, path)),
+            Columns.USER_ID: whole.ids(_required(table, taken, Columns.USER_ID, path)),
+            Columns.ITEM_ID: whole.ids(_required(table, taken, Columns.ITEM_ID, path)),
             Columns.KIND: _kind(table, taken, kind, renamed, path),
             Columns.VALUE: None,
             Columns.EVENT_TIMESTAMP: _moments(
                 table, taken, order, path, lambda column: moments(column, unit, time_format, time_zone, reading.say)
             ),
-            **{name: frames.ids(table[taken[name]]) for name in OWN_IDS if name in taken},
+            **{name: whole.ids(taken[name]) for name in OWN_IDS if name in taken},
         },
         dtype=object,
     )
@@ -178,12 +180,12 @@ def _guesses(
 ) -> dict[str, str]:
     """For each wanted name that has no column yet, the only free one that bears a usual name for it."""
     free = [str(column) for column in table.columns if column not in taken.values()]
-    guesses = {}
+    guesses: dict[str, str] = {}
     for name in wanted:
-        usual = {*USUAL_NAMES[name].split(), name.replace("_", ""), *also}
-        matches = [column for column in free if plain_name(column) in usual]
-        if name not in taken and len(matches) == 1:
-            guesses[name] = matches[0]
+        for usual in (name.replace("_", ""), *USUAL_NAMES[name].split("|")):
+            matches = [column for column in free if plain_name(column) in (*usual.split(), *also)]
+            if name not in taken | guesses and len(matches) == 1:
+                guesses[name] = matches[0]
     return guesses
 
 
@@ -199,11 +201,16 @@ def _nearest(name: str, have: Collection[str]) -> str:
     return f"{meant}; there are {', '.join(have)}"
 
 
-def _required(table: pd.DataFrame, columns: dict[str, str], name: str, path: Path | str) -> pd.Series:
+def _required(table: pd.DataFrame, columns: dict[str, str], name: str, path: Path | str) -> str:
+    """The file's column for ``name``."""
     if name not in columns:
         have = ", ".join(map(str, table.columns))
-        raise DataContractError(f"{name}: {path} has no such column; name it in the map ({name}=...): {have}", name)
-    return table[columns[name]]
+        raise DataContractError(
+            f"{name}: {path} has no such column; name it in the map ({name}=...), or all of them with --columns where "
+            f"the file has no header: {have}",
+            name,
+        )
+    return columns[name]
 
 
 def _kind(
@@ -259,7 +266,7 @@ def _entities(
     guessed |= _guesses(table.frame, taken | guessed, (Columns.TITLE,) if type_name == "item" else ())
     reading.take(type_name, taken, guessed)
     taken |= guessed
-    identifiers = frames.ids(_required(table.frame, taken, id_column, path))
+    identifiers = table.ids(_required(table.frame, taken, id_column, path))
     attribute_columns = {name: column for name, column in taken.items() if name != id_column}
     mapped = set(taken) | set(taken.values())
     attribute_columns |= {column: column for column in map(str, table.frame.columns) if column not in mapped}

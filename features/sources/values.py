@@ -18,6 +18,9 @@ NO_RATING = (0.0, -1.0)
 PRICED = ("purchase", "cart")
 """Kinds whose value is a price, where 0 may be meant."""
 
+DECIMAL_COMMA = r"-?\d+(,\d{1,2}|,\d{4,})?"
+"""Three digits after the comma may be thousands."""
+
 SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0}
 PERCENT = "percent"
 LONG_DWELL = 3_600.0
@@ -51,7 +54,7 @@ def with_values(
     doubt, and for options that fit no row. ``say`` is told what was changed.
     """
     absent = pd.Series([None] * len(behaviour), index=behaviour.index, dtype=object)
-    cells = absent if column is None else _flags_as_numbers(column)
+    cells = absent if column is None else _plain_numbers(column)
     raw = absent if column is None else frames.numbers(cells)
     number = np.array([cell if isinstance(cell, float) else np.nan for cell in raw], dtype=np.float64)
     kinds = behaviour[Columns.KIND].copy()
@@ -112,13 +115,16 @@ def with_values(
     return behaviour.assign(**{Columns.KIND: kinds, Columns.VALUE: values})[~out], rejected
 
 
-def _flags_as_numbers(column: pd.Series) -> pd.Series:
-    """Truth values, also as text, as 1 and 0 where the column has no others."""
-    present = column.dropna()
-    words = present.map(lambda cell: str(cell).lower()).drop_duplicates() if len(present) else present
-    if not len(words) or not words.isin(TRUTH).all():
+def _plain_numbers(column: pd.Series) -> pd.Series:
+    """Truth values, also as text, as 1 and 0, and decimal commas as points, where the whole column has them."""
+    if pd.api.types.infer_dtype(column) not in ("string", "boolean"):
         return column
-    return column.map(lambda cell: None if pd.isna(cell) else float(TRUTH[str(cell).lower()])).astype(object)
+    words = column.dropna().drop_duplicates().map(lambda cell: str(cell).lower())
+    if words.isin(TRUTH).all():
+        return column.map(lambda cell: None if pd.isna(cell) else float(TRUTH[str(cell).lower()])).astype(object)
+    if words.str.contains(",", regex=False).any() and words.str.fullmatch(DECIMAL_COMMA).all():
+        return column.astype(object).str.replace(",", ".", regex=False)
+    return column
 
 
 def _refuse_flags(column: pd.Series, number: np.ndarray, kind: str) -> None:

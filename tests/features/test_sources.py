@@ -1,11 +1,18 @@
+import bz2
 import datetime
 import gzip
+import io
+import lzma
+import zipfile
 from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyarrow import feather
 
 from attune.clock import SECOND, Clock
 from attune.errors import DataContractError
@@ -578,3 +585,184 @@ def test_both_doors_have_the_same_types(tmp_path: Path, clock: Clock) -> None:
     source = read(tmp_path / "a.csv", "u,i,t\n1,1,1\n", items=tmp_path / "i.parquet")
     assert source.items["attributes"][0] == {"price": 2.5, "made": "2020-01-02", "available": "no"}
     assert dry_run(source, clock).items.reasons == {"attributes.available: expected true or false": 1}
+
+
+@pytest.mark.parametrize("separator", ["::", "\t", ";", "|", ",", " "])
+def test_separators_are_told_from_the_first_lines(tmp_path: Path, separator: str) -> None:
+    text = "u,i,t,words\n1,a,1,x-y\n2,b,2,x-z\n".replace(",", separator)
+    source = read(tmp_path / "a.dat", text.replace("-", ";" if separator in ("::", ",") else "-"))
+    assert rows_of(source, "user_id", "item_id") == [("1", "a"), ("2", "b")]
+    assert (separator == ",") == (not any("separated by" in note for note in source.understanding.notes))
+
+
+def test_a_wrong_guess_of_the_separator_can_be_set_right(tmp_path: Path) -> None:
+    source = read(tmp_path / "a.txt", "u,u/i/t\n1,2/3/4\n", separator="/", mapping={"user_id": "u,u", "item_id": "i",
+                                                                                  "event_timestamp": "t"})  # fmt: skip
+    assert rows_of(source, "user_id", "item_id") == [("1,2", "3")]
+    assert len(read(tmp_path / "a.txt", "u\ti\tt\n1\t2\t3\n", separator="tab").interactions) == 1
+
+
+TITLES = 'item_id\ttitle\tn\n1\t"Heroes"\t1\n2\t"Weird Al" Yankovic\t2\n3\t12" Disc\t3\n4\t"Open\t4\n5\tShut"\t5\n'
+
+
+def titles(folder: Path, text: str, **options: object) -> list[str]:
+    (folder / "i.tsv").write_text(text)
+    source = read(folder / "a.csv", "u,i,t\n1,1,1\n", items=folder / "i.tsv", **options)
+    assert source.rejected["item"] == ()
+    return [known["title"] for known in source.items["attributes"]]
+
+
+def test_quotes_in_titles_cost_no_row(tmp_path: Path) -> None:
+    others = ['"Weird Al" Yankovic', '12" Disc', '"Open', 'Shut"']
+    assert titles(tmp_path, TITLES) == ["Heroes", *others]
+    assert titles(tmp_path, TITLES.replace("\t", "::")) == ["Heroes", *others]
+    assert titles(tmp_path, TITLES.replace("\t", ";"), quote="none", separator=None) == ['"Heroes"', *others]
+    assert titles(tmp_path, 'item_id\ttitle\n1\t"a\tb"\n2\t"c ""d""\ne"\n') == ["a\tb", 'c "d"\ne']
+    assert titles(tmp_path, 'item_id;title\n1;"say \\"hi\\"; x"\n') == ['say "hi"; x']
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig", "cp1252"])
+def test_encodings_are_found_and_said(tmp_path: Path, encoding: str) -> None:
+    source = read(tmp_path / "a.csv", "u,i,t\nzo\u00eb,1,2\n".encode(encoding))
+    assert source.interactions["user_id"].tolist() == ["zo\u00eb"]
+    said = {"utf-8-sig": "", "cp1252": "Windows-1252"}.get(encoding, "UTF-16")
+    assert said in " ".join(source.understanding.notes)
+
+
+def zipped(content: bytes, *names: str) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in names:
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [gzip.compress, bz2.compress, lzma.compress, lambda content: zipped(content, "x/", "x/a.csv", "__MACOSX/a.csv")],
+)
+def test_compressed_files_are_unpacked(tmp_path: Path, pack) -> None:
+    assert read(tmp_path / "a", pack(b"u,i,t\n1,2,3\n")).interactions["item_id"].tolist() == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (zipped(b"u,i,t\n1,2,3\n", "a.csv", "b.csv"), r"2 files in one archive \(a.csv, b.csv\); unpack"),
+        (zipped(b"", "xl/workbook.xml", "b"), "an Excel workbook"),
+        (b"PK\x03\x04broken", "not a readable zip file"),
+        (b"BZhbroken", "not a readable bz2 file"),
+        (b"\xfd7zXZbroken", "not a readable lzma file"),
+        (b"ARROW1 broken", "not a readable Arrow file"),
+        (b'{"u": 1\n{"u": 2\n', "no line is a JSON object"),
+        (b'[{"u": 1}', "not readable as a JSON array"),
+        (b"\xff\xfea\x00\n", "not readable as UTF-16"),
+    ],
+)
+def test_what_cannot_be_unpacked_is_said(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(DataContractError, match=message):
+        read(tmp_path / "a", content)
+
+
+def write_as(frame: pd.DataFrame, path: Path) -> Path:
+    path.parent.mkdir(exist_ok=True, parents=True)
+    if path.suffix == ".arrow":
+        feather.write_feather(frame, str(path), compression="uncompressed")
+    elif path.suffix == ".feather":
+        frame.to_feather(path)
+    elif path.suffix == ".parquet":
+        frame.to_parquet(path)
+    elif path.suffix == ".json":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        frame.to_csv(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".arrow", ".feather", ".parquet", ".json", ".csv"])
+def test_ids_are_text_in_every_format(tmp_path: Path, suffix: str) -> None:
+    big = 2**62 + 1
+    frame = pd.DataFrame({"u": [12, None], "i": ["007", "7"], "t": [JULY, JULY], "big": [big, big + 1]})
+    path = write_as(frame, tmp_path / f"a{suffix}")
+    assert rows_of(tabular.read(path, mapping=MAP, kind="view"), "user_id", "item_id") == [("12", "007"), (None, "7")]
+    swapped = tabular.read(path, mapping="user_id=big,item_id=u,event_timestamp=t", kind="view")
+    assert rows_of(swapped, "user_id", "item_id") == [(str(big), "12"), (str(big + 1), None)]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".json"])
+def test_several_files_are_one_table(tmp_path: Path, suffix: str) -> None:
+    for name, users in {"b/2": [3.0, None], "b/1": [2, 2**60 + 1], "a": [1, 1]}.items():
+        frame = pd.DataFrame({"u": users, "i": ["x", "y"], "t": JULY})
+        write_as(frame, tmp_path / "parts" / f"{name}{suffix}")
+    (tmp_path / "parts" / "_SUCCESS").touch()
+    (tmp_path / "parts" / ".a.crc").touch()
+    expected = ["1", "1", "2", str(2**60 + 1), "3", None]
+    for paths in (
+        tmp_path / "parts", str(tmp_path / "parts" / "**" / f"*{suffix}"),
+        [tmp_path / "parts" / f"a{suffix}", tmp_path / "parts" / "b"],
+    ):  # fmt: skip
+        assert tabular.read(paths, mapping=MAP, kind="view").interactions["user_id"].tolist() == expected
+    write_as(pd.DataFrame({"u": [1], "i": [1], "when": [1]}), tmp_path / "parts" / f"c{suffix}")
+    with pytest.raises(DataContractError, match=r"its columns are not those of .* \(t, when\)"):
+        tabular.read(tmp_path / "parts", mapping=MAP, kind="view")
+    with pytest.raises(DataContractError, match="no such file"):
+        tabular.read(str(tmp_path / "parts" / "*.none"), mapping=MAP, kind="view")
+
+
+def test_columns_of_a_parquet_file_keep_their_meaning(tmp_path: Path) -> None:
+    vectors = pa.array([[0.5, 1.0], [0.25, 2.0]], pa.list_(pa.float32(), 2))
+    table = pa.table({
+        "item_id": pa.array(["a", "b"]).dictionary_encode(),
+        "brand": pa.array(["x", None]).dictionary_encode(),
+        "genres": pa.array([["p", "q"], []]),
+        "tags": pa.array([["p"], None]),
+        "size": pa.array([{"cm": 3, "ok": True}, None]),
+        "facts": pa.array([[("k", 1)], [("j", 2)]], pa.map_(pa.string(), pa.int64())),
+        "vector": vectors,
+    })  # fmt: skip
+    pq.write_table(table, tmp_path / "i.parquet")
+    items = read(tmp_path / "a.csv", "u,i,t\n1,a,1\n", items=tmp_path / "i.parquet").items
+    assert items["attributes"].tolist() == [
+        {"brand": "x", "genres": ["p", "q"], "tags": ["p"], "size.cm": 3, "size.ok": True, "facts.k": 1,
+         "vector": [0.5, 1]},
+        {"genres": [], "facts.j": 2, "vector": [0.25, 2]},
+    ]  # fmt: skip
+
+
+def test_one_spelling_for_one_id(tmp_path: Path) -> None:
+    assert frames.ids(column(["12.0", "12", "0.5"])).tolist() == ["12", "12", "0.5"]
+    (tmp_path / "i.csv").write_text("item_id,title\n7,x\n8,y\n")
+    with pytest.raises(DataContractError, match="'007' in the interactions is '7' in the table of items"):
+        read(tmp_path / "a.csv", "u,i,t\n1,007,1\n", items=tmp_path / "i.csv")
+
+
+def test_usual_names_are_taken_where_there_is_one(tmp_path: Path) -> None:
+    text = "reviewerID,asin,stars,unixReviewTime,helpful\nA,B,5,1400000000,1\n"
+    source = read(tmp_path / "a.csv", text, **USUAL)
+    assert rows_of(source, *frames.INTERACTION_COLUMNS) == [("A", "B", "rating", 5.0, 1_400_000_000 * SECOND)]
+    assert source.understanding.columns["interaction"] == {
+        "user_id": "reviewerID", "item_id": "asin", "event_timestamp": "unixReviewTime", "value": "stars"}  # fmt: skip
+    assert rows_of(read(tmp_path / "a.csv", text, **USUAL | {"kind": "view"}), "value") == [(None,)]
+    two = "userId,movieId,asin,ts\n1,2,3,1400000000\n"
+    with pytest.raises(DataContractError, match=r"item_id: .* name it in the map"):
+        read(tmp_path / "a.csv", two, **USUAL | {"kind": "view"})
+    events = "visitorid,itemid,event,timestamp\n1,2,addtocart,1433221332117\n1,2,view,1433221332118\n"
+    source = read(tmp_path / "a.csv", events, **USUAL | {"kinds": "addtocart=cart"})
+    assert source.interactions["kind"].tolist() == ["cart", "view"]
+    (tmp_path / "m.csv").write_text("id,name\n2,Two\n")
+    items = read(tmp_path / "a.csv", events, **USUAL | {"kinds": "addtocart=cart", "items": tmp_path / "m.csv"}).items
+    assert items["attributes"].tolist() == [{"title": "Two"}]
+
+
+def test_comments_above_a_table_are_left_out(tmp_path: Path) -> None:
+    text = "% bip weighted\n% 3 2 2\n1 7 5 978300760\n2 8 4 978300761\n"
+    options = {"columns": "user_id,item_id,rating,event_timestamp"}
+    source = read(tmp_path / "out.graph", text, **USUAL | options)
+    assert rows_of(source, "user_id", "item_id", "value") == [("1", "7", 5.0), ("2", "8", 4.0)]
+    assert "interactions: 2 lines above the table are left out" in source.understanding.notes
+    assert rows_of(read(tmp_path / "a.tsv", "# of 2020\n#u\ti\tt\n1\t2\t3\n"), "user_id", "item_id") == [("1", "2")]
+
+
+def test_decimal_commas_are_numbers(tmp_path: Path) -> None:
+    source = rated(tmp_path / "a.csv", "u;i;t;v\n1;a;1;4,5\n1;b;1;3\n1;c;1;\n")
+    assert source.interactions["value"].tolist() == [4.5, 3.0, None]

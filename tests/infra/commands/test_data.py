@@ -1,11 +1,13 @@
 """`attune import` and `export`: what becomes of good and bad rows, and files that can be imported again."""
 
 import json
+import shlex
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from attune.errors import EventLogError
 from attune.event_log import EventLog, prepare
 from attune.events import Interaction, Item
 from attune.settings import Settings
@@ -242,3 +244,37 @@ def test_a_folder_that_exists_is_left_alone(attune, seeded, tmp_path: Path) -> N
 @pytest.mark.parametrize("arguments", [("--format", "xml"), ("--type", "event"), ("--after", "-1")])
 def test_a_wrong_option_is_status_2(attune, tmp_path: Path, arguments: tuple[str, str]) -> None:
     assert attune("export", str(tmp_path / "out"), *arguments)[0] == 2
+
+
+def test_a_check_writes_nothing_and_shows_what_to_type(attune, table) -> None:
+    text = "userId,movieId,rating,timestamp\n1,a,8,1000000000\n1,007,10,1000000060\n2,a,0,1000000120\n"
+    items = table("id,name,price\na,Film A,3\n007,B,4\n", "films.csv")
+    arguments = ("import", "tabular", "--interactions", table(text), "--items", items, "--scale", "1,10")
+    status, out, err = attune(*arguments, "--check")
+    assert status == 0
+    words = " ".join(out.split())
+    for said in ("userId", "007", "2001-09-09T01:47:40+00:00", "4.111", "nothing was written", "--zero implicit"):
+        assert said in words, said
+    assert "taken by their names: user_id=userId, item_id=movieId, event_timestamp=timestamp, value=rating" in err
+    result = json.loads(attune(*arguments, "--check", "--json")[1])
+    assert (result["rows_in"], result["accepted"], result["quarantined"], result["items"]["accepted"]) == (3, 2, 1, 2)
+    assert result["columns"]["item"] == {"item_id": "id", "title": "name"}
+    typed = shlex.split(result["command"])
+    assert shlex.join(typed[:3]) == "attune import tabular"
+    assert typed[typed.index("--map") + 1] == "user_id=userId,item_id=movieId,event_timestamp=timestamp,value=rating"
+    with pytest.raises(EventLogError, match="there is no event log"):
+        EventLog(Settings().log_url)
+    report = json.loads(attune(*typed[1:], "--json")[1])
+    assert (report["accepted"], report["quarantined"], report["items"]["accepted"]) == (2, 1, 2)
+
+
+def test_several_files_and_the_meaning_of_values_are_options(attune, table) -> None:
+    first, second = table("1::a::1.5::1000000000\n", "1.dat"), table("2::a::::1000000001\n", "2.dat")
+    files = ("--interactions", first, "--interactions", second)
+    columns = ("--columns", "user_id,item_id,value,event_timestamp", "--kind", "watch", "--full-watch")
+    assert "most of the watched shares lie above 1" in attune("import", "tabular", *files, *columns)[2]
+    columns = (*columns, "--value-unit", "percent")
+    result = json.loads(attune("import", "tabular", *files, *columns, "--json")[1])
+    assert result["accepted"] == 2
+    with closing(EventLog(Settings().log_url)) as log:
+        assert [one.event.value for one in log.read(0, 10)] == [0.015, 1.0]
