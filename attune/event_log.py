@@ -6,6 +6,7 @@ reader saw position p, nothing at or below p appears later.** A reader follows t
 the last position that it saw. Gaps may exist.
 """
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -32,6 +33,9 @@ FETCHED = 300
 
 CLOCK_SLACK = DAY
 """How far the clock may ever have been put back for ``logged_between`` to find everything."""
+
+MENDED = "mended"
+"""What settles a quarantined row that came into the log in the end."""
 
 FIRST_LOOK, LONGEST_LOOK = 1_000, 50_000
 """Positions that are looked through at once for active users, from the head backwards; each look doubles the last."""
@@ -79,6 +83,20 @@ class KnownItem:
         """The title, or '' where none is known."""
         title = self.attributes.get(Columns.TITLE)
         return "" if title is None else str(title)
+
+
+@dataclass(frozen=True)
+class QuarantinedRow:
+    """An open row of the quarantine; ``event_id`` is for its event where the row names none."""
+
+    id: int
+    source: str
+    type: str
+    field: str | None
+    reason: str
+    row: Any
+    stored_at: int
+    event_id: str
 
 
 class EventLog:
@@ -343,6 +361,24 @@ class EventLog:
         """How many open rows lie in quarantine."""
         with self._database.reading() as connection:
             return connection.scalar(select(func.count()).where(quarantine.c.settled.is_(None))) or 0
+
+    def quarantined_rows(self, after: int, limit: int, source: str = "") -> list[QuarantinedRow]:
+        """The first ``limit`` open rows after an id whose source begins with that, in the order of ids."""
+        query = select(quarantine).where(quarantine.c.settled.is_(None), quarantine.c.id > after)
+        query = query.where(quarantine.c.source.startswith(source, autoescape=True)).order_by(quarantine.c.id)
+        with self._database.reading() as connection:
+            return [
+                QuarantinedRow(row.id, row.source, row.type, row.field, row.reason, json.loads(row.row), row.stored_at,
+                               row.digest.hex())
+                for row in connection.execute(query.limit(limit))
+            ]  # fmt: skip
+
+    def settle_quarantined(self, ids: Sequence[int]) -> None:
+        """These rows are mended, and no longer open."""
+        with self._database.writing() as connection:
+            for start in range(0, len(ids), LOOK_UP):
+                mended = update(quarantine).where(quarantine.c.id.in_(ids[start : start + LOOK_UP]))
+                connection.execute(mended.values(settled=MENDED))
 
     def close(self) -> None:
         """Close the connections."""

@@ -13,7 +13,9 @@ that was withdrawn comes back under another id, made of its own: the log keeps b
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,10 +24,10 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from attune.clock import Clock
+from attune.clock import Clock, from_datetime
 from attune.columns import Columns
 from attune.errors import DataContractError
-from attune.event_log import EventLog
+from attune.event_log import EventLog, QuarantinedRow
 from attune.event_types import RETRACT
 from attune.events import TYPES, AnyEvent, Item, Slate, User
 from attune.row_rules import Rejection, admit, admit_all
@@ -242,6 +244,59 @@ def dry_run(frames: SourceFrames, clock: Clock) -> ImportReport:
         _count_rejected(tally, refused)
         tally.accepted = tally.rows_in - tally.quarantined
     return report
+
+
+def readmit(log: EventLog, clock: Clock, source: str = "", edited: Mapping[int, Any] | None = None) -> Tally:
+    """Bring open rows of the quarantine into the log that the rules admit by now; they are open no longer.
+
+    ``source`` is how their source begins; ``edited`` are rows by their id in quarantine, in place of those kept there,
+    and then no others are tried. Times may be microseconds or ISO 8601 with a zone. Each row comes in once, whatever is
+    killed or repeated; it keeps its event id, or gets one made of its place in quarantine.
+    """
+    tally, rejected, after = Tally(), list[Rejection](), 0
+    import_id: int | None = None
+    while rows := log.quarantined_rows(after, CHUNK, source):
+        after = rows[-1].id
+        admitted: dict[str, list[tuple[int, AnyEvent]]] = {}
+        for row in rows:
+            if edited is not None and row.id not in edited:
+                continue
+            tally.rows_in += 1
+            content = row.row if edited is None else edited[row.id]
+            try:
+                event = admit(row.type, _completed(content, row), clock)
+            except DataContractError as error:
+                rejected.append(Rejection(row.id, content, error.field, str(error), error.rule))
+                continue
+            admitted.setdefault(row.type, []).append((row.id, event))
+        for type_name, pairs in admitted.items():
+            if import_id is None:
+                import_id = log.imports.begin(f"quarantine {source}".rstrip(), {})
+            ids, events = [number for number, _ in pairs], [event for _, event in pairs]
+            fresh = new_versions(log, events) if type_name in ("item", "user") else events
+            tally.repeated += len(events) - len(fresh)
+            refused = _append(log, fresh, 0, tally, import_id)
+            open_ids = {ids[row.row_number] for row in refused} if fresh is events else set(ids if refused else ())
+            log.settle_quarantined([number for number in ids if number not in open_ids])
+            rejected += refused
+    _count_rejected(tally, rejected)
+    if import_id is not None:
+        log.imports.end(import_id, asdict(tally))
+    return tally
+
+
+def _completed(content: Any, row: QuarantinedRow) -> Any:
+    """A quarantined row's content with an event id, and its time in microseconds; HTTP's rows may leave both out."""
+    if not isinstance(content, Mapping):
+        return content
+    time = content.get(Columns.EVENT_TIMESTAMP)
+    if time is None and row.source.startswith("http:"):
+        time = row.stored_at
+    if isinstance(time, str):
+        with suppress(ValueError):
+            moment = datetime.fromisoformat(time)
+            time = from_datetime(moment) if moment.tzinfo else time
+    return {**content, Columns.EVENT_TIMESTAMP: time, Columns.EVENT_ID: content.get(Columns.EVENT_ID) or row.event_id}
 
 
 def import_log(log: EventLog, folder: Path, clock: Clock, source: str) -> Tally:

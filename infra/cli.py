@@ -10,7 +10,7 @@ from typing import NoReturn
 import typer
 
 from attune.errors import AttuneError
-from infra.commands import data, keys, learning, recommend, upkeep, versions
+from infra.commands import data, keys, learning, quarantine, recommend, upkeep, versions
 from infra.commands.options import START
 from infra.platform import commands as platform
 
@@ -48,7 +48,7 @@ def demo() -> None:
     sys.exit(run())
 
 
-for module in (platform, keys, data, recommend, learning, versions, upkeep):
+for module in (platform, keys, data, quarantine, recommend, learning, versions, upkeep):
     app.add_typer(module.app)
 
 

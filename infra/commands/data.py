@@ -160,7 +160,8 @@ def _full_command(context: typer.Context, frames: "SourceFrames") -> str:
     for option in context.command.params:
         value = given.get(str(option.name))
         for single in value if isinstance(value, list | tuple) else [value]:
-            words += [option.opts[0]] if single is True else [option.opts[0], str(single)] if single else []
+            if single and single != option.default:
+                words += [option.opts[0]] if single is True else [option.opts[0], str(single)]
     return shlex.join(words)
 
 
@@ -178,7 +179,7 @@ def _preview(frames: "SourceFrames", command: str, as_json: bool) -> None:
         _show_rows(before[shown], "the first rows as they are")
         _show_rows(after.assign(event_timestamp=times), "and as they would be")
     values |= {"columns": understood.columns, "notes": understood.notes, "command": command}
-    _show(tallies, "nothing was written; this is what an import would do", values, as_json)
+    show_tallies(tallies, "nothing was written; this is what an import would do", values, as_json)
     if not as_json:
         output.say_next(f"`{command}`")
 
@@ -320,7 +321,7 @@ def log(
 
     with execution.event_log() as event_log, output.Progress(quiet=as_json).stage(f"import {folder}"):
         tally = import_log(event_log, folder, system_clock, folder.resolve().name)
-    _show({"event": tally}, f"imported {folder}", asdict(tally), as_json)
+    show_tallies({"event": tally}, f"imported {folder}", asdict(tally), as_json)
 
 
 @app.command(rich_help_panel=EVENTS)
@@ -364,7 +365,7 @@ def _import(frames: "SourceFrames", source: str, options: dict[str, Any], as_jso
     with execution.event_log() as log:
         report = import_source(log, frames, system_clock, source, options=options)
     tallies, values = _tallies(report)
-    _show(tallies, f"imported {source}", values, as_json)
+    show_tallies(tallies, f"imported {source}", values, as_json)
     for name, tally in tallies.items():
         if tally.rows_in == tally.quarantined:
             raise DataContractError(
@@ -384,7 +385,7 @@ def _tallies(report: "ImportReport") -> "tuple[dict[str, Tally], dict[str, Any]]
     return {name: tally for name, tally in tallies.items() if tally.rows_in}, values
 
 
-def _show(tallies: "dict[str, Tally]", title: str, values: dict[str, Any], as_json: bool) -> None:
+def show_tallies(tallies: "dict[str, Tally]", title: str, values: dict[str, Any], as_json: bool) -> None:
     """What became of an import's rows: ``values`` as JSON, or the tallies as a table with the commonest reasons."""
     if as_json:
         output.print_json(values)
