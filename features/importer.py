@@ -12,7 +12,7 @@ that was withdrawn comes back under another id, made of its own: the log keeps b
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -195,6 +195,7 @@ def import_source(
     upto: int | None = None,
     after: int | None = None,
     options: Mapping[str, Any] | None = None,
+    count: Callable[[int, int], None] = lambda done, total: None,
 ) -> ImportReport:
     """Append a source's items, users and interactions to the log.
 
@@ -202,7 +203,8 @@ def import_source(
     (what the reader turned away comes with the first slice). Importing the same rows again adds nothing; an item's
     or a user's row that differs from what the log knew last takes effect (``features.importer``).
     ``source`` names the origin, in quarantine and in the list of imports, which also keeps the ``options`` that the
-    source was read by. Raises EventLogError when the log cannot take the events.
+    source was read by. ``count`` is told how many of all interactions are done.
+    Raises EventLogError when the log cannot take the events.
     """
     report = ImportReport()
     import_id = log.imports.begin(source, options or {})
@@ -223,6 +225,8 @@ def import_source(
             tally.repeated += len(events) - len(fresh)
             for place, part in _chunks(fresh, CHUNK):
                 rejected += _append(log, part, start + place, tally, import_id)
+            if is_behaviour:
+                count(start + len(chunk), len(rows))
         log.quarantine(type_name, source, rejected, import_id)
         _count_rejected(tally, rejected)
     log.imports.end(import_id, asdict(report))

@@ -159,6 +159,8 @@ def _full_command(context: typer.Context, frames: "SourceFrames") -> str:
     words = ["attune", "import", "tabular"]
     for option in context.command.params:
         value = given.get(str(option.name))
+        if value == option.default:
+            continue
         for single in value if isinstance(value, list | tuple) else [value]:
             if single and single != option.default:
                 words += [option.opts[0]] if single is True else [option.opts[0], str(single)]
@@ -362,8 +364,8 @@ def _import(frames: "SourceFrames", source: str, options: dict[str, Any], as_jso
     from features.importer import import_source
     from infra.commands import execution
 
-    with execution.event_log() as log:
-        report = import_source(log, frames, system_clock, source, options=options)
+    with execution.event_log() as log, output.Progress(quiet=as_json).stage(f"import {source}") as say:
+        report = import_source(log, frames, system_clock, source, options=options, count=output.counter(say))
     tallies, values = _tallies(report)
     show_tallies(tallies, f"imported {source}", values, as_json)
     for name, tally in tallies.items():

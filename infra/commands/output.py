@@ -15,6 +15,7 @@ from rich.text import Text
 from attune.clock import SECOND
 from models.figures import for_json, short
 
+COUNT_SECONDS = 2.0
 VERDICTS = {"pass": "green", "fail": "red", "undecided": "yellow"}
 
 
@@ -104,6 +105,20 @@ def duration(seconds: float) -> str:
         if whole >= 2 * length:
             return f"{whole // length} {unit}"
     return f"{whole} s"
+
+
+def counter(say: Callable[[str], None], unit: str = "rows") -> Callable[[int, int], None]:
+    """A function that is told how many of how many are done, and says so and the time left every few seconds."""
+    started = said = time.monotonic()
+
+    def count(done: int, total: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if done and now - said >= COUNT_SECONDS:
+            said = now
+            say(f"{done:,} of {total:,} {unit}, {duration((now - started) * (total - done) / done)} left")
+
+    return count
 
 
 class Progress:

@@ -11,6 +11,7 @@ from attune.errors import EventLogError
 from attune.event_log import EventLog, prepare
 from attune.events import Interaction, Item
 from attune.settings import Settings
+from infra.commands import output
 
 GOOD = "user,item,when,stars\n1,a,1000000000,5\n1,b,1000000060,2\n2,a,1000000120,4\n"
 MAP = "user_id=user,item_id=item,event_timestamp=when,value=stars"
@@ -248,6 +249,7 @@ def test_a_wrong_option_is_status_2(attune, tmp_path: Path, arguments: tuple[str
 
 def test_a_check_writes_nothing_and_shows_what_to_type(attune, table) -> None:
     text = "userId,movieId,rating,timestamp\n1,a,8,1000000000\n1,007,10,1000000060\n2,a,0,1000000120\n"
+    text += "".join(f"{n},a,9,1000000180\n" for n in range(3, 6))
     items = table("id,name,price\na,Film A,3\n007,B,4\n", "films.csv")
     arguments = ("import", "tabular", "--interactions", table(text), "--items", items, "--scale", "1,10")
     status, out, err = attune(*arguments, "--check")
@@ -257,15 +259,17 @@ def test_a_check_writes_nothing_and_shows_what_to_type(attune, table) -> None:
         assert said in words, said
     assert "taken by their names: user_id=userId, item_id=movieId, event_timestamp=timestamp, value=rating" in err
     result = json.loads(attune(*arguments, "--check", "--json")[1])
-    assert (result["rows_in"], result["accepted"], result["quarantined"], result["items"]["accepted"]) == (3, 2, 1, 2)
+    assert (result["rows_in"], result["accepted"], result["quarantined"], result["items"]["accepted"]) == (6, 5, 1, 2)
     assert result["columns"]["item"] == {"item_id": "id", "title": "name"}
     typed = shlex.split(result["command"])
-    assert shlex.join(typed[:3]) == "attune import tabular"
+    assert typed[:4] == ["attune", "import", "tabular", "--interactions"]
+    assert {word for word in typed if word.startswith("--")} == {
+        "--interactions", "--items", "--map", "--items-map", "--kind", "--scale"}  # fmt: skip
     assert typed[typed.index("--map") + 1] == "user_id=userId,item_id=movieId,event_timestamp=timestamp,value=rating"
     with pytest.raises(EventLogError, match="there is no event log"):
         EventLog(Settings().log_url)
     report = json.loads(attune(*typed[1:], "--json")[1])
-    assert (report["accepted"], report["quarantined"], report["items"]["accepted"]) == (2, 1, 2)
+    assert (report["accepted"], report["quarantined"], report["items"]["accepted"]) == (5, 1, 2)
 
 
 def test_several_files_and_the_meaning_of_values_are_options(attune, table) -> None:
@@ -278,3 +282,12 @@ def test_several_files_and_the_meaning_of_values_are_options(attune, table) -> N
     assert result["accepted"] == 2
     with closing(EventLog(Settings().log_url)) as log:
         assert [one.event.value for one in log.read(0, 10)] == [0.015, 1.0]
+
+
+def test_a_long_import_says_how_far_it_is(attune, table, monkeypatch) -> None:
+    monkeypatch.setattr(output, "COUNT_SECONDS", 0.0)
+    rows = "".join(f"{n},a,1000000000,5\n" for n in range(6_000))
+    file = table("user,item,when,stars\n" + rows)
+    err = attune("import", "tabular", "--interactions", file, "--map", MAP, "--kind", "rating")[2]
+    assert "5,000 of 6,000 rows" in err
+    assert "import events.csv" in err
