@@ -12,6 +12,12 @@ MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
+SHUFFLED, ORDER_ONLY = 5 * 365 * DAY, 10 * 365 * DAY
+"""Times from 0 to before ``ORDER_ONLY`` are none: they say at most which event came first. Rows that a file has in the
+order of time lie before ``SHUFFLED``; those from there on are in no order (``features.sources.row_order``)."""
+
+ORDER_ONLY_WORDS = "order only"
+
 
 def system_clock() -> int:
     """Now, from the operating system, in microseconds."""
@@ -33,3 +39,8 @@ def from_datetime(moment: datetime) -> int:
 def to_iso(micros: int) -> str:
     """Microseconds since the epoch as ISO 8601 with a zone, the form that the HTTP API speaks."""
     return to_datetime(micros).isoformat()
+
+
+def shown_time(micros: int) -> str:
+    """As ``to_iso``, for people; 'order only' where the time says at most which event came first."""
+    return ORDER_ONLY_WORDS if 0 <= micros < ORDER_ONLY else to_iso(micros)

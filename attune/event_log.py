@@ -252,6 +252,14 @@ class EventLog:
         with self._database.reading() as connection:
             return connection.scalar(query) or 0
 
+    def last_time_before(self, moment: int, default: int) -> int:
+        """The latest event_timestamp before ``moment`` of an interaction, or ``default``; reads the whole log."""
+        query = select(func.max(events.c.event_timestamp))
+        query = query.where(events.c.type == "interaction", events.c.event_timestamp < moment)
+        with self._database.reading() as connection:
+            last = connection.scalar(query)
+        return default if last is None else int(last)
+
     def popular(self, limit: int) -> list[tuple[str, int]]:
         """The items with most interactions and feedback, with their numbers; reads the whole log: keep the answer."""
         number = func.count().label("number")

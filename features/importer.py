@@ -24,17 +24,20 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from attune.clock import Clock, from_datetime
+from attune.clock import SECOND, SHUFFLED, Clock, from_datetime
 from attune.columns import Columns
 from attune.errors import DataContractError
 from attune.event_log import EventLog, QuarantinedRow
 from attune.event_types import RETRACT
-from attune.events import TYPES, AnyEvent, Item, Slate, User
+from attune.events import TYPES, AnyEvent, Interaction, Item, Slate, User
 from attune.row_rules import Rejection, admit, admit_all
 from features.export import exported
 from features.sources.frames import INTERACTION_COLUMNS, SourceFrames
 
 CHUNK = 5_000
+FIRST_ROWS = 20
+"""Rows by which a file in row order is recognised as one that was imported before."""
+
 FIRST_MOMENT = 0
 """The time of imported item and user rows: it must not change from import to import, or nothing would repeat."""
 
@@ -157,6 +160,37 @@ def in_order(frames: SourceFrames) -> pd.DataFrame:
     return frame.reset_index(drop=True).assign(**{Columns.EVENT_ID: ids})
 
 
+def _after_earlier_rows(log: EventLog, frames: SourceFrames, clock: Clock) -> SourceFrames:
+    """A source in row order, its times after those of all such rows in the log.
+
+    Where most of the first rows are in the log already the source, or a shorter one, was imported before: it keeps the
+    times that it had, so that its rows repeat.
+    """
+    rows = frames.interactions.reset_index(drop=True)
+    admitted = admit_all("interaction", rows.head(CHUNK).to_dict("records"), clock)[0][:FIRST_ROWS]
+    first = [event for event in admitted if isinstance(event, Interaction)]
+    users = list(dict.fromkeys(event.user_id for event in first))
+    logged = [entry.event for tail in log.tails([(user_id, 0) for user_id in users]) for entry in tail]
+    starts = {
+        there.event_timestamp - here.event_timestamp
+        for here in first
+        for there in logged
+        if isinstance(there, Interaction) and there.event_timestamp < SHUFFLED
+        if (there.user_id, there.item_id, there.kind) == (here.user_id, here.item_id, here.kind)
+    }
+    first_rows = rows[rows[Columns.EVENT_TIMESTAMP].isin([event.event_timestamp for event in first])]
+
+    def placed(part: pd.DataFrame, start: int) -> SourceFrames:
+        times = (part[Columns.EVENT_TIMESTAMP].astype(np.int64) + start).astype(object)
+        return replace(frames, interactions=part.assign(**{Columns.EVENT_TIMESTAMP: times}))
+
+    for start in sorted(starts):
+        ids = in_order(placed(first_rows, start))[Columns.EVENT_ID].tolist()
+        if 2 * len(log.digests(ids)) > len(ids):
+            return placed(rows, start)
+    return placed(rows, log.last_time_before(SHUFFLED, -SECOND) + SECOND)
+
+
 def withdrawal_id(event_id: str) -> str:
     """The id of the take-back by which a withdrawn import takes an event back."""
     return _event_id(f"withdrawal\x1f{event_id}", 0)
@@ -206,6 +240,7 @@ def import_source(
     source was read by. ``count`` is told how many of all interactions are done.
     Raises EventLogError when the log cannot take the events.
     """
+    frames = _after_earlier_rows(log, frames, clock) if frames.by_row else frames
     report = ImportReport()
     import_id = log.imports.begin(source, options or {})
     told = {str(name) for name in frames.interactions.get(Columns.EVENT_ID, ())}

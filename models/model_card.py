@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from attune.clock import to_iso
+from attune.clock import shown_time
 from models.figures import short, table
 
 LIMIT = 5_000
@@ -68,7 +68,7 @@ def _what(config: Mapping[str, Any], parent: str | None) -> str:
 def _window(config: Mapping[str, Any]) -> str:
     window = config.get("window", {})
     rows = [[name, short(window[name])] for name in ("rows", "users", "items", "digest") if name in window]
-    rows += [[name, to_iso(window[name])] for name in ("first_time", "last_time") if window.get(name) is not None]
+    rows += [[name, shown_time(window[name])] for name in ("first_time", "last_time") if window.get(name) is not None]
     rows += [
         [name, str(config.get(name))] for name in ("trained_upto", "holdout_after", "feature_service", "reward_table")
     ]

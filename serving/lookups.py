@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from attune.clock import Clock, to_iso
+from attune.clock import Clock, shown_time
 from attune.schemas import (
     PopularAnswer,
     PopularItem,
@@ -109,7 +109,7 @@ class LookupService:
                 ),
                 kind=event.kind,
                 value=event.value,
-                event_timestamp=to_iso(event.time),
+                event_timestamp=shown_time(event.time),
                 position=event.position,
                 retracted=event.retracted,
             )
@@ -119,8 +119,8 @@ class LookupService:
             user_id=state.user_id,
             position=state.position,
             events=state.events,
-            first_event_at=None if state.first_time is None else to_iso(state.first_time),
-            last_event_at=None if state.last_time is None else to_iso(state.last_time),
+            first_event_at=None if state.first_time is None else shown_time(state.first_time),
+            last_event_at=None if state.last_time is None else shown_time(state.last_time),
             recent=recent,
             seen=len(state.seen),
             counts=dict(counts.most_common()),

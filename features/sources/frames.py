@@ -47,7 +47,8 @@ class SourceFrames:
     of ``OWN_IDS`` that the source knows;
     ``items`` and ``users`` have their id and ``attributes`` (a mapping), and are empty when the source has none.
     ``rejected`` holds what the reader turned away, by the type of event it would have been: lines that could not be
-    split, values outside the scale.
+    split, values outside the scale. ``by_row``: the times are the rows' order, from 0 on; an import puts them after
+    those that the log has already.
     """
 
     interactions: pd.DataFrame
@@ -55,6 +56,7 @@ class SourceFrames:
     users: pd.DataFrame
     rejected: Mapping[str, tuple[Rejection, ...]] = field(default_factory=dict)
     understanding: Understanding = field(default_factory=Understanding)
+    by_row: bool = False
 
 
 def entity_frame(

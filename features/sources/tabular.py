@@ -6,10 +6,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from attune.clock import SECOND
 from attune.columns import Columns
 from attune.errors import DataContractError
 from attune.event_types import KINDS
@@ -17,6 +15,7 @@ from attune.row_rules import Rejection, typed
 from features.sources import frames
 from features.sources.delimited import Layout, plain_name
 from features.sources.frames import INTERACTION_COLUMNS, OWN_IDS, SourceFrames, Understanding
+from features.sources.row_order import order_faults, row_times, shuffled_times
 from features.sources.table_files import Paths, Table, read_tables
 from features.sources.times import moments
 from features.sources.values import Values, with_values
@@ -44,6 +43,12 @@ FIRST_ROWS = 10
 CALLED = frozenset(word for names in USUAL_NAMES.values() for word in names.split()) | {
     "id", "kind", "value", "genres", "year", "text", "price", "category", "url", "description", "available",
 }  # fmt: skip
+
+ORDER_IS_REAL = "If they are in the order of time all the same: --order row --order-is-real."
+NO_ORDER = (
+    "If they are not: --order none. Then no time is believed, nothing is learned from the order, and versions are "
+    "judged on random events of every user."
+)
 
 Names = Mapping[str, str] | str | None
 
@@ -83,6 +88,7 @@ def read(
     kind: str | None = None,
     kinds: Names = None,
     order: str | None = None,
+    order_is_real: bool = False,
     unit: str | None = None,
     time_format: str | None = None,
     time_zone: str | None = None,
@@ -98,9 +104,10 @@ def read(
     ``mapping`` names the files' columns ('user_id=uid,item_id=iid', or a dict); a column of attune's own name needs no
     entry, and one of a usual name (userId, movieId, rating) is taken where it is the only one. Rows with an
     ``event_id`` keep it. ``kind`` is every row's kind; ``kinds`` renames kinds ('addtocart=cart', '1=view' whether 1 is
-    text or a number). ``order='row'`` gives row n the time epoch + n seconds. ``unit``, ``time_format`` and
-    ``time_zone`` are those of ``times.moments``, ``separator``, ``quote`` and ``columns`` (of files without a header)
-    those of ``delimited.Layout``; ``values`` says what the value column means.
+    text or a number). ``order`` is for files without times: 'row' gives row n the time epoch + n seconds, if nothing
+    speaks against it (``row_order.order_faults``) or ``order_is_real`` vouches for it; 'none' gives times that say
+    nothing. ``unit``, ``time_format`` and ``time_zone`` are those of ``times.moments``, ``separator``, ``quote`` and
+    ``columns`` (of files without a header) those of ``delimited.Layout``; ``values`` says what the value column means.
     Items keep title, year, genres and text by name, and every other column as an attribute; so do users. Their maps
     may rename attributes ('price=cost'); a column whose name the map gives to another one is left out.
     Raises DataContractError for a missing file, no table, a map that names what is not there, or numbers whose meaning
@@ -150,9 +157,16 @@ def read(
     item_rows = _entities("item", items, layout(items_columns, item_names), item_names, reading)
     user_rows = _entities("user", users, layout(users_columns, user_names), user_names, reading)
     _refuse_other_spelling(behaviour[Columns.ITEM_ID], item_rows[Columns.ITEM_ID])
+    if order is not None:
+        reading.say("no times: " + ("the order of the rows" if order == "row" else "random ones, none is believed"))
+    if order == "row" and not order_is_real and (faults := order_faults(behaviour, item_rows)):
+        raise DataContractError(
+            f"order: the rows of {path} do not look like the order of time: {'; '.join(faults)}. "
+            f"{ORDER_IS_REAL} {NO_ORDER}"
+        )
     turned_away = {name: tuple(rows) for name, rows in reading.rejected.items()}
     understanding = Understanding(reading.columns, tuple(reading.notes), kind, table.head(FIRST_ROWS))
-    return SourceFrames(behaviour, item_rows, user_rows, turned_away, understanding)
+    return SourceFrames(behaviour, item_rows, user_rows, turned_away, understanding, by_row=order == "row")
 
 
 def parse_map(names: Names) -> dict[str, str]:
@@ -238,14 +252,19 @@ def _moments(
     path: Path | str,
     read_times: Callable[[pd.Series], pd.Series],
 ) -> pd.Series:
-    if order not in (None, "row"):
-        raise DataContractError(f"order: {order!r} is unknown; 'row' takes the rows' order for their time")
-    if order == "row":
-        return pd.Series((np.arange(len(table), dtype=np.int64) * SECOND).tolist(), index=table.index, dtype=object)
+    if order not in (None, "row", "none"):
+        raise DataContractError(
+            f"order: {order!r} is unknown; 'row' takes the rows' order for their time, 'none' no time at all"
+        )
+    if order is not None:
+        of_pair = (frames.ids(table[columns[name]]) for name in (Columns.USER_ID, Columns.ITEM_ID))
+        times = row_times(len(table)) if order == "row" else shuffled_times(*of_pair)
+        return pd.Series(times.tolist(), index=table.index, dtype=object)
     if Columns.EVENT_TIMESTAMP not in columns:
         raise DataContractError(
-            f"event_timestamp: {path} has no such column; name it in the map (event_timestamp=...), or say that "
-            f"the rows stand in the order of time (order row): {', '.join(map(str, table.columns))}",
+            f"event_timestamp: {path} has no such column among {', '.join(map(str, table.columns))}; name it in the "
+            "map (event_timestamp=...). If the rows have no times but are in the order of time: --order row, which is "
+            f"measured before it is believed. {NO_ORDER}",
             Columns.EVENT_TIMESTAMP,
         )
     return read_times(table[columns[Columns.EVENT_TIMESTAMP]])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from attune.clock import system_clock, to_iso
+from attune.clock import shown_time, system_clock, to_iso
 from attune.errors import DataContractError, EventLogError
 from infra.commands import output
 from infra.commands.options import EVENTS, AsJson, Limit
@@ -33,7 +33,7 @@ app.add_typer(imports, name="import", rich_help_panel=EVENTS)
 
 READING = (
     *("items_map", "users_map", "columns", "items_columns", "users_columns", "separator", "quote"),
-    *("kind", "kinds", "order", "unit", "time_format", "time_zone"),
+    *("kind", "kinds", "order", "order_is_real", "unit", "time_format", "time_zone"),
 )
 VALUES = ("scale", "zero", "value_unit", "clip", "full_watch")
 """Options of `attune import tabular` that ``features.sources.tabular.read`` and ``Values`` have by the same name."""
@@ -85,7 +85,13 @@ def tabular(
         str | None, typer.Option(help="The kind of every row, without such a column.", autocompletion=known_kinds)
     ] = None,
     kinds: Annotated[str, typer.Option(help="Other names for kinds: addtocart=cart,1=view")] = "",
-    order: Annotated[Literal["row"] | None, typer.Option(help="Without timestamps: rows in the order of time.")] = None,
+    order: Annotated[
+        Literal["row", "none"] | None,
+        typer.Option(help="Without times. row: the rows are in the order of time; none: in none that says anything."),
+    ] = None,
+    order_is_real: Annotated[
+        bool, typer.Option("--order-is-real", help="The rows are in the order of time though they look sorted.")
+    ] = False,
     unit: Annotated[
         str | None,
         typer.Option(
@@ -192,7 +198,7 @@ def _show_rows(rows: "pd.DataFrame", title: str) -> None:
 
 
 def _readable_time(micros: object) -> object:
-    return to_iso(micros) if isinstance(micros, int) and 0 < abs(micros) < 2**57 else micros
+    return shown_time(micros) if isinstance(micros, int) and abs(micros) < 2**57 else micros
 
 
 def _remembered(given: dict[str, Any], source: str) -> dict[str, Any]:

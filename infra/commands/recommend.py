@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attune.clock import system_clock, to_iso
+from attune.clock import ORDER_ONLY_WORDS, shown_time, system_clock, to_iso
 from attune.errors import DataContractError, EndpointError
 from infra.commands import output
 from infra.commands.options import EVENTS, PEOPLE, AsJson, Limit, kinds
@@ -193,14 +193,14 @@ def _show_user(user_id: str, limit: int, as_json: bool) -> None:
             "events": state.events,
             "kinds": dict(counts),
             "seen": len(state.seen),
-            **{f"{name}_time": None if time is None else to_iso(time) for name, time in times.items()},
+            **{f"{name}_time": None if time is None else shown_time(time) for name, time in times.items()},
             "attributes": state.attributes,
-            "recent": [event._asdict() | {"time": to_iso(event.time)} for event in latest],
+            "recent": [event._asdict() | {"time": shown_time(event.time)} for event in latest],
         }
         output.print_json(values)
         return
     values = {"events": state.events, "kinds": _counted(counts), "items seen": len(state.seen)}
-    values |= {name: f"{_moment(time)} UTC" for name, time in times.items() if time is not None}
+    values |= {name: _moment(time, " UTC") for name, time in times.items() if time is not None}
     output.facts(f"user {user_id}", values | _plain(state.attributes))
     rows = [
         [
@@ -291,5 +291,6 @@ def _plain(attributes: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _moment(micros: int) -> str:
-    return to_iso(micros)[:19].replace("T", " ")
+def _moment(micros: int, zone: str = "") -> str:
+    moment = shown_time(micros)
+    return moment if moment == ORDER_ONLY_WORDS else moment[:19].replace("T", " ") + zone

@@ -60,6 +60,23 @@ def test_without_timestamps_the_row_is_the_time(attune, table) -> None:
     assert attune(*arguments, "--order", "row", "--json")[0] == 0
     with closing(EventLog(Settings().log_url)) as log:
         assert [one.event.event_timestamp for one in log.read(0, 10)] == [0, 1_000_000]
+    out = attune("users", "1")[1]
+    assert "1970" not in out
+    assert out.count("order only") == 3
+    assert json.loads(attune("users", "1", "--json")[1])["recent"][0]["time"] == "order only"
+
+
+def test_a_sorted_table_is_vouched_for_or_without_times(attune, table) -> None:
+    rows = "".join(f"u{user},{item}\n" for user in range(20) for item in range(20))
+    arguments = ("import", "tabular", "--interactions", table("user_id,item_id\n" + rows), "--kind", "view", "--order")
+    status, _, err = attune(*arguments, "row")
+    assert status == 1
+    assert "95% of neighbouring rows have the same user_id" in " ".join(err.split())
+    assert attune(*arguments, "row", "--order-is-real", "--json")[0] == 0
+    assert json.loads(attune("import", "list", "--json")[1])["imports"][0]["options"]["order_is_real"] is True
+    again = json.loads(attune(*arguments, "row", "--order-is-real", "--json")[1])
+    assert (again["accepted"], again["repeated"]) == (0, 400)
+    assert json.loads(attune(*arguments, "none", "--json")[1])["accepted"] == 400
 
 
 @pytest.mark.parametrize(
