@@ -36,7 +36,7 @@ SHOWN_LIMIT = 100
 """How much of a wrong value a reason quotes."""
 
 TRUTH = {"true": True, "false": False}
-TRUTH_OF_KNOWN = {"1": True, "0": False, "yes": True, "no": False, "t": True, "f": False}
+OTHER_TRUTH = {"1": True, "0": False, "yes": True, "no": False, "t": True, "f": False}
 TEXT_NAMES = (Columns.TITLE, Columns.TEXT, Columns.GENRES)
 """Attributes that stay text when they are read out of a file without types."""
 
@@ -296,9 +296,10 @@ def typed(name: str, cells: Sequence[str | None]) -> list[Any]:
     """
     if name in TEXT_NAMES or _ID_NAME.search(name):
         return list(cells)
+    if name in (Columns.AVAILABLE, Columns.RETIRED):  # nothing else will do, so that one bad cell costs its row alone
+        return [cell if cell is None else (TRUTH | OTHER_TRUTH).get(cell.lower(), cell) for cell in cells]
     present = {cell for cell in cells if cell is not None}
-    words = TRUTH | TRUTH_OF_KNOWN if name in (Columns.AVAILABLE, Columns.RETIRED) else TRUTH
-    values: dict[str | None, Any] = {cell: words.get(cell.lower()) for cell in present}
+    values: dict[str | None, Any] = {cell: TRUTH.get(cell.lower()) for cell in present}
     if None in values.values():
         values = {cell: _written_number(cell) for cell in present}
     return list(cells) if None in values.values() else [values.get(cell) for cell in cells]

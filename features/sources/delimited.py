@@ -45,6 +45,7 @@ BAD_LINES = 0.01
 WORD = 8
 """From so many characters on, two words of digits and letters are of the same form when they are as long."""
 
+WINDOWS = "read as Windows-1252, since it is not UTF-8; --encoding names another"
 _WINDOWS = {byte: bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in range(0x80, 0xA0)}
 _UNDECODED = re.compile("[\udc80-\udcff]")
 _BEYOND_ASCII = re.compile("[^\x00-\x7f]")
@@ -66,35 +67,43 @@ class Layout:
     """
 
     columns: str | None = None
+    encoding: str | None = None
     separator: str | None = None
     quote: str | None = None
     mapped: Collection[str] = ()
     known: Collection[str] = ()
 
 
-def decode(path: Path, content: bytes) -> tuple[str, list[str]]:
-    """The whole text, and what is worth saying of its encoding; raises DataContractError for what is no text."""
-    encoding = _utf_16(content)
-    if encoding:
-        try:
-            return content.decode(encoding).removeprefix("\ufeff"), ["read as UTF-16"]
-        except UnicodeDecodeError as error:
-            raise DataContractError(f"{path}: not readable as UTF-16 ({error}); save it as UTF-8") from error
-    if b"\0" in content[:4096]:
+def decode(path: Path, content: bytes, encoding: str | None) -> tuple[str, list[str]]:
+    """The whole text, and what is worth saying of its encoding; raises DataContractError for what is no text.
+
+    ``encoding`` is that of text that is not UTF-8 or UTF-16, by default Windows-1252.
+    """
+    wide = _utf_16(content)
+    if wide is None and b"\0" in content[:4096]:
         raise DataContractError(
             f"{path}: binary content; CSV, JSON lines, Parquet or Arrow is expected, plain or as .gz, .bz2, .xz or .zip"
         )
     try:
+        if wide is not None:
+            return content.decode(wide).removeprefix("\ufeff"), ["read as UTF-16"]
         return content.decode("utf-8-sig"), []
-    except UnicodeDecodeError:
-        text = content.decode("utf-8-sig", "surrogateescape")
+    except UnicodeDecodeError as error:
+        if wide is not None:
+            raise DataContractError(f"{path}: not readable as UTF-16 ({error}); save it as UTF-8") from error
+    if encoding is not None:
+        try:
+            return content.decode(encoding), [f"read as {encoding}"]
+        except (UnicodeDecodeError, LookupError) as error:
+            raise DataContractError(f"{path}: not readable as {encoding} ({error}); name another encoding") from error
+    text = content.decode("utf-8-sig", "surrogateescape")
     lines = text.splitlines()
     bad = sum(map(undecoded, lines))
     beyond = sum(_BEYOND_ASCII.search(line) is not None for line in lines if not line.isascii())
     if bad <= BAD_LINES * len(lines) or bad <= (beyond - bad) / 10:
         return text, []
     # the five bytes that Windows-1252 lacks stay as in Latin-1
-    return content.decode("latin-1").translate(_WINDOWS), ["read as Windows-1252, since it is not UTF-8"]
+    return content.decode("latin-1").translate(_WINDOWS), [WINDOWS]
 
 
 def _utf_16(content: bytes) -> str | None:

@@ -131,7 +131,7 @@ def _decoded(path: Path, content: bytes, layout: Layout) -> Table:
     if content.startswith((PARQUET, ARROW, FEATHER_1)):
         _refuse_columns(path, layout)
         return Table(_arrow(path, content))
-    text, notes = delimited.decode(path, content)
+    text, notes = delimited.decode(path, content, layout.encoding)
     if text.lstrip().startswith((ARRAY, "{")):
         _refuse_columns(path, layout)
         table = _json(path, text)

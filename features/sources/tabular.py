@@ -93,6 +93,7 @@ def read(
     time_format: str | None = None,
     time_zone: str | None = None,
     values: Values = Values(),  # noqa: B008 (it is frozen)
+    encoding: str | None = None,
     separator: str | None = None,
     quote: str | None = None,
     columns: str | None = None,
@@ -106,8 +107,9 @@ def read(
     ``event_id`` keep it. ``kind`` is every row's kind; ``kinds`` renames kinds ('addtocart=cart', '1=view' whether 1 is
     text or a number). ``order`` is for files without times: 'row' gives row n the time epoch + n seconds, if nothing
     speaks against it (``row_order.order_faults``) or ``order_is_real`` vouches for it; 'none' gives times that say
-    nothing. ``unit``, ``time_format`` and ``time_zone`` are those of ``times.moments``, ``separator``, ``quote`` and
-    ``columns`` (of files without a header) those of ``delimited.Layout``; ``values`` says what the value column means.
+    nothing. ``unit``, ``time_format`` and ``time_zone`` are those of ``times.moments``; ``values`` says what the value
+    column means; ``encoding``, ``separator``, ``quote`` and ``columns`` (of files without a header) are those of
+    ``delimited.Layout``.
     Items keep title, year, genres and text by name, and every other column as an attribute; so do users. Their maps
     may rename attributes ('price=cost'); a column whose name the map gives to another one is left out.
     Raises DataContractError for a missing file, no table, a map that names what is not there, or numbers whose meaning
@@ -120,7 +122,7 @@ def read(
             raise DataContractError(f"map: {name!r} is no column of attune{_nearest(name, known)}", name)
 
     def layout(names: str | None, wanted: dict[str, str]) -> Layout:
-        return Layout(names, separator, quote, wanted.values(), CALLED)
+        return Layout(names, encoding, separator, quote, wanted.values(), CALLED)
 
     path = interactions if isinstance(interactions, Path | str) else interactions[0]
     whole = reading.table("interaction", interactions, layout(columns, named))
@@ -156,7 +158,7 @@ def read(
     item_names, user_names = parse_map(items_map), parse_map(users_map)
     item_rows = _entities("item", items, layout(items_columns, item_names), item_names, reading)
     user_rows = _entities("user", users, layout(users_columns, user_names), user_names, reading)
-    _refuse_other_spelling(behaviour[Columns.ITEM_ID], item_rows[Columns.ITEM_ID])
+    _compare_ids(behaviour[Columns.ITEM_ID], item_rows[Columns.ITEM_ID], reading.say)
     if order is not None:
         reading.say("no times: " + ("the order of the rows" if order == "row" else "random ones, none is believed"))
     if order == "row" and not order_is_real and (faults := order_faults(behaviour, item_rows)):
@@ -306,20 +308,19 @@ def _attribute(name: str, column: pd.Series, is_typed: bool) -> list[Any]:
     return [frames.plain(raw) for raw in cells] if is_typed else typed(name, cells)
 
 
-def _refuse_other_spelling(used: pd.Series, described: pd.Series) -> None:
-    """Raise DataContractError where ids of items meet their table's only without leading zeros or '.0'."""
+def _compare_ids(used: pd.Series, described: pd.Series, say: Callable[[str], None]) -> None:
+    """Raise DataContractError where most ids that have no item meet their table's without leading zeros or '.0'."""
     one, other = (set(column[[isinstance(raw, str) for raw in column]]) for column in (used, described))
-    if not one or not other or one & other:
-        return
-
-    def bare(words: set[str]) -> dict[str, str]:
-        return {word.removesuffix(".0").lstrip("0"): word for word in words}
-
-    plain, others = bare(one), bare(other)
-    if common := plain.keys() & others.keys():
+    plain, others = (
+        {word.removesuffix(".0").lstrip("0"): word for word in words} for words in (one - other, other - one)
+    )
+    common = plain.keys() & others.keys()
+    if common and 2 * len(common) >= len(plain):
         word = min(common)
         raise DataContractError(
             f"item_id: {plain[word]!r} in the interactions is {others[word]!r} in the table of items; "
             "write each id in one way in both",
             Columns.ITEM_ID,
         )
+    if one and other and not one & other:
+        say(f"items: none of the {len(one):,} items of the interactions is in the table of items; is item_id mapped?")

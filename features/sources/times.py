@@ -54,8 +54,9 @@ def moments(
     time and stays as it came, as text. ``unit`` is one of ``UNITS``, by default the one that puts the median between
     1990 and now; without it, a column of nothing but calendar dates (20240131, 20240131235959) is read as dates.
     ``form`` is the form of texts as strptime has it, ``zone`` the zone (Europe/Berlin) of times that name none, by
-    default UTC: an hour that daylight saving doubles is the first, one that it skips moves on. ``say`` is told how the
-    column was understood. Raises DataContractError for an unknown unit or zone, and where the form is not certain.
+    default UTC: an hour that daylight saving doubles is the first, one that it skips moves on. Where the unit was
+    guessed, what lies before 1990 is no time. ``say`` is told how the column was understood.
+    Raises DataContractError for an unknown unit or zone, and where the form is not certain.
     """
     if unit is not None and unit not in UNITS:
         raise _refused(f"unit: {unit!r} is not one of {', '.join(UNITS)}")
@@ -127,16 +128,19 @@ def _calendar(numeric: pd.Series) -> pd.Series | None:
 def _from_numbers(column: pd.Series, numeric: pd.Series, unit: str | None, zone: str | None, say: Say) -> pd.Series:
     floats = numeric.to_numpy(np.float64)
     finite = floats[np.isfinite(floats)]
+    earliest = -LIMIT
     if unit is None and len(finite):
-        unit = _guess(finite)
+        unit, earliest = _guess(finite), FIRST
         say(f"event_timestamp: numbers in {unit} since 1970, the median {to_datetime(_micros(finite, unit)):%Y-%m-%d}")
     factor = UNITS[unit or "s"]
-    if pd.api.types.is_integer_dtype(column.dtype) and column.notna().all() and unit in GUESSED:
-        exact = [whole * int(factor) if factor >= 1 else whole // 1_000 for whole in map(int, column.tolist())]
-        return pd.Series(exact, index=column.index, dtype=object)  # without a detour through floats
     with np.errstate(over="ignore"):
         scaled = np.rint((floats - (EXCEL_1970 if unit == "excel" else 0)) * factor)
-    understood = np.abs(scaled) < LIMIT
+    understood = (earliest <= scaled) & (scaled < LIMIT)
+    if too_early := int(((scaled < earliest) & (earliest == FIRST)).sum()):
+        say(f"event_timestamp: {too_early:,} times lie before 1990 and are turned away; --unit {unit} takes them all")
+    if pd.api.types.is_integer_dtype(column.dtype) and understood.all() and unit in GUESSED:
+        exact = [whole * int(factor) if factor >= 1 else whole // 1_000 for whole in map(int, column.tolist())]
+        return pd.Series(exact, index=column.index, dtype=object)  # without a detour through floats
     micros = np.where(understood, scaled, 0.0).astype(np.int64)
     if unit in GUESSED or zone is None:
         return _no_other_wholes(column, micros.tolist(), understood)

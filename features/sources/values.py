@@ -110,8 +110,11 @@ def with_values(
         out |= above
     values = frames.with_rest(cells, number.tolist(), ~np.isnan(number))
     values[none_given] = None
+    without = watch & values.isna().to_numpy(bool)
     if means.full_watch:
-        values[watch & values.isna().to_numpy(bool)] = 1.0
+        values[without] = 1.0
+    elif without.any():
+        say(f"value: {without.sum():,} of {watch.sum():,} watches have none; --full-watch takes them for whole ones")
     return behaviour.assign(**{Columns.KIND: kinds, Columns.VALUE: values})[~out], rejected
 
 
@@ -137,7 +140,11 @@ def _refuse_flags(column: pd.Series, number: np.ndarray, kind: str) -> None:
         return
     cells = frames.ids(column)
     words = dict(zip(cells, number, strict=True))
-    names = {word: kind if value > 0 else "impression" for word, value in words.items() if not np.isnan(value)}
+    names = {
+        word: kind if value > 0 else "dislike" if value < 0 else "impression"
+        for word, value in words.items()
+        if not np.isnan(value)
+    }
     if len(names) <= 3:
         renamed = ",".join(f"{word}={name}" for word, name in sorted(names.items(), key=str))
         cure = f"read the column as the kind: --map kind={column.name} --kinds {renamed}, without --kind"
@@ -175,6 +182,8 @@ def _refuse_other_scale(ratings: np.ndarray, say: Callable[[str], None]) -> None
             "scale: --scale 0,1 (or --scale 1,5 if they are stars)",
             Columns.VALUE,
         )
+    if nothing := int(np.isin(ratings, NO_RATING).sum()):
+        say(f"value: {nothing:,} ratings are 0 or -1, which is no star; if none was given there: --zero implicit")
     if above := int((ratings > KINDS["rating"].high).sum()):
         say(f"value: {above:,} of {len(ratings):,} ratings lie above 5; if theirs is another scale: --scale 1,{high:g}")
 

@@ -32,7 +32,7 @@ imports = typer.Typer(
 app.add_typer(imports, name="import", rich_help_panel=EVENTS)
 
 READING = (
-    *("items_map", "users_map", "columns", "items_columns", "users_columns", "separator", "quote"),
+    *("items_map", "users_map", "columns", "items_columns", "users_columns", "encoding", "separator", "quote"),
     *("kind", "kinds", "order", "order_is_real", "unit", "time_format", "time_zone"),
 )
 VALUES = ("scale", "zero", "value_unit", "clip", "full_watch")
@@ -77,6 +77,9 @@ def tabular(
     ] = None,
     items_columns: Annotated[str | None, typer.Option(help="The same for the items.")] = None,
     users_columns: Annotated[str | None, typer.Option(help="The same for the users.")] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of text that is not UTF-8, when the guess is wrong: cp1251, shift-jis")
+    ] = None,
     separator: Annotated[
         str | None, typer.Option(help="What separates cells, when the guess is wrong: tab, ::")
     ] = None,

@@ -233,7 +233,7 @@ def test_known_attributes_have_their_type(name: str, bad: object) -> None:
         ("sale", ["true", "False", None], [True, False, None]),
         ("sale", ["1", "0"], [1, 0]),
         ("available", ["1", "0", "yes"], [True, False, True]),
-        ("available", ["false", "soon"], ["false", "soon"]),
+        ("available", ["false", "soon", None], [False, "soon", None]),
         ("title", ["1984", "2001"], ["1984", "2001"]),
         ("brand_id", ["1", "2"], ["1", "2"]),
         ("valid", ["true", None], [True, None]),

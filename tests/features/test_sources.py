@@ -379,7 +379,7 @@ def test_columns_name_a_file_without_a_header(tmp_path: Path) -> None:
     options = {"columns": "user_id,item_id,,event_timestamp", "items": tmp_path / "i.dat", "kind": "view"}
     source = read(tmp_path / "a.dat", text, **USUAL | options | {"items_columns": "item_id,title,genres"})
     assert source.items["attributes"][0] == {"title": "Am\xe9lie (2001)", "genres": ["Comedy", "Romance"]}
-    assert "items: read as Windows-1252, since it is not UTF-8" in source.understanding.notes
+    assert "items: read as Windows-1252, since it is not UTF-8; --encoding names another" in source.understanding.notes
     with pytest.raises(DataContractError, match="4 cells, --columns names 3"):
         read(tmp_path / "a.dat", text, **USUAL | {"columns": "user_id,item_id,value"})
 
@@ -766,3 +766,43 @@ def test_comments_above_a_table_are_left_out(tmp_path: Path) -> None:
 def test_decimal_commas_are_numbers(tmp_path: Path) -> None:
     source = rated(tmp_path / "a.csv", "u;i;t;v\n1;a;1;4,5\n1;b;1;3\n1;c;1;\n")
     assert source.interactions["value"].tolist() == [4.5, 3.0, None]
+
+
+def test_an_encoding_can_be_named(tmp_path: Path) -> None:
+    (tmp_path / "i.csv").write_text("item_id,title\nфильм,ф\n")
+    text = "u,i,t\nзоя,фильм,1\n".encode("cp1251")
+    source = read(tmp_path / "a.csv", text, encoding="cp1251", items=tmp_path / "i.csv")
+    assert rows_of(source, "user_id", "item_id") == [("зоя", "фильм")]
+    assert source.items["attributes"][0] == {"title": "ф"}
+    for wrong in ("utf-7x", "ascii"):
+        with pytest.raises(DataContractError, match=f"not readable as {wrong}"):
+            read(tmp_path / "a.csv", text, encoding=wrong)
+
+
+def test_a_guessed_unit_takes_no_time_before_1990() -> None:
+    said: list[str] = []
+    mixed = [1_400_000_000_000, 1_400_000_000_001, 1_400_000_000, 0]
+    for given in (column(mixed), column(mixed, "int64"), column([str(time) for time in mixed])):
+        assert moments(given, say=said.append).tolist() == [
+            1_400_000_000 * SECOND, 1_400_000_000 * SECOND + 1_000, "1400000000", "0"]  # fmt: skip
+    assert "2 times lie before 1990 and are turned away; --unit ms takes them all" in said[1]
+    assert moments(column(mixed), "ms").tolist()[3] == 0
+
+
+def test_what_is_left_open_is_remarked(tmp_path: Path) -> None:
+    (tmp_path / "i.csv").write_text("item_id,title\nx,x\n")
+    open_values = "u,i,t,v\n1,a,1,0\n1,b,1,5\n1,c,1,4\n"
+    (tmp_path / "r.csv").write_text(open_values)
+    source = tabular.read(
+        tmp_path / "r.csv", tmp_path / "i.csv", mapping=MAP + ",value=v", kind="rating", unit="s"
+    )  # fmt: skip
+    assert source.understanding.notes[-2:] == (
+        "value: 1 ratings are 0 or -1, which is no star; if none was given there: --zero implicit",
+        "items: none of the 3 items of the interactions is in the table of items; is item_id mapped?",
+    )
+    assert (
+        "2 of 2 watches have none; --full-watch"
+        in read(tmp_path / "a.csv", "u,i,t\n1,a,1\n2,a,1\n", kind="watch").understanding.notes[-1]
+    )
+    with pytest.raises(DataContractError, match=r"--kinds -1=dislike,0=impression,1=like"):
+        rated(tmp_path / "a.csv", "u,i,t,v\n1,a,1,0\n1,b,1,-1\n1,b,1,1\n", "like")
