@@ -76,9 +76,8 @@ def movielens_demo() -> TrainingSet:
 
 
 def cut_at(training_set: TrainingSet, share: float) -> int:
-    """The position of the last event before the first moment that begins at this share of the events or later."""
-    row = min(int(len(training_set) * share), len(training_set) - 1)
-    return int(training_set.positions[np.searchsorted(training_set.times, training_set.times[row], side="right") - 1])
+    """The moment up to which this share of the events lies, or a little more where several share that moment."""
+    return int(training_set.times[min(int(len(training_set) * share), len(training_set) - 1)])
 
 
 def _training_set(events: pd.DataFrame, items: pd.DataFrame) -> TrainingSet:

@@ -35,7 +35,7 @@ def honest_finetune(experiment: Experiment, folder: Path, seed: int) -> Path:
     No two end with the same event, so no two are the same model, even where no epoch of either made the network better.
     """
     random = np.random.default_rng([seed, 7])
-    fresh = np.sort(experiment.later_events().positions)
+    fresh = np.sort(experiment.later_events().times)
     return experiment.finetune(
         folder,
         seed,

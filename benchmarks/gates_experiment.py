@@ -19,7 +19,7 @@ from models.catalogue import Catalogue
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
 from models.learning.finetuning import finetune
-from models.learning.training import Trained, train
+from models.learning.training import Trained, last_position, train
 from models.network.config import Recipe
 from models.ranking.policy import PlackettLuce, Policy
 
@@ -41,7 +41,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Experiment:
-    """The stream, the champions' bundles, an honest fine-tune to spoil, and the positions where stretches end."""
+    """The stream, the champions' bundles, an honest fine-tune to spoil, and the moments where stretches end."""
 
     stream: TrainingSet
     recipe: Recipe
@@ -65,13 +65,17 @@ class Experiment:
 
     def later_events(self) -> TrainingSet:
         """The events since the champion that challengers may learn from."""
-        positions = self.stream.positions
-        return self.stream.select((positions > self.champion().holdout_after) & (positions <= self.learned))
+        times = self.stream.times
+        return self.stream.select((times > self._known_upto()) & (times <= self.learned))
 
     def with_later(self, later: TrainingSet) -> TrainingSet:
         """What the champion knew, and these events after it; users that are new stand behind the others."""
-        before = self.stream.select(self.stream.positions <= self.champion().holdout_after)
+        before = self.stream.select(self.stream.times <= self._known_upto())
         return join_events(replace(before, user_ids=later.user_ids), later)
+
+    def _known_upto(self) -> int:
+        champion = self.champion()
+        return self.stream.moment(champion.holdout_after, champion.holdout_after_time)
 
     def finetune(
         self,
@@ -82,7 +86,7 @@ class Experiment:
         lineage: Mapping[str, int] | None = None,
         **recipe: Any,
     ) -> Path:
-        """The champion fine-tuned, on another stream, up to another position, by a changed recipe; the new bundle.
+        """The champion fine-tuned, on another stream, up to another moment, by a changed recipe; the new bundle.
 
         ``lineage`` is what it says of itself in place of the truth, as in ``Provenance``.
         """
@@ -94,7 +98,9 @@ class Experiment:
         self, folder: Path, hybrid: Hybrid, catalogue: Catalogue, policy: Policy | None = None, **lineage: Any
     ) -> Path:
         """A bundle of a model, whose golden scores are its own; ``lineage`` as in ``Provenance``."""
-        stated = {"trained_upto": self.learned, "holdout_after": self.learned, "seed": 0, "panel_users_trained": 0}
+        last = last_position(self.stream, self.learned)
+        stated = {"trained_upto": last, "holdout_after": last, "seed": 0, "panel_users_trained": 0}
+        stated |= {"trained_upto_time": self.learned, "holdout_after_time": self.learned}
         provenance = Provenance(self.recipe.as_dict(), self.stream.window, **{**stated, **lineage})
         golden = golden_batch(self.stream, self.learned, catalogue)
         return save_bundle(folder, hybrid, catalogue, policy or PlackettLuce(), provenance, golden)
@@ -133,6 +139,8 @@ def _lineage(trained: Trained) -> dict[str, Any]:
     return {
         "trained_upto": trained.trained_upto,
         "holdout_after": trained.holdout_after,
+        "trained_upto_time": trained.trained_upto_time,
+        "holdout_after_time": trained.holdout_after_time,
         "seed": trained.seed,
         "panel_users_trained": trained.panel_users,
     }

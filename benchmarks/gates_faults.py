@@ -70,7 +70,7 @@ def reuse_first_parts(experiment: Experiment, folder: Path, _seed: int) -> Path:
 def leak_holdout(experiment: Experiment, folder: Path, seed: int, share: float) -> Path:
     """A fine-tune that reads into the hold-out, and says that it does not."""
     upto = experiment.learned + int((experiment.judged - experiment.learned) * share)
-    return experiment.finetune(folder, seed, upto=upto, lineage={"holdout_after": experiment.learned})
+    return experiment.finetune(folder, seed, upto=upto, lineage={"holdout_after_time": experiment.learned})
 
 
 def invert_rewards(events: TrainingSet, _random: Random) -> TrainingSet:

@@ -36,7 +36,7 @@ from evaluation.gates.variety import genre_vectors, self_information
 from models.bundle import Bundle, Provenance, golden_batch, save_bundle
 from models.history import KIND_INDEX
 from models.hybrid import Hybrid
-from models.learning.dataset import TrainingSet
+from models.learning.dataset import BEFORE_ALL, TrainingSet
 from models.learning.training import learnable, panel_users, refit, train
 from models.metrics import CUT
 from models.network.config import Recipe
@@ -81,8 +81,8 @@ class ListSample:
     """Keeps the lists that each arm answered to some queries."""
 
     def __init__(self, training_set: TrainingSet, after: int, number: int, seed: int) -> None:
-        """Draws ``number`` events after a position; those that are no targets are never asked for."""
-        later = np.flatnonzero(training_set.positions > after)
+        """Draws ``number`` events after a moment; those that are no targets are never asked for."""
+        later = np.flatnonzero(training_set.times > after)
         drawn = np.random.default_rng(seed).choice(later, min(number, len(later)), replace=False)
         self.wanted = set(zip(training_set.users[drawn].tolist(), training_set.times[drawn].tolist(), strict=True))
         self.lists: dict[str, dict[Key, list[int]]] = {}
@@ -115,7 +115,7 @@ def run(
     trained = train(training_set, recipe, learned, chosen, seed)
     trained_at = time.perf_counter()
     state = StreamState(len(training_set.user_ids), trained.catalogue)
-    before, stretch = windows(training_set, 0, chosen), windows(training_set, chosen, cut)
+    before, stretch = windows(training_set, BEFORE_ALL, chosen), windows(training_set, chosen, cut)
     online = search_grid(trained.hybrid, state, before, stretch, grid or OnlineGrid())
     decided = time.perf_counter()
     with TemporaryDirectory(prefix="attune-replay-") as folder:
@@ -139,7 +139,8 @@ def _bundle(
     known = learnable(training_set, cut)
     final = replace(refit(known, hybrid, chosen, recipe, seed), preference=None, live=0.0)
     window = {"digest": "", "feature_service": "", "rows": len(known)}
-    provenance = Provenance(recipe.as_dict(), window, int(known.positions.max()), cut, seed, panel_users(known))
+    last = int(known.positions.max())
+    provenance = Provenance(recipe.as_dict(), window, last, last, seed, panel_users(known), holdout_after_time=cut)
     golden = golden_batch(known, cut, known.catalogue)
     return Bundle.load(save_bundle(folder, final, known.catalogue, PlackettLuce(), provenance, golden))
 
@@ -164,7 +165,7 @@ def _replay(
 ) -> list[Tally]:
     """Every arm on the stream after the cut."""
     stream = replace(training_set, catalogue=bundle.catalogue)
-    items, upto = len(bundle.catalogue), int(stream.positions.max())
+    items, upto = len(bundle.catalogue), int(stream.times.max())
     state = StreamState(len(stream.user_ids), bundle.catalogue)
     named = arm_hybrids(bundle.hybrid, online)
     popularity = RecentPopularity(LivePopularity(items, online.popularity_days))
@@ -172,9 +173,9 @@ def _replay(
         LiveItemProfile(named[name], LiveProfile(items, online.profile.half_life_days), online.profile.prior, name)
         for name in (PROFILE, BOTH)
     ]
-    warm_up(state, [popularity, *profiled], windows(stream, 0, cut))
+    warm_up(state, [popularity, *profiled], windows(stream, BEFORE_ALL, cut))
     neighbours, live = Neighbours(bundle.hybrid.knn), [LiveHistory(named[name], name) for name in (LIVE, PREFERENCE)]
-    before, at_cut = stream.select(stream.positions <= cut), state.copy()
+    before, at_cut = stream.select(stream.times <= cut), state.copy()
     linear = Ease.fit(before)
     alive = {arm.name: arm for arm in (*live, neighbours, linear)}
     frozen = [FrozenAtCut(alive[name], at_cut, of_old) for of_old, name in FROZEN_ARMS.items()]

@@ -29,8 +29,8 @@ _BITS = np.left_shift(1, np.arange(7, -1, -1)).astype(np.uint8)
 
 
 def windows(stream: TrainingSet, after: int, upto: int, size: int = WINDOW, span: int = SPAN) -> Iterator[TrainingSet]:
-    """The events at positions in (after, upto], in the order of time, cut between moments."""
-    rows = np.flatnonzero((stream.positions > after) & (stream.positions <= upto))
+    """The events at moments in (after, upto], in the order of time, cut between moments."""
+    rows = np.flatnonzero((stream.times > after) & (stream.times <= upto))
     times, start = stream.times[rows], 0
     while start < len(rows):
         stop = min(start + size, int(np.searchsorted(times, times[start] + span, side="right")))

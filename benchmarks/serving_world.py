@@ -112,7 +112,7 @@ def bundle(
         live=mix.online.live_weight,
     )
     provenance = Provenance({"name": "small"}, window, len(events), len(events), 0, 0)
-    golden = golden_batch(training_set, len(events), training_set.catalogue)
+    golden = golden_batch(training_set, int(training_set.times.max()), training_set.catalogue)
     draft = settings.bundles_folder / "made" / "bench"
     save_bundle(draft, hybrid, training_set.catalogue, PlackettLuce(), provenance, golden)
     found = Bundle.load(draft)

@@ -18,7 +18,7 @@ from evaluation.offpolicy.logged_policy import logged_slates
 from evaluation.offpolicy.value_change import ValueChange, value_change
 from models.bundle import Bundle
 from models.history import KIND_INDEX
-from models.learning.dataset import TrainingSet, is_panel
+from models.learning.dataset import BEFORE_ALL, TrainingSet, is_panel
 from models.metrics import Evaluation
 from models.network.sequence import torch_threads
 from models.recommender import BundleView, PopularityAlone, Request, recommend
@@ -68,7 +68,7 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A challenger and its rivals (None: there never was one) on the events at positions in (after, upto].
+    """A challenger and its rivals (None: there never was one) on the events at moments in (after, upto].
 
     ``slates`` is a folder of what the champion showed (``features.logged_slates``). Who judges many challengers on one
     hold-out passes the same ``replay_cache`` each time.
@@ -105,18 +105,20 @@ class Case:
         """The case of bundles and a training set that lie in folders; a folder in two parts is loaded once.
 
         By default the hold-out begins where the last of the bundles declared it (the gate `lineage` holds that against
-        what the challenger learned from) and ends with the training set. Raises BundleError when a bundle is not whole.
+        what the challenger learned from) and ends with the training set. An event that arrived after newer ones had
+        been learned lies before it: it teaches the next training and judges nobody. Raises BundleError when a bundle is
+        not whole.
         """
         if isinstance(training_set, Path):
             training_set = TrainingSet.load(training_set, with_traits=True)
         bundle = cache(Bundle.load)
         if after is None:
             folders = [folder for folder in (challenger, champion, anchor, elder) if isinstance(folder, Path)]
-            after = unlearned_after(map(bundle, folders))
+            after = unlearned_after(map(bundle, folders), training_set)
         return Case(
             training_set,
             after,
-            int(training_set.positions.max()) if upto is None else upto,
+            int(training_set.times.max()) if upto is None else upto,
             challenger=bundle(challenger),
             champion=bundle(champion) if champion else None,
             anchor=bundle(anchor) if isinstance(anchor, Path) else anchor,
@@ -160,14 +162,16 @@ class Case:
         They end where the champion's training did: from later times only the challenger learned.
         """
         panel = self.training_set.select(is_panel(self.training_set.user_ids)[self.training_set.users])
-        upto = min(self.after, self.bundles["champion"].trained_upto)
-        users = len(np.unique(panel.users[panel.positions <= upto]))
+        champion = self.bundles["champion"]
+        upto = min(self.after, self.training_set.moment(champion.trained_upto, champion.trained_upto_time))
+        users = len(np.unique(panel.users[panel.times <= upto]))
         name = f"{self.training_set.window['digest']}, the panel"
-        two = self.challenger, self.bundles["champion"]
+        two = self.challenger, champion
         entrants = {bundle.digest: Entrant((CachedHybrid(bundle.hybrid),), bundle.catalogue) for bundle in two}
-        evaluations = self._replay_all(HoldOut(panel, name, 0, upto, max(moments // max(users, 1), 1)), entrants)
-        challenger, champion = (evaluations[bundle.digest][0] for bundle in two)
-        return challenger, champion
+        each = max(moments // max(users, 1), 1)
+        evaluations = self._replay_all(HoldOut(panel, name, BEFORE_ALL, upto, each), entrants)
+        first, second = (evaluations[bundle.digest][0] for bundle in two)
+        return first, second
 
     def _replay_all(self, hold_out: HoldOut, entrants: dict[str, Entrant]) -> dict[str, list[Evaluation]]:
         began = perf_counter()
@@ -210,6 +214,12 @@ class Case:
         return names or ["its scores"] * (not np.isfinite(self.challenger.golden_scores()).all())
 
     @property
+    def late(self) -> int:
+        """How many events lie before the hold-out that arrived only after all of the bundles had been trained."""
+        arrived = max(bundle.arrived_upto for bundle in self.bundles.values())
+        return int(((self.training_set.positions > arrived) & (self.training_set.times <= self.after)).sum())
+
+    @property
     def now(self) -> int:
         """When requests are made: the time of the latest event, in microseconds."""
         return int(self.training_set.times.max())
@@ -241,14 +251,14 @@ class Case:
         return dict(zip(timed, medians, strict=True))
 
 
-def unlearned_after(bundles: Iterable[Bundle]) -> int:
-    """The position after which all of the bundles (at least one) left everything to the judgement."""
-    return max(bundle.holdout_after for bundle in bundles)
+def unlearned_after(bundles: Iterable[Bundle], training_set: TrainingSet) -> int:
+    """The moment after which all of the bundles (at least one) left everything to the judgement."""
+    return max(training_set.moment(bundle.holdout_after, bundle.holdout_after_time) for bundle in bundles)
 
 
 def user_states(training_set: TrainingSet, upto: int, count: int) -> list[UserState]:
-    """States of up to ``count`` users as of a position, to make requests with: the values of events are left out."""
-    known = training_set.positions[training_set.by_user] <= upto
+    """States of up to ``count`` users as of a moment, to make requests with: the values of events are left out."""
+    known = training_set.times[training_set.by_user] <= upto
     rows = training_set.by_user[known]
     users, starts, sizes = np.unique(training_set.users[rows], return_index=True, return_counts=True)
     if not len(users):

@@ -21,7 +21,7 @@ from models.network.sequence import torch_threads
 from models.ranking.retrieval import mask
 
 ReplayKey = tuple[str, str, int, int]
-"""Who was replayed (a bundle's digest, or popularity), the name of the hold-out, and its positions (after, upto].
+"""Who was replayed (a bundle's digest, or popularity), the name of the hold-out, and its moments (after, upto].
 
 Training sets of one digest are taken to be equal, and so are the limits of all judgements that share a cache."""
 
@@ -107,7 +107,7 @@ class Entrant:
 
 @dataclass(frozen=True)
 class HoldOut:
-    """Events to replay: those of ``training_set`` at positions in (after, upto].
+    """Events to replay: those of ``training_set`` at moments in (after, upto].
 
     ``name`` tells hold-outs of one window apart in a cache. With ``each`` only so many groups of each user, the latest
     ones, are replayed.
@@ -133,9 +133,9 @@ class HoldOut:
 
     def _replay(self, entrant: Entrant) -> list[Evaluation]:
         """The evaluation of each recommender of an entrant; the chances stand with the first."""
-        recorder, positions = None, self.training_set.positions
+        recorder, times = None, self.training_set.times
         if entrant.chances_of is not None:
-            events = int(((positions > self.after) & (positions <= self.upto)).sum())
+            events = int(((times > self.after) & (times <= self.upto)).sum())
             recorder = ChanceRecorder(entrant.chances_of, entrant.reward_floor, events)
         window = self.training_set, self.after, self.upto
         evaluations = replay_together(entrant.recommenders, *window, entrant.catalogue, recorder, self.each)
@@ -180,6 +180,7 @@ class ChanceRecorder:
         events = queries.training_set
         self._taken.append(
             (
+                events.times[event_T],
                 events.positions[event_T],
                 events.user_ids[queries.users_B[queries.row_T[of_T]]],
                 target_weights(events.kinds[event_T], events.rewards[event_T], self.reward_floor).astype(np.float64),
@@ -194,8 +195,8 @@ class ChanceRecorder:
         """Everything recorded, in the order of time; None for a hybrid whose network has no weight, and of nothing."""
         if not self._taken:
             return None
-        columns = [np.concatenate(parts) for parts in zip(*self._taken, strict=True)]
-        order = np.argsort(columns[0], kind="stable")
+        times_E, *columns = [np.concatenate(parts) for parts in zip(*self._taken, strict=True)]
+        order = np.lexsort((columns[0], times_E))
         return Chances(*(column[order] for column in columns))
 
 
@@ -205,10 +206,8 @@ def strongest(evaluations: Sequence[Evaluation], metric: str) -> Evaluation:
 
 
 def fresh_popularity(training_set: TrainingSet, after: int, half_lives: Sequence[float]) -> tuple[Popularity, ...]:
-    """Popularity of the events at positions up to ``after``, the panel's left out, for every half-life (days)."""
-    known = training_set.select(
-        (training_set.positions <= after) & ~is_panel(training_set.user_ids)[training_set.users]
-    )
+    """Popularity of the events at moments up to ``after``, the panel's left out, for every half-life (days)."""
+    known = training_set.select((training_set.times <= after) & ~is_panel(training_set.user_ids)[training_set.users])
     return tuple(Popularity.fit(known, days) for days in half_lives)
 
 

@@ -63,8 +63,9 @@ def judge(case: Case, accept_undecided: bool = False) -> Judgement:
         panel=summary(challenger.only(case.panel_users)),
         intervals=_intervals(case),
         hold_out={
-            "after": case.after,
-            "upto": case.upto,
+            "after_time": case.after,
+            "upto_time": case.upto,
+            "late": case.late,
             "events": len(challenger.events),
             "users": int(challenger.events["user_id"].nunique()) if len(challenger.events) else 0,
             "groups": len(challenger.groups),

@@ -29,7 +29,7 @@ SHOWN = ("ndcg@10", "hr@10", "mrr", "coverage@10")
 
 @dataclass(frozen=True)
 class Origin:
-    """Learned from positions up to ``after``, judged on those up to ``upto``: ``SHOWN`` of the model and popularity.
+    """Learned from moments up to ``after``, judged on those up to ``upto``: ``SHOWN`` of the model and popularity.
 
     The popularity is the one that gates ask a model to beat (``evaluation.hold_out.fresh_popularity``).
     """
@@ -49,13 +49,16 @@ def rolling_origins(training_set: TrainingSet, recipe: Recipe, folds: int, seed:
     """
     if folds < 2:
         raise ValueError(f"a spread needs at least 2 origins, not {folds}")
-    ordered = np.sort(training_set.positions)
+    ordered = np.sort(training_set.times)
     places = np.linspace(FIRST_SHARE * len(ordered), len(ordered), folds + 1).astype(np.int64) - 1
-    if places[0] < 0 or (np.diff(places) < 1).any():
-        raise DataContractError(f"{len(ordered)} events are too few for {folds} origins: import some, or ask for fewer")
+    if places[0] < 0 or (np.diff(ordered[places]) < 1).any():
+        raise DataContractError(
+            f"{len(ordered)} events at {len(np.unique(ordered))} event times are too few for {folds} origins:"
+            " import some, or ask for fewer"
+        )
     origins, limits = [], CaseLimits()
     for after, upto in pairwise(ordered[places].tolist()):
-        windows = split_windows(training_set.positions[training_set.positions <= after], holdout=0.0)
+        windows = split_windows(training_set.times[training_set.times <= after], holdout=0.0)
         trained = train(training_set, recipe, windows.train_upto, after, seed)
         model = replay(trained.hybrid, training_set, after, upto, catalogue=trained.catalogue)
         popularities = fresh_popularity(training_set, after, limits.half_lives)

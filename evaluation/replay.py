@@ -117,7 +117,7 @@ def replay(
     batch: int = 256,
     catalogue: Catalogue | None = None,
 ) -> Evaluation:
-    """Rank the targets at positions in (after, upto] among the items that their user had not seen.
+    """Rank the targets at moments in (after, upto] among the items that their user had not seen.
 
     ``catalogue`` is the recommender's (by default the training set's; a bundle's statistics end where its training
     did). Targets that it lacks count as misses. Events are left out, and counted, where the user had the item already;
@@ -207,13 +207,13 @@ class _Ranking:
         self.lists.append(lists_WK)
 
     def evaluation(self, repeated: int, unmarked: int) -> Evaluation:
-        """Everything taken: events by position, groups in the order of time."""
+        """Everything taken, in the order of time."""
         frame = _joined(self.groups, GROUP_COLUMNS)
         order = np.argsort(frame["group"].to_numpy(np.int64), kind="stable")
         lists_GK = np.concatenate(self.lists) if self.lists else np.zeros((0, CUT), np.int32)
         return Evaluation(
             name=self.recommender.name,
-            events=_joined(self.events, EVENT_COLUMNS).sort_values("position", ignore_index=True),
+            events=_joined(self.events, EVENT_COLUMNS).sort_values(["group", "position"], ignore_index=True),
             groups=frame.iloc[order].reset_index(drop=True),
             lists_GK=lists_GK[order],
             catalogue_size=self.catalogue_size,

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from attune.clock import shown_time
 from evaluation.gate import GateLimits, Verdict, accepts, refused_by
 from evaluation.intervals import Interval
 from evaluation.offpolicy.value_change import ValueChange
@@ -68,6 +69,8 @@ class Judgement:
     def markdown(self) -> str:
         """The report for people."""
         held, cap = self.hold_out, self.limits.case.user_cap
+        after, upto = shown_time(held["after_time"]), shown_time(held["upto_time"])
+        late = f" Late: {held['late']} events arrived after newer ones were learned; they teach, they do not judge."
         fate = "accepted" if self.accepted else "refused"
         risk = ", undecided gates allowed" if self.accept_undecided else ""
         interval_rows = [
@@ -82,9 +85,11 @@ class Judgement:
         return "\n\n".join(
             [
                 f"# The challenger is {fate}{risk}",
-                f"Judged on positions {held['after'] + 1} to {held['upto']}: {held['events']} events of"
-                f" {held['users']} users in {held['groups']} groups; left out {held['repeated']} repeats and"
-                f" {held['unmarked']} events that are no use; the challenger did not know {held['unknown']} targets.",
+                f"Judged after {after} up to {upto}: {held['events']} events of {held['users']} users in"
+                f" {held['groups']} groups; left out {held['repeated']} repeats and"
+                f" {held['unmarked']} events that are no use; the challenger did not know {held['unknown']} targets."
+                + late
+                * bool(held["late"]),
                 "## Gates",
                 table(
                     [[row.name, row.verdict, short(row.measured), short(row.limit), row.note] for row in self.verdicts],

@@ -83,8 +83,8 @@ SLATES_SCHEMA = pa.schema([
 [0, 1]; ``candidates`` as they were drawn from, with their scores; ``k`` is how many were asked for."""
 
 
-REACTIONS_FILE = "source_reactions-{upto}.parquet"
-"""Trainings that learn up to other positions may share a folder."""
+REACTIONS_FILE = "source_reactions-{upto}-{moment}.parquet"
+"""Trainings that learn up to other moments may share a folder."""
 
 CHAMPION, THOMPSON = "champion", "thompson"
 """Who must have answered, and by which policy, as slates name them."""
@@ -159,8 +159,11 @@ def write_slates(
     return result
 
 
-def write_source_reactions(lake: Lake, folder: Path, upto: int) -> Path:
-    """What slates at positions up to ``upto`` say, as the log stood there; the file's path. Nothing later is read."""
+def write_source_reactions(lake: Lake, folder: Path, upto: int, moment: int) -> Path:
+    """What slates at positions up to ``upto`` say, as the log stood there; the file's path. Nothing later is read.
+
+    Only slates count whose attribution window had ended by ``moment`` (microseconds).
+    """
     positions = lake.events(0, upto, ("slate",), [Columns.POSITION])[Columns.POSITION].to_numpy()[-MOST:]
     none = pd.DataFrame({Columns.SLATE_ID: [], Columns.RANK: []})
     features = pd.concat([_source_scores(slates) for slates in slates_at(lake, positions)] or [none], ignore_index=True)
@@ -168,9 +171,10 @@ def write_source_reactions(lake: Lake, folder: Path, upto: int) -> Path:
     if len(features):
         frame = labels(lake, int(positions[0]) - 1, upto).frame
         frame = frame[frame["settled"]].merge(features, on=[Columns.SLATE_ID, Columns.RANK], validate="one_to_one")
+        frame = frame[frame[Columns.EVENT_TIMESTAMP] + Terms().patience <= moment]
         table = pa.Table.from_pandas(frame[REACTIONS_SCHEMA.names], REACTIONS_SCHEMA, preserve_index=False)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / REACTIONS_FILE.format(upto=upto)
+    path = folder / REACTIONS_FILE.format(upto=upto, moment=moment)
     with whole_file(path) as draft:
         pq.write_table(table, draft)
     return path

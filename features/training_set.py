@@ -3,8 +3,9 @@
 The folder is the interface to ``models.learning.dataset``. All of it is a function of the events up to one log
 position: statistics are counted over these alone, so what is logged later, however early it is dated, changes nothing.
 
-One limit remains inside a training set: statistics go by event time, so an event that was logged late counts in the
-features of events logged before it and dated after it, also across a cut between learning and judging.
+Inside a training set everything goes by event time: an event that was logged late counts in the features of events
+dated after it. So do the cuts between learning and judging (``models.learning.dataset``), so nothing of what is judged
+is in what was learned.
 
 Feedback that labels set aside for what its user sent (a burst, a reward outside 0 to 1) is in neither events nor
 statistics; ``window.json`` counts it by reason under ``left_out``.

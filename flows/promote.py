@@ -106,15 +106,16 @@ def fetched(settings: Settings, version: str, bundle_digest: str | None = None) 
 def gather_slates(
     settings: Settings, champion: Promotion | None, contenders: dict[str, Path | None], upto: int | None
 ) -> Path | None:
-    """What the champion showed after all contenders' trainings, once reactions are in; None without a champion."""
-    from evaluation.case import unlearned_after
+    """What the champion has shown since its training, once reactions are in; None without a champion.
+
+    The case leaves out what was shown before its hold-out.
+    """
     from features import logged_slates
     from models.bundle import Bundle
 
-    if champion is None:
+    if champion is None or contenders["champion"] is None:
         return None
-    folders = {folder for folder in contenders.values() if folder is not None}
-    lake, after = resources.lake(settings), unlearned_after(map(Bundle.load, folders))
+    lake, after = resources.lake(settings), Bundle.load(contenders["champion"]).trained_upto
     last = lake.watermark() if upto is None else upto
     folder = settings.training_folder / f"slates-{champion.version}-{after}-{last}"
     return logged_slates.write_slates(lake, folder, champion.version, after, last).folder

@@ -51,8 +51,8 @@ def fit(settings: Settings, folder: Path, recipe: str, seed: int, exploration: d
     return training_job.train_bundle(folder, bundles, recipe, seed, bar, Exploration(**exploration), reactions)
 
 
-def reactions_writer(settings: Settings, folder: Path) -> Callable[[int], Path]:
-    """Writes, up to a position, the reactions to slates that a policy can learn from into a training set's folder."""
+def reactions_writer(settings: Settings, folder: Path) -> Callable[[int, int], Path]:
+    """Writes the reactions to slates that a policy can learn from, up to a position and a moment, into a folder."""
     from features.logged_slates import write_source_reactions
 
     return partial(write_source_reactions, resources.lake(settings), folder)

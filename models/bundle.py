@@ -32,7 +32,7 @@ from models.baselines import Popularity
 from models.catalogue import Catalogue
 from models.history import HistoryBatch
 from models.hybrid import Hybrid
-from models.learning.dataset import TrainingSet, groups, histories
+from models.learning.dataset import BEFORE_ALL, TrainingSet, groups, histories
 from models.ranking.policy import Policy
 from models.ranking.policy_registry import restore
 from models.sources import NETWORK
@@ -53,9 +53,11 @@ _NO_BUNDLE = "{folder} is no bundle: its " + MANIFEST + " cannot be read ({error
 class Provenance:
     """Where a model comes from: what ``config.json`` says beside the model's own settings.
 
-    ``trained_upto`` is the last log position among the events that any part really learned from or was chosen on,
-    ``holdout_after`` the one after which the training said that it left everything to the judgement; ``window`` is
-    the training set's ``window.json``; ``panel_users_trained`` counts panel users among those learned from (0).
+    ``trained_upto_time`` is the latest time (microseconds) of the events that any part really learned from or was
+    chosen on, ``trained_upto`` the last log position among them; ``holdout_after_time`` the moment after which the
+    training said that it left everything to the judgement, ``holdout_after`` the last position up to then. The times
+    are None where only positions are known, as of older bundles. ``window`` is the training set's ``window.json``;
+    ``panel_users_trained`` counts panel users among those learned from (0).
     """
 
     recipe: Mapping[str, Any]
@@ -66,6 +68,8 @@ class Provenance:
     panel_users_trained: int
     parent: str | None = None
     git_commit: str | None = None
+    trained_upto_time: int | None = None
+    holdout_after_time: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as JSON values, with what this version of attune adds."""
@@ -129,8 +133,24 @@ class Bundle:
         return int(self.config["trained_upto"])
 
     @property
+    def trained_upto_time(self) -> int | None:
+        """The latest event time that the model was trained or chosen on, as measured; None: it was not recorded."""
+        return self.config.get("trained_upto_time")
+
+    @property
+    def arrived_upto(self) -> int:
+        """The last log position that had arrived when its training set was built."""
+        return int(self.config["window"].get("last_position", self.trained_upto))
+
+    @property
     def holdout_after(self) -> int:
+        """The last log position up to ``holdout_after_time``."""
         return int(self.config["holdout_after"])
+
+    @property
+    def holdout_after_time(self) -> int | None:
+        """The moment after which events were left to the judgement, as declared; None where it was not recorded."""
+        return self.config.get("holdout_after_time")
 
     @property
     def panel_users_trained(self) -> int:
@@ -186,8 +206,8 @@ def save_bundle(
 
 
 def golden_batch(training_set: TrainingSet, upto: int, catalogue: Catalogue) -> HistoryBatch:
-    """The histories of the latest few groups up to a position, as serving would see them."""
-    window = groups(training_set, 0, upto)
+    """The histories of the latest few groups up to a moment, as serving would see them."""
+    window = groups(training_set, BEFORE_ALL, upto)
     latest = np.arange(max(len(window) - GOLDEN_HISTORIES, 0), len(window))
     return histories(training_set, window.select(latest), catalogue=catalogue)
 

@@ -43,7 +43,7 @@ class Chances:
 
     ``first_E`` is the chance of the item that stood first, ``ten_E`` that of the ten best together (float64, 0 to 1);
     ``is_first_E`` and ``in_ten_E`` say whether the target was among them; ``weights_E`` how much it was to be foreseen
-    (0: not at all, a dislike). ``positions_E`` ascend.
+    (0: not at all, a dislike). The rows are in the order of time.
     """
 
     positions_E: np.ndarray
@@ -173,7 +173,7 @@ def ranks(masked_BN: np.ndarray, row_T: np.ndarray, item_T: np.ndarray, batch: i
 
 @dataclass(frozen=True)
 class Rolling:
-    """HR@10 of the last ``window`` targets: ``position`` (of the last of a window) and a line for each recommender."""
+    """HR@10 of the last ``window`` targets: ``targets`` (how many up to a window's end) and a line for each."""
 
     window: int
     lines: dict[str, list[float]]
@@ -188,7 +188,7 @@ def rolling_hits(replays: Mapping[str, Evaluation]) -> Rolling | None:
     if count < 2 * window:
         return None
     ends = np.unique(np.linspace(window, count, ROLLING_POINTS).astype(np.int64))
-    lines = {"position": first["position"].to_numpy(np.float64)[ends - 1].tolist()}
+    lines = {"targets": ends.astype(np.float64).tolist()}
     for name, rows in events.items():
         hits = event_values("hr@10", rows["rank"].to_numpy(np.float64), rows["candidates"].to_numpy(np.float64))
         total = np.concatenate([[0.0], np.cumsum(hits)])

@@ -68,7 +68,9 @@ def _what(config: Mapping[str, Any], parent: str | None) -> str:
 def _window(config: Mapping[str, Any]) -> str:
     window = config.get("window", {})
     rows = [[name, short(window[name])] for name in ("rows", "users", "items", "digest") if name in window]
-    rows += [[name, shown_time(window[name])] for name in ("first_time", "last_time") if window.get(name) is not None]
+    times = {**window, **config}
+    names = ("first_time", "last_time", "trained_upto_time", "holdout_after_time")
+    rows += [[name, shown_time(times[name])] for name in names if times.get(name) is not None]
     rows += [
         [name, str(config.get(name))] for name in ("trained_upto", "holdout_after", "feature_service", "reward_table")
     ]
@@ -103,11 +105,12 @@ def _verdict(judgement: Mapping[str, Any]) -> str:
     reasons = [f"{g['name']} {g['verdict']}" for g in judgement["gates"] if g["name"] in judgement["refused_by"]]
     verdict = "accepted" if judgement["accepted"] else f"refused ({', '.join(reasons) or 'nothing speaks for it'})"
     held = judgement["hold_out"]
+    after, upto = shown_time(held["after_time"]), shown_time(held["upto_time"])
     everybody = {"this version": judgement["metrics"], **{n: judgement["baselines"].get(n) for n in COMPARED}}
     rows = [[who, *(short(row["all"].get(name)) for name in SHOWN)] for who, row in everybody.items() if row]
     return (
-        f"## Judged: {verdict}\n\nOn positions {held['after'] + 1} to {held['upto']} of the event log: {held['events']}"
-        f" events of {held['users']} users.\n\n" + table(rows, ["all targets", *SHOWN])
+        f"## Judged: {verdict}\n\nAfter {after} up to {upto}: {held['events']} events of {held['users']} users.\n\n"
+        + table(rows, ["all targets", *SHOWN])
     )
 
 

@@ -55,9 +55,9 @@ def rolling_hits(rolling: Mapping[str, Sequence[float]], window: int) -> bytes:
     figure = _figure(7.6, 4.0)
     axes = figure.subplots()
     for name, values in rolling.items():
-        if name != "position":
-            axes.plot(rolling["position"], values, label=name, color=LINES.get(name), linewidth=1.8)
-    axes.set(title=f"HR@10 over the hold-out, mean of {window} targets", xlabel="position in the event log")
+        if name != "targets":
+            axes.plot(rolling["targets"], values, label=name, color=LINES.get(name), linewidth=1.8)
+    axes.set(title=f"HR@10 over the hold-out, mean of {window} targets", xlabel="targets in the order of time")
     axes.set(ylabel="HR@10", ylim=(0.0, None))
     axes.ticklabel_format(axis="x", style="plain", useOffset=False)
     axes.legend(frameon=False)

@@ -10,13 +10,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from attune.clock import shown_time
 from attune.errors import DataContractError
 from models import model_card
 from models.bundle import CONFIG, Bundle, Provenance, git_commit, golden_batch, save_bundle
 from models.hybrid import Hybrid
-from models.learning.dataset import TrainingSet, split_windows
+from models.learning.dataset import TrainingSet, share_upto, split_windows
 from models.learning.finetuning import finetune
 from models.learning.training import OnEpoch, Trained, train
 from models.network.config import Recipe, recipe_named
@@ -28,8 +27,9 @@ from models.registry import Registry
 OnProgress = Callable[[float], None]
 """Is told how much is done, from 0 to 1."""
 
-Gather = Callable[[int], Path]
-"""Writes what is known of reactions to slates at positions up to the one given (``models.ranking.thompson``)."""
+Gather = Callable[[int, int], Path]
+"""Writes what is known of reactions to slates (``models.ranking.thompson``) that arrived up to a log position and were
+settled by a moment."""
 
 PLAIN = Exploration()
 
@@ -51,14 +51,16 @@ def train_bundle(
     """
     chosen = recipe_named(recipe)
     training_set = TrainingSet.load(folder)
-    windows = split_windows(training_set.positions)
+    windows = split_windows(training_set.times)
 
     def make() -> Trained:
         told = _by_epoch(on_progress, chosen.epochs)
         return train(training_set, chosen, windows.train_upto, windows.validate_upto, seed, told)
 
     named = ("train", recipe, seed, windows, training_set.window["digest"], exploration)
-    reactions = gather(windows.validate_upto) if gather and exploration.learns else None
+    reactions = (
+        gather(training_set.window["last_position"], windows.validate_upto) if gather and exploration.learns else None
+    )
     return _made(
         bundles, named, training_set, make, lambda hybrid: exploration.of(tuple(hybrid.source_weights)), reactions
     )
@@ -73,26 +75,27 @@ def finetune_bundle(
     on_progress: OnProgress | None = None,
     gather: Gather | None = None,
 ) -> Path:
-    """Fine-tune the champion's bundle on the events that came after it; returns the new bundle's folder.
+    """Fine-tune the champion's bundle on what it has not learned; returns the new bundle's folder.
 
-    It draws by the champion's policy. The last ``hold_back`` share of those events is left to the gates;
-    ``on_progress`` and ``gather`` as in ``train_bundle``. Raises DataContractError when there are none.
+    It draws by the champion's policy. Of the events after its hold-out began the last ``hold_back`` share is left to
+    the gates; late ones, dated before that, are all learned. ``on_progress`` and ``gather`` as in ``train_bundle``.
+    Raises DataContractError when there are none.
     """
     training_set, bundle = TrainingSet.load(folder), Bundle.load(champion)
-    later = np.sort(training_set.positions[training_set.positions > bundle.holdout_after])
-    learned = later[: round(len(later) * (1.0 - hold_back))]
-    if not len(learned):
+    known_upto = training_set.moment(bundle.holdout_after, bundle.holdout_after_time)
+    later = training_set.times[training_set.times > known_upto]
+    upto = share_upto(later, 1.0 - hold_back) if len(later) else known_upto
+    if not len(later) and int(training_set.positions.max()) <= bundle.arrived_upto:
         raise DataContractError(
-            f"nothing to learn from: the champion knows everything up to position {bundle.holdout_after} already"
+            f"nothing to learn from: the champion knows everything up to {shown_time(upto)} already"
         )
-    upto = int(learned[-1])
 
     def make() -> Trained:
         recipe = Recipe.from_dict(bundle.config["recipe"])
         return finetune(bundle, training_set, recipe, upto, seed, _by_epoch(on_progress, recipe.finetune_epochs))
 
     named = ("finetune", bundle.digest, seed, upto, training_set.window["digest"])
-    reactions = gather(upto) if gather and bundle.policy.features else None
+    reactions = gather(training_set.window["last_position"], upto) if gather and bundle.policy.features else None
     return _made(bundles, named, training_set, make, lambda hybrid: bundle.policy, reactions, bundle.digest)
 
 
@@ -131,8 +134,10 @@ def _made(
         panel_users_trained=trained.panel_users,
         parent=parent,
         git_commit=commit,
+        trained_upto_time=trained.trained_upto_time,
+        holdout_after_time=trained.holdout_after_time,
     )
-    golden = golden_batch(training_set, trained.trained_upto, trained.catalogue)
+    golden = golden_batch(training_set, trained.trained_upto_time, trained.catalogue)
     folder.parent.mkdir(parents=True, exist_ok=True)
     policy = learned_policy(draw_by(trained.hybrid), trained.hybrid.source_weights, reactions)
     save_bundle(folder, trained.hybrid, trained.catalogue, policy, provenance, golden)

@@ -25,7 +25,7 @@ from models.bundle import Provenance, golden_batch, save_bundle
 from models.history import KIND_INDEX, HistoryBatch
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
-from models.learning.training import Trained, train
+from models.learning.training import Trained, last_position, train
 from models.network.config import KnnGrid, Recipe, SequenceConfig
 from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender
 from models.ranking.policy import Draw, PlackettLuce, Policy, Pool
@@ -130,7 +130,7 @@ def plant(seed: int = 3) -> TrainingSet:
 
 
 def hybrid_of(training_set: TrainingSet, upto: int, weights: tuple[float, float, float] = (0.1, 0.8, 0.1)) -> Hybrid:
-    """Item-kNN and popularity fitted up to a position, and a network that learned nothing yet."""
+    """Item-kNN and popularity fitted up to a moment, and a network that learned nothing yet."""
     known = training_set.upto(upto)
     torch.manual_seed(0)
     attributes = ItemAttributes.of(known.catalogue)
@@ -152,8 +152,8 @@ def planted() -> TrainingSet:
 
 @pytest.fixture(scope="session")
 def cut(planted: TrainingSet) -> int:
-    """The last position that the models of these tests learn from."""
-    return int(planted.positions.max() * 0.6)
+    """The last moment that the models of these tests learn from."""
+    return planted.moment(int(planted.positions.max() * 0.6))
 
 
 @pytest.fixture(scope="session")
@@ -163,7 +163,9 @@ def policy() -> PlackettLuce:
 
 @pytest.fixture(scope="session")
 def provenance(planted: TrainingSet, cut: int) -> Provenance:
-    return Provenance({"name": "by hand"}, planted.window, cut, cut, seed=0, panel_users_trained=0)
+    last = last_position(planted, cut)
+    lineage = {"trained_upto_time": cut, "holdout_after_time": cut}
+    return Provenance({"name": "by hand"}, planted.window, last, last, seed=0, panel_users_trained=0, **lineage)
 
 
 @pytest.fixture(scope="session")
@@ -302,7 +304,7 @@ def quick() -> Recipe:
 @pytest.fixture(scope="session")
 def trained_on_tastes(tastes: TrainingSet, quick: Recipe) -> Trained:
     """The hybrid of the world of two tastes: learned from 70 %, chosen on the next 15 %."""
-    last = int(tastes.positions.max())
+    last = int(tastes.times.max())
     return train(tastes, quick, int(last * 0.7), int(last * 0.85), seed=1)
 
 

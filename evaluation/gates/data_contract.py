@@ -71,7 +71,7 @@ class DataContract(Gate):
         if case.champion is not None:
             known_N, whom = _known(case.champion, training_set), "the champion"
         else:
-            earlier = training_set.items[training_set.positions <= case.after]
+            earlier = training_set.items[training_set.times <= case.after]
             known_N = np.isin(np.arange(len(training_set.catalogue)), earlier)
             whom = "whoever saw what lies before the hold-out"
         item_E, users_E = training_set.items[event_rows(replay, training_set)], replay.events["user_id"].to_numpy()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from attune.clock import SECOND, shown_time
 from evaluation.case import Case
 from evaluation.gate import Gate, Verdict, passes
 
@@ -10,13 +11,18 @@ from evaluation.gate import Gate, Verdict, passes
 @dataclass(frozen=True)
 class Lineage(Gate):
     def __call__(self, case: Case) -> Iterator[Verdict]:
-        later = case.training_set.positions[case.training_set.positions > case.after]
+        data, challenger = case.training_set, case.challenger
+        later = data.times[data.times > case.after]
         first = int(later.min()) if len(later) else case.after + 1
-        yield self.verdict(case.challenger.trained_upto, first, case.challenger.panel_users_trained)
+        learned = data.moment(challenger.trained_upto, challenger.trained_upto_time)
+        yield self.verdict(learned, first, challenger.panel_users_trained)
 
     def verdict(self, trained_upto: int, first_holdout: int, panel_users: int) -> Verdict:
-        note = f"last position trained on (the hold-out begins at {first_holdout})"
+        seconds = (first_holdout - trained_upto) / SECOND
+        note = (
+            f"seconds from the latest event trained on ({shown_time(trained_upto)}) to the first of the hold-out"
+            f" ({shown_time(first_holdout)}), more than 0"
+        )
         if panel_users:
             note += f"; {panel_users} users of the panel were trained on"
-        clean = trained_upto < first_holdout and not panel_users
-        return Verdict("lineage", float(first_holdout - 1), float(trained_upto), passes(clean), note, at_most=True)
+        return Verdict("lineage", 0.0, seconds, passes(seconds > 0.0 and not panel_users), note)

@@ -159,10 +159,10 @@ def holm(chances: Mapping[str, float], level: float) -> tuple[dict[str, float], 
 def slices(evaluation: Evaluation, training_set: TrainingSet, after: int, limits: SliceLimits) -> dict[str, np.ndarray]:
     """A mask over ``evaluation.events`` (E,) by name, in the order of the tests; slices may overlap or be empty.
 
-    Events up to position ``after`` say who is new, light or heavy, and what is long-tail.
+    Events up to the moment ``after`` say who is new, light or heavy, and what is long-tail.
     """
     rows_E = event_rows(evaluation, training_set)
-    before = training_set.positions <= after
+    before = training_set.times <= after
     history_U = np.bincount(training_set.users[before], minlength=len(training_set.user_ids))
     earlier_E = history_U[training_set.users[rows_E]]
     is_new_E, is_heavy_E = earlier_E < limits.light_from, earlier_E >= limits.heavy_from

@@ -34,7 +34,7 @@ class Variety(Gate):
             return
         users_G = case.replays["challenger"].groups["user_id"].to_numpy()  # both had the same groups
         vectors_NG = genre_vectors(training_set.catalogue)
-        bits_N = self_information(training_set.select(training_set.positions <= case.after))
+        bits_N = self_information(training_set.select(training_set.times <= case.after))
         for name, measure, table in (("diversity", diversity, vectors_NG), ("novelty", novelty, bits_N)):
             means = (capped_mean(measure(lists_GK, table), users_G, case.limits.user_cap) for lists_GK in lists)
             yield self.verdict(name, *means)

@@ -30,7 +30,7 @@ from evaluation.offpolicy.logs import SlateLog
 from models.bundle import Bundle
 from models.catalogue import Catalogue
 from models.history import HistoryBatch
-from models.learning.dataset import Groups, Ragged, TrainingSet, histories
+from models.learning.dataset import BEFORE_ALL, Groups, Ragged, TrainingSet, histories
 from models.ranking.policy import Pool
 from models.recommender import EncodedUsers, features_of, scored
 from models.sources import LIVE
@@ -109,11 +109,11 @@ class _Scores:
 
 
 def logged_slates(
-    folder: Path, training_set: TrainingSet, challenger: Bundle, champion: Bundle, after: int = 0
+    folder: Path, training_set: TrainingSet, challenger: Bundle, champion: Bundle, after: int = BEFORE_ALL
 ) -> LoggedSlates:
     """The champion's slates of a folder (see ``features.logged_slates``) as a log for the challenger.
 
-    Only slates at log positions after ``after`` count: there the challenger's training must have ended. Rewards are
+    Only slates shown after the moment ``after`` count: there the challenger's training must have ended. Rewards are
     centred. The training set must reach as far as the slates. Raises DataContractError where the folder lacks a file.
     """
     try:
@@ -125,7 +125,7 @@ def logged_slates(
     users, rows = pd.Index(training_set.user_ids), list[_Row]()
     for batch in pq.ParquetFile(folder / "slates.parquet").iter_batches(TOGETHER):
         slates = []
-        for slate in (_slate(row) for row in batch.to_pylist() if row[Columns.POSITION] > after):
+        for slate in (_slate(row) for row in batch.to_pylist() if row[Columns.EVENT_TIMESTAMP] > after):
             if (slate.shown_K < 0).any():
                 left_out[NO_CANDIDATE] += 1
             elif not all((bundle.catalogue.places(slate.candidates) >= 0).all() for bundle in bundles):

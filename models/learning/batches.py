@@ -20,13 +20,13 @@ LEAST_PIECE = 8
 
 @dataclass(frozen=True)
 class Sequences:
-    """E events user by user, in the order (time, position) inside a user.
+    """E events user by user, in the order (time, position) inside a user: ``rows_E`` of the training set.
 
     ``first_E`` is the place of the user's first event, ``end_E`` the place after the last; ``before_E`` the place
     of the latest event strictly earlier in time, -1 for none. Statistics are scaled; gaps are buckets.
     """
 
-    positions_E: np.ndarray
+    rows_E: np.ndarray
     items_E: np.ndarray
     kinds_E: np.ndarray
     rewards_E: np.ndarray
@@ -53,7 +53,7 @@ class Sequences:
         gap = np.where(new_user, 0, times - times[place - 1])
         pause = np.where(before_E >= 0, times - times[before_E], 0)
         return Sequences(
-            positions_E=training_set.positions[rows],
+            rows_E=rows,
             items_E=training_set.items[rows],
             kinds_E=training_set.kinds[rows],
             rewards_E=training_set.rewards[rows],
@@ -99,12 +99,15 @@ def pieces(sequences: Sequences, context: int, rng: np.random.Generator) -> np.n
     return np.concatenate([heads, tiled])
 
 
-def new_and_replayed(learned_upto: int, share: float) -> Choose:
-    """Each epoch's pieces: all that hold a new event, and of the others as many as hold ``share`` events a new one."""
+def new_and_replayed(is_new_E: np.ndarray, share: float) -> Choose:
+    """Each epoch's pieces: all that hold a new event, and of the others as many as hold ``share`` events a new one.
+
+    ``is_new_E`` says which rows of the training set are new.
+    """
 
     def choose(sequences: Sequences, context: int, rng: np.random.Generator) -> np.ndarray:
         cut_P2 = pieces(sequences, context, rng)
-        newer = np.concatenate([[0], np.cumsum(sequences.positions_E > learned_upto)])
+        newer = np.concatenate([[0], np.cumsum(is_new_E[sequences.rows_E])])
         begin_P, end_P = cut_P2[:, 0], np.minimum(cut_P2[:, 1] + 1, sequences.end_E[cut_P2[:, 0]])
         new_P = newer[end_P] > newer[begin_P]
         old_P2 = cut_P2[~new_P][rng.permutation(int((~new_P).sum()))]

@@ -4,6 +4,10 @@ A training set is a folder (see ``TrainingSet.load``); the folder is the interfa
 here imports ``features``. Events of one user at one timestamp are one group: they are predicted together, from
 the events strictly before their moment.
 
+A log position says when an event arrived, its event time when it happened. A training set holds what had arrived;
+inside it every cut is a moment (microseconds): events up to it are learned from, later ones are chosen or judged on. So
+the order in which a data set was imported decides nothing, and events of one moment stay on one side.
+
 The panel is a fixed tenth of the users whose events train no model, so that they can judge every one. An event of
 theirs is never a target and never part of a history in training, never counts for item-kNN or popularity and never
 decides a choice. The items' statistics do count everybody: they are facts about the item, computed before any model
@@ -34,6 +38,8 @@ MARKS_SEEN = np.array([False, *(kind.marks_seen for kind in KINDS.values())])
 
 LEAST_EVENTS = 20  # fewer cannot be split
 PANEL_SHARE = 0.1
+BEFORE_ALL = np.iinfo(np.int64).min
+"""A moment before every event."""
 
 
 @dataclass(frozen=True)
@@ -145,13 +151,23 @@ class TrainingSet:
         names = ("positions", "users", "items", "kinds", "rewards", "times", "user_stats_EF", "item_stats_EF")
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
-    def upto(self, position: int) -> "TrainingSet":
-        """The events up to a log position, and the catalogue's statistics as they were known then.
+    def moment(self, position: int, time: int | None = None) -> int:
+        """``time`` where it is known, else the latest event time at positions up to ``position``.
+
+        Older bundles recorded positions alone. Without any such event it is just before the first.
+        """
+        if time is not None:
+            return time
+        arrived = self.positions <= position
+        return int(self.times[arrived].max() if arrived.any() else self.times.min() - 1)
+
+    def upto(self, moment: int) -> "TrainingSet":
+        """The events up to a moment, and the catalogue's statistics as they were known then.
 
         Where events are cut off, an item's statistics become those of its latest event that is left (known
         before that event), so that nothing of what came later is in them.
         """
-        keep = self.positions <= position
+        keep = self.times <= moment
         if keep.all():
             return self
         left = self.select(keep)
@@ -193,11 +209,11 @@ class Groups:
 
 
 def groups(training_set: TrainingSet, after: int, upto: int) -> Groups:
-    """The events at positions in (after, upto] by (user, event_timestamp), groups in the order of time.
+    """The events at moments in (after, upto] by (user, event_timestamp), groups in the order of time.
 
     The statistics of a group's user are those of its first event: known before the moment.
     """
-    events = np.flatnonzero((training_set.positions > after) & (training_set.positions <= upto))
+    events = np.flatnonzero((training_set.times > after) & (training_set.times <= upto))
     users, times = training_set.users[events], training_set.times[events]
     order = np.lexsort((training_set.positions[events], users, times))
     events, users, times = events[order], users[order], times[order]
@@ -307,7 +323,7 @@ def targets(training_set: TrainingSet, part: Groups) -> Targets:
 
 @dataclass(frozen=True)
 class Windows:
-    """Positions up to ``train_upto`` are learned from, up to ``validate_upto`` chosen on, up to ``upto`` judged on."""
+    """Moments up to ``train_upto`` are learned from, up to ``validate_upto`` chosen on, up to ``upto`` judged on."""
 
     train_upto: int
     validate_upto: int
@@ -322,12 +338,41 @@ def demand_enough(events: int) -> None:
         )
 
 
-def split_windows(positions: np.ndarray, validation: float = 0.1, holdout: float = 0.1) -> Windows:
-    """Split by log positions; the last ``holdout`` share is for the gates. Raises DataContractError for too few."""
-    demand_enough(len(positions))
-    ordered = np.sort(positions)
-    train, judged = int(len(ordered) * (1.0 - validation - holdout)), int(len(ordered) * (1.0 - holdout))
-    return Windows(int(ordered[train - 1]), int(ordered[judged - 1]), int(ordered[-1]))
+def split_windows(times: np.ndarray, validation: float = 0.1, holdout: float = 0.1) -> Windows:
+    """Split events by their times (any order): the last ``holdout`` share is for the gates.
+
+    Raises DataContractError when there are too few events, or they lie at too few moments.
+    """
+    demand_enough(len(times))
+    moments, counts = np.unique(times, return_counts=True)
+    parts = 3 if holdout else 2
+    if len(moments) < parts:
+        raise DataContractError(
+            f"{len(times)} events lie at {len(moments)} different event times, and {parts} are needed to learn, to"
+            " choose and to judge: import events with the times at which they happened"
+        )
+    upto_M = np.cumsum(counts)
+    judged = 1 + _nearest(upto_M[1:-1], int(len(times) * (1.0 - holdout))) if holdout else len(moments) - 1
+    train = _nearest(upto_M[:judged], int(len(times) * (1.0 - validation - holdout)))
+    return Windows(int(moments[train]), int(moments[judged]), int(moments[-1]))
+
+
+def share_upto(times: np.ndarray, share: float) -> int:
+    """The moment up to which about ``share`` of the events lie; unless that is all of them, some lie after it.
+
+    Raises DataContractError when all of them lie at one moment and cannot be split.
+    """
+    moments, counts = np.unique(times, return_counts=True)
+    if share >= 1.0:
+        return int(moments[-1])
+    if len(moments) < 2:
+        raise DataContractError(f"{len(times)} new events lie at one event time and cannot be split: import later ones")
+    return int(moments[_nearest(np.cumsum(counts)[:-1], round(len(times) * share))])
+
+
+def _nearest(counts: np.ndarray, wanted: int) -> int:
+    """The place of the count that is nearest to ``wanted``, the first of equally near ones."""
+    return int(np.abs(counts - wanted).argmin())
 
 
 def is_panel(user_ids: Sequence[str] | np.ndarray) -> np.ndarray:

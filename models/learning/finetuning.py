@@ -23,6 +23,7 @@ from models.learning.training import (
     OnEpoch,
     Trained,
     best_epoch,
+    last_position,
     learnable,
     on_best_device,
     panel_users,
@@ -49,15 +50,17 @@ def finetune(
     seed: int,
     on_epoch: OnEpoch | None = None,
 ) -> Trained:
-    """Learn from positions in (champion.trained_upto, train_upto] and a replay sample of older ones; see ``train``.
+    """Learn from moments up to ``train_upto``: what the champion did not, and a replay of the rest; see ``train``.
 
-    No event after ``train_upto`` is learned from or chosen on. The network keeps the champion's shape, whatever
-    ``recipe`` says. Raises DataContractError when nothing is left to learn from.
+    New is what happened after the champion's latest event, and what arrived after its training, however early it is
+    dated; choices are made on the former alone. No event after ``train_upto`` is learned from or chosen on. The network
+    keeps the champion's shape, whatever ``recipe`` says. Raises DataContractError when nothing is left to learn from.
     """
     recipe = replace(recipe, network=champion.hybrid.network.network.config)
     known = learnable(training_set, train_upto)
-    fresh = np.sort(known.positions[known.positions > champion.trained_upto])
-    head_upto = int(fresh[int(len(fresh) * (1.0 - TAIL))]) - 1 if len(fresh) else train_upto
+    learned_moment = training_set.moment(champion.trained_upto, champion.trained_upto_time)
+    later = np.sort(known.times[known.times > learned_moment])
+    head_upto = int(later[int(len(later) * (1.0 - TAIL))]) - 1 if len(later) else train_upto
     head = known.upto(head_upto)
     with torch_threads(recipe.threads):
         validation = validation_over(known, head.catalogue, head_upto, train_upto, recipe)
@@ -72,7 +75,7 @@ def finetune(
             **report_on(replace(tried, weights=weights), validation, known, recipe, seed, epochs),
             "champion_trained_upto": champion.trained_upto,
             "train_upto": train_upto,
-            "new_events": len(fresh),
+            "new_events": int(unlearned(champion, known).sum()),
             "new_items": int((champion.catalogue.places(known.catalogue.item_ids) < 0).sum()),
             "tried": {"weights": [{**search.row(tried.weights, kept), "champion": True}, *mixes]},
         }
@@ -80,12 +83,21 @@ def finetune(
         replace(final, weights=weights),
         known.catalogue,
         recipe,
-        trained_upto=max(int(known.positions.max()), champion.trained_upto),  # the champion's weights carry what it saw
-        holdout_after=train_upto,
+        # the champion's weights carry what it saw
+        trained_upto=max(int(known.positions.max()), champion.trained_upto),
+        trained_upto_time=max(int(known.times.max()), learned_moment),
+        holdout_after=last_position(training_set, train_upto),
+        holdout_after_time=train_upto,
         seed=seed,
         panel_users=panel_users(known),
         report=report,
     )
+
+
+def unlearned(champion: Champion, known: TrainingSet) -> np.ndarray:
+    """Which events the champion has not learned: they happened after its latest one, or arrived after its training."""
+    learned_moment = known.moment(champion.trained_upto, champion.trained_upto_time)
+    return (known.positions > champion.trained_upto) | (known.times > learned_moment)
 
 
 def extended(champion: Champion, catalogue: Catalogue) -> tuple[SequenceNetwork, tuple[str, ...]]:
@@ -118,7 +130,7 @@ def _updated(champion: Champion, known: TrainingSet, recipe: Recipe, seed: int, 
     if on_epoch is not None:
         on_epoch(0, None, hybrid())
     after = None if on_epoch is None else lambda epoch, loss: on_epoch(epoch, loss, hybrid())
-    choose = new_and_replayed(champion.trained_upto, recipe.replay_share)
+    choose = new_and_replayed(unlearned(champion, known), recipe.replay_share)
     fit(network, Sequences.of(known, recipe.reward_floor), recipe, tuning_schedule(recipe), seed, after, choose)
     return hybrid()
 

@@ -53,7 +53,7 @@ class Validation:
 
     @staticmethod
     def over(training_set: TrainingSet, after: int, upto: int, most: int) -> "Validation":
-        """Groups at positions in (after, upto]; ``models.learning.dataset.targets`` says what of them is a target."""
+        """Groups at moments in (after, upto]; ``models.learning.dataset.targets`` says what of them is a target."""
         window = groups(training_set, after, upto)
         if len(window) > most:
             window = window.select(np.linspace(0, len(window) - 1, most).astype(np.int64))

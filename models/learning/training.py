@@ -10,6 +10,7 @@ import scipy.sparse as sp
 import torch
 from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
+from attune.clock import shown_time
 from attune.errors import DataContractError
 from models.baselines import ItemKnn
 from models.catalogue import Catalogue
@@ -35,8 +36,9 @@ WARM_START_LENGTH = 0.2
 class Trained:
     """A hybrid and what it was made of.
 
-    ``trained_upto`` is measured: the last position among the events that any part learned from or was chosen on.
-    ``holdout_after`` is declared: whatever lies after it was left to the judgement. The gate `lineage` compares them.
+    ``trained_upto_time`` is measured: the latest time of an event that any part learned from or was chosen on;
+    ``trained_upto`` is the last position among these. ``holdout_after_time`` is declared: whatever happened after it
+    was left to the judgement; ``holdout_after`` is the last position up to then. The gate `lineage` compares the times.
     ``catalogue`` is the one that the hybrid scores, with its items' statistics as of the end of its training.
     ``panel_users`` counts the panel's users among those learned from. ``report`` holds JSON values: parameters,
     figures by epoch, what was chosen, each part alone, the ablation.
@@ -46,7 +48,9 @@ class Trained:
     catalogue: Catalogue
     recipe: Recipe
     trained_upto: int
+    trained_upto_time: int
     holdout_after: int
+    holdout_after_time: int
     seed: int
     panel_users: int
     report: dict[str, Any]
@@ -60,7 +64,7 @@ def train(
     seed: int,
     on_epoch: OnEpoch | None = None,
 ) -> Trained:
-    """Learn from positions up to ``train_upto``, choose on those up to ``validate_upto``, then learn from both.
+    """Learn from moments up to ``train_upto``, choose on those up to ``validate_upto``, then learn from both.
 
     No event after ``validate_upto`` is learned from or chosen on, and none of the panel's users (see
     ``models.learning.dataset`` for what of theirs is counted all the same). Deterministic for a seed on one machine.
@@ -86,8 +90,18 @@ def train(
             "tried": {**{name: tried for name, (_, tried) in results.items()}, "weights": weights_tried},
         }
         final = refit(known, chosen, train_upto, recipe, seed)
-    used = int(known.positions.max())
-    return Trained(final, known.catalogue, recipe, used, validate_upto, seed, panel_users(known), report)
+    return Trained(
+        final,
+        known.catalogue,
+        recipe,
+        trained_upto=int(known.positions.max()),
+        trained_upto_time=int(known.times.max()),
+        holdout_after=last_position(training_set, validate_upto),
+        holdout_after_time=validate_upto,
+        seed=seed,
+        panel_users=panel_users(known),
+        report=report,
+    )
 
 
 def report_on(
@@ -129,16 +143,21 @@ def panel_users(learned: TrainingSet) -> int:
     return int(is_panel(learned.user_ids[np.unique(learned.users)]).sum())
 
 
+def last_position(training_set: TrainingSet, moment: int) -> int:
+    """The last log position among the events up to a moment."""
+    return int(training_set.positions[training_set.times <= moment].max())
+
+
 def learnable(training_set: TrainingSet, upto: int) -> TrainingSet:
-    """What may be learned from: positions up to ``upto``, and no event of the panel's users."""
+    """What may be learned from: moments up to ``upto``, and no event of the panel's users."""
     known = training_set.select(~is_panel(training_set.user_ids)[training_set.users]).upto(upto)
     if not len(known):
-        raise DataContractError(f"no event up to position {upto} may be learned from (the panel's users never are)")
+        raise DataContractError(f"no event up to {shown_time(upto)} may be learned from (the panel's users never are)")
     return known
 
 
 def validation_over(known: TrainingSet, catalogue: Catalogue, after: int, upto: int, recipe: Recipe) -> Validation:
-    """Questions at positions in (after, upto], with the items' statistics as ``catalogue`` has them."""
+    """Questions at moments in (after, upto], with the items' statistics as ``catalogue`` has them."""
     most = max(200, min(recipe.validation_groups, SCORES_AT_ONCE // len(catalogue)))
     return Validation.over(replace(known, catalogue=catalogue), after, upto, most)
 
@@ -151,7 +170,7 @@ def refit(known: TrainingSet, chosen: Hybrid, train_upto: int, recipe: Recipe, s
     """
     others = tuple(other.refit(known) for other in chosen.others)
     network, names = copy.deepcopy(chosen.network.network), chosen.network.genre_names
-    choose = new_and_replayed(train_upto, recipe.replay_share)
+    choose = new_and_replayed(known.times > train_upto, recipe.replay_share)
     fit(network, Sequences.of(known, recipe.reward_floor), recipe, tuning_schedule(recipe), seed, choose=choose)
     return replace(chosen, network=SequenceRecommender(network, names), others=others)
 

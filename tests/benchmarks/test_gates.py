@@ -27,14 +27,12 @@ def experiment(quick: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Exper
 
 
 def test_stretches_follow_each_other(experiment: Experiment) -> None:
-    champions = [Bundle.load(folder).holdout_after for folder in experiment.champions.values()]
+    champions = [Bundle.load(folder).holdout_after_time for folder in experiment.champions.values()]
     assert champions == sorted(champions)
-    assert (
-        champions[-1] < experiment.learned < experiment.judged < experiment.audited == experiment.stream.positions.max()
-    )
+    assert champions[-1] < experiment.learned < experiment.judged < experiment.audited == experiment.stream.times.max()
     later = experiment.later_events()
-    assert later.positions.min() > champions[-1]
-    assert later.positions.max() <= experiment.learned
+    assert later.times.min() > champions[-1]
+    assert later.times.max() <= experiment.learned
     np.testing.assert_array_equal(experiment.with_later(later).items, experiment.stream.upto(experiment.learned).items)
 
 

@@ -23,7 +23,7 @@ from evaluation.gates.variety import genre_vectors, self_information
 from evaluation.replay import replay
 from models.baselines import ItemKnn, KnnChoice, Popularity
 from models.hybrid import Hybrid
-from models.learning.dataset import TrainingSet
+from models.learning.dataset import BEFORE_ALL, TrainingSet
 
 ITEMS = [f"i{place:02d}" for place in range(14)]
 LAST = 10**9
@@ -61,9 +61,9 @@ class Lists:
 def run(
     stream: TrainingSet, arms: Sequence[Arm], after: int, size: int = 4, listener: Lists | None = None, limit: int = 200
 ) -> list[Tally]:
-    """The arms on everything after a position."""
+    """The arms on everything after a moment."""
     state = StreamState(len(stream.user_ids), stream.catalogue, limit)
-    warm_up(state, arms, windows(stream, 0, after, size))
+    warm_up(state, arms, windows(stream, BEFORE_ALL, after, size))
     measures = ItemMeasures(self_information(stream), genre_vectors(stream.catalogue))
     return prequential(state, arms, windows(stream, after, LAST, size), measures, listener, batch=3)
 
@@ -81,10 +81,9 @@ def test_windows_give_what_whole_tables_give(
     ordered = sorted(events, key=lambda event: event[0])
     rows = [(place, user, item, kind, None, time) for place, (time, user, item, kind) in enumerate(ordered, start=1)]
     stream = make_training_set(rows, ITEMS)
-    cut = sum(time <= after for time, *_ in ordered)
     scored, lists = hashed(len(ITEMS), levels), Lists()
-    (tally,) = run(stream, [Asks(scored)], cut, size, lists)
-    expected = replay(scored, stream, cut, LAST)
+    (tally,) = run(stream, [Asks(scored)], after, size, lists)
+    expected = replay(scored, stream, after, LAST)
     known = {
         ("asks", int(np.flatnonzero(stream.user_ids == row.user_id)[0]), row.moment): [
             place for place in expected.lists_GK[number].tolist() if place >= 0
@@ -105,7 +104,7 @@ def test_memory_keeps_the_latest_events_and_all_that_was_seen(
     rows = [(place, user, item, kind, None, time) for place, (time, user, item, kind) in enumerate(ordered, start=1)]
     stream = make_training_set(rows, ITEMS)
     state = StreamState(len(stream.user_ids), stream.catalogue, limit)
-    for window in windows(stream, 0, LAST, size):
+    for window in windows(stream, BEFORE_ALL, LAST, size):
         state.append(window)
     for user, name in enumerate(stream.user_ids):
         own = [ITEMS.index(row[2]) for row in rows if row[1] == name]
@@ -119,7 +118,7 @@ def test_memory_keeps_the_latest_events_and_all_that_was_seen(
 def test_windows_part_no_moment_and_memory_refuses_one_that_does(make_training_set: Callable) -> None:
     rows = [(place, "a", ITEMS[place], "like", None, place // 3) for place in range(1, 13)]
     stream = make_training_set(rows, ITEMS)
-    cut = list(windows(stream, 0, LAST, size=2))
+    cut = list(windows(stream, BEFORE_ALL, LAST, size=2))
     assert [len(window) for window in cut] == [2, 3, 3, 3, 1]
     state = StreamState(1, stream.catalogue)
     state.append(stream.select(np.arange(4)))
@@ -162,7 +161,6 @@ def test_nothing_of_a_moment_reaches_its_own_answers(
 
 
 def test_what_was_seen_never_comes_back(planted: TrainingSet, trained: Hybrid, cut: int) -> None:
-    cut = _between_moments(planted, cut)
     lists = Lists()
     run(planted, [LiveHistory(trained), FrozenAtCut(LiveHistory(trained), _memory(planted, cut))], cut, 64, lists)
     assert len(lists.kept) > 100
@@ -171,14 +169,9 @@ def test_what_was_seen_never_comes_back(planted: TrainingSet, trained: Hybrid, c
         assert not set(shown) & set(planted.items[own].tolist())
 
 
-def _between_moments(stream: TrainingSet, position: int) -> int:
-    time = stream.times[np.searchsorted(stream.positions, position)]
-    return int(stream.positions[stream.times <= time].max())
-
-
 def _memory(stream: TrainingSet, upto: int) -> StreamState:
     state = StreamState(len(stream.user_ids), stream.catalogue)
-    warm_up(state, [], windows(stream, 0, upto))
+    warm_up(state, [], windows(stream, BEFORE_ALL, upto))
     return state
 
 
@@ -198,7 +191,7 @@ def drifting(make_training_set: Callable) -> tuple[TrainingSet, int]:
 
 def test_live_histories_beat_frozen_ones_when_tastes_drift(make_training_set: Callable, make_hybrid: Callable) -> None:
     stream, cut = drifting(make_training_set)
-    hybrid = make_hybrid(stream, int(stream.positions.max()))
+    hybrid = make_hybrid(stream, int(stream.times.max()))
     live, frozen = run(stream, [LiveHistory(hybrid), FrozenAtCut(LiveHistory(hybrid), _memory(stream, cut))], cut, 50)
     times = live.times(frozen, "hr@10", SETTLED)
     assert times.low > 1.2, times
@@ -208,8 +201,8 @@ def test_live_histories_beat_frozen_ones_when_tastes_drift(make_training_set: Ca
 
 def test_an_arm_is_asked_as_the_pipeline_is(planted: TrainingSet, trained: Hybrid, cut: int) -> None:
     """Users without history get popularity; the others the hybrid's scores, row by row."""
-    state = _memory(planted, _between_moments(planted, cut))
-    (window,) = windows(planted, _between_moments(planted, cut), LAST, size=10**6)
+    state = _memory(planted, cut)
+    (window,) = windows(planted, cut, LAST, size=10**6)
     window_queries = WindowQueries(state, window)
     queries = window_queries.batch(0, len(window_queries))
     empty_B = queries.histories.items_BL[:, -1] == 0
@@ -235,7 +228,7 @@ def test_popularity_of_the_moment_knows_what_was_used_a_moment_ago(make_training
     ]
     stream = make_training_set(rows, ITEMS)
     lists, popularity = Lists(), RecentPopularity(LivePopularity(len(ITEMS), 30.0))
-    run(stream, [popularity], 9, 100, lists)
+    run(stream, [popularity], 9 * 10**6, 100, lists)
     shown = [lists.kept["recent popularity", user, moment * 10**6] for user, moment in _places(stream, range(10, 15))]
     assert all(one[0] == 0 for one in shown)
     assert [one.index(1) for one in shown][1:] == [1, 1, 1, 1]
@@ -246,7 +239,6 @@ def _places(stream: TrainingSet, moments: range) -> list[tuple[int, int]]:
 
 
 def test_frozen_histories_stay_as_they_were(planted: TrainingSet, trained: Hybrid, cut: int) -> None:
-    cut = _between_moments(planted, cut)
     state = _memory(planted, cut)
     frozen = state.copy()
     warm_up(state, [], windows(planted, cut, LAST))
@@ -271,8 +263,8 @@ class Since(Arm):
 def test_a_frozen_arm_is_asked_as_of_the_cut_however_late_it_is(make_training_set: Callable) -> None:
     rows = [(place, "a", ITEMS[place - 1], "like", None, place * 10) for place in range(1, 13)]
     stream = make_training_set(rows, ITEMS)
-    state = _memory(stream, 4)
-    (window,) = windows(stream, 4, LAST)
+    state = _memory(stream, 40)
+    (window,) = windows(stream, 40, LAST)
     queries = WindowQueries(state, window).batch(0, 8)
     assert Since().scores(queries)[:, 0].tolist() == [10] * 8
     assert FrozenAtCut(Since(), state).scores(queries)[:, 0].tolist() == [0] * 8

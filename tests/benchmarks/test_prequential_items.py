@@ -17,7 +17,7 @@ from benchmarks.replay_grid import OnlineGrid, search_grid
 from benchmarks.replay_stream import StreamState, windows
 from evaluation.gates.variety import genre_vectors, self_information
 from models.hybrid import Hybrid
-from models.learning.dataset import TrainingSet
+from models.learning.dataset import BEFORE_ALL, TrainingSet
 
 ITEMS = ["x", "y", "z"]
 EVENT = st.tuples(
@@ -44,7 +44,7 @@ def test_a_replay_says_what_serving_says(
     ]
     stream = make_training_set(rows, ITEMS)
     replayed = LiveProfile(len(ITEMS), half_life)
-    for window in windows(stream, 0, 10**9, size):
+    for window in windows(stream, BEFORE_ALL, 10**18, size):
         replayed.open(window)
         first, last = int(window.times[0]), int(window.times[-1])
         moments = np.array([first + int(share * (last - first)) for share in asked])
@@ -88,7 +88,7 @@ def hits_of_the_hour(make_training_set: Callable) -> tuple[TrainingSet, int]:
             item = names[hour + 60] if turn < 8 else names[int(random.integers(60))]
             person = f"p{(hour * 5 + turn * 7) % 61:02d}"
             rows.append((position, person, item, "like", None, hour * HOUR + turn * 60_000_000))
-    return make_training_set(rows, names), 12 * 30
+    return make_training_set(rows, names), 30 * HOUR - 1
 
 
 def test_a_hit_that_only_the_item_profile_can_know(make_training_set: Callable, make_hybrid: Callable) -> None:
@@ -97,9 +97,9 @@ def test_a_hit_that_only_the_item_profile_can_know(make_training_set: Callable, 
     with_items = replace(hybrid, live=5.0)
     arms = [LiveHistory(hybrid), LiveItemProfile(with_items, LiveProfile(120, 0.1), prior=5.0)]
     state = StreamState(len(stream.user_ids), stream.catalogue)
-    warm_up(state, arms, windows(stream, 0, cut, 40))
+    warm_up(state, arms, windows(stream, BEFORE_ALL, cut, 40))
     measures = ItemMeasures(self_information(stream), genre_vectors(stream.catalogue))
-    live, with_profile = prequential(state, arms, windows(stream, cut, 10**9, 40), measures)
+    live, with_profile = prequential(state, arms, windows(stream, cut, 10**18, 40), measures)
     assert with_profile.times(live, "hr@10").low > 1.5
     assert with_profile.interval("hr@10").value > 0.5
 
@@ -110,7 +110,7 @@ def test_what_is_felt_is_chosen_where_it_helps(make_training_set: Callable, make
     hybrid: Hybrid = make_hybrid(stream, cut)
     grid = OnlineGrid(half_lives=(30.0, 0.25), profile_weights=(0.01, 1.0), priors=(5.0,), steps=(0.1,))
     state = StreamState(len(stream.user_ids), stream.catalogue)
-    online = search_grid(hybrid, state, windows(stream, 0, cut), windows(stream, cut, 10**9), grid)
+    online = search_grid(hybrid, state, windows(stream, BEFORE_ALL, cut), windows(stream, cut, 10**18), grid)
     assert (online.profile.half_life_days, online.profile.weight) == (0.25, 1.0)
     of_profiles = [one["objective"] for one in online.tried if one["what"] == "item profile"]
     assert max(of_profiles) > 2 * online.alone > 0

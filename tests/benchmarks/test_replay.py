@@ -92,7 +92,7 @@ def test_what_is_told_and_drawn(found: ReplayResult, tmp_path: Path, monkeypatch
 
 def test_the_cut_parts_no_moment(world: TrainingSet) -> None:
     cut = datasets.cut_at(world, 0.8)
-    upto = world.positions <= cut
+    upto = world.times <= cut
     assert world.times[upto].max() < world.times[~upto].min()
     assert upto.mean() == pytest.approx(0.8, abs=0.01)
 

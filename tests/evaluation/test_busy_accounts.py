@@ -60,12 +60,12 @@ def test_where_the_champion_hits_nothing_or_nobody_came_there_is_nothing_to_say(
 
 def test_of_lists_one_user_makes_up_no_more_than_the_cap(bundle_folder: Path, planted: TrainingSet, cut: int) -> None:
     came_often = (planted.users % 2 == 0) | (planted.positions % 5 == 0)
-    uneven, bundle = planted.select((planted.positions <= cut) | came_often), Bundle.load(bundle_folder)
+    uneven, bundle = planted.select((planted.times <= cut) | came_often), Bundle.load(bundle_folder)
     found = judge(Case.load(uneven, bundle_folder, bundle_folder, limits=replace(LIMITS, user_cap=1)))
     measured = {gate.name: gate.measured for gate in found.verdicts}
-    replayed = replay(bundle.hybrid, uneven, cut, int(uneven.positions.max()), catalogue=bundle.catalogue)
+    replayed = replay(bundle.hybrid, uneven, cut, int(uneven.times.max()), catalogue=bundle.catalogue)
     users_G, lists_GK = replayed.groups["user_id"], replayed.lists_GK
-    bits_N = self_information(planted.select(planted.positions <= cut))
+    bits_N = self_information(planted.select(planted.times <= cut))
     told = {"diversity": diversity(lists_GK, genre_vectors(planted.catalogue)), "novelty": novelty(lists_GK, bits_N)}
     for name, found_G in told.items():
         of_users = pd.Series(found_G).groupby(users_G).mean()

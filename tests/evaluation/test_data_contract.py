@@ -93,8 +93,8 @@ def test_of_the_targets_that_it_does_not_know_one_user_makes_up_no_more_than_the
     lacking = replace(planted.catalogue, item_ids=(*(f"x-{item_id}" for item_id in ids[:20]), *ids[20:]))
     folder, limits = write("lacking", catalogue=lacking), replace(LIMITS, user_cap=1)
     came_often = (planted.users % 2 == 0) | (planted.positions % 5 == 0)
-    uneven = planted.select((planted.positions <= cut) | came_often)
-    asked = replay(Bundle.load(folder).hybrid, uneven, cut, int(uneven.positions.max()), catalogue=lacking)
+    uneven = planted.select((planted.times <= cut) | came_often)
+    asked = replay(Bundle.load(folder).hybrid, uneven, cut, int(uneven.times.max()), catalogue=lacking)
     is_unknown_E = uneven.items[event_rows(asked, uneven)] < 20
     assert asked.unknown == is_unknown_E.sum(), "what a replay counts is what is weighed"
     expected = pd.Series(is_unknown_E).groupby(asked.events["user_id"]).mean().mean()
@@ -147,6 +147,6 @@ def test_items_that_nobody_had_used_are_no_fault_of_a_first_model(bundle_folder,
     more = Catalogue(ids, ids, ((),) * count, (None,) * count, unknown_NF)
     both = replace(planted, catalogue=planted.catalogue.extended(more))
     for start, verdict in ((cut, "pass"), (cut // 2, "fail")):
-        is_other = (planted.positions > start) & (planted.items % 5 == 0)
+        is_other = (planted.times > start) & (planted.items % 5 == 0)
         found = contract(bundle_folder, replace(both, items=planted.items + count * is_other))
         assert found.verdict == verdict, found.note

@@ -18,7 +18,7 @@ from infra.demo.spoil import spoil
 from models.baselines import Popularity
 from models.bundle import Bundle, Provenance, golden_batch, save_bundle
 from models.hybrid import normalised
-from models.learning.dataset import groups, histories
+from models.learning.dataset import BEFORE_ALL, groups, histories
 from models.learning.training import learnable
 from models.metrics import values
 from models.ranking.policy import PlackettLuce
@@ -57,8 +57,8 @@ def test_a_good_first_model_passes(first: Judgement) -> None:
 
 def test_the_judgement_counts_every_event_of_the_hold_out(first: Judgement, planted, cut: int) -> None:
     held = first.hold_out
-    assert held["after"] == cut
-    assert held["events"] + held["repeated"] + held["unmarked"] == (planted.positions > cut).sum()
+    assert (held["after_time"], held["upto_time"], held["late"]) == (cut, planted.times.max(), 0)
+    assert held["events"] + held["repeated"] + held["unmarked"] == (planted.times > cut).sum()
     assert first.metrics["all"]["events"] == held["events"]
     assert set(first.baselines) == {"popularity", "network alone", "item-knn alone", "popularity alone"}
 
@@ -124,7 +124,7 @@ def test_a_worse_model_is_refused_by_champion_and_anchor(
     assert verdicts(anchored)["not_worse_than_anchor"] == "fail"
 
 
-@pytest.mark.parametrize("fault", [{"panel_users_trained": 2}, {"trained_upto": 10**6}])
+@pytest.mark.parametrize("fault", [{"panel_users_trained": 2}, {"trained_upto_time": 10**15}])
 def test_a_model_that_saw_the_hold_out_or_the_panel_is_refused(
     planted, trained, policy, provenance: Provenance, cut, tmp_path: Path, fault: dict[str, int]
 ) -> None:
@@ -137,17 +137,18 @@ def test_a_model_that_saw_the_hold_out_or_the_panel_is_refused(
 def test_more_learned_than_declared_is_refused_where_promotion_judges(
     planted, trained, policy, provenance: Provenance, cut, write_training_set, tmp_path: Path
 ) -> None:
-    """No position is handed over here: the hold-out begins where the bundle says, what it saw was measured."""
+    """No moment is handed over here: the hold-out begins where the bundle says, what it saw was measured."""
     golden = golden_batch(planted, cut, planted.catalogue)
     data = write_training_set(planted, tmp_path / "set")
     found = {}
-    for seen in (cut, cut + 1):
-        one = replace(provenance, trained_upto=seen)
+    first = int(planted.times[planted.times > cut].min())
+    for seen in (cut, first):
+        one = replace(provenance, trained_upto_time=seen)
         folder = save_bundle(tmp_path / f"upto-{seen}", trained, planted.catalogue, policy, one, golden)
         found[seen] = judge(Case.load(data, folder, limits=DECISIVE))
-        assert found[seen].hold_out["after"] == cut
+        assert found[seen].hold_out["after_time"] == cut
     assert found[cut].accepted
-    assert [gate.name for gate in found[cut + 1].verdicts if gate.verdict == "fail"] == ["lineage"]
+    assert [gate.name for gate in found[first].verdicts if gate.verdict == "fail"] == ["lineage"]
 
 
 def test_tables_that_do_not_belong_together_fail_parity(
@@ -168,7 +169,7 @@ def test_tables_that_do_not_belong_together_fail_parity(
 
 
 def test_without_a_hold_out_nothing_is_decided(bundle_folder, planted) -> None:
-    found = judge(Case.load(planted, bundle_folder, after=int(planted.positions.max())))
+    found = judge(Case.load(planted, bundle_folder, after=int(planted.times.max())))
     assert verdicts(found)["beats_popularity"] == "undecided"
     assert verdicts(found)["coverage"] == "undecided"
     assert found.hold_out["events"] == 0
@@ -194,7 +195,7 @@ def test_from_folders(bundle_folder, planted, write_training_set, tmp_path: Path
 
 
 def test_the_parts_are_asked_once_a_batch_and_the_hybrid_is_the_same(trained, planted) -> None:
-    asked = groups(planted, 0, int(planted.positions.max()))
+    asked = groups(planted, BEFORE_ALL, int(planted.times.max()))
     batch = histories(planted, asked.select(np.arange(20)))
     hybrid = CachedHybrid(trained)
     parts = hybrid.parts
@@ -225,7 +226,7 @@ def test_the_compared_are_replayed_once_for_many_challengers(
         assert found.intervals == alone.intervals
         assert found.metrics == alone.metrics
         assert found.baselines == alone.baselines
-    judge(Case.load(planted, folder, bundle_folder, after=cut + 50, limits=DECISIVE, replay_cache=replayed))
+    judge(Case.load(planted, folder, bundle_folder, after=cut + 5_000_000, limits=DECISIVE, replay_cache=replayed))
     assert len(replayed) == len(kept) + 2, "another hold-out is another exam; the older times are the same"
 
 
@@ -241,7 +242,7 @@ def test_who_has_no_history_is_judged_by_what_serving_shows_them(bundle_folder, 
     bundle = Bundle.load(bundle_folder)
     turned = replace(bundle.popularity, weights_N=1.0 - bundle.popularity.weights_N)
     honest = replace(bundle.hybrid, weights=(0.5, 0.5, 0.0))
-    asked = groups(planted, cut, int(planted.positions.max()))
+    asked = groups(planted, cut, int(planted.times.max()))
     batch = histories(planted, asked, catalogue=bundle.catalogue)
     unknown_B = batch.items_BL[:, -1] == 0
     assert unknown_B.any()
@@ -256,13 +257,13 @@ def test_the_challenger_does_not_choose_the_popularity_that_it_has_to_beat(
 ) -> None:
     bundle = Bundle.load(bundle_folder)
     easy = bundle.hybrid.with_others(replace(bundle.popularity, half_life_days=0.001))
-    lineage = Provenance({}, planted.window, cut, cut, seed=0, panel_users_trained=0)
+    lineage = Provenance({}, planted.window, 960, 960, seed=0, panel_users_trained=0)
     golden = golden_batch(planted, cut, planted.catalogue)
     folder = save_bundle(tmp_path / "easy", easy, bundle.catalogue, PlackettLuce(), lineage, golden)
     found = [judge(Case.load(planted, one, limits=DECISIVE)).baselines["popularity"] for one in (bundle_folder, folder)]
     assert found[0] == found[1]
     best = max(
-        float(np.nanmean(values(replay(one, planted, cut, int(planted.positions.max())), "ndcg@10")[1]))
+        float(np.nanmean(values(replay(one, planted, cut, int(planted.times.max())), "ndcg@10")[1]))
         for one in (Popularity.fit(learnable(planted, cut), days) for days in DECISIVE.half_lives)
     )
     assert found[0]["all"]["ndcg@10"] == pytest.approx(best)

@@ -18,7 +18,7 @@ from models.metrics import summary
 def test_origins_move_on_and_the_model_beats_popularity_at_each(planted, quick) -> None:
     found = rolling_origins(planted, replace(quick, epochs=4), folds=2, seed=1)
     assert [one.after for one in found[1:]] == [one.upto for one in found[:-1]]
-    assert found[-1].upto == planted.positions.max()
+    assert found[-1].upto == planted.times.max()
     assert all(one.events > 0 and one.model["ndcg@10"] > one.popularity["ndcg@10"] for one in found)
     table = spread(found)
     hits = [one.model["hr@10"] for one in found]

@@ -15,7 +15,7 @@ from models.bundle import Bundle, Provenance, golden_batch, save_bundle
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet, is_panel
 from models.learning.finetuning import finetune
-from models.learning.training import learnable, train
+from models.learning.training import last_position, learnable, train
 from models.network.config import Recipe
 
 ITEMS, EACH, STEP = 20, 8, 1_000_000
@@ -41,7 +41,7 @@ def people(users: list[str], cluster: str, start: int, rng: np.random.Generator)
 
 @pytest.fixture(scope="module")
 def eras(make_training_set: Callable[..., TrainingSet]) -> tuple[TrainingSet, int, int]:
-    """First people of two tastes come, of the panel too; later those of taste ``b`` alone. Where two eras end."""
+    """First people of two tastes come, of the panel too; later those of taste ``b`` alone. When two eras end."""
     rng = np.random.default_rng(0)
     first = people(names(70, False, "a"), "a", 0, rng) + people(names(60, True, "a"), "a", 0, rng)
     first += people(names(70, False, "b"), "b", 0, rng) + people(names(60, True, "b"), "b", 0, rng)
@@ -51,7 +51,7 @@ def eras(make_training_set: Callable[..., TrainingSet]) -> tuple[TrainingSet, in
     rows = sorted(first, key=lambda row: row[4]) + second + third
     items = [f"{cluster}{place:02d}" for cluster in "ab" for place in range(ITEMS)]
     stream = make_training_set([(position, *row) for position, row in enumerate(rows, start=1)], items)
-    return stream, len(first), len(first) + len(second)
+    return stream, stream.moment(len(first)), stream.moment(len(first) + len(second))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,9 @@ def save(eras, quick: Recipe, policy, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("eras")
 
     def write(name: str, hybrid: Hybrid, upto: int) -> Path:
-        provenance = Provenance(quick.as_dict(), stream.window, upto, upto, seed=0, panel_users_trained=0)
+        lineage = {"trained_upto_time": upto, "holdout_after_time": upto}
+        last = last_position(stream, upto)
+        provenance = Provenance(quick.as_dict(), stream.window, last, last, seed=0, panel_users_trained=0, **lineage)
         golden = golden_batch(stream, upto, stream.catalogue)
         return save_bundle(folder / name, hybrid, stream.catalogue, policy, provenance, golden)
 
@@ -91,7 +93,7 @@ def test_who_forgot_the_taste_of_those_who_did_not_come_lately_is_caught_there_a
 ) -> None:
     stream, known, learned = eras
     latest = learnable(stream, learned)
-    latest = latest.select(latest.positions > known)
+    latest = latest.select(latest.times > known)
     forgetful = train(latest, quick, int(known + (learned - known) * 0.85), learned, seed=2)
     found = judge(Case.load(stream, save("forgetful", forgetful.hybrid, learned), champion, limits=LIMITS))
     assert [name for name, verdict in verdicts(found).items() if verdict == "fail"] == ["no_forgetting"]
@@ -104,7 +106,7 @@ def test_older_times_are_the_panels_and_end_where_the_champion_had_learned(eras,
     stream, known, learned = eras
     _, replay = Case.load(stream, champion, champion, after=learned).panel_replays(Panel().panel.earlier)
     events = replay.events
-    assert events["position"].max() <= known
+    assert events["position"].max() <= last_position(stream, known)
     assert is_panel(events["user_id"].unique()).all()
     assert len(events) == 120 * EACH
     assert list(Panel()(Case.load(stream, champion, after=learned))) == [], "without a champion nothing is forgotten"
@@ -116,7 +118,7 @@ def test_of_many_older_events_as_many_are_asked_of_each_the_latest(eras, champio
     events = replay.events
     assert set(events.groupby("user_id").size()) == {3}
     assert events["user_id"].nunique() == 120
-    all_of = stream.positions[(stream.user_ids[stream.users] == events["user_id"][0]) & (stream.positions <= known)]
+    all_of = stream.positions[(stream.user_ids[stream.users] == events["user_id"][0]) & (stream.times <= known)]
     assert events[events["user_id"] == events["user_id"][0]]["position"].tolist() == np.sort(all_of)[-3:].tolist()
 
 

@@ -10,7 +10,7 @@ from mlflow.utils.validation import _validate_metric_name
 from attune.columns import TRAIT_COLUMNS
 from evaluation.gates.slices import SliceLimits, slices
 from evaluation.replay import replay
-from models.learning.dataset import TrainingSet
+from models.learning.dataset import BEFORE_ALL, TrainingSet
 
 LIMITS = SliceLimits()
 
@@ -25,14 +25,14 @@ def test_users_and_items_are_told_apart_by_what_lies_before(make_training_set, f
         for place, (user, time, item) in enumerate([*before, *after])
     ]
     training_set = make_training_set(rows)
-    cut = len(before)
-    found = replay(fixed_scores(np.arange(len(training_set.catalogue)) / 10.0), training_set, cut, cut + len(after))
-    masks = slices(found, training_set, cut, LIMITS)
+    moment, last = 35_000_000, 103_000_000
+    found = replay(fixed_scores(np.arange(len(training_set.catalogue)) / 10.0), training_set, moment, last)
+    masks = slices(found, training_set, moment, LIMITS)
     users = found.events["user_id"].to_numpy()
     assert users[masks["heavy_users"]].tolist() == ["old"]
     assert users[masks["light_users"]].tolist() == ["some"]
     assert users[masks["new_users"]].tolist() == ["new", "new"]
-    assert found.events["position"].to_numpy()[masks["long_tail_items"]].tolist() == [cut + 1, cut + 3]
+    assert found.events["position"].to_numpy()[masks["long_tail_items"]].tolist() == [len(before) + 1, len(before) + 3]
 
 
 def test_each_genre_and_decade_is_a_slice(make_training_set, fixed_scores) -> None:
@@ -41,8 +41,8 @@ def test_each_genre_and_decade_is_a_slice(make_training_set, fixed_scores) -> No
     years = (1959.0, 1960.0, 1961.0, None, 1969.0, 2001.0)
     genres = (("War",), (), ("War", "Film-Noir"), (), (), ("War",))
     training_set = replace(plain, catalogue=replace(plain.catalogue, years=years, genres=genres))
-    found = replay(fixed_scores(np.arange(6) / 10.0), training_set, 0, 6)
-    masks = slices(found, training_set, 0, LIMITS)
+    found = replay(fixed_scores(np.arange(6) / 10.0), training_set, BEFORE_ALL, 10**12)
+    masks = slices(found, training_set, BEFORE_ALL, LIMITS)
     told = {name: found.events["position"].to_numpy()[mask].tolist() for name, mask in masks.items()}
     assert told["decade_1950"] == [1]
     assert told["decade_1960"] == [2, 3, 5]
@@ -61,8 +61,8 @@ def test_rare_genres_are_one_slice_and_rare_decades_belong_to_the_next(make_trai
     genres[:2] = [("rare",), ("rarer",)]
     catalogue = replace(plain.catalogue, years=tuple(years), genres=tuple(genres))
     training_set = replace(plain, catalogue=catalogue)
-    found = replay(fixed_scores(np.arange(events) / 10.0), training_set, 0, events)
-    masks = slices(found, training_set, 0, LIMITS)
+    found = replay(fixed_scores(np.arange(events) / 10.0), training_set, BEFORE_ALL, 10**12)
+    masks = slices(found, training_set, BEFORE_ALL, LIMITS)
     sizes = {name: int(mask.sum()) for name, mask in masks.items() if name.startswith(("decade", "years"))}
     assert sizes == {"years_1920_to_1959": 5, "years_1990_to_2019": 395}
     assert found.events["position"].to_numpy()[masks["other_genres"]].tolist() == [1, 2]
@@ -74,8 +74,8 @@ def test_genres_that_are_written_alike_are_one_slice_and_none_is_the_rest(make_t
     rows = [(place + 1, f"u{place}", f"i{place}", "click", None, place * 1_000_000) for place in range(len(tagged))]
     plain = make_training_set(rows)
     training_set = replace(plain, catalogue=replace(plain.catalogue, genres=tuple(tagged)))
-    found = replay(fixed_scores(np.arange(len(tagged)) / 10.0), training_set, 0, len(tagged))
-    masks = slices(found, training_set, 0, replace(LIMITS, values=2))
+    found = replay(fixed_scores(np.arange(len(tagged)) / 10.0), training_set, BEFORE_ALL, 10**12)
+    masks = slices(found, training_set, BEFORE_ALL, replace(LIMITS, values=2))
     told = {name: found.events["position"].to_numpy()[mask].tolist() for name, mask in masks.items() if "genre" in name}
     assert told == {"genre_Action _ X": [1, 2, 3], "genre_others": [4], "other_genres": [5, 6]}
 
@@ -89,9 +89,9 @@ def one_event_each(make_training_set, count: int, rows: Sequence[tuple[str, str,
 def told(training_set: TrainingSet, fixed_scores, limits: SliceLimits = LIMITS) -> dict[str, list[int]]:
     """The positions in each slice by an attribute."""
     count = len(training_set)
-    found = replay(fixed_scores(np.arange(count) / 10.0), training_set, 0, count)
+    found = replay(fixed_scores(np.arange(count) / 10.0), training_set, BEFORE_ALL, 10**12)
     positions = found.events["position"].to_numpy()
-    masks = slices(found, training_set, 0, limits)
+    masks = slices(found, training_set, BEFORE_ALL, limits)
     return {name: positions[mask].tolist() for name, mask in masks.items() if "item_" in name or "user_" in name}
 
 
@@ -132,7 +132,7 @@ def test_many_attributes_crowd_nothing_out(make_training_set, fixed_scores) -> N
     rows = [("item", f"i{place}", f"flag{flag}", "false") for place in range(count) for flag in range(60)]
     rows += [("item", f"i{place}", f"rare{rare}", "yes") for rare in range(30) for place in range(1 + rare)]
     training_set = one_event_each(make_training_set, count, rows)
-    found = replay(fixed_scores(np.arange(count) / 10.0), training_set, 0, count)
-    names = list(slices(found, training_set, 0, LIMITS))
+    found = replay(fixed_scores(np.arange(count) / 10.0), training_set, BEFORE_ALL, 10**12)
+    names = list(slices(found, training_set, BEFORE_ALL, LIMITS))
     assert names[-LIMITS.attributes :] == [f"item_rare{rare}_yes" for rare in range(29, 9, -1)], "the largest first"
     assert not [name for name in names[: -LIMITS.attributes] if name.startswith("item_")], "after genres and decades"

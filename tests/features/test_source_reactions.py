@@ -40,10 +40,10 @@ def react(slate_id: str, item: str, kind: str) -> Feedback:
 def written(log: EventLog, lake: Lake, tmp_path: Path) -> Callable[..., pd.DataFrame]:
     """Appends events and gives what is written for them."""
 
-    def one(*events: Any, upto: int | None = None) -> pd.DataFrame:
+    def one(*events: Any, upto: int | None = None, moment: int = 2 * NOW) -> pd.DataFrame:
         log.append(list(events))
         lake.ingest(log)
-        path = write_source_reactions(lake, tmp_path / "set", lake.watermark() if upto is None else upto)
+        path = write_source_reactions(lake, tmp_path / "set", lake.watermark() if upto is None else upto, moment)
         return pd.read_parquet(path)
 
     return one
@@ -58,6 +58,13 @@ def test_each_shown_item_has_what_the_sources_said_and_its_reward(written) -> No
     assert np.array(frame["features"].tolist()).tolist() == [*THOMPSON["features"], *THOMPSON["features"]]
     assert {tuple(one) for one in frame["sources"]} == {("sequence", "live")}
     assert set(frame["event_timestamp"]) == {NOW - 2 * DAY}
+
+
+def test_a_slate_whose_window_ends_in_the_hold_out_teaches_nothing(written) -> None:
+    """However its events arrived: a window of a day that ends after the moment may hold what is judged."""
+    slates = slate("before", event_timestamp=NOW - 4 * DAY), slate("across", event_timestamp=NOW - 2 * DAY)
+    frame = written(*slates, react("across", "cup", "like"), moment=NOW - 3 * DAY // 2)
+    assert frame["slate_id"].tolist() == ["before", "before"]
 
 
 def test_other_policies_fallbacks_and_slates_that_are_not_settled_teach_nothing(written) -> None:

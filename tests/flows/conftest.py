@@ -87,7 +87,8 @@ def fitted(
     parts = ItemKnn.fit(learned, choice), Popularity.fit(learned, 30.0)
     hybrid = Hybrid(SequenceRecommender(network, attributes.genre_names), parts, weights)
     provenance = Provenance({"name": "by hand"}, known.window, last, last, seed=0, panel_users_trained=0)
-    return save_bundle(folder, hybrid, known.catalogue, policy, provenance, golden_batch(known, last, known.catalogue))
+    golden = golden_batch(known, known.moment(last), known.catalogue)
+    return save_bundle(folder, hybrid, known.catalogue, policy, provenance, golden)
 
 
 @pytest.fixture

@@ -117,7 +117,10 @@ def test_slates_are_gathered_from_where_the_judgement_begins(
     slates = promote.gather_slates.fn(settings, CHAMPION, contenders, None)
     judgement = promote.judge.fn(contenders, {}, folder, True, slates)
     change, stated = judgement.off_policy, json.loads((slates / "slates.json").read_text())
-    after = Bundle.load(champion).holdout_after
+    after = Bundle.load(champion).trained_upto
     later = [one for one in log.read(after, 100_000) if isinstance(one.event, Slate)]
-    assert stated["after"] == judgement.hold_out["after"] == after > learned
-    assert change.slates + sum(change.left_out.values()) == change.feedback["slates"] == len(later) >= 3 * USERS
+    assert stated["after"] == after > learned
+    assert judgement.hold_out["after_time"] == known.moment(after)
+    assert change.feedback["slates"] == len(later) >= 3 * USERS
+    judged = [one for one in later if one.event.event_timestamp > known.moment(after)]
+    assert change.slates + sum(change.left_out.values()) == len(judged) >= 3 * USERS - 1

@@ -117,7 +117,7 @@ def make_bundle(clicks: list[Interaction], described: list[Item]) -> Callable[[P
         )
         upto = len(events)
         provenance = Provenance({"name": "by hand"}, window, upto, upto, seed, 0)
-        golden = golden_batch(training_set, upto, training_set.catalogue)
+        golden = golden_batch(training_set, int(training_set.times.max()), training_set.catalogue)
         return save_bundle(folder, hybrid, training_set.catalogue, PlackettLuce(0.1), provenance, golden)
 
     return make

@@ -12,7 +12,7 @@ from attune.errors import BundleError
 from infra.demo.spoil import spoil
 from models.bundle import CONFIG, FILES, FORMAT, GOLDEN, ITEMS, MANIFEST, TABLES, WEIGHTS, Bundle, save_bundle, seal
 from models.history import HistoryBatch
-from models.learning.dataset import groups, histories
+from models.learning.dataset import BEFORE_ALL, groups, histories
 from models.ranking.exploration import Bounded, Epsilon, Greedy
 from models.ranking.policy import PlackettLuce, Policy
 from models.ranking.thompson import LinearPosterior, Thompson
@@ -27,7 +27,7 @@ def copy(bundle_folder: Path, tmp_path: Path) -> Path:
 
 def test_a_loaded_bundle_scores_as_the_trained_model(bundle_folder, trained, planted) -> None:
     bundle = Bundle.load(bundle_folder)
-    asked = groups(planted, 0, int(planted.positions.max()))
+    asked = groups(planted, BEFORE_ALL, int(planted.times.max()))
     batch = histories(planted, asked.select(np.arange(0, len(asked), 7)))
     np.testing.assert_allclose(bundle.hybrid.scores(batch), trained.scores(batch), rtol=0, atol=1e-5)
     np.testing.assert_array_equal(bundle.popularity.scores(batch), trained.popularity.scores(batch))
@@ -60,7 +60,7 @@ def test_what_is_said_of_it_comes_back(bundle_folder, planted) -> None:
     ids=lambda chosen: str(chosen.describe()["name"]),
 )
 def test_a_policy_comes_back_by_its_name(trained, planted, cut, provenance, tmp_path: Path, chosen: Policy) -> None:
-    golden = histories(planted, groups(planted, 0, 5))
+    golden = histories(planted, groups(planted, BEFORE_ALL, planted.moment(5)))
     folder = save_bundle(tmp_path / "bundle", trained, planted.catalogue, chosen, provenance, golden)
     assert Bundle.load(folder).policy == chosen
 
@@ -140,7 +140,7 @@ def test_tables_of_another_run_are_found_by_the_golden_scores(bundle_folder: Pat
 
 
 def test_a_folder_is_never_written_over(bundle_folder, trained, planted, policy, provenance) -> None:
-    golden: HistoryBatch = histories(planted, groups(planted, 0, 5))
+    golden: HistoryBatch = histories(planted, groups(planted, BEFORE_ALL, planted.moment(5)))
     with pytest.raises(BundleError, match="exists"):
         save_bundle(bundle_folder, trained, planted.catalogue, policy, provenance, golden)
 

@@ -9,12 +9,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from attune.clock import DAY
 from attune.columns import ITEM_STATS, USER_STATS
 from attune.errors import DataContractError
 from attune.event_types import KINDS, reward
 from models.history import KIND_INDEX
 from models.learning.batches import Sequences, pieces, target_weights, training_batches
-from models.learning.dataset import TrainingSet, groups, histories, is_panel, seen
+from models.learning.dataset import (
+    BEFORE_ALL,
+    TrainingSet,
+    groups,
+    histories,
+    is_panel,
+    seen,
+    share_upto,
+    split_windows,
+)
 
 KIND_NAMES = ("like", "dislike", "view", "impression")
 
@@ -47,11 +57,11 @@ def built(rows: list[tuple[int, int, str, int]]) -> tuple[TrainingSet, pd.DataFr
 
 
 @settings(max_examples=25, deadline=None)
-@given(event_rows, st.integers(0, 20), st.integers(0, 40))
+@given(event_rows, st.integers(-1, 6), st.integers(-1, 7))
 def test_groups_are_the_events_of_one_user_at_one_moment(rows, after, upto):
     training_set, events = built(rows)
-    asked = groups(training_set, after, upto)
-    inside = events[(events.position > after) & (events.position <= upto)]
+    asked = groups(training_set, 1_000_000 * after, 1_000_000 * upto)
+    inside = events[(events.event_timestamp > 1_000_000 * after) & (events.event_timestamp <= 1_000_000 * upto)]
     expected = {key: list(part.position) for key, part in inside.groupby(["user_id", "event_timestamp"])}
     found = {
         (training_set.user_ids[asked.users[place]], asked.moments[place]): list(
@@ -67,7 +77,7 @@ def test_groups_are_the_events_of_one_user_at_one_moment(rows, after, upto):
 @given(event_rows, st.integers(1, 8))
 def test_histories_and_seen_are_what_came_strictly_before(rows, limit):
     training_set, events = built(rows)
-    asked = groups(training_set, 0, len(rows))
+    asked = groups(training_set, BEFORE_ALL, 10**12)
     batch, known = histories(training_set, asked, limit), seen(training_set, asked)
     for place in range(len(asked)):
         user, moment = training_set.user_ids[asked.users[place]], asked.moments[place]
@@ -93,14 +103,14 @@ def test_histories_over_another_catalogue_leave_out_what_it_lacks():
     training_set, _ = built([(0, 1, "like", 0), (0, 2, "like", 1), (0, 3, "like", 2), (0, 4, "like", 3)])
     other = built([(0, 3, "like", 0)])[0].catalogue
     kept = type(other)(("i3", "i1"), ("", ""), ((), ()), (None, None), np.ones((2, 4), np.float32))
-    last = groups(training_set, 3, 4)
+    last = groups(training_set, 2_000_000, 3_000_000)
     assert histories(training_set, last, catalogue=kept).items_BL.tolist() == [[0, 2, 1]]
     assert seen(training_set, last, kept).values.tolist() == [1, 0]
 
 
 def test_training_takes_the_statistics_of_the_event_and_serving_those_of_the_catalogue():
     training_set, _ = built([(0, 1, "like", 0), (0, 2, "like", 1)])
-    last = groups(training_set, 1, 2)
+    last = groups(training_set, 0, 1_000_000)
     assert histories(training_set, last, stats_of_events=True).item_stats_BLF[0, 0].tolist() == [14, 15, 16, 17]
     assert histories(training_set, last).item_stats_BLF[0, 0].tolist() == [1000, 1001, 1002, 1003]
     assert last.user_stats_GF[0].tolist() == [20, 21, 22, 23]
@@ -108,11 +118,11 @@ def test_training_takes_the_statistics_of_the_event_and_serving_those_of_the_cat
 
 def test_a_cut_forgets_what_the_catalogue_learned_later():
     training_set, _ = built([(0, 1, "like", 0), (0, 1, "like", 1), (0, 2, "like", 2)])
-    cut = training_set.upto(2)
+    cut = training_set.upto(1_000_000)
     assert len(cut) == 2
     assert cut.catalogue.stats_NF[1].tolist() == [24, 25, 26, 27]
     assert np.isnan(cut.catalogue.stats_NF[2]).all()
-    assert training_set.upto(3) is training_set
+    assert training_set.upto(2_000_000) is training_set
 
 
 def test_a_folder_is_read_back(tmp_path: Path):
@@ -188,3 +198,16 @@ def test_the_panel_is_a_fixed_tenth():
     assert (is_panel(ids[::-1])[::-1] == found).all()
     of_thirty = np.flatnonzero(is_panel([str(number) for number in range(30)])).tolist()
     assert of_thirty == [3, 10, 13, 18, 28], "the panel may never change: every model was trained without it"
+
+
+def test_events_that_share_a_moment_stay_together_and_what_cannot_be_split_is_said():
+    days = np.repeat(np.arange(5), [40, 30, 10, 15, 5]) * DAY
+    windows = split_windows(np.random.default_rng(0).permutation(days))
+    assert (windows.train_upto, windows.validate_upto, windows.upto) == (2 * DAY, 3 * DAY, 4 * DAY)
+    windows = split_windows(np.repeat(np.arange(3), [10, 10, 500]))
+    assert (windows.train_upto, windows.validate_upto, windows.upto) == (0, 1, 2)
+    with pytest.raises(DataContractError, match="100 events lie at 2 different event times, and 3 are needed"):
+        split_windows(np.repeat([0, DAY], 50))
+    with pytest.raises(DataContractError, match="30 new events lie at one event time and cannot be split"):
+        share_upto(np.full(30, DAY), 0.7)
+    assert share_upto(days, 0.7) == DAY

@@ -49,10 +49,11 @@ def known_then(training_set: TrainingSet, upto: int) -> TrainingSet:
     catalogue = Catalogue(
         full.item_ids[:RING], full.titles[:RING], full.genres[:RING], full.years[:RING], full.stats_NF[:RING]
     )
-    return replace(training_set.select(training_set.positions <= upto), catalogue=catalogue)
+    return replace(training_set.select(training_set.times <= upto), catalogue=catalogue)
 
 
-CHANGE, TUNE_UPTO, END = PEOPLE // 2 * LENGTH, PEOPLE * LENGTH * 5 // 6, PEOPLE * LENGTH
+CHANGE, TUNE_UPTO, END = (1_000_000 * (PEOPLE * LENGTH * part // 6 - 1) for part in (3, 5, 6))
+"""Moments: an event a second, from 0."""
 
 
 @pytest.fixture(scope="module")
@@ -112,12 +113,12 @@ def test_items_keep_their_rows_when_the_catalogue_is_ordered_otherwise(world, ch
 
 def test_the_report_is_json_and_says_what_was_done(champion, tuned):
     report = json.loads(json.dumps(tuned.report, allow_nan=False))
-    assert report["champion_trained_upto"] == CHANGE
+    assert report["champion_trained_upto"] == CHANGE / 1e6 + 1
     assert report["new_items"] == NEW
-    assert 0 < report["new_events"] <= TUNE_UPTO - CHANGE
+    assert 0 < report["new_events"] <= (TUNE_UPTO - CHANGE) / 1e6
     assert [row["epoch"] for row in report["epochs"]] == [0, 1, 2, 3, 4]
     assert set(report["validation"]) == {"network", "item-knn", "popularity", "hybrid"}
-    assert tuned.trained_upto == TUNE_UPTO
+    assert (tuned.trained_upto, tuned.trained_upto_time) == (TUNE_UPTO / 1e6 + 1, TUNE_UPTO)
     assert tuned.hybrid.network.network.config == champion.hybrid.network.network.config
     assert tuned.hybrid.preference == champion.hybrid.preference is not None
     assert tuned.hybrid.live == champion.hybrid.live > 0
@@ -139,13 +140,13 @@ def test_neither_the_future_nor_the_panel_has_any_influence(world, recipe, champ
     brief = replace(recipe, finetune_epochs=1)
     one = finetune(champion, world, brief, TUNE_UPTO, seed=5)
     assert same_bytes(one, finetune(champion, world, brief, TUNE_UPTO, seed=5)), "one seed, one model"
-    future = np.flatnonzero(world.positions > TUNE_UPTO)
-    panel = np.flatnonzero(is_panel(world.user_ids)[world.users] & (world.positions > CHANGE))
+    future = np.flatnonzero(world.times > TUNE_UPTO)
+    panel = np.flatnonzero(is_panel(world.user_ids)[world.users] & (world.times > CHANGE))
     assert len(future)
     assert len(panel)
     assert same_bytes(one, finetune(champion, scrambled(world, future), brief, TUNE_UPTO, seed=5))
     assert same_bytes(one, finetune(champion, scrambled(world, panel), brief, TUNE_UPTO, seed=5))
-    felt = np.flatnonzero((world.positions > CHANGE) & (world.positions <= TUNE_UPTO))
+    felt = np.flatnonzero((world.times > CHANGE) & (world.times <= TUNE_UPTO))
     assert not same_bytes(one, finetune(champion, scrambled(world, felt), brief, TUNE_UPTO, seed=5))
 
 

@@ -81,7 +81,7 @@ def test_on_validation_it_is_no_worse_than_its_best_part(trained_on_tastes: Trai
 
 def test_weights_find_the_part_that_knows(tastes, trained_on_tastes: Trained):
     """A part that gives the answers away gets the weight, wherever it stands."""
-    last = int(tastes.positions.max())
+    last = int(tastes.times.max())
     validation = Validation.over(tastes, int(last * 0.9), last, 50)
     answers = {one.batch.now_B.tobytes(): one for one in validation.batches}
 

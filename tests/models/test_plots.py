@@ -57,7 +57,7 @@ def test_learning_is_drawn_with_what_is_known_of_each_epoch() -> None:
 
 
 def test_hits_over_the_hold_out_show_a_line_for_each() -> None:
-    lines = {"position": [10.0, 20.0], "challenger": [0.2, 0.3], "popularity": [0.1, 0.1]}
+    lines = {"targets": [10.0, 20.0], "challenger": [0.2, 0.3], "popularity": [0.1, 0.1]}
     png = plots.rolling_hits(lines, 50)
     assert share_of(plots.LINES["challenger"], png) > 0
     assert share_of(plots.LINES["champion"], png) == 0

@@ -80,14 +80,14 @@ def brief(quick: Recipe) -> Recipe:
 
 def saved(trained: Trained, training_set: TrainingSet, folder: Path) -> Path:
     provenance = Provenance({"name": "by hand"}, training_set.window, trained.trained_upto, trained.trained_upto, 0, 0)
-    golden = golden_batch(training_set, trained.trained_upto, trained.catalogue)
+    golden = golden_batch(training_set, trained.trained_upto_time, trained.catalogue)
     return save_bundle(folder, trained.hybrid, trained.catalogue, PlackettLuce(), provenance, golden)
 
 
 def test_a_source_joins_by_its_class_and_its_line(
     with_rarity: None, tastes: TrainingSet, brief: Recipe, tmp_path: Path
 ) -> None:
-    last = int(tastes.positions.max())
+    last = int(tastes.times.max())
     trained = train(tastes, brief, int(last * 0.7), int(last * 0.85), seed=1)
     names = ("network", "item-knn", "popularity", "rarity")
     assert trained.hybrid.names == names
@@ -146,7 +146,7 @@ def test_a_loss_joins_by_its_line(tastes: TrainingSet, brief: Recipe, monkeypatc
         return fit.full_softmax(states_QD, items_ND, bias_N, targets_Q, negatives)
 
     monkeypatch.setitem(fit.LOSSES, "counted", counted)
-    last = int(tastes.positions.max())
+    last = int(tastes.times.max())
     train(tastes, replace(brief, loss="counted"), int(last * 0.7), int(last * 0.85), seed=1)
     assert calls
 

@@ -17,7 +17,7 @@ from models.ranking.preference import Preference
 
 @pytest.fixture(scope="module")
 def cuts(tastes: TrainingSet) -> tuple[int, int]:
-    last = int(tastes.positions.max())
+    last = int(tastes.times.max())
     return int(last * 0.7), int(last * 0.85)
 
 
@@ -59,17 +59,19 @@ def test_one_seed_gives_one_model(tastes, brief, cuts, first):
 
 
 def test_nothing_after_validation_has_any_influence(tastes, brief, cuts, first):
-    later = np.flatnonzero(tastes.positions > cuts[1])
+    later = np.flatnonzero(tastes.times > cuts[1])
     assert len(later) > 100
     assert same_bytes(first, train(scrambled(tastes, later), brief, *cuts, seed=3))
-    earlier = np.flatnonzero(tastes.positions <= cuts[1])[-50:]
+    earlier = np.flatnonzero(tastes.times <= cuts[1])[-50:]
     assert not same_bytes(first, train(scrambled(tastes, earlier), brief, *cuts, seed=3)), "the scrambling is felt"
 
 
 def test_where_the_training_ended_is_measured_on_what_was_learned_from(tastes, cuts, first):
-    mine = ~is_panel(tastes.user_ids)[tastes.users] & (tastes.positions <= cuts[1])
+    mine = ~is_panel(tastes.user_ids)[tastes.users] & (tastes.times <= cuts[1])
     assert first.trained_upto == tastes.positions[mine].max()
-    assert first.holdout_after == cuts[1]
+    assert first.trained_upto_time == tastes.times[mine].max()
+    assert first.holdout_after_time == cuts[1]
+    assert first.holdout_after == tastes.positions[tastes.times <= cuts[1]].max()
 
 
 def test_no_event_of_the_panel_teaches_anything(tastes, brief, cuts, first):
@@ -89,7 +91,7 @@ def test_the_report_is_json_and_says_what_was_done(trained_on_tastes, tastes, qu
     assert Recipe.from_dict(report["recipe"]) == quick
     assert {row["shrinkage"] for row in report["tried"]["item-knn"]} == {1.0, 5.0}
     panel = is_panel(tastes.user_ids)
-    learned = (tastes.positions <= report["validate_upto"]) & ~panel[tastes.users]
+    learned = (tastes.times <= report["validate_upto"]) & ~panel[tastes.users]
     assert report["events"] == learned.sum()
 
 
@@ -103,10 +105,10 @@ def test_the_recipe_decides_what_is_felt_between_trainings(trained_on_tastes, qu
 
 def test_it_learns_the_tastes(tastes, trained_on_tastes):
     """What people like next is found among 32 items far more often than by popularity."""
-    last = int(tastes.positions.max())
+    last = int(tastes.times.max())
     found = {
         one.name: summary(
-            replay(one, tastes, trained_on_tastes.trained_upto, last, catalogue=trained_on_tastes.catalogue)
+            replay(one, tastes, trained_on_tastes.trained_upto_time, last, catalogue=trained_on_tastes.catalogue)
         )
         for one in (*trained_on_tastes.hybrid.parts, trained_on_tastes.hybrid)
     }
@@ -118,7 +120,7 @@ def test_it_learns_the_tastes(tastes, trained_on_tastes):
 
 def test_a_window_with_nothing_in_it_is_refused(tastes, quick):
     with pytest.raises(DataContractError, match="may be learned from"):
-        train(tastes, quick, 0, 0, seed=0)
+        train(tastes, quick, -1, -1, seed=0)
 
 
 def test_a_validation_stretch_without_events_leaves_the_plain_choices(tastes, brief, cuts):

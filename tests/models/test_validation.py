@@ -24,9 +24,9 @@ def motley(make_training_set) -> TrainingSet:
 
 def test_the_figures_are_those_of_the_judgement(motley: TrainingSet, hashed) -> None:
     recommender = hashed(len(motley.catalogue))
-    judged = replay(recommender, motley, 300, 20_000)
+    judged = replay(recommender, motley, 60_000_000, 10**12)
     assert min(judged.unmarked, judged.repeated) > 50
-    chosen_on = Validation.over(motley, 300, 20_000, most=10**6)
+    chosen_on = Validation.over(motley, 60_000_000, 10**12, most=10**6)
     rewards = np.concatenate([batch.target_rewards for batch in chosen_on.batches])
     assert len(rewards) == len(judged.events)
     np.testing.assert_allclose(np.sort(rewards), np.sort(judged.events["reward"]))

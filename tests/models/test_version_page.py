@@ -41,7 +41,7 @@ def judgement(verdict: str) -> dict[str, Any]:
         "accepted": not refused,
         "refused_by": refused,
         "gates": [{"name": "beats_popularity", "verdict": verdict}, {"name": "parity", "verdict": "pass"}],
-        "hold_out": {"after": 10, "upto": 30, "events": 19, "users": 3},
+        "hold_out": {"after_time": 10, "upto_time": 30, "events": 19, "users": 3},
         "metrics": {"all": {"ndcg@10": 0.25, "hr@10": 0.5, "mrr": 0.125, "coverage@10": 0.75}},
         "baselines": {
             "popularity": {"all": {"ndcg@10": 0.1, "hr@10": 0.2, "mrr": 0.05, "coverage@10": 0.01}},
@@ -74,7 +74,7 @@ def test_a_new_version_shows_its_card_without_the_configuration() -> None:
 def test_a_judged_version_says_so_first(verdict: str, said: str) -> None:
     page = render_page(CARD, RUN, {"gates", "rolling_hr_at_10", "learning"}, judgement(verdict))
     assert headings(page)[0] == said
-    assert "On positions 11 to 30 of the event log: 19 events of 3 users." in page
+    assert "After order only up to order only: 19 events of 3 users." in page
     rows = [line.replace("&emsp;", "") for line in page.splitlines() if line.startswith("| ")]
     assert "| this version| 0.2500| 0.5000| 0.1250| 0.7500|" in rows
     assert "| popularity| 0.1000| 0.2000| 0.0500| 0.0100|" in rows

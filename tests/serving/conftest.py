@@ -392,7 +392,7 @@ def made_bundle(
     )
     upto = int(training_set.positions.max())
     provenance = Provenance({}, training_set.window, upto, upto, seed, 0)
-    golden = golden_batch(training_set, upto, catalogue)
+    golden = golden_batch(training_set, int(training_set.times.max()), catalogue)
     return save_bundle(folder, hybrid, catalogue, policy, provenance, golden)
 
 
