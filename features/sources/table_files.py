@@ -111,8 +111,9 @@ def _read(path: Path, layout: Layout) -> Table:
     if not content:
         raise DataContractError(f"{path}: the file is empty; a table with a header line is expected")
     table = _decoded(path, content, layout)
-    if table.typed:
-        table.frame = _flat(table.frame)
+    if not table.typed:
+        table.frame = table.frame.apply(_unwritten)
+    table.frame = _flat(table.frame)
     if not len(table.frame) and not table.rejected:
         raise DataContractError(f"{path}: the table has no rows")
     return table
@@ -207,13 +208,32 @@ def _json(path: Path, text: str) -> Table:
 
 def _mapping(line: str) -> dict[str, Any]:
     """A line that strict JSON refuses: with NaN, or a Python mapping. Raises ValueError or SyntaxError for others."""
-    try:
-        row = json.loads(line)
-    except ValueError:
-        row = ast.literal_eval(line.strip())
+    row = _literal(line)
     if not isinstance(row, dict) or delimited.flaw(line):
         raise ValueError
     return {str(name): value for name, value in row.items()}
+
+
+def _unwritten(column: pd.Series) -> pd.Series:
+    """Lists and mappings where every cell of a column writes one, as JSON or as Python does."""
+    first = column.first_valid_index()
+    if first is None or not column[first].lstrip().startswith(("[", "{")):
+        return column
+    try:
+        return column.map(_literal, na_action="ignore")
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return column
+
+
+def _literal(text: str) -> Any:
+    """The list or mapping that a cell writes; raises ValueError or SyntaxError where it is none."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = ast.literal_eval(text.strip())
+    if not isinstance(value, list | dict):
+        raise ValueError
+    return value
 
 
 def _flat(frame: pd.DataFrame) -> pd.DataFrame:

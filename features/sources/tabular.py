@@ -25,7 +25,7 @@ USER_COLUMNS = (Columns.USER_ID,)
 """Further names in the maps of items and users are attributes under that name."""
 
 USUAL_NAMES = {
-    Columns.USER_ID: "user uid userid visitorid customerid memberid reviewerid sessionid accountid personid",
+    Columns.USER_ID: "user uid userid visitorid customerid memberid reviewerid | sessionid accountid personid",
     Columns.ITEM_ID: "item iid itemid movieid asin parentasin productid bookid isbn trackid songid artistid sku "
     "articleid newsid animeid videoid gameid recipeid businessid goodid",
     Columns.VALUE: "rating ratings stars score overall reviewoverall reviewscore bookrating movierating",
@@ -33,9 +33,13 @@ USUAL_NAMES = {
     "reviewtime timems",
     Columns.KIND: "event eventtype behavior behaviour action interactiontype",
     Columns.TITLE: "title name itemname movietitle producttitle booktitle",
+    Columns.GENRES: "genre genresname",
 }
 """Other people's names for a column, as ``plain_name`` writes them; taken where exactly one of them is there, or one
 of those before '|'."""
+
+LEFT_OUT = "none"
+"""What ``kinds`` calls rows that say nothing: '0=none'."""
 
 FIRST_ROWS = 10
 """Rows that ``Understanding`` keeps as they stood in the file."""
@@ -105,11 +109,11 @@ def read(
     ``mapping`` names the files' columns ('user_id=uid,item_id=iid', or a dict); a column of attune's own name needs no
     entry, and one of a usual name (userId, movieId, rating) is taken where it is the only one. Rows with an
     ``event_id`` keep it. ``kind`` is every row's kind; ``kinds`` renames kinds ('addtocart=cart', '1=view' whether 1 is
-    text or a number). ``order`` is for files without times: 'row' gives row n the time epoch + n seconds, if nothing
-    speaks against it (``row_order.order_faults``) or ``order_is_real`` vouches for it; 'none' gives times that say
-    nothing. ``unit``, ``time_format`` and ``time_zone`` are those of ``times.moments``; ``values`` says what the value
-    column means; ``encoding``, ``separator``, ``quote`` and ``columns`` (of files without a header) are those of
-    ``delimited.Layout``.
+    text or a number; '0=none' leaves rows out). ``order`` is for files without times: 'row' gives row n the time epoch
+    + n seconds, if nothing speaks against it (``row_order.order_faults``) or ``order_is_real`` vouches for it; 'none'
+    gives times that say nothing. ``unit``, ``time_format`` and ``time_zone`` are those of ``times.moments``; ``values``
+    says what the value column means; ``encoding``, ``separator``, ``quote`` and ``columns`` (of files without a header)
+    are those of ``delimited.Layout``.
     Items keep title, year, genres and text by name, and every other column as an attribute; so do users. Their maps
     may rename attributes ('price=cost'); a column whose name the map gives to another one is left out.
     Raises DataContractError for a missing file, no table, a map that names what is not there, or numbers whose meaning
@@ -152,6 +156,10 @@ def read(
         },
         dtype=object,
     )
+    left_out = (behaviour[Columns.KIND] == LEFT_OUT).to_numpy(bool)
+    if left_out.any():
+        reading.say(f"interactions: {left_out.sum():,} rows are left out, as --kinds says")
+        behaviour, table = behaviour[~left_out], table[~left_out]
     column = table[taken[Columns.VALUE]] if Columns.VALUE in taken else None
     behaviour, rejected = with_values(behaviour, column, values, kind, reading.say)
     reading.rejected["interaction"] += rejected
@@ -208,7 +216,9 @@ def _guesses(
 def _has_kinds(column: pd.Series, renamed: dict[str, str]) -> bool:
     """Whether most of the column's values name a kind."""
     words = frames.ids(column).dropna().drop_duplicates()
-    return bool(words.map(lambda raw: isinstance(raw, str) and renamed.get(raw, raw) in KINDS).mean() > 0.5)
+    return bool(
+        words.map(lambda raw: isinstance(raw, str) and renamed.get(raw, raw) in {*KINDS, LEFT_OUT}).mean() > 0.5
+    )
 
 
 def _nearest(name: str, have: Collection[str]) -> str:
@@ -233,7 +243,7 @@ def _kind(
     table: pd.DataFrame, columns: dict[str, str], constant: str | None, renamed: dict[str, str], path: Path | str
 ) -> pd.Series:
     for name in [constant, *renamed.values()]:
-        if name is not None and name not in KINDS:
+        if name is not None and name not in KINDS and (name != LEFT_OUT or name == constant):
             raise DataContractError(f"kind: {name!r} is unknown{_nearest(name, list(KINDS))}", Columns.KIND)
     if constant is not None:
         return pd.Series([constant] * len(table), index=table.index, dtype=object)
@@ -284,7 +294,7 @@ def _entities(
     table = reading.table(type_name, path, layout)
     taken = _columns(table.frame, named, known, path)
     guessed = _guesses(table.frame, taken, (id_column,), ("id",))
-    guessed |= _guesses(table.frame, taken | guessed, (Columns.TITLE,) if type_name == "item" else ())
+    guessed |= _guesses(table.frame, taken | guessed, (Columns.TITLE, Columns.GENRES) if type_name == "item" else ())
     reading.take(type_name, taken, guessed)
     taken |= guessed
     identifiers = table.ids(_required(table.frame, taken, id_column, path))
@@ -305,7 +315,8 @@ def _attribute(name: str, column: pd.Series, is_typed: bool) -> list[Any]:
     cells = frames.absent_as_none(column).tolist()
     if name == Columns.TITLE:
         return [raw if raw is None else str(frames.plain(raw)) for raw in cells]
-    return [frames.plain(raw) for raw in cells] if is_typed else typed(name, cells)
+    is_text = not is_typed and all(raw is None or isinstance(raw, str) for raw in cells)
+    return typed(name, cells) if is_text else [frames.plain(raw) for raw in cells]
 
 
 def _compare_ids(used: pd.Series, described: pd.Series, say: Callable[[str], None]) -> None:

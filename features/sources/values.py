@@ -21,7 +21,7 @@ PRICED = ("purchase", "cart")
 DECIMAL_COMMA = r"-?\d+(,\d{1,2}|,\d{4,})?"
 """Three digits after the comma may be thousands."""
 
-SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0}
+SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3_600.0}
 PERCENT = "percent"
 LONG_DWELL = 3_600.0
 """Seconds: a median above this is taken for another unit unless the user names it."""
@@ -32,7 +32,7 @@ class Values:
     """What the user says of the value column.
 
     ``scale`` ('1,10') has the lowest and the highest rating. ``zero`` is ``implicit`` where a rating of 0 or -1 says
-    that none was given. ``unit`` is that of dwell times (ms, s, min), or ``percent`` for watch and survey. ``clip``
+    that none was given. ``unit`` is that of dwell times (ms, s, min, h), or ``percent`` for watch and survey. ``clip``
     takes a watch above 1 for 1; ``full_watch`` takes one without a value for a whole watch.
     """
 
@@ -94,7 +94,7 @@ def with_values(
     elif np.any(~np.isnan(number[dwell])) and (median := float(np.nanmedian(number[dwell]))) > LONG_DWELL:
         raise DataContractError(
             f"value: half of the dwell times are longer than {median:,.0f} s; milliseconds are --value-unit ms, "
-            "minutes min; if they are seconds: --value-unit s"
+            "minutes min, hours h; if they are seconds: --value-unit s"
         )
     above = watch & (number > 1.0)
     if 2 * above.sum() > (watch & ~np.isnan(number)).sum():

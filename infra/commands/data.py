@@ -87,7 +87,7 @@ def tabular(
     kind: Annotated[
         str | None, typer.Option(help="The kind of every row, without such a column.", autocompletion=known_kinds)
     ] = None,
-    kinds: Annotated[str, typer.Option(help="Other names for kinds: addtocart=cart,1=view")] = "",
+    kinds: Annotated[str, typer.Option(help="Other names for kinds: addtocart=cart,1=view,0=none")] = "",
     order: Annotated[
         Literal["row", "none"] | None,
         typer.Option(help="Without times. row: the rows are in the order of time; none: in none that says anything."),
@@ -110,7 +110,7 @@ def tabular(
         Literal["implicit"] | None, typer.Option(help="implicit: a rating of 0 or -1 means none given, a view.")
     ] = None,
     value_unit: Annotated[
-        Literal["ms", "s", "min", "percent"] | None,
+        Literal["ms", "s", "min", "h", "percent"] | None,
         typer.Option(help="The unit of dwell, or percent of watch, survey."),
     ] = None,
     clip: Annotated[bool, typer.Option("--clip", help="A watch above 1 is a whole watch.")] = False,

@@ -806,3 +806,26 @@ def test_what_is_left_open_is_remarked(tmp_path: Path) -> None:
     )
     with pytest.raises(DataContractError, match=r"--kinds -1=dislike,0=impression,1=like"):
         rated(tmp_path / "a.csv", "u,i,t,v\n1,a,1,0\n1,b,1,-1\n1,b,1,1\n", "like")
+
+
+def test_lists_that_a_csv_writes_are_lists(tmp_path: Path) -> None:
+    text = (
+        "id,genres,tags,note\n"
+        "1,\"[{'id': 28, 'name': 'Action'}, {'id': 12, 'name': 'Fun'}]\",\"[\"\"a\"\", \"\"b c\"\"]\",[sic]\n"
+        "2,[],,[no list\n"
+    )
+    (tmp_path / "i.csv").write_text(text)
+    source = read(tmp_path / "a.csv", "u,i,t\n1,1,1\n", items=tmp_path / "i.csv")
+    assert source.items["attributes"].tolist() == [
+        {"genres.id": [28, 12], "genres": ["Action", "Fun"], "tags": ["a", "b c"], "note": "[sic]"},
+        {"genres.id": [], "genres": [], "note": "[no list"},
+    ]
+
+
+def test_rows_of_no_kind_are_left_out(tmp_path: Path) -> None:
+    text = "user_id,video_id,is_like,time_ms\n1,a,0,1400000000000\n1,b,1,1400000000001\n"
+    source = read(tmp_path / "a.csv", text, **USUAL | {"mapping": "kind=is_like", "kinds": "1=like,0=none"})
+    assert rows_of(source, "item_id", "kind", "value") == [("b", "like", None)]
+    assert "interactions: 1 rows are left out, as --kinds says" in source.understanding.notes
+    with pytest.raises(DataContractError, match="kind: 'none' is unknown"):
+        read(tmp_path / "a.csv", text, kind="none", mapping="event_timestamp=time_ms")
