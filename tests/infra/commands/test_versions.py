@@ -51,7 +51,7 @@ def judged(accept_undecided: bool = False, users: int = 10, gain: float = 0.02) 
         baselines={"popularity": SUMMARY, "item-knn alone": SUMMARY},
         panel=SUMMARY,
         intervals={},
-        hold_out={"after": 300, "upto": 400, "events": 50_000, "users": users}
+        hold_out={"after_time": 300, "upto_time": 400, "late": 0, "events": 50_000, "users": users}
         | dict.fromkeys(("groups", "repeated", "unmarked", "unknown"), 0),
         cost={},
         limits=gate_limits(),
