@@ -1,14 +1,17 @@
 """One user's state, a pure fold of the log's events: the same code batch and online.
 
-The state is a function of the *set* of the user's events with positions up to ``state.position``: however they were
-batched, and in whatever order a batch lists them, the state is the same. Every part of it is bounded, and each bound
-keeps what is largest by a key that never falls, so that a part left out can never be missed later:
+The state is a function of the *set* of the user's events with positions up to ``state.position``: they are taken one
+by one in the order of positions, however they were batched, and in whatever order a batch lists them. Every part of it
+is bounded:
 
-- ``recent``: the ``RECENT_LIMIT`` events latest by (event_timestamp, position). A late event takes its place by its
-  own time. A ``retract`` marks the event that it names, if that one was logged before it and lies in the window; the
-  marked event keeps place, kind, value and time. A ``retract`` takes no place of its own.
-- ``seen``: the ``SEEN_LIMIT`` items whose last event (of a kind that marks seen) has the largest position. Taking an
-  event back does not unsee its item.
+- ``recent``: a window of ``RECENT_LIMIT`` events in the order of (event_timestamp, position). A late event takes its
+  place by its own time. A ``retract`` marks the event that it names, if that one was logged before it and lies in the
+  window; the marked event keeps place, kind, value and time. A ``retract`` takes no place of its own. Where there are
+  too many, the earliest that was taken back leaves, and if none was, the earliest.
+- ``seen``: the items that the user had to do with (by a kind that marks seen), ``SEEN_LIMIT`` at most: the one whose
+  last such event has the smallest position leaves. A ``retract`` frees the item of the event that it marks, unless
+  another event in the window stands for it. An event that has left the window is not known any more: once the window
+  is full, a ``retract`` of one that it lacks frees the item that the ``retract`` itself names, by the same rule.
 - ``counts``: events by (day, kind) of the ``DAYS_LIMIT`` latest days on which the user did anything, take-backs too.
 - ``attributes``: those of the latest ``User`` event by position.
 
@@ -19,6 +22,7 @@ tail and the proof that the state was folded from this log: the user's event at 
 A state of another log (restored from a backup, say) is thrown away.
 """
 
+from bisect import insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
@@ -110,11 +114,12 @@ def fold(state: UserState, logged: Iterable[LoggedEvent], limits: Limits = LIMIT
     attributes = [event.attributes for _, event in in_order if isinstance(event, User)]
     times = [event.event_timestamp for _, event in behaviour if event.kind != RETRACT]
     known_times = [time for time in (state.first_time, state.last_time) if time is not None]
+    recent, seen = _recent_and_seen(state, behaviour, limits)
     return UserState(
         user_id=state.user_id,
         position=in_order[-1][0],
-        recent=_recent(state.recent, behaviour, limits.recent),
-        seen=_seen(state.seen, behaviour, limits.seen),
+        recent=recent,
+        seen=seen,
         counts=_counts(state.counts, behaviour, limits.days),
         events=state.events + len(behaviour),
         first_time=min((*times, *known_times), default=None),
@@ -123,35 +128,42 @@ def fold(state: UserState, logged: Iterable[LoggedEvent], limits: Limits = LIMIT
     )
 
 
-def _recent(before: tuple[Recent, ...], behaviour: list[Placed], limit: int) -> tuple[Recent, ...]:
-    window = list(before)
-    taken_back: dict[str, int] = {}
+def _recent_and_seen(
+    state: UserState, behaviour: list[Placed], limits: Limits
+) -> tuple[tuple[Recent, ...], tuple[str, ...]]:
+    window, known = list(state.recent), state.seen
+    seen: dict[str, None] | None = None  # made when it is needed: it may be long
+    marked = sum(entry.retracted for entry in window)
     for position, event in behaviour:
-        if event.kind != RETRACT:
-            window.append(
-                Recent(event.event_id, event.item_id, event.kind, event.value, event.event_timestamp, position, False)
-            )
-        elif event.retracts is not None:
-            taken_back[event.retracts] = position
-    window.sort(key=BY_TIME)
-    kept = window[-limit:]
-    if taken_back:
-        kept = [
-            entry._replace(retracted=True) if taken_back.get(entry.event_id, 0) > entry.position else entry
-            for entry in kept
-        ]
-    return tuple(kept)
-
-
-def _seen(before: tuple[str, ...], behaviour: list[Placed], limit: int) -> tuple[str, ...]:
-    latest: dict[str, None] = {}
-    for _, event in reversed(behaviour):
+        if event.kind == RETRACT:
+            place = next((place for place, entry in enumerate(window) if entry.event_id == event.retracts), None)
+            item_id = event.item_id
+            if place is None:
+                if len(window) < limits.recent:
+                    continue
+            else:
+                entry = window[place]
+                if entry.retracted:
+                    continue
+                window[place], item_id, marked = entry._replace(retracted=True), entry.item_id, marked + 1
+                if entry.kind not in SEEN_KINDS:
+                    continue
+            if not any(one.item_id == item_id and one.kind in SEEN_KINDS and not one.retracted for one in window):
+                seen = dict.fromkeys(known) if seen is None else seen
+                seen.pop(item_id, None)
+            continue
+        entry = Recent(event.event_id, event.item_id, event.kind, event.value, event.event_timestamp, position, False)
+        insort(window, entry, key=BY_TIME)
+        if len(window) > limits.recent:
+            left = window.pop(next(place for place, entry in enumerate(window) if entry.retracted) if marked else 0)
+            marked -= left.retracted
         if event.kind in SEEN_KINDS:
-            latest.setdefault(event.item_id)
-    if not latest:
-        return before
-    kept = [item for item in before if item not in latest]
-    return tuple((kept + list(reversed(latest)))[-limit:])
+            seen = dict.fromkeys(known) if seen is None else seen
+            seen.pop(event.item_id, None)
+            seen[event.item_id] = None
+            if len(seen) > limits.seen:
+                del seen[next(iter(seen))]
+    return tuple(window), known if seen is None else tuple(seen)
 
 
 def _counts(before: dict[tuple[int, str], int], behaviour: list[Placed], limit: int) -> dict[tuple[int, str], int]:

@@ -34,19 +34,45 @@ def state_of(*events: AnyEvent, limits: Limits = SMALL) -> UserState:
     return fold(UserState("ada"), logged(*events), limits)
 
 
+MARKS = {name for name, kind in KINDS.items() if kind.marks_seen}
+
+
+def windows(log: list[LoggedEvent], limits: Limits) -> tuple[list[Recent], list[str]]:
+    """Window and seen items by the definition, without regard to time: all that it may look at is a list."""
+    window: list[Recent] = []
+    seen: list[str] = []
+    for one in sorted(log, key=lambda one: one.position):
+        event = one.event
+        if not isinstance(event, Behaviour) or event.user_id != "ada":
+            continue
+        if event.kind != "retract":
+            head = (event.event_id, event.item_id, event.kind, event.value, event.event_timestamp)
+            window.append(Recent(*head, one.position, False))
+            window.sort(key=lambda entry: (entry.time, entry.position))
+            if len(window) > limits.recent:
+                window.remove(([entry for entry in window if entry.retracted] or window)[0])
+            if event.kind in MARKS:
+                seen = [*(item for item in seen if item != event.item_id), event.item_id][-limits.seen :]
+            continue
+        named = [entry for entry in window if entry.event_id == event.retracts]
+        if [entry for entry in named if entry.retracted] or (not named and len(window) < limits.recent):
+            continue
+        window = [entry._replace(retracted=True) if entry in named else entry for entry in window]
+        if [entry for entry in named if entry.kind not in MARKS]:
+            continue
+        freed = named[0].item_id if named else event.item_id
+        stands = {entry.item_id for entry in window if entry.kind in MARKS and not entry.retracted}
+        seen = [item for item in seen if item != freed or item in stands]
+    return window, seen
+
+
 def reference(log: list[LoggedEvent], limits: Limits) -> UserState:
     """The definition of the state, without regard to time or memory: everything is sorted, then cut."""
     mine = sorted((one for one in log if not isinstance(one.event, Item | Slate)), key=lambda one: one.position)
     mine = [one for one in mine if one.event.user_id == "ada"]  # type: ignore[union-attr]
     behaviour = [(one.position, one.event) for one in mine if isinstance(one.event, Behaviour)]
     plain = [(position, event) for position, event in behaviour if event.kind != "retract"]
-    taken_back = {
-        event.event_id
-        for position, event in plain
-        if any(later.retracts == event.event_id and place > position for place, later in behaviour)
-    }
-    latest = sorted(plain, key=lambda pair: (pair[1].event_timestamp, pair[0]))[-limits.recent :]
-    last_positions = {event.item_id: position for position, event in plain if KINDS[event.kind].marks_seen}
+    window, seen = windows(log, limits)
     days = sorted({event.event_timestamp // DAY for _, event in behaviour})[-limits.days :]
     counts: dict[tuple[int, str], int] = {}
     for _, event in behaviour:
@@ -58,19 +84,8 @@ def reference(log: list[LoggedEvent], limits: Limits) -> UserState:
     return UserState(
         user_id="ada",
         position=mine[-1].position if mine else 0,
-        recent=tuple(
-            Recent(
-                event.event_id,
-                event.item_id,
-                event.kind,
-                event.value,
-                event.event_timestamp,
-                position,
-                event.event_id in taken_back,
-            )
-            for position, event in latest
-        ),
-        seen=tuple(sorted(last_positions, key=last_positions.__getitem__)[-limits.seen :]),
+        recent=tuple(window),
+        seen=tuple(seen),
         counts=counts,
         events=len(behaviour),
         first_time=min(times, default=None),
@@ -149,6 +164,20 @@ def test_the_state_is_a_function_of_the_set(
     check(log, limits, cuts, dice)
 
 
+@settings(max_examples=150, deadline=None)
+@given(log=logs())
+def test_within_the_window_seen_is_what_stands_as_in_training_sets(log: list[LoggedEvent]) -> None:
+    mine = [(one.position, one.event) for one in log if isinstance(one.event, Behaviour) and one.event.user_id == "ada"]
+    gone = {
+        event.event_id
+        for position, event in mine
+        for later, back in mine
+        if back.kind == "retract" and back.retracts == event.event_id and later > position
+    }
+    stands = {event.item_id for _, event in mine if event.kind in MARKS and event.event_id not in gone}
+    assert set(fold(UserState("ada"), log).seen) == stands
+
+
 @pytest.mark.long
 @pytest.mark.timeout(1_200)
 @settings(max_examples=3_000, deadline=None)
@@ -187,7 +216,7 @@ def test_a_take_back_leaves_a_tombstone_in_its_place() -> None:
         Recent("a", "tea", "rating", 4.0, 1, 1, True),
         Recent("b", "milk", "click", None, 2, 2, False),
     )
-    assert state.seen == ("tea", "milk")
+    assert state.seen == ("milk",)
     assert state.counts == {(0, "rating"): 1, (0, "click"): 1, (0, "retract"): 1}
     assert (state.events, state.position, state.last_time) == (3, 3, 2)
 
@@ -208,6 +237,31 @@ def test_a_take_back_of_an_unknown_or_foreign_event_changes_nothing_but_counters
 def test_a_take_back_of_a_take_back_brings_nothing_back() -> None:
     state = state_of(act("a"), take_back("r", "a"), take_back("rr", "r"))
     assert [(entry.event_id, entry.retracted) for entry in state.recent] == [("a", True)]
+
+
+def test_a_taken_back_event_frees_its_item_unless_another_stands_for_it() -> None:
+    hidden = (act("a", kind="hide"), act("b", "milk"))
+    assert state_of(*hidden, take_back("r", "a")).seen == ("milk",)
+    assert state_of(*hidden, take_back("r", "a"), act("c")).seen == ("milk", "tea")
+    assert state_of(act("c"), *hidden, take_back("r", "a")).seen == ("tea", "milk")
+    assert state_of(act("c"), *hidden, take_back("r", "a"), take_back("s", "c")).seen == ("milk",)
+    assert state_of(act("c"), act("i", kind="impression"), take_back("r", "i")).seen == ("tea",)
+
+
+def test_past_the_window_a_take_back_is_believed_by_the_item_that_it_names() -> None:
+    old = (act("old", "tea"), *(act(f"e{number}", f"item{number}", time=9) for number in range(2)))
+    back = take_back("r", "old")
+    assert state_of(*old, act("e2", "item2", time=9), back, limits=Limits(3, 9, 9)).seen == ("item0", "item1", "item2")
+    again = act("again", "tea", time=9)
+    assert "tea" in state_of(*old, again, act("e3", "item3", time=9), back, limits=Limits(3, 9, 9)).seen
+    assert "tea" in state_of(act("old", "tea"), take_back("r", "nothing"), limits=Limits(3, 9, 9)).seen
+
+
+def test_what_was_taken_back_makes_room_first() -> None:
+    backs = [take_back(f"r{number}", f"e{number}") for number in range(4)]
+    withdrawn = [*(act(f"e{number}", time=number) for number in range(4)), *backs]
+    state = state_of(*withdrawn, *(act(f"n{number}", time=number) for number in range(4)))
+    assert [entry.event_id for entry in state.recent] == ["n0", "n1", "n2", "n3"]
 
 
 def test_impressions_do_not_mark_seen() -> None:

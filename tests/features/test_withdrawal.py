@@ -16,6 +16,7 @@ from attune.clock import DAY, Clock
 from attune.errors import DataContractError, EventLogError
 from attune.event_log import EventLog, prepare
 from attune.events import AnyEvent, Behaviour, Interaction, Item, LoggedEvent
+from attune.user_state import UserState, fold
 from features.export import export
 from features.importer import import_log, import_source
 from features.lake import Lake
@@ -75,6 +76,9 @@ def test_a_withdrawn_import_comes_back_by_the_right_mapping(any_log: EventLog, c
     lake = Lake(tmp_path / "items")
     lake.ingest(any_log)
     assert lake.items()["item_id"].tolist() == ["a", "b"], "users that were taken for items are none"
+    assert fold(UserState("a"), any_log.tail("a", 0)).seen == ()
+    state = fold(UserState("u"), any_log.tail("u", 0))
+    assert (state.seen, [entry.retracted for entry in state.recent]) == (("a", "b"), [False, False])
 
 
 def test_equal_rows_come_back_as_often_as_they_are_withdrawn(any_log: EventLog, clock: Clock, tmp_path: Path) -> None:

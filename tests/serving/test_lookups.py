@@ -185,7 +185,7 @@ def test_the_state_of_a_user_of_any_name(endpoint, user_id: str) -> None:
     found = endpoint.client.get(address).json()
     assert found["user_id"] == user_id
     assert found["position"] == endpoint.log.tail(user_id, 0)[-1].position
-    assert (found["events"], found["seen"], found["attributes"]) == (4, 3, {"language": "en"})
+    assert (found["events"], found["seen"], found["attributes"]) == (4, 2, {"language": "en"})
     assert found["counts"] == {"like": 1, "click": 1, "rating": 1, "retract": 1}
     assert [one["item_id"] for one in found["recent"]] == ["a-2", "a-1", "a-0"]
     assert found["recent"][0] == {
