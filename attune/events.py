@@ -10,11 +10,13 @@ budget). What ``to_logged`` reads back equals what ``to_row`` was given.
 """
 
 import hashlib
+from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any
 
 import msgspec
 
+from attune.columns import Columns
 from attune.errors import DataContractError, UnreadableEvent
 from attune.event_types import reward
 
@@ -112,6 +114,11 @@ class User(Event, frozen=True, kw_only=True, tag="user"):
 
     user_id: str
     attributes: dict[str, Any]
+
+
+def is_hidden(attributes: Mapping[str, Any]) -> bool:
+    """Whether an item is never shown: it is out of stock (``available`` false) or, for good, ``retired``."""
+    return attributes.get(Columns.AVAILABLE) is False or attributes.get(Columns.RETIRED) is True
 
 
 AnyEvent = Interaction | Feedback | Slate | Item | User

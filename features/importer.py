@@ -1,10 +1,11 @@
 """Outside rows into the event log, exactly once: every row is accepted, a repeat, or quarantined with its reason.
 
-Each version of an item (or user) is an event whose id is made of the item's id and the version's number (0, 1, ...
-without a gap), so that versions are looked up without reading the log. A source's first rows for an item that equal the
-log's latest versions, in that order, are repeats; the rest become new versions. So after an import the latest versions
-are the source's, the same source again repeats everything, and an old version takes effect again if another came in
-between. When two imports at once give one item the same number, the log refuses the later one.
+Each imported version of an item (or user) is an event whose id is made of the item's id and the version's number (0, 1,
+... without a gap). A row speaks of the attributes that its source has columns for; what else is known of the item stays
+as it is. A source's first rows for an item that say what the log's latest versions say, in that order, are repeats; the
+rest become new versions. So after an import the latest versions say what the source says, the same source again repeats
+everything, and an old version takes effect again if another came in between, by import or over HTTP. When two imports
+at once give one item the same number, the log refuses the later one.
 
 Every import is noted with what it brought (``attune.imports``) and can be withdrawn (``features.withdrawal``). A row
 that was withdrawn comes back under another id, made of its own: the log keeps both, and the take-back of the first.
@@ -12,10 +13,11 @@ that was withdrawn comes back under another id, made of its own: the log keeps b
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from itertools import count as count_from
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,10 +31,10 @@ from attune.columns import Columns
 from attune.errors import DataContractError
 from attune.event_log import EventLog, QuarantinedRow
 from attune.event_types import RETRACT
-from attune.events import TYPES, AnyEvent, Interaction, Item, Slate, User
+from attune.events import TYPES, AnyEvent, Interaction, Item, Slate, User, is_hidden
 from attune.row_rules import Rejection, admit, admit_all
 from features.export import exported
-from features.sources.frames import INTERACTION_COLUMNS, SourceFrames
+from features.sources.frames import INTERACTION_COLUMNS, SourceFrames, without_absent
 
 CHUNK = 5_000
 FIRST_ROWS = 20
@@ -63,80 +65,115 @@ class Tally:
 
 @dataclass
 class ImportReport(Tally):
-    """The tally of the interactions, and beside it those of the item and the user rows."""
+    """The tally of the interactions, and beside it those of the item and the user rows.
+
+    ``shown_again`` are the items that were retired or not available, and are shown since a row says so.
+    """
 
     items: Tally = field(default_factory=Tally)
     users: Tally = field(default_factory=Tally)
+    shown_again: list[str] = field(default_factory=list)
 
 
-def new_versions(log: EventLog, events: Sequence[AnyEvent]) -> list[AnyEvent]:
-    """Those of the items or users, in their order, that the log does not know yet, with the ids of their versions."""
-    keys, places = [], []
-    rows: dict[str, list[bytes]] = {}
-    for event in events:
-        keys.append(_key(event))
-        digests, digest = rows.setdefault(keys[-1], []), event.digest()
-        if not digests or digests[-1] != digest:  # one that says what the row before it said is that row again
-            digests.append(digest)
-        places.append(len(digests) - 1)
-    logged: dict[str, bytes] = {}
-    lengths = _lengths(log, rows, logged)
-    latest = {
-        key: [_event_id(key, number) for number in range(max(lengths[key] - len(digests), 0), lengths[key])]
-        for key, digests in rows.items()
-    }
-    logged |= log.digests([name for names in latest.values() for name in names if name not in logged])
-    known: dict[str, int] = {}  # the most of the first rows that are the last versions
-    for key, digests in rows.items():
-        last = [logged[name] for name in latest[key]]
-        known[key] = next(count for count in range(len(last), -1, -1) if last[len(last) - count :] == digests[:count])
+def new_versions(
+    log: EventLog, given: Sequence[AnyEvent], columns: Collection[str] = ()
+) -> tuple[list[AnyEvent], list[str]]:
+    """The items or users (one of both), in their order, that say something new, as the versions that follow the log's.
+
+    A version has what the event says and what else the log knows; of attributes among the ``columns`` the event says
+    all, so those that it lacks are not known any more. Also gives the items that were retired or not available, and are
+    shown again since an event says so.
+    """
+    events = [event for event in given if isinstance(event, Item | User)]
+    places: dict[str, list[int]] = {}
+    for place, event in enumerate(events):
+        places.setdefault(_name(event), []).append(place)
+    fresh: dict[int, AnyEvent] = {}
+    shown_again: list[str] = []
+    for _, names in _chunks(list(places), CHUNK):
+        logged = log.versions(TYPES[type(events[0])], names)
+        for name in names:
+            known = [version for _, version in logged.get(name, ())]
+            news = _news(known, [events[place] for place in places[name]], columns)
+            fresh |= {place: event for place, event in zip(places[name], news, strict=True) if event is not None}
+            if known and news[-1] is not None and is_hidden(_known(known)) and not is_hidden(news[-1].attributes):
+                shown_again.append(name)
+    return [fresh[place] for place in sorted(fresh)], shown_again
+
+
+def _news(
+    known: Sequence[Item | User], told: Sequence[Item | User], columns: Collection[str]
+) -> list[Item | User | None]:
+    """Each of the events of one item (or user) as its next version, or None where it repeats what is known.
+
+    Events and versions are compared by the attributes that the events speak of.
+    """
+    names = {name for event in told for name in event.attributes} | set(columns)
+
+    def distinct(events: Sequence[Item | User]) -> tuple[list[dict[str, Any] | None], list[int]]:
+        """What the events say, one after another without repetition, and the place of each event among it."""
+        states: list[dict[str, Any] | None] = []
+        places = []
+        for event in events:
+            state = {name: value for name, value in without_absent(event.attributes).items() if name in names}
+            if not states or states[-1] != state:
+                states.append(state)
+            places.append(len(states) - 1)
+        return states, places
+
+    states, places = distinct(told)
+    last = [] if known and _is_withdrawn(known) else distinct(known)[0][-len(states) :]
+    repeated = next(count for count in range(len(last), -1, -1) if last[len(last) - count :] == states[:count])
+    number, attributes = _number(told[0], known), _known(known)
+    news: list[Item | User | None] = []
+    for event, place in zip(told, places, strict=True):
+        if place < repeated:
+            news.append(None)
+            continue
+        kept = {name: value for name, value in attributes.items() if name not in columns}
+        attributes = without_absent({**kept, **event.attributes})
+        event_id = _event_id(_key(event), number + place - repeated)
+        news.append(msgspec.structs.replace(event, event_id=event_id, attributes=attributes))
+    return news
+
+
+def _known(versions: Sequence[Item | User]) -> dict[str, Any]:
+    """The attributes as of the last version: none where the import that brought the item was withdrawn."""
+    return {} if not versions or _is_withdrawn(versions) else versions[-1].attributes
+
+
+def _is_withdrawn(versions: Sequence[Item | User]) -> bool:
+    """Whether the last version is the bare retirement of ``features.withdrawal``: all others keep what was known."""
+    last = versions[-1]
+    return len(versions) > 1 and last.event_timestamp == FIRST_MOMENT and last.attributes == {Columns.RETIRED: True}
+
+
+def next_versions(log: EventLog, events: Sequence[Item | User]) -> list[AnyEvent]:
+    """The items or users (one of both, each once) with the ids of the versions that follow the log's, equal or not."""
+    logged = log.versions(TYPES[type(events[0])], [_name(event) for event in events])
+    known = {name: [version for _, version in versions] for name, versions in logged.items()}
     return [
-        msgspec.structs.replace(event, event_id=_event_id(key, lengths[key] - known[key] + place))
-        for event, key, place in zip(events, keys, places, strict=True)
-        if place >= known[key]
+        msgspec.structs.replace(event, event_id=_event_id(_key(event), _number(event, known.get(_name(event), ()))))
+        for event in events
     ]
 
 
-def next_versions(log: EventLog, events: Sequence[AnyEvent]) -> list[AnyEvent]:
-    """Those of the items or users, one of each, with the ids of the versions that follow the log's, equal or not."""
-    lengths = _lengths(log, map(_key, events), {})
-    return [msgspec.structs.replace(event, event_id=_event_id(_key(event), lengths[_key(event)])) for event in events]
+def _name(event: Item | User) -> str:
+    return event.item_id if isinstance(event, Item) else event.user_id
 
 
-def _key(event: AnyEvent) -> str:
-    """Which item or user; raises TypeError for any other event."""
-    if isinstance(event, Item):
-        return f"item\x1f{event.item_id}"
-    if isinstance(event, User):
-        return f"user\x1f{event.user_id}"
-    raise TypeError(f"a {type(event).__name__} has no versions")
+def _key(event: Item | User) -> str:
+    return f"{TYPES[type(event)]}\x1f{_name(event)}"
+
+
+def _number(event: Item | User, known: Sequence[Item | User]) -> int:
+    """The number of the version that follows the known ones that were imported."""
+    ids = {version.event_id for version in known}
+    return next(number for number in count_from(0) if _event_id(_key(event), number) not in ids)
 
 
 def _event_id(key: str, number: int) -> str:
     return hashlib.blake2b(f"{key}\x1f{number}".encode(), digest_size=16).hexdigest()
-
-
-def _lengths(log: EventLog, keys: Iterable[str], logged: dict[str, bytes]) -> dict[str, int]:
-    """How many versions of each the log holds: by doubling, then halving, all of them at once.
-
-    ``logged`` learns the digests of the versions that were looked at.
-    """
-    lengths: dict[str, int] = {}
-    bounds: dict[str, tuple[int, int | None]] = dict.fromkeys(keys, (0, None))
-    while bounds:
-        probes = {
-            key: max(low, 2 * low - 1) if high is None else (low + high) // 2 for key, (low, high) in bounds.items()
-        }
-        logged |= log.digests([_event_id(key, number) for key, number in probes.items()])
-        for key, number in probes.items():
-            low, high = bounds[key]
-            low, high = (number + 1, high) if _event_id(key, number) in logged else (low, number)
-            if low == high:
-                lengths[key] = low
-                del bounds[key]
-            else:
-                bounds[key] = (low, high)
-    return lengths
 
 
 def in_order(frames: SourceFrames) -> pd.DataFrame:
@@ -250,13 +287,15 @@ def import_source(
         ("interaction", in_order(frames).iloc[after or 0 : upto].to_dict("records"), report),
     ):
         is_behaviour = type_name == "interaction"
+        columns = frozenset(name for row in rows for name in row.get(Columns.ATTRIBUTES, ()))
         turned_away = () if after else frames.rejected.get(type_name, ())
         rejected = [replace(row, row_number=number) for number, row in enumerate(turned_away, len(rows))]
         tally.rows_in = len(rows) + len(rejected)
         for start, chunk in _chunks(rows, CHUNK if is_behaviour else len(rows)):
             events, refused = admit_all(type_name, _renewed(log, chunk, told) if is_behaviour else chunk, clock)
             rejected += [replace(row, row_number=start + row.row_number) for row in refused]
-            fresh = events if is_behaviour else new_versions(log, events)
+            fresh, shown_again = (events, []) if is_behaviour else new_versions(log, events, columns)
+            report.shown_again += shown_again
             tally.repeated += len(events) - len(fresh)
             for place, part in _chunks(fresh, CHUNK):
                 rejected += _append(log, part, start + place, tally, import_id)
@@ -312,7 +351,7 @@ def readmit(log: EventLog, clock: Clock, source: str = "", edited: Mapping[int, 
             if import_id is None:
                 import_id = log.imports.begin(f"quarantine {source}".rstrip(), {})
             ids, events = [number for number, _ in pairs], [event for _, event in pairs]
-            fresh = new_versions(log, events) if type_name in ("item", "user") else events
+            fresh = new_versions(log, events)[0] if type_name in ("item", "user") else events
             tally.repeated += len(events) - len(fresh)
             refused = _append(log, fresh, 0, tally, import_id)
             open_ids = {ids[row.row_number] for row in refused} if fresh is events else set(ids if refused else ())

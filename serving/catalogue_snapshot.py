@@ -18,13 +18,11 @@ from cachetools import LRUCache
 from attune.columns import ITEM_STATS, Columns
 from attune.errors import EventLogError
 from attune.event_log import EventLog
+from attune.events import is_hidden
 from models.catalogue import Catalogue
 from models.recommender import BundleView
 
 log = logging.getLogger(__name__)
-
-AVAILABLE, RETIRED = Columns.AVAILABLE, Columns.RETIRED
-"""Attributes that decide whether an item is shown: one is false while it is out of stock, the other true for good."""
 
 MASKS_BYTES = 32 * 1_048_576  # memory for the masks of filters: 320 values in a catalogue of 100,000 items
 NUMBERED_ATTRIBUTES = 16
@@ -324,11 +322,6 @@ class CatalogueReader:
                 self._items[version.item_id] = LiveItem(version.item_id, attributes, first, version.position)
             self._position = versions[-1].position
             versions = self._log.item_versions(self._position, PAGE) if len(versions) == PAGE else []
-
-
-def is_hidden(attributes: Attributes) -> bool:
-    """Whether an item with these attributes is out of stock or retired."""
-    return attributes.get(AVAILABLE) is False or attributes.get(RETIRED) is True
 
 
 def _masks(snapshot: CatalogueSnapshot, attribute: str, values: set[_Value]) -> dict[_Value, np.ndarray]:

@@ -14,11 +14,10 @@ from attune.clock import Clock
 from attune.columns import Columns
 from attune.errors import DataContractError
 from attune.event_log import EventLog, KnownItem
-from attune.events import Item
+from attune.events import Item, is_hidden
 from attune.group_commit import GroupCommit
 from attune.row_rules import Rejection, admit, new_event_id
 from attune.schemas import ItemAnswer, ItemBody, ItemKnown, ItemRequest, RetireRequest
-from serving.catalogue_snapshot import RETIRED, is_hidden
 from serving.champion import ChampionWatcher
 from serving.error_responses import Refused
 from serving.ingestion import conflict, durable, known_position, quarantine
@@ -87,7 +86,7 @@ class ItemService:
 
     async def retire_item(self, address: RetireRequest) -> ItemAnswer:
         """Never to be shown again; what was known is kept. Raises as ``change_item``."""
-        body = ItemBody(attributes={RETIRED: True}, event_id=address.event_id)
+        body = ItemBody(attributes={Columns.RETIRED: True}, event_id=address.event_id)
         return await self.change_item(ItemRequest(item_id=address.item_id), body)
 
     async def _latest(self, item_id: str) -> KnownItem:

@@ -377,6 +377,10 @@ def _import(frames: "SourceFrames", source: str, options: dict[str, Any], as_jso
         report = import_source(log, frames, system_clock, source, options=options, count=output.counter(say))
     tallies, values = _tallies(report)
     show_tallies(tallies, f"imported {source}", values, as_json)
+    if report.shown_again and not as_json:
+        items = ", ".join(report.shown_again[:REASONS_SHOWN]) + ", ..." * (len(report.shown_again) > REASONS_SHOWN)
+        words = "that were retired or not available are shown again, as the file says"
+        output.console().print(f"  {len(report.shown_again):,} items {words}: {items}", markup=False)
     for name, tally in tallies.items():
         if tally.rows_in == tally.quarantined:
             raise DataContractError(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from attune.clock import DAY, SECOND, Clock
 from attune.event_log import EventLog
-from attune.events import Interaction
+from attune.events import Interaction, Item
 from features.importer import ImportReport, import_source, in_order
 from features.sources import movielens, tabular
 
@@ -251,3 +251,74 @@ def test_after_an_import_the_source_is_what_is_known(
         titles.take(*file)
         assert titles.known()[-len(told) :] == told
         assert titles.take(*file)[0] == 0
+
+
+class Catalogue:
+    """Imports tables of items, changes them as HTTP does, and tells what is known of item i."""
+
+    def __init__(self, log: EventLog, clock: Clock, folder: Path) -> None:
+        self.log, self.clock, self.folder = log, clock, folder
+        write(folder / "a.csv", [("u", "i", "4", "1")])
+
+    def take(self, header: str, *rows: str) -> ImportReport:
+        (self.folder / "i.csv").write_text("\n".join([header, *rows]) + "\n")
+        source = tabular.read(
+            self.folder / "a.csv", self.folder / "i.csv", None, "user_id=u,item_id=i,event_timestamp=t",
+            kind="view", unit="s",
+        )  # fmt: skip
+        return import_source(self.log, source, self.clock, "a")
+
+    def over_http(self, event_id: str, **attributes: object) -> None:
+        self.log.append([Item(event_id=event_id, event_timestamp=DAY, item_id="i", attributes=attributes)])
+
+    def known(self) -> dict[str, object]:
+        item = self.log.item("i")
+        assert item
+        return item.attributes
+
+
+@pytest.fixture
+def catalogue(log: EventLog, clock: Clock, tmp_path: Path) -> Catalogue:
+    return Catalogue(log, clock, tmp_path)
+
+
+@pytest.mark.parametrize("hidden", [{"retired": True}, {"available": False}])
+def test_new_titles_bring_no_hidden_item_back(catalogue: Catalogue, hidden: dict[str, bool]) -> None:
+    catalogue.take("item_id,title", "i,One", "j,Two")
+    catalogue.over_http("h", title="One", price=3, **hidden)
+    report = catalogue.take("item_id,title", "i,Uno", "j,Two")
+    assert (report.items.accepted, report.items.repeated, report.shown_again) == (1, 1, [])
+    assert catalogue.known() == {"title": "Uno", "price": 3, **hidden}
+    assert catalogue.take("item_id,title", "i,Uno", "j,Two").items.repeated == 2
+
+
+def test_a_file_that_says_so_brings_items_back_and_that_is_told(catalogue: Catalogue) -> None:
+    catalogue.take("item_id,title,available", "i,One,false", "j,Two,true")
+    report = catalogue.take("item_id,available", "i,true", "j,true")
+    assert (report.items.accepted, report.items.repeated, report.shown_again) == (1, 1, ["i"])
+    assert catalogue.known() == {"title": "One", "available": True}
+
+
+def test_an_empty_cell_of_a_column_says_that_nothing_is_known(catalogue: Catalogue) -> None:
+    catalogue.take("item_id,title,price", "i,One,3", "j,Two,4")
+    assert catalogue.take("item_id,price", "i,", "j,4").items.accepted == 1
+    assert catalogue.known() == {"title": "One"}
+    assert catalogue.take("item_id,price", "i,", "j,4").items.repeated == 2
+
+
+def test_what_was_changed_over_http_is_as_the_file_says_after_an_import(catalogue: Catalogue) -> None:
+    catalogue.take("item_id,title", "i,One")
+    catalogue.over_http("h", title="Uno", price=3)
+    assert catalogue.take("item_id,title", "i,One").items.accepted == 1
+    assert catalogue.known() == {"title": "One", "price": 3}
+
+
+def test_users_keep_what_a_file_has_no_column_for(log: EventLog, clock: Clock, tmp_path: Path) -> None:
+    behaviour = write(tmp_path / "a.csv", [("u", "i", "4", "1")])
+    mapping = "user_id=u,item_id=i,event_timestamp=t"
+    for text in ("user_id,age\nu,31\n", "user_id,country\nu,DE\n", "user_id,country\nu,DE\n"):
+        (tmp_path / "u.csv").write_text(text)
+        source = tabular.read(behaviour, None, tmp_path / "u.csv", mapping, kind="view", unit="s")
+        report = import_source(log, source, clock, "a")
+    assert (report.users.accepted, report.users.repeated) == (0, 1)
+    assert log.versions("user", ["u"])["u"][-1][1].attributes == {"age": 31, "country": "DE"}

@@ -267,3 +267,18 @@ def test_take_backs_bear_the_time_of_their_events(log: EventLog, clock: Clock, t
     times = [logged.event.event_timestamp for logged in log.read(0, 100)]
     assert sorted(times[:4]) == sorted(times[4:])
     assert max(times) < DAY
+
+
+def test_an_item_of_a_withdrawn_import_is_shown_when_it_comes_again(
+    any_log: EventLog, clock: Clock, tmp_path: Path
+) -> None:
+    behaviour = write(tmp_path / "a.csv", [("u", "i", "4", "6")])
+    for title in ("Onee", "One", "One"):
+        (tmp_path / "i.csv").write_text(f"item_id,title\ni,{title}\n")
+        source = tabular.read(behaviour, tmp_path / "i.csv", kind="rating", unit="s")
+        report = import_source(any_log, source, clock, title)
+        if title == "Onee":
+            withdraw(any_log, 1)
+            assert any_log.versions("item", ["i"])["i"][-1][1].attributes == {"retired": True}
+    assert (report.items.accepted, report.items.repeated) == (0, 1)
+    assert any_log.versions("item", ["i"])["i"][-1][1].attributes == {"title": "One"}
