@@ -33,6 +33,9 @@ SAMPLE, READ_AHEAD = 20, 100
 COMMENTS = "%#"
 """How lines begin that stand above a table and are none of it."""
 
+HEADING = re.compile(r"[^\s,;|]+:\s*")
+"""A line with the first cell of those below it, as Netflix wrote its ratings: '1:', then '1488844,3,2005-09-06'."""
+
 BLOCK = 500
 """Records turned into columns at a time."""
 
@@ -61,7 +64,8 @@ Record = tuple[list[str], str] | Rejection
 class Layout:
     """How a delimited file is laid out; by default that is told from the file.
 
-    ``columns`` ('user_id,item_id,,kind') are the names of a file without a header, empty for columns to leave out;
+    ``columns`` ('user_id,item_id,,kind') are the names of a file without a header, empty for columns to leave out; the
+    last may be repeated ('user_id,item_id*'), and then each of its cells makes a row. ``option`` is how they are named;
     ``quote`` is ``none`` where quotes are letters like others. ``mapped`` are the names that a map expects in the
     header, ``known`` those that headers usually have (``plain_name``): by them a header is told from a row.
     """
@@ -72,6 +76,7 @@ class Layout:
     quote: str | None = None
     mapped: Collection[str] = ()
     known: Collection[str] = ()
+    option: str = "--columns user_id,item_id,category,kind,event_timestamp"
 
 
 def decode(path: Path, content: bytes, encoding: str | None) -> tuple[str, list[str]]:
@@ -131,10 +136,17 @@ def read(path: Path, text: str, layout: Layout) -> tuple[pd.DataFrame, list[Reje
         raise DataContractError(f"quote: {layout.quote!r} is unknown; 'none' takes quotes as letters")
     lines = list(io.StringIO(text, newline=""))  # with their ends: line feed, carriage return, or both
     start = next((place for place, line in enumerate(lines) if line.strip() and line[0] not in COMMENTS), 0)
-    separator = SEPARATOR_NAMES.get(layout.separator or "", layout.separator) or _separator(lines[start:][:READ_AHEAD])
+    body = [line for line in lines[start:][:READ_AHEAD] if not HEADING.fullmatch(line)]
+    is_list = layout.columns is not None and layout.columns.endswith("*")
+    separator = SEPARATOR_NAMES.get(layout.separator or "", layout.separator) or _separator(body, is_list)
     if start and layout.columns is None and lines[start - 1].startswith("#"):
         start -= lines[start - 1].count(separator) == lines[start].count(separator)  # then it is the header
     above, lines = lines[:start], lines[start:]
+    notes = [] if separator == "," else [f"columns are separated by {separator!r}"]
+    notes += [f"{start:,} lines above the table are left out"] if any(map(str.strip, above)) else []
+    if layout.columns is not None and lines and HEADING.fullmatch(lines[0]):
+        notes.append(f"lines such as {lines[0].strip()!r} are the first cell of those below them")
+        lines = list(_under_headings(lines, separator))
     rest: Iterator[Record] = _split(lines, separator, layout.quote)
     first = next(rest, None)
     if layout.columns is None:
@@ -143,12 +155,13 @@ def read(path: Path, text: str, layout: Layout) -> tuple[pd.DataFrame, list[Reje
         _refuse_data(path, names, second, layout)
         rest = chain([] if second is None else [second], rest)
     else:
-        names = [name.strip() for name in layout.columns.split(",")]
-        if isinstance(first, tuple) and len(first[0]) != len(names):
+        names = [name.strip() for name in layout.columns.removesuffix("*").split(",")]
+        if isinstance(first, tuple) and not is_list and (len(first[0]) < len(names) or any(first[0][len(names) :])):
             raise DataContractError(
                 f"{path}: the first line has {len(first[0])} cells, --columns names {len(names)}: {first[1].strip()!r}"
             )
         rest = chain([] if first is None else [first], rest)
+        rest = _repeated(rest, len(names) - 1) if is_list else rest
     refuse_doubles(path, [name for name in names if name])
     sound = flaw(text) is None
     columns: list[list[str | None]] = [[] for _ in names]
@@ -158,14 +171,36 @@ def read(path: Path, text: str, layout: Layout) -> tuple[pd.DataFrame, list[Reje
         for column, cells in zip(columns, zip(*rows, strict=True), strict=bool(rows)):
             column.extend([None if cell in ABSENT else cell for cell in cells])
     named = {name: column for name, column in zip(names, columns, strict=True) if name}
-    notes = [] if separator == "," else [f"columns are separated by {separator!r}"]
-    notes += [f"{start:,} lines above the table are left out"] if any(map(str.strip, above)) else []
     return pd.DataFrame(named, dtype=object), rejected, notes
 
 
-def _separator(lines: Sequence[str]) -> str:
-    """The separator that divides most of the first lines into as many cells as the first, the more cells the better."""
+def _under_headings(lines: Sequence[str], separator: str) -> Iterator[str]:
+    heading = ""
+    for line in lines:
+        if HEADING.fullmatch(line):
+            heading = line.strip()[:-1]
+        elif line.strip():
+            yield f"{heading}{separator}{line}"
+
+
+def _repeated(records: Iterator[Record], width: int) -> Iterator[Record]:
+    """A record for each cell after the first ``width``."""
+    for record in records:
+        if isinstance(record, Rejection):
+            yield record
+        else:
+            cells, text = record
+            yield from (([*cells[:width], cell], text) for cell in cells[width:] if cell)
+
+
+def _separator(lines: Sequence[str], is_list: bool) -> str:
+    """The separator that divides most of the first lines into as many cells as the first, the more cells the better.
+
+    Where the lines are lists, their lengths differ: then it is the most frequent one.
+    """
     sample = list(islice((line for line in lines if line.strip()), SAMPLE))
+    if is_list:
+        return max(SEPARATORS, key="".join(sample).count)
 
     def fit(separator: str) -> tuple[float, int]:
         counts = [_QUOTED.sub("", line).count(separator) for line in sample]
@@ -303,8 +338,7 @@ def _refuse_data(path: Path, names: list[str], second: Record | None, layout: La
     if alike and not named:
         raise DataContractError(
             f"{path}: the first line looks like data, not like names ({', '.join(names[:8])}); "
-            "name the columns: --columns user_id,item_id,category,kind,event_timestamp, say (in the order of the file; "
-            "--items-columns, --users-columns for tables of items and users)"
+            f"name its columns in their order: {layout.option}, say"
         )
 
 

@@ -125,11 +125,11 @@ def read(
         if name not in known:
             raise DataContractError(f"map: {name!r} is no column of attune{_nearest(name, known)}", name)
 
-    def layout(names: str | None, wanted: dict[str, str]) -> Layout:
-        return Layout(names, encoding, separator, quote, wanted.values(), CALLED)
+    def layout(option: str, names: str | None, wanted: dict[str, str]) -> Layout:
+        return Layout(names, encoding, separator, quote, wanted.values(), CALLED, option)
 
     path = interactions if isinstance(interactions, Path | str) else interactions[0]
-    whole = reading.table("interaction", interactions, layout(columns, named))
+    whole = reading.table("interaction", interactions, layout(Layout.option, columns, named))
     table = whole.frame
     taken = _columns(table, named, known, path)
     guessed = _guesses(table, taken, (Columns.USER_ID, Columns.ITEM_ID))
@@ -164,8 +164,12 @@ def read(
     behaviour, rejected = with_values(behaviour, column, values, kind, reading.say)
     reading.rejected["interaction"] += rejected
     item_names, user_names = parse_map(items_map), parse_map(users_map)
-    item_rows = _entities("item", items, layout(items_columns, item_names), item_names, reading)
-    user_rows = _entities("user", users, layout(users_columns, user_names), user_names, reading)
+    item_rows = _entities(
+        "item", items, layout("--items-columns item_id,title,year", items_columns, item_names), item_names, reading
+    )
+    user_rows = _entities(
+        "user", users, layout("--users-columns user_id,age,country", users_columns, user_names), user_names, reading
+    )
     _compare_ids(behaviour[Columns.ITEM_ID], item_rows[Columns.ITEM_ID], reading.say)
     if order is not None:
         reading.say("no times: " + ("the order of the rows" if order == "row" else "random ones, none is believed"))

@@ -91,6 +91,7 @@ def _dates(column: pd.Series, say: Say) -> tuple[pd.Series, pd.Series]:
     texts = column.astype(object).map(str, na_action="ignore").astype("string").str.strip()
     iso = texts.str.replace(r"\s*(UTC|GMT)$", "Z", regex=True)
     iso = iso.str.replace(r"^(\d{4})/(\d{1,2})/", r"\1-\2-", regex=True)
+    texts = texts.str.replace(r"\s+(UTC|GMT)$", " +0000", regex=True)
     parsed = pd.to_datetime(iso, errors="coerce", utc=True, format="ISO8601")
     if 2 * parsed.notna().sum() >= texts.notna().sum():
         return parsed, ~iso.str.contains(AWARE, regex=True).fillna(False).astype(bool)
@@ -166,7 +167,10 @@ def _guess(floats: np.ndarray) -> str:
     elif FIRST <= (median - EXCEL_1970) * DAY <= now + DAY:
         meaning = "these look like the days of Excel: --unit excel"
     else:
-        meaning = "name their unit: --unit s, ms, us, ns, d (days since 1970) or excel (days as Excel counts them)"
+        meaning = (
+            "name their unit, --unit s, ms, us, ns, d (days since 1970) or excel (days as Excel counts them), or their "
+            "form: --time-format %y%m%d%H"
+        )
     raise _refused(
         f"event_timestamp: as unix times, numbers like {median:,.10g} lie in no year from 1990 to now; {meaning}"
     )

@@ -73,7 +73,8 @@ def tabular(
     users: Annotated[Path | None, typer.Option(help="What is known of the users.")] = None,
     users_map: Annotated[str, typer.Option(help="Their columns: user_id=.. and any attribute=..")] = "",
     columns: Annotated[
-        str | None, typer.Option(help="Without a header: user_id,item_id,.. in the file's order; empty leaves one out.")
+        str | None,
+        typer.Option(help="Without a header: user_id,item_id,.. in order; empty leaves one out, item_id* repeats."),
     ] = None,
     items_columns: Annotated[str | None, typer.Option(help="The same for the items.")] = None,
     users_columns: Annotated[str | None, typer.Option(help="The same for the users.")] = None,

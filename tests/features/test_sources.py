@@ -362,7 +362,7 @@ USUAL = {"mapping": None, "kind": None, "unit": None}
     ],
 )
 def test_a_first_line_of_data_is_no_header(tmp_path: Path, text: str) -> None:
-    with pytest.raises(DataContractError, match=r"looks like data.*--columns user_id,item_id,"):
+    with pytest.raises(DataContractError, match=r"looks like data.*: --columns user_id,item_id,"):
         read(tmp_path / "a.csv", text, **USUAL)
     first = next(mark for mark in ("::", "\t", ";", ",") if mark in text)
     mapping = f"user_id={text.split(first)[0]}"
@@ -511,6 +511,7 @@ def test_shares_and_times_have_units(tmp_path: Path) -> None:
     ("given", "options"),
     [
         (["Fri Jul 14 02:40:00 +0000 2017", "Fri Jul 14 04:40:01 +0200 2017"], {}),
+        (["Fri, 14 Jul 2017 02:40:00 GMT", "Fri, 14 Jul 2017 02:40:01 +0000"], {}),
         (["14-Jul-2017 02:40:00", "14-Jul-2017 02:40:01"], {}),
         (["14.07.2017 02:40:00", "14.07.2017 02:40:01"], {}),
         (["07/14/2017 02:40:00 AM", "07/14/2017 02:40:01 AM"], {}),
@@ -829,3 +830,18 @@ def test_rows_of_no_kind_are_left_out(tmp_path: Path) -> None:
     assert "interactions: 1 rows are left out, as --kinds says" in source.understanding.notes
     with pytest.raises(DataContractError, match="kind: 'none' is unknown"):
         read(tmp_path / "a.csv", text, kind="none", mapping="event_timestamp=time_ms")
+
+
+def test_headings_and_lists_of_items_are_rows(tmp_path: Path) -> None:
+    netflix = "1:\n1488844,3,2005-09-06\n822109,5,2005-05-13\n2:\n885013,4,2005-10-19\n"
+    source = read(tmp_path / "a.txt", netflix, **USUAL | {"columns": "item_id,user_id,rating,date"})
+    assert rows_of(source, "item_id", "user_id", "value") == [
+        ("1", "1488844", 3.0), ("1", "822109", 5.0), ("2", "885013", 4.0)]  # fmt: skip
+    assert "lines such as '1:'" in source.understanding.notes[0]
+    lists = "0 7 8 9\n1 7\n2\n3 9 8\n"
+    source = read(tmp_path / "a.txt", lists, **USUAL | {"columns": "user_id,item_id*", "kind": "view", "order": "none"})
+    assert rows_of(source, "user_id", "item_id") == [
+        ("0", "7"), ("0", "8"), ("0", "9"), ("1", "7"), ("3", "9"), ("3", "8")]  # fmt: skip
+    (tmp_path / "i.csv").write_text("1,Alien,1979\n2,Heat,1995\n")
+    with pytest.raises(DataContractError, match="--items-columns item_id,title,year, say"):
+        read(tmp_path / "a.csv", "u,i,t\n1,1,1\n", items=tmp_path / "i.csv")
