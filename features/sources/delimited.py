@@ -160,6 +160,10 @@ def read(path: Path, text: str, layout: Layout) -> tuple[pd.DataFrame, list[Reje
             raise DataContractError(
                 f"{path}: the first line has {len(first[0])} cells, --columns names {len(names)}: {first[1].strip()!r}"
             )
+        if isinstance(first, tuple) and all(plain_name(cell) in layout.known for cell in first[0] if cell):
+            raise DataContractError(
+                f"{path}: its first line names the columns ({first[1].strip()}); leave --columns out, and use --map"
+            )
         rest = chain([] if first is None else [first], rest)
         rest = _repeated(rest, len(names) - 1) if is_list else rest
     refuse_doubles(path, [name for name in names if name])

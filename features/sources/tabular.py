@@ -45,7 +45,8 @@ FIRST_ROWS = 10
 """Rows that ``Understanding`` keeps as they stood in the file."""
 
 CALLED = frozenset(word for names in USUAL_NAMES.values() for word in names.split()) | {
-    "id", "kind", "value", "genres", "year", "text", "price", "category", "url", "description", "available",
+    "id", "userid", "itemid", "eventtimestamp", "kind", "value", "genres", "year", "text", "price", "category", "url",
+    "description", "available",
 }  # fmt: skip
 
 ORDER_IS_REAL = "If they are in the order of time all the same: --order row --order-is-real."

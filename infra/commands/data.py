@@ -197,7 +197,10 @@ def _preview(frames: "SourceFrames", command: str, as_json: bool) -> None:
 
 
 def _show_rows(rows: "pd.DataFrame", title: str) -> None:
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows.to_numpy(object)]
+    cells = [
+        ["" if cell is None else f"{cell:g}" if isinstance(cell, float) else str(cell) for cell in row]
+        for row in rows.to_numpy(object)
+    ]
     output.table(list(rows.columns), cells, title=title)
 
 

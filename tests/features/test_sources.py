@@ -380,6 +380,8 @@ def test_columns_name_a_file_without_a_header(tmp_path: Path) -> None:
     source = read(tmp_path / "a.dat", text, **USUAL | options | {"items_columns": "item_id,title,genres"})
     assert source.items["attributes"][0] == {"title": "Am\xe9lie (2001)", "genres": ["Comedy", "Romance"]}
     assert "items: read as Windows-1252, since it is not UTF-8; --encoding names another" in source.understanding.notes
+    with pytest.raises(DataContractError, match="its first line names the columns"):
+        read(tmp_path / "a.dat", "user_id,movieId\n1,2\n", **USUAL | {"columns": "user_id,item_id"})
     with pytest.raises(DataContractError, match="4 cells, --columns names 3"):
         read(tmp_path / "a.dat", text, **USUAL | {"columns": "user_id,item_id,value"})
 
