@@ -1,8 +1,9 @@
 """Statistics of users and items over time: one row per entity and finished bucket, stamped with the bucket's end.
 
 A row stamped B counts exactly the events with a time before B, so whoever joins at or after B sees the past alone.
-A take-back counts from its own time on: before it, the event stood. Impressions are not counted: being shown is
-nothing that a user did.
+A take-back counts from its own time on: before it, the event stood. An event whose take-back is not dated after it
+never stood, as those of a withdrawn import; its row stays, to take the place of an older one online. Impressions are
+not counted: being shown is nothing that a user did.
 """
 
 import numpy as np
@@ -14,6 +15,9 @@ from attune.event_types import KINDS, RETRACT, reward
 
 USER_WINDOW = 30 * DAY
 ITEM_WINDOW = 90 * DAY
+
+NEVER = 2**62
+"""The time of a take-back that there was not."""
 
 COUNTED = frozenset(name for name, kind in KINDS.items() if kind.marks_seen)
 
@@ -68,17 +72,19 @@ def _stats(events: pd.DataFrame, id_column: str, bucket: int, window: int, names
     pairs = take_backs(events, counted)  # one dated before its event counts from the event's own time on
     moments = pairs[[Columns.EVENT_TIMESTAMP, f"{Columns.EVENT_TIMESTAMP}_of_retract"]].max(axis=1)
     earliest = moments.groupby(pairs[Columns.EVENT_ID]).min()
-    taken_back = counted[Columns.EVENT_ID].map(earliest).fillna(-1).to_numpy(np.int64)  # microseconds; -1: never
-    touched = np.concatenate([times, taken_back[taken_back >= 0]]) if len(times) else times
-    owners = np.concatenate([codes, codes[taken_back >= 0]]) if len(times) else codes
+    taken_back = counted[Columns.EVENT_ID].map(earliest).fillna(NEVER).to_numpy(np.int64)
+    touched = np.concatenate([times, taken_back[taken_back != NEVER]]) if len(times) else times
+    owners = np.concatenate([codes, codes[taken_back != NEVER]]) if len(times) else codes
     ends = (touched // bucket + 1) * bucket
     rows = pd.DataFrame({"entity": owners, "end": ends}).drop_duplicates().sort_values(["entity", "end"])
     entity, end = (rows[name].to_numpy(np.int64) for name in ("entity", "end"))
     worth = rewards(counted[Columns.KIND], counted[Columns.VALUE])
     counts, total, recent = _sums_before(codes, times, taken_back, worth, window, entity, end)
     mean = np.divide(total, counts, out=np.full(len(counts), np.nan), where=counts > 0)
-    firsts = pd.Series(times).groupby(codes).min().to_numpy(np.int64)
-    features = [counts, mean, recent, (end - firsts[entity]) / DAY]
+    stood = taken_back != times
+    firsts = pd.Series(times[stood]).groupby(codes[stood]).min().reindex(range(len(entities))).to_numpy()
+    days = (end - firsts[entity]) / DAY
+    features = [counts, mean, recent, np.where(days > 0, days, np.nan)]
     stamps = pd.to_datetime(end, unit="us", utc=True).as_unit("us")
     frame = pd.DataFrame({id_column: np.asarray(entities, object)[rows["entity"]], Columns.EVENT_TIMESTAMP: stamps})
     return frame.assign(**{name: column.astype(np.float32) for name, column in zip(names, features, strict=True)})
@@ -97,7 +103,7 @@ def _sums_before(
 
     An event adds itself at its time; it leaves all sums when taken back, else the window after ``window``.
     """
-    back = taken_back >= 0
+    back = taken_back != NEVER
     leaves = np.where(back & (taken_back < times + window), taken_back, times + window)
     ones, none = np.ones(len(times), np.int64), np.zeros(len(times), np.int64)
     owners = np.concatenate([codes, codes[back], codes])

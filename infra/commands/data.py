@@ -281,7 +281,7 @@ def list_imports(limit: Limit = 20, as_json: AsJson = False) -> None:
             one.import_id,
             one.source,
             to_iso(one.started_at)[:16],
-            ", ".join(f"{name} {value}" for name, value in one.options.items()),
+            " ".join(f"{name}={value}" for name, value in one.options.items() if "map" not in name),
             one.events,
             one.state,
         ]

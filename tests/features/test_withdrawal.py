@@ -21,7 +21,7 @@ from features.export import export
 from features.importer import import_log, import_source
 from features.lake import Lake
 from features.sources import tabular
-from features.stats import take_backs
+from features.stats import take_backs, user_stats
 from features.withdrawal import withdraw
 
 NUMBERS = itertools.count()
@@ -254,6 +254,20 @@ def test_an_imported_log_is_withdrawn_and_comes_back(
         before: list[LoggedEvent] = other.read(0, 100)
         assert import_log(other, tmp_path / "again", clock, "again").accepted == 0
         assert other.read(0, 100) == before
+
+
+def test_statistics_are_as_if_the_import_had_never_been(log: EventLog, clock: Clock, tmp_path: Path) -> None:
+    import_source(log, tabular.read(write(tmp_path / "wrong.csv", RATINGS), kind="rating", unit="s"), clock, "wrong")
+    withdraw(log, 1)
+    lake = Lake(tmp_path / "lake")
+    lake.ingest(log)
+    stats = user_stats(lake.events().to_pandas())
+    assert (stats["user_events"].max(), stats["user_days_known"].notna().sum()) == (0, 0)
+    import_source(log, tabular.read(write(tmp_path / "r.csv", RATINGS), kind="rating", unit="d"), clock, "r")
+    lake.ingest(log)
+    stats = user_stats(lake.events().to_pandas())
+    assert stats["user_days_known"].max() < 2
+    assert stats.groupby("user_id")["user_events"].max().to_dict() == {"u": 2, "v": 2}
 
 
 def test_an_unknown_import_is_named(log: EventLog) -> None:

@@ -203,7 +203,7 @@ def test_an_import_is_listed_withdrawn_and_replaced(attune, table) -> None:
     assert attune(*arguments[:-1], "--scale", "0,10")[0] == 0
     status, out, _ = attune("import", "list")
     assert status == 0
-    for words in ("events.csv", "scale 0,10", "done", "attune import withdraw N"):
+    for words in ("events.csv", "scale=0,10", "done", "attune import withdraw N"):
         assert words in " ".join(out.split()), words
     assert json.loads(attune(*arguments, "--replace", "1")[1])["accepted"] == 3
     listed = json.loads(attune("import", "list", "--json")[1])["imports"]
