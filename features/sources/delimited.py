@@ -236,7 +236,7 @@ def _split(lines: Sequence[str], separator: str, quote: str | None) -> Iterator[
 
 def _literal(lines: Sequence[str], separator: str, unquoted: bool) -> Iterator[Record]:
     for line in lines:
-        if line.strip():
+        if line.strip(" \r\n"):
             cells = [cell.strip(" ") for cell in line.rstrip("\r\n").split(separator)]
             if unquoted and '"' in line:
                 cells = [

@@ -171,7 +171,8 @@ def read(
     user_rows = _entities(
         "user", users, layout("--users-columns user_id,age,country", users_columns, user_names), user_names, reading
     )
-    _compare_ids(behaviour[Columns.ITEM_ID], item_rows[Columns.ITEM_ID], reading.say)
+    _compare_ids(Columns.ITEM_ID, behaviour, item_rows, reading.say)
+    _compare_ids(Columns.USER_ID, behaviour, user_rows, reading.say)
     if order is not None:
         reading.say("no times: " + ("the order of the rows" if order == "row" else "random ones, none is believed"))
     if order == "row" and not order_is_real and (faults := order_faults(behaviour, item_rows)):
@@ -324,9 +325,9 @@ def _attribute(name: str, column: pd.Series, is_typed: bool) -> list[Any]:
     return typed(name, cells) if is_text else [frames.plain(raw) for raw in cells]
 
 
-def _compare_ids(used: pd.Series, described: pd.Series, say: Callable[[str], None]) -> None:
-    """Raise DataContractError where most ids that have no item meet their table's without leading zeros or '.0'."""
-    one, other = (set(column[[isinstance(raw, str) for raw in column]]) for column in (used, described))
+def _compare_ids(name: str, behaviour: pd.DataFrame, described: pd.DataFrame, say: Callable[[str], None]) -> None:
+    """Raise DataContractError where most ids that no table describes are described without leading zeros or '.0'."""
+    one, other = ({raw for raw in frame[name] if isinstance(raw, str)} for frame in (behaviour, described))
     plain, others = (
         {word.removesuffix(".0").lstrip("0"): word for word in words} for words in (one - other, other - one)
     )
@@ -334,9 +335,9 @@ def _compare_ids(used: pd.Series, described: pd.Series, say: Callable[[str], Non
     if common and 2 * len(common) >= len(plain):
         word = min(common)
         raise DataContractError(
-            f"item_id: {plain[word]!r} in the interactions is {others[word]!r} in the table of items; "
+            f"{name}: {plain[word]!r} in the interactions is {others[word]!r} in its table; "
             "write each id in one way in both",
-            Columns.ITEM_ID,
+            name,
         )
     if one and other and not one & other:
-        say(f"items: none of the {len(one):,} items of the interactions is in the table of items; is item_id mapped?")
+        say(f"{name}: none of the {len(one):,} in the interactions is in the other table; is it mapped rightly?")

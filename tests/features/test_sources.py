@@ -1,4 +1,5 @@
 import bz2
+import csv
 import datetime
 import gzip
 import io
@@ -12,12 +13,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
 from pyarrow import feather
 
 from attune.clock import SECOND, Clock
 from attune.errors import DataContractError
 from features.importer import dry_run
-from features.sources import frames, movielens, tabular
+from features.sources import delimited, frames, movielens, tabular
+from features.sources.delimited import Layout
 from features.sources.times import moments
 from features.sources.values import Values
 
@@ -735,7 +740,7 @@ def test_columns_of_a_parquet_file_keep_their_meaning(tmp_path: Path) -> None:
 def test_one_spelling_for_one_id(tmp_path: Path) -> None:
     assert frames.ids(column(["12.0", "12", "0.5"])).tolist() == ["12", "12", "0.5"]
     (tmp_path / "i.csv").write_text("item_id,title\n7,x\n8,y\n")
-    with pytest.raises(DataContractError, match="'007' in the interactions is '7' in the table of items"):
+    with pytest.raises(DataContractError, match="item_id: '007' in the interactions is '7' in its table"):
         read(tmp_path / "a.csv", "u,i,t\n1,007,1\n", items=tmp_path / "i.csv")
 
 
@@ -785,8 +790,8 @@ def test_an_encoding_can_be_named(tmp_path: Path) -> None:
 def test_a_guessed_unit_takes_no_time_before_1990() -> None:
     said: list[str] = []
     mixed = [1_400_000_000_000, 1_400_000_000_001, 1_400_000_000, 0]
-    for given in (column(mixed), column(mixed, "int64"), column([str(time) for time in mixed])):
-        assert moments(given, say=said.append).tolist() == [
+    for times in (column(mixed), column(mixed, "int64"), column([str(time) for time in mixed])):
+        assert moments(times, say=said.append).tolist() == [
             1_400_000_000 * SECOND, 1_400_000_000 * SECOND + 1_000, "1400000000", "0"]  # fmt: skip
     assert "2 times lie before 1990 and are turned away; --unit ms takes them all" in said[1]
     assert moments(column(mixed), "ms").tolist()[3] == 0
@@ -801,7 +806,7 @@ def test_what_is_left_open_is_remarked(tmp_path: Path) -> None:
     )  # fmt: skip
     assert source.understanding.notes[-2:] == (
         "value: 1 ratings are 0 or -1, which is no star; if none was given there: --zero implicit",
-        "items: none of the 3 items of the interactions is in the table of items; is item_id mapped?",
+        "item_id: none of the 3 in the interactions is in the other table; is it mapped rightly?",
     )
     assert (
         "2 of 2 watches have none; --full-watch"
@@ -847,3 +852,18 @@ def test_headings_and_lists_of_items_are_rows(tmp_path: Path) -> None:
     (tmp_path / "i.csv").write_text("1,Alien,1979\n2,Heat,1995\n")
     with pytest.raises(DataContractError, match="--items-columns item_id,title,year, say"):
         read(tmp_path / "a.csv", "u,i,t\n1,1,1\n", items=tmp_path / "i.csv")
+
+
+@profile(max_examples=60, deadline=None)
+@given(
+    separator=st.sampled_from(",;|\t"),
+    cells=st.lists(st.lists(st.text('ab1".:\\\n,;|', max_size=6), min_size=3, max_size=3), min_size=1, max_size=6),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+)
+def test_what_csv_writes_is_read(separator: str, cells: list[list[str]], quoting: int) -> None:
+    stream = io.StringIO(newline="")
+    csv.writer(stream, delimiter=separator, quoting=quoting).writerows([["id", "title", "text"], *cells])
+    frame, rejected, _ = delimited.read(Path("a"), stream.getvalue(), Layout(separator=separator))
+    assert rejected == []
+    expected = [[None if cell in ("", "\\N") else cell for cell in row] for row in cells]
+    assert frame.to_numpy(object).tolist() == expected
