@@ -34,14 +34,11 @@ from attune.event_types import RETRACT
 from attune.events import TYPES, AnyEvent, Interaction, Item, Slate, User, is_hidden
 from attune.row_rules import Rejection, admit, admit_all
 from features.export import exported
-from features.sources.frames import INTERACTION_COLUMNS, SourceFrames, without_absent
+from features.sources.frames import FIRST_MOMENT, INTERACTION_COLUMNS, SourceFrames, without_absent
 
 CHUNK = 5_000
 FIRST_ROWS = 20
 """Rows by which a file in row order is recognised as one that was imported before."""
-
-FIRST_MOMENT = 0
-"""The time of imported item and user rows: it must not change from import to import, or nothing would repeat."""
 
 NO_TIME = 2**62
 """Stands for a time that is not understood, later than every other."""
@@ -125,15 +122,25 @@ def _news(
     last = [] if known and _is_withdrawn(known) else distinct(known)[0][-len(states) :]
     repeated = next(count for count in range(len(last), -1, -1) if last[len(last) - count :] == states[:count])
     number, attributes = _number(told[0], known), _known(known)
+    latest = max((version.event_timestamp for version in known), default=FIRST_MOMENT)
     news: list[Item | User | None] = []
     for event, place in zip(told, places, strict=True):
-        if place < repeated:
+        time, said = event.event_timestamp, event.attributes
+        if FIRST_MOMENT < time < latest:  # what was told of later times stands
+            then = next((version.attributes for version in reversed(known) if version.event_timestamp <= time), {})
+            said = {name: value for name, value in said.items() if then.get(name) == _known(known).get(name)}
+        kept = {name: value for name, value in attributes.items() if name not in columns}
+        merged = without_absent({**kept, **said})
+        if place < repeated or (said is not event.attributes and merged == attributes):
             news.append(None)
             continue
-        kept = {name: value for name, value in attributes.items() if name not in columns}
-        attributes = without_absent({**kept, **event.attributes})
-        event_id = _event_id(_key(event), number + place - repeated)
-        news.append(msgspec.structs.replace(event, event_id=event_id, attributes=attributes))
+        attributes, repeated = merged, place + 1
+        event_id, number = _event_id(_key(event), number), number + 1
+        news.append(
+            msgspec.structs.replace(
+                event, event_id=event_id, event_timestamp=max(time, latest) if time else time, attributes=attributes
+            )
+        )
     return news
 
 
@@ -287,7 +294,8 @@ def import_source(
         ("interaction", in_order(frames).iloc[after or 0 : upto].to_dict("records"), report),
     ):
         is_behaviour = type_name == "interaction"
-        columns = frozenset(name for row in rows for name in row.get(Columns.ATTRIBUTES, ()))
+        untimed = (row for row in rows if not is_behaviour and row[Columns.EVENT_TIMESTAMP] == FIRST_MOMENT)
+        columns = frozenset(name for row in untimed for name in row[Columns.ATTRIBUTES])
         turned_away = () if after else frames.rejected.get(type_name, ())
         rejected = [replace(row, row_number=number) for number, row in enumerate(turned_away, len(rows))]
         tally.rows_in = len(rows) + len(rejected)
@@ -415,10 +423,8 @@ def _exported_event(type_name: str, row: dict[str, Any], clock: Clock) -> AnyEve
 
 
 def _entity_rows(frame: pd.DataFrame, id_column: str) -> list[dict[str, Any]]:
-    return [
-        {id_column: identifier, "attributes": attributes, "event_timestamp": FIRST_MOMENT}
-        for identifier, attributes in zip(frame[id_column], frame[Columns.ATTRIBUTES], strict=True)
-    ]
+    timed = frame if Columns.EVENT_TIMESTAMP in frame else frame.assign(**{Columns.EVENT_TIMESTAMP: FIRST_MOMENT})
+    return timed[[id_column, Columns.ATTRIBUTES, Columns.EVENT_TIMESTAMP]].to_dict("records")
 
 
 def _count_rejected(tally: Tally, rejected: Sequence[Rejection]) -> None:

@@ -16,7 +16,8 @@ from attune.event_log import EventLog
 from attune.event_types import RETRACT
 from attune.events import AnyEvent, Feedback, Interaction, Item, LoggedEvent, Slate, User
 from attune.imports import Runs
-from features.importer import CHUNK, FIRST_MOMENT, next_versions, withdrawal_id
+from features.importer import CHUNK, next_versions, withdrawal_id
+from features.sources.frames import FIRST_MOMENT
 
 
 @dataclass

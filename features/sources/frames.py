@@ -19,6 +19,9 @@ from attune.columns import Columns
 from attune.row_rules import Rejection
 
 INTERACTION_COLUMNS = (Columns.USER_ID, Columns.ITEM_ID, Columns.KIND, Columns.VALUE, Columns.EVENT_TIMESTAMP)
+FIRST_MOMENT = 0
+"""The time of rows of items and users that hold from now on: the same in every import, or nothing would repeat."""
+
 OWN_IDS = (Columns.EVENT_ID, Columns.RETRACTS)
 """Columns that a source's interactions may have besides: the rows' own ids, and what a take-back takes back."""
 
@@ -45,7 +48,8 @@ class SourceFrames:
 
     ``interactions`` has the ``INTERACTION_COLUMNS`` (object columns: str, float or None, int microseconds), and those
     of ``OWN_IDS`` that the source knows;
-    ``items`` and ``users`` have their id and ``attributes`` (a mapping), and are empty when the source has none.
+    ``items`` and ``users`` have their id and ``attributes`` (a mapping), and are empty when the source has none; items
+    may have an ``event_timestamp``, since when the row holds.
     ``rejected`` holds what the reader turned away, by the type of event it would have been: lines that could not be
     split, values outside the scale. ``by_row``: the times are the rows' order, from 0 on; an import puts them after
     those that the log has already.

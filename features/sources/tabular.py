@@ -3,9 +3,11 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from attune.columns import Columns
@@ -24,6 +26,10 @@ ITEM_COLUMNS = (Columns.ITEM_ID, Columns.TITLE, Columns.YEAR, Columns.GENRES, Co
 USER_COLUMNS = (Columns.USER_ID,)
 """Further names in the maps of items and users are attributes under that name."""
 
+PROPERTY = "property"
+LONG_COLUMNS = (Columns.ITEM_ID, PROPERTY, Columns.VALUE, Columns.EVENT_TIMESTAMP)
+"""Of a long table: a row says what one property of an item was from a time on."""
+
 USUAL_NAMES = {
     Columns.USER_ID: "user uid userid visitorid customerid memberid reviewerid | sessionid accountid personid",
     Columns.ITEM_ID: "item iid itemid movieid asin parentasin productid bookid isbn trackid songid artistid sku "
@@ -32,6 +38,7 @@ USUAL_NAMES = {
     Columns.EVENT_TIMESTAMP: "timestamp unixreviewtime | ts time datetime date unixtime eventtime createdat createtime "
     "reviewtime timems",
     Columns.KIND: "event eventtype behavior behaviour action interactiontype",
+    PROPERTY: "property attribute key propertyname attributename",
     Columns.TITLE: "title name itemname movietitle producttitle booktitle",
     Columns.GENRES: "genre genresname",
 }
@@ -62,6 +69,8 @@ Names = Mapping[str, str] | str | None
 class _Reading:
     """What is found out while files are read: the columns that were taken, remarks, rows that are turned away."""
 
+    times: Callable[[pd.Series], pd.Series]
+    items_long: bool
     columns: dict[str, dict[str, str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     rejected: dict[str, list[Rejection]] = field(default_factory=dict)
@@ -94,6 +103,7 @@ def read(
     kinds: Names = None,
     order: str | None = None,
     order_is_real: bool = False,
+    items_long: bool = False,
     unit: str | None = None,
     time_format: str | None = None,
     time_zone: str | None = None,
@@ -116,11 +126,13 @@ def read(
     says what the value column means; ``encoding``, ``separator``, ``quote`` and ``columns`` (of files without a header)
     are those of ``delimited.Layout``.
     Items keep title, year, genres and text by name, and every other column as an attribute; so do users. Their maps
-    may rename attributes ('price=cost'); a column whose name the map gives to another one is left out.
+    may rename attributes ('price=cost'); a column whose name the map gives to another one is left out. ``items_long``
+    says that a row of the items is one property (``LONG_COLUMNS``), as four columns of such names do too: the rows
+    become versions of the items, each with the time from which it held.
     Raises DataContractError for a missing file, no table, a map that names what is not there, or numbers whose meaning
     is in doubt.
     """
-    reading = _Reading()
+    reading = _Reading(lambda column: moments(column, unit, time_format, time_zone, reading.say), items_long)
     named, renamed, known = parse_map(mapping), parse_map(kinds), (*INTERACTION_COLUMNS, *OWN_IDS)
     for name in named:
         if name not in known:
@@ -150,9 +162,7 @@ def read(
             Columns.ITEM_ID: whole.ids(_required(table, taken, Columns.ITEM_ID, path)),
             Columns.KIND: _kind(table, taken, kind, renamed, path),
             Columns.VALUE: None,
-            Columns.EVENT_TIMESTAMP: _moments(
-                table, taken, order, path, lambda column: moments(column, unit, time_format, time_zone, reading.say)
-            ),
+            Columns.EVENT_TIMESTAMP: _moments(table, taken, order, path, reading.times),
             **{name: whole.ids(taken[name]) for name in OWN_IDS if name in taken},
         },
         dtype=object,
@@ -298,6 +308,8 @@ def _entities(
         if not name.isidentifier():
             raise DataContractError(f"map: {name!r} is no name for an attribute (letters, digits and _)", name)
     table = reading.table(type_name, path, layout)
+    if type_name == "item" and (reading.items_long or _is_long(table.frame, named)):
+        return _long_items(table, path, named, reading)
     taken = _columns(table.frame, named, known, path)
     guessed = _guesses(table.frame, taken, (id_column,), ("id",))
     guessed |= _guesses(table.frame, taken | guessed, (Columns.TITLE, Columns.GENRES) if type_name == "item" else ())
@@ -311,6 +323,59 @@ def _entities(
     rows = zip(*cells.values(), strict=True) if cells else [()] * len(table.frame)
     attributes = [frames.without_absent(dict(zip(cells, row, strict=True))) for row in rows]
     return frames.entity_frame(id_column, identifiers, attributes)
+
+
+def _is_long(table: pd.DataFrame, named: dict[str, str]) -> bool:
+    """Whether the names of its columns say that a table is a long one."""
+    taken = {name: column for name, column in named.items() if name in LONG_COLUMNS}
+    taken |= {name: name for name in LONG_COLUMNS if name in table.columns and name not in taken}
+    taken |= _guesses(table, taken, LONG_COLUMNS)
+    return set(taken) == set(LONG_COLUMNS) and set(taken.values()) == set(map(str, table.columns))
+
+
+def _long_items(table: Table, path: Path, named: dict[str, str], reading: _Reading) -> pd.DataFrame:
+    """The versions of items that a long table tells of, each with its time, as all that was told of the item by then.
+
+    Rows without an item, a property or a time are turned away; without a column of times a row holds from now on.
+    """
+    taken = _columns(table.frame, named, LONG_COLUMNS, path)
+    guessed = _guesses(table.frame, taken, LONG_COLUMNS)
+    reading.take("item", taken, guessed)
+    taken |= guessed
+    for name in LONG_COLUMNS[:-1]:
+        _required(table.frame, taken, name, path)
+    has_times = Columns.EVENT_TIMESTAMP in taken
+    rows = pd.DataFrame({
+        Columns.ITEM_ID: table.ids(taken[Columns.ITEM_ID]),
+        PROPERTY: frames.ids(table.frame[taken[PROPERTY]]),
+        Columns.VALUE: frames.absent_as_none(table.frame[taken[Columns.VALUE]]),
+        Columns.EVENT_TIMESTAMP: reading.times(table.frame[taken[Columns.EVENT_TIMESTAMP]])
+        if has_times
+        else frames.FIRST_MOMENT,
+    }).astype(object)  # fmt: skip
+    wanted = {Columns.ITEM_ID: str, PROPERTY: str, Columns.EVENT_TIMESTAMP: int}
+    sound = np.logical_and.reduce([rows[name].map(type).eq(kind) for name, kind in wanted.items()])
+    reason = "row: the item, the property or the time is absent or not understood"
+    reading.rejected["item"] += [Rejection(0, row, None, reason) for row in rows[~sound].to_dict("records")]
+    rows = rows[sound]
+    values = np.empty(len(rows), object)
+    for name, places in rows.groupby(PROPERTY).indices.items():
+        values[places] = pd.Series(_attribute(name, rows[Columns.VALUE].iloc[places], table.typed), dtype=object)
+    rows = rows.assign(**{Columns.VALUE: values})
+    rows = rows.iloc[
+        np.lexsort((rows[Columns.EVENT_TIMESTAMP].astype("int64"), pd.factorize(rows[Columns.ITEM_ID])[0]))
+    ]
+    versions: list[tuple[str, int, dict[str, Any]]] = [("", 0, {})]
+    for item_id, name, value, time in rows.itertuples(index=False, name=None):
+        if versions[-1][:2] != (item_id, time):
+            versions.append((item_id, time, dict(versions[-1][2]) if versions[-1][0] == item_id else {}))
+        versions[-1][2][name] = value
+    told = [(item_id, time, frames.without_absent(attributes)) for item_id, time, attributes in versions]
+    told = [new for old, new in pairwise(told) if (old[0], old[2]) != (new[0], new[2])]
+    reading.say(f"items: a row is one property; {len(rows):,} rows make {len(told):,} versions of items")
+    ids = pd.Series([item_id for item_id, _, _ in told], dtype=object)
+    frame = frames.entity_frame(Columns.ITEM_ID, ids, [attributes for _, _, attributes in told])
+    return frame.assign(**{Columns.EVENT_TIMESTAMP: pd.Series([time for _, time, _ in told], dtype=object)})
 
 
 def _attribute(name: str, column: pd.Series, is_typed: bool) -> list[Any]:

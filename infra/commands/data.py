@@ -33,7 +33,7 @@ app.add_typer(imports, name="import", rich_help_panel=EVENTS)
 
 READING = (
     *("items_map", "users_map", "columns", "items_columns", "users_columns", "encoding", "separator", "quote"),
-    *("kind", "kinds", "order", "order_is_real", "unit", "time_format", "time_zone"),
+    *("kind", "kinds", "order", "order_is_real", "items_long", "unit", "time_format", "time_zone"),
 )
 VALUES = ("scale", "zero", "value_unit", "clip", "full_watch")
 """Options of `attune import tabular` that ``features.sources.tabular.read`` and ``Values`` have by the same name."""
@@ -93,6 +93,9 @@ def tabular(
         Literal["row", "none"] | None,
         typer.Option(help="Without times. row: the rows are in the order of time; none: in none that says anything."),
     ] = None,
+    items_long: Annotated[
+        bool, typer.Option("--items-long", help="A row of the items is one property: item_id, property, value, time.")
+    ] = False,
     order_is_real: Annotated[
         bool, typer.Option("--order-is-real", help="The rows are in the order of time though they look sorted.")
     ] = False,
