@@ -36,7 +36,10 @@ SHOWN_LIMIT = 100
 """How much of a wrong value a reason quotes."""
 
 TRUTH = {"true": True, "false": False}
-OTHER_TRUTH = {"1": True, "0": False, "yes": True, "no": False, "t": True, "f": False}
+OTHER_TRUTH = {"1": True, "0": False, "yes": True, "no": False, "y": True, "n": False, "t": True, "f": False}
+NOTHING = dict.fromkeys(("null", "none", "nan", "na", "n/a"))
+"""What files without types write for an absent number or truth value, in small letters."""
+
 TEXT_NAMES = (Columns.TITLE, Columns.TEXT, Columns.GENRES)
 """Attributes that stay text when they are read out of a file without types."""
 
@@ -291,18 +294,19 @@ def _check_known_names(given: Mapping[str, Any]) -> None:
 def typed(name: str, cells: Sequence[str | None]) -> list[Any]:
     """The texts of a column of attributes as HTTP would have them.
 
-    Numbers or truth values where every present cell is one; ids, titles, texts, genres, whole numbers with a leading
-    zero or beyond 64 bits stay text.
+    Numbers or truth values where every present cell is one (beside 'NULL' or 'nan', which is none). Ids, titles, texts,
+    genres, and whole numbers with a leading zero or beyond 64 bits stay text.
     """
     if name in TEXT_NAMES or _ID_NAME.search(name):
         return list(cells)
     if name in (Columns.AVAILABLE, Columns.RETIRED):  # nothing else will do, so that one bad cell costs its row alone
-        return [cell if cell is None else (TRUTH | OTHER_TRUTH).get(cell.lower(), cell) for cell in cells]
-    present = {cell for cell in cells if cell is not None}
+        words = NOTHING | TRUTH | OTHER_TRUTH
+        return [cell if cell is None else words.get(cell.lower(), cell) for cell in cells]
+    present = {cell for cell in cells if cell is not None and cell.lower() not in NOTHING}
     values: dict[str | None, Any] = {cell: TRUTH.get(cell.lower()) for cell in present}
     if None in values.values():
         values = {cell: _written_number(cell) for cell in present}
-    return list(cells) if None in values.values() else [values.get(cell) for cell in cells]
+    return [values.get(cell) for cell in cells] if present and None not in values.values() else list(cells)
 
 
 def _written_number(cell: str) -> int | float | None:

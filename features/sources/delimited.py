@@ -33,6 +33,7 @@ SAMPLE, READ_AHEAD = 20, 100
 COMMENTS = "%#"
 """How lines begin that stand above a table and are none of it."""
 
+EXCEL_SEPARATOR = re.compile(r"sep=(.)\s*", re.IGNORECASE)
 HEADING = re.compile(r"[^\s,;|]+:\s*")
 """A line with the first cell of those below it, as Netflix wrote its ratings: '1:', then '1488844,3,2005-09-06'."""
 
@@ -136,9 +137,12 @@ def read(path: Path, text: str, layout: Layout) -> tuple[pd.DataFrame, list[Reje
         raise DataContractError(f"quote: {layout.quote!r} is unknown; 'none' takes quotes as letters")
     lines = list(io.StringIO(text, newline=""))  # with their ends: line feed, carriage return, or both
     start = next((place for place, line in enumerate(lines) if line.strip() and line[0] not in COMMENTS), 0)
+    told = EXCEL_SEPARATOR.fullmatch(lines[start]) if lines else None
+    start += told is not None
     body = [line for line in lines[start:][:READ_AHEAD] if not HEADING.fullmatch(line)]
     is_list = layout.columns is not None and layout.columns.endswith("*")
-    separator = SEPARATOR_NAMES.get(layout.separator or "", layout.separator) or _separator(body, is_list)
+    named = SEPARATOR_NAMES.get(layout.separator or "", layout.separator)
+    separator = named or (told[1] if told else _separator(body, is_list))
     if start and layout.columns is None and lines[start - 1].startswith("#"):
         start -= lines[start - 1].count(separator) == lines[start].count(separator)  # then it is the header
     above, lines = lines[:start], lines[start:]
@@ -174,8 +178,8 @@ def read(path: Path, text: str, layout: Layout) -> tuple[pd.DataFrame, list[Reje
         rows = _whole_rows(block, names, sound, rejected)
         for column, cells in zip(columns, zip(*rows, strict=True), strict=bool(rows)):
             column.extend([None if cell in ABSENT else cell for cell in cells])
-    named = {name: column for name, column in zip(names, columns, strict=True) if name}
-    return pd.DataFrame(named, dtype=object), rejected, notes
+    table = {name: column for name, column in zip(names, columns, strict=True) if name}
+    return pd.DataFrame(table, dtype=object), rejected, notes
 
 
 def _under_headings(lines: Sequence[str], separator: str) -> Iterator[str]:
@@ -207,7 +211,8 @@ def _separator(lines: Sequence[str], is_list: bool) -> str:
         return max(SEPARATORS, key="".join(sample).count)
 
     def fit(separator: str) -> tuple[float, int]:
-        counts = [_QUOTED.sub("", line).count(separator) for line in sample]
+        bare = [_QUOTED.sub('""', line) for line in sample]
+        counts = [len(line.split()) - 1 if separator == " " else line.count(separator) for line in bare]
         if not sample or not counts[0]:
             return 0.0, 0
         return sum(count == counts[0] for count in counts) / len(counts), counts[0]
@@ -310,6 +315,8 @@ def _whole_rows(block: list[Record], names: list[str], sound: bool, rejected: li
         reason = None if sound else flaw(text)
         if reason is not None:
             rejected.append(unreadable(text, reason))
+        elif cells == names:
+            rejected.append(unreadable(text, "row: the header again"))
         elif len(cells) != len(names):
             reason = f"row: {len(cells)} cells where the header names {len(names)} columns"
             rejected.append(unreadable(text, reason, "row: ragged"))

@@ -69,10 +69,15 @@ def read_tables(paths: Paths, layout: Layout = Layout()) -> Table:  # noqa: B008
 
     A column without a name is left out (an index written by pandas, a separator at the end of each line); a named
     index of a Parquet file is a column. Mappings within a cell become columns: ``{"size": {"cm": 3}}`` is ``size.cm``.
+    Of several files, those without rows count for nothing, and folders such as ``day=1`` are a column.
     Raises DataContractError when a file is missing, empty, or holds no table, or when the columns differ.
     """
     files = _files(paths)
+    if len(files) > 1:
+        files = [path for path in files if path.stat().st_size] or files
     tables = [_read(path, layout) for path in files]
+    if not any(len(table.frame) or table.rejected for table in tables):
+        raise DataContractError(f"{files[0]}: the table has no rows")
     first = tables[0]
     for path, table in zip(files, tables, strict=True):
         if differing := set(first.frame.columns) ^ set(table.frame.columns):
@@ -96,7 +101,8 @@ def _files(paths: Paths) -> list[Path]:
             below = (file for file in sorted(path.rglob("*")) if file.is_file())
             named = [file for file in below if not file.relative_to(path).as_posix().startswith((".", "_"))]
         else:
-            named = [path] if path.exists() else [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+            matches = [path] if path.exists() else map(Path, sorted(glob.glob(str(path), recursive=True)))
+            named = [file for file in matches if file.is_file()]
         if not named:
             raise DataContractError(f"{path}: no such file; check the path")
         files += named
@@ -114,8 +120,8 @@ def _read(path: Path, layout: Layout) -> Table:
     if not table.typed:
         table.frame = table.frame.apply(_unwritten)
     table.frame = _flat(table.frame)
-    if not len(table.frame) and not table.rejected:
-        raise DataContractError(f"{path}: the table has no rows")
+    folders = dict(part.split("=", 1) for part in path.parent.parts if "=" in part)
+    table.frame = table.frame.assign(**{name: value for name, value in folders.items() if name not in table.frame})
     return table
 
 

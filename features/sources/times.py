@@ -90,6 +90,7 @@ def _dates(column: pd.Series, say: Say) -> tuple[pd.Series, pd.Series]:
     """The dates as UTC, and which of them named no zone."""
     texts = column.astype(object).map(str, na_action="ignore").astype("string").str.strip()
     iso = texts.str.replace(r"\s*(UTC|GMT)$", "Z", regex=True)
+    iso = iso.str.replace(r"(:\d{2}),(\d)", r"\1.\2", regex=True)
     iso = iso.str.replace(r"^(\d{4})/(\d{1,2})/", r"\1-\2-", regex=True)
     texts = texts.str.replace(r"\s+(UTC|GMT)$", " +0000", regex=True)
     parsed = pd.to_datetime(iso, errors="coerce", utc=True, format="ISO8601")

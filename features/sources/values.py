@@ -9,7 +9,7 @@ import pandas as pd
 from attune.columns import Columns
 from attune.errors import DataContractError
 from attune.event_types import KINDS
-from attune.row_rules import TRUTH, Rejection
+from attune.row_rules import NOTHING, TRUTH, Rejection
 from features.sources import frames
 
 NO_RATING = (0.0, -1.0)
@@ -119,9 +119,13 @@ def with_values(
 
 
 def _plain_numbers(column: pd.Series) -> pd.Series:
-    """Truth values, also as text, as 1 and 0, and decimal commas as points, where the whole column has them."""
+    """Truth values, also as text, as 1 and 0, and decimal commas as points, where the whole column has them.
+
+    'NULL' and the like are absent.
+    """
     if pd.api.types.infer_dtype(column) not in ("string", "boolean"):
         return column
+    column = column.where([str(cell).lower() not in NOTHING for cell in column], None)
     words = column.dropna().drop_duplicates().map(lambda cell: str(cell).lower())
     if words.isin(TRUTH).all():
         return column.map(lambda cell: None if pd.isna(cell) else float(TRUTH[str(cell).lower()])).astype(object)

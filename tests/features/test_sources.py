@@ -519,6 +519,7 @@ def test_shares_and_times_have_units(tmp_path: Path) -> None:
     [
         (["Fri Jul 14 02:40:00 +0000 2017", "Fri Jul 14 04:40:01 +0200 2017"], {}),
         (["Fri, 14 Jul 2017 02:40:00 GMT", "Fri, 14 Jul 2017 02:40:01 +0000"], {}),
+        (["2017-07-14 02:40:00,000", "2017-07-14 02:40:01,000"], {}),
         (["14-Jul-2017 02:40:00", "14-Jul-2017 02:40:01"], {}),
         (["14.07.2017 02:40:00", "14.07.2017 02:40:01"], {}),
         (["07/14/2017 02:40:00 AM", "07/14/2017 02:40:01 AM"], {}),
@@ -769,6 +770,25 @@ def test_comments_above_a_table_are_left_out(tmp_path: Path) -> None:
     assert rows_of(source, "user_id", "item_id", "value") == [("1", "7", 5.0), ("2", "8", 4.0)]
     assert "interactions: 2 lines above the table are left out" in source.understanding.notes
     assert rows_of(read(tmp_path / "a.tsv", "# of 2020\n#u\ti\tt\n1\t2\t3\n"), "user_id", "item_id") == [("1", "2")]
+
+
+def test_what_tools_leave_in_files_is_no_row(tmp_path: Path) -> None:
+    source = read(tmp_path / "a.csv", "sep=;\nu;i;t\n1;2,5;3\nu;i;t\n4;5;6\n")
+    assert rows_of(source, "user_id", "item_id") == [("1", "2,5"), ("4", "5")]
+    assert [row.reason for row in source.rejected["interaction"]] == ["row: the header again"]
+    aligned = read(tmp_path / "a.txt", '"u"   "i" "t"\n"a b"  7   1\n"c"   10  2\n')
+    assert rows_of(aligned, "user_id", "item_id") == [("a b", "7"), ("c", "10")]
+    empty = rated(tmp_path / "a.csv", "u,i,t,v\n1,a,1,NULL\n1,b,1,2.5\n1,c,1,nan\n", "click")
+    assert empty.interactions["value"].tolist() == [None, 2.5, None]
+
+
+def test_parts_of_a_lake_are_one_table(tmp_path: Path) -> None:
+    for day in ("2017-07-14", "2017-07-15"):
+        write_as(pd.DataFrame({"u": [1], "i": [2]}), tmp_path / "lake" / f"t={day}" / "part-0.parquet")
+    write_as(pd.DataFrame({"u": [], "i": []}), tmp_path / "lake" / "t=2017-07-16" / "part-0.parquet")
+    (tmp_path / "lake" / "t=2017-07-16" / "part-1.parquet").touch()
+    rows = tabular.read(tmp_path / "lake", mapping=MAP, kind="view").interactions
+    assert rows["event_timestamp"].tolist() == [DAY_OF_JULY * SECOND, (DAY_OF_JULY + 86_400) * SECOND]
 
 
 def test_decimal_commas_are_numbers(tmp_path: Path) -> None:
