@@ -325,11 +325,24 @@ def dry_run(frames: SourceFrames, clock: Clock) -> ImportReport:
     ):
         refused = list(frames.rejected.get(name, ()))
         tally.rows_in = len(rows) + len(refused)
+        if name == "interaction" and (shared := _with_shared_ids(frames.interactions)).any():
+            reason = "event_id: it stands for several rows; if it is not a row's own id, rename the column"
+            refused += [Rejection(0, rows[place], Columns.EVENT_ID, reason) for place in np.flatnonzero(shared)]
+            rows = [rows[place] for place in np.flatnonzero(~shared)]
         for _, chunk in _chunks(rows, CHUNK):
             refused += admit_all(name, chunk, clock)[1]
         _count_rejected(tally, refused)
         tally.accepted = tally.rows_in - tally.quarantined
     return report
+
+
+def _with_shared_ids(rows: pd.DataFrame) -> np.ndarray:
+    """The rows (a mask) whose own id an earlier row of other content has."""
+    if Columns.EVENT_ID not in rows:
+        return np.zeros(len(rows), bool)
+    texts = rows.astype(str)
+    first = texts.duplicated(Columns.EVENT_ID) & rows[Columns.EVENT_ID].notna()
+    return (first & ~texts.duplicated()).to_numpy(bool)
 
 
 def readmit(log: EventLog, clock: Clock, source: str = "", edited: Mapping[int, Any] | None = None) -> Tally:
@@ -388,9 +401,10 @@ def _completed(content: Any, row: QuarantinedRow) -> Any:
 def import_log(log: EventLog, folder: Path, clock: Clock, source: str) -> Tally:
     """Append what ``features.export.export`` wrote: ids, times, values and take-backs as they were, in the same order.
 
-    Positions and times of logging are this log's own. Raises DataContractError when ``folder`` is no export,
-    EventLogError when the log cannot take the events.
+    Positions and times of logging are this log's own; items that a withdrawal retired are as the export says again.
+    Raises DataContractError when ``folder`` is no export, EventLogError when the log cannot take the events.
     """
+    items: dict[str, Item] = {}
     told = {str(row.get(Columns.EVENT_ID)) for _, _, row in exported(folder) if row.get(Columns.KIND) == RETRACT}
     import_id = log.imports.begin(source, {"log": str(folder)})
     tally, rows = Tally(), exported(folder)
@@ -403,9 +417,15 @@ def import_log(log: EventLog, folder: Path, clock: Clock, source: str) -> Tally:
                 events.append(_exported_event(name, row, clock))
             except DataContractError as error:
                 rejected[name].append(Rejection(number, row, error.field, str(error), error.rule))
+        items |= {event.item_id: event for event in events if isinstance(event, Item)}
         for bad in _append(log, events, tally.rows_in, tally, import_id):
             rejected[bad.row["type"]].append(bad)
         tally.rows_in += len(chunk)
+    for _, names in _chunks(list(items), CHUNK):
+        known = {name: [item for _, item in versions] for name, versions in log.versions("item", names).items()}
+        retired = [items[name] for name, versions in known.items() if _is_withdrawn(versions)]
+        if back := [item for item in retired if item.attributes != {Columns.RETIRED: True}]:
+            _append(log, next_versions(log, back), 0, Tally(), import_id)
     for name, bad_rows in rejected.items():
         log.quarantine(name, source, bad_rows, import_id)
     _count_rejected(tally, [row for bad_rows in rejected.values() for row in bad_rows])

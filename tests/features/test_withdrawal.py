@@ -240,6 +240,7 @@ def test_an_imported_log_is_withdrawn_and_comes_back(
     log: EventLog, act: Callable[..., Interaction], clock: Clock, tmp_path: Path
 ) -> None:
     log.append([act("u", "a", 1), act("u", "b", 2), act("u", "a", 3, "retract", retracts="e1")])
+    log.append([Item(event_id="put", event_timestamp=5, item_id="b", attributes={"title": "Z"})])
     export(log, tmp_path / "out")
     url = f"sqlite:///{tmp_path / 'other.db'}"
     prepare(url)
@@ -247,7 +248,9 @@ def test_an_imported_log_is_withdrawn_and_comes_back(
         for number, taken_back in ((1, 2), (2, 2)):
             assert import_log(other, tmp_path / "out", clock, "out").quarantined == 0
             assert [row[1] for row in standing(other, tmp_path)] == ["b"]
+            assert other.item("b").attributes == {"title": "Z"}  # type: ignore[union-attr]
             result = withdraw(other, number)
+            assert other.item("b").attributes == {"retired": True}  # type: ignore[union-attr]
             assert (result.taken_back, result.take_backs) == (taken_back, 1)  # type: ignore[union-attr]
             assert standing(other, tmp_path) == []
         export(other, tmp_path / "again")

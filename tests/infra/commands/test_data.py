@@ -151,6 +151,17 @@ def test_too_many_bad_rows_stop_an_import_with_the_option_that_may_help(attune, 
     assert attune(*arguments, "--most-quarantined", "0.7")[0] == 0
 
 
+def test_a_column_event_id_that_is_no_id_of_a_row_stops_an_import(attune, table) -> None:
+    rows = "".join(f"u{n},i{n},1000000000,click,{n % 2}\n" for n in range(6)) + "u0,i0,1000000000,click,0\n"
+    file = table("user_id,item_id,event_timestamp,kind,event_id\n" + rows)
+    status, _, err = attune("import", "tabular", "--interactions", file)
+    assert (status, "4 of 7 interaction rows would go to quarantine" in err) == (1, True)
+    assert "rename the column" in err
+    arguments = ("import", "tabular", "--interactions", file, "--most-quarantined", "0.6", "--json")
+    report = json.loads(attune(*arguments)[1])
+    assert (report["accepted"], report["repeated"], report["quarantined"]) == (2, 1, 4)
+
+
 def test_bad_items_stop_an_import_too(attune, table) -> None:
     items = table("item_id,title\n,One\nb,Two\n", "items.csv")
     arguments = ("import", "tabular", "--interactions", table(GOOD), "--map", MAP, "--kind", "rating", "--items", items)
