@@ -6,15 +6,17 @@ import math
 from dataclasses import fields, replace
 from functools import partial
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attune.clock import DAY, ORDER_ONLY, SHUFFLED
 from evaluation.case import RIVALS, CaseLimits, Evidence
 from evaluation.gate import Outcome, Verdict, accepts, refused_by
 from evaluation.gates.coverage import Coverage
 from evaluation.gates.latency import Latency
-from evaluation.gates.lineage import Lineage
+from evaluation.gates.lineage import Lineage, without_times
 from evaluation.gates.live_weight import LiveWeight
 from evaluation.gates.memory import Memory
 from evaluation.gates.panel import Panel
@@ -177,3 +179,10 @@ def test_a_changed_limit_is_another_version() -> None:
 def test_no_two_gates_have_a_limit_of_one_name() -> None:
     names = [field.name for part in (CaseLimits(), *GATES) for field in fields(part)]
     assert sorted(names) == sorted(gate_limits().as_dict().keys() - {"version"})
+
+
+def test_lineage_says_what_stands_for_times_that_an_import_had_not() -> None:
+    assert without_times(np.array([ORDER_ONLY, ORDER_ONLY + DAY])) == ""
+    note = without_times(np.array([0, SHUFFLED - 1, SHUFFLED, ORDER_ONLY]))
+    assert "2 of 4 events have no time: the order of the rows" in note
+    assert "1 of 4 events have no time: they are random events of every user" in note
