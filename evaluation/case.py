@@ -11,11 +11,12 @@ import numpy as np
 
 from attune.event_types import KINDS
 from attune.user_state import RECENT_LIMIT, Recent, UserState
-from evaluation.hold_out import FRESH_POPULARITY, CachedHybrid, Entrant, HoldOut, ReplayCache, fresh_popularity
+from evaluation.hold_out import BASELINES, CachedHybrid, Entrant, HoldOut, ReplayCache
 from evaluation.intervals import Paired, paired
 from evaluation.offpolicy.estimate import OffPolicyLimits
 from evaluation.offpolicy.logged_policy import logged_slates
 from evaluation.offpolicy.value_change import ValueChange, value_change
+from evaluation.simple_baselines import simple_baselines
 from models.bundle import Bundle
 from models.history import KIND_INDEX
 from models.learning.dataset import BEFORE_ALL, TrainingSet, is_panel
@@ -35,9 +36,11 @@ class CaseLimits:
 
     metric: str = "ndcg@10"
     """The figure that the quality gates compare, over all targets of the hold-out."""
-    half_lives: tuple[float, ...] = (7.0, 30.0, 90.0, 365.0, 1e5)
-    """Days. What a model has to beat is the popularity that forgets at the pace that serves it best on this very
-    hold-out: neither the challenger nor its recipe chooses the yardstick."""
+    half_lives: tuple[float, ...] = (10 / 1440, 1 / 24, 0.25, 1.0, 7.0, 30.0, 90.0, 365.0, 1e5)
+    """Days, of popularity as of the cut and of live counters. What a model has to beat is what serves best on this very
+    hold-out: see ``evaluation.simple_baselines``."""
+    trends: tuple[tuple[float, float], ...] = ((1 / 24, 7.0), (1.0, 30.0))
+    """Days: the half-lives of the recent and of the long-run rate that a trend compares."""
     user_cap: float = 100.0
     """Events, or lists, that one user counts for at most, so that nobody decides alone; of the panel each user's mean
     counts once. Coverage has no such cap: see ``evaluation.gates.coverage``."""
@@ -136,12 +139,12 @@ class Case:
 
     @cached_property
     def replays(self) -> dict[str, Evaluation]:
-        """Everybody on the same events: bundles, ``popularity``, and each part of the challenger (``... alone``)."""
+        """Everybody on the same events: bundles, ``popularity`` (the best simple baseline), the challenger's parts."""
         hybrid = CachedHybrid(self.challenger.hybrid)
         entrants = {
             self.challenger.digest: Entrant.of(self.challenger, hybrid, hybrid.parts),  # the longest first
-            FRESH_POPULARITY: Entrant(
-                fresh_popularity(self.training_set, self.after, self.limits.half_lives),
+            BASELINES: Entrant(
+                simple_baselines(self.training_set, self.after, self.limits.half_lives, self.limits.trends),
                 self.training_set.catalogue,
                 strongest_by=self.limits.metric,
             ),
@@ -152,7 +155,7 @@ class Case:
         evaluations = self._replay_all(HoldOut(self.training_set, window, self.after, self.upto), entrants)
         return {
             **{name: evaluations[bundle.digest][0] for name, bundle in self.bundles.items()},
-            "popularity": evaluations[FRESH_POPULARITY][0],
+            "popularity": evaluations[BASELINES][0],
             **{f"{part.name} alone": part for part in evaluations[self.challenger.digest][1:]},
         }
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from evaluation.replay import QueryBatch, replay_together, top_lists
-from models.baselines import Popularity
+from evaluation.simple_baselines import strongest
 from models.bundle import Bundle
 from models.catalogue import Catalogue
 from models.history import HistoryBatch, Recommender
 from models.hybrid import Hybrid
 from models.learning.batches import target_weights
-from models.learning.dataset import TrainingSet, is_panel
-from models.metrics import Chances, Evaluation, values
+from models.learning.dataset import TrainingSet
+from models.metrics import Chances, Evaluation
 from models.network.config import Recipe
 from models.network.sequence import torch_threads
 from models.ranking.retrieval import mask
@@ -28,7 +28,7 @@ Training sets of one digest are taken to be equal, and so are the limits of all 
 ReplayCache = MutableMapping[ReplayKey, Evaluation]
 """Replays of bundles other than a challenger, and of popularity: they are the same for each challenger."""
 
-FRESH_POPULARITY = "popularity, counted afresh"
+BASELINES = "the best simple baseline"
 
 CHANCE_TARGETS = 5_000
 """Chances are recorded for about so many targets of a hold-out, in groups that are spread evenly over it."""
@@ -89,7 +89,7 @@ class Entrant:
     """Recommenders over one catalogue that are replayed together.
 
     ``chances_of`` is the first of them where its chances are wanted, ``reward_floor`` what it learned with.
-    With ``strongest_by``, a metric, only the evaluation of the strongest is kept.
+    With ``strongest_by``, a metric, only the evaluation of the strongest is kept: see ``simple_baselines``.
     """
 
     recommenders: tuple[Recommender, ...]
@@ -138,9 +138,9 @@ class HoldOut:
             events = int(((times > self.after) & (times <= self.upto)).sum())
             recorder = ChanceRecorder(entrant.chances_of, entrant.reward_floor, events)
         window = self.training_set, self.after, self.upto
-        evaluations = replay_together(entrant.recommenders, *window, entrant.catalogue, recorder, self.each)
         if entrant.strongest_by is not None:
-            return [strongest(evaluations, entrant.strongest_by)]
+            return [strongest(entrant.recommenders, *window, entrant.strongest_by)]
+        evaluations = replay_together(entrant.recommenders, *window, entrant.catalogue, recorder, self.each)
         if recorder is not None:
             evaluations[0] = replace(evaluations[0], chances=recorder.chances())
         return evaluations
@@ -198,17 +198,6 @@ class ChanceRecorder:
         times_E, *columns = [np.concatenate(parts) for parts in zip(*self._taken, strict=True)]
         order = np.lexsort((columns[0], times_E))
         return Chances(*(column[order] for column in columns))
-
-
-def strongest(evaluations: Sequence[Evaluation], metric: str) -> Evaluation:
-    """Of replays over the same events the one with the largest sum of a metric."""
-    return max(evaluations, key=lambda evaluation: float(np.nansum(values(evaluation, metric)[1])))
-
-
-def fresh_popularity(training_set: TrainingSet, after: int, half_lives: Sequence[float]) -> tuple[Popularity, ...]:
-    """Popularity of the events at moments up to ``after``, the panel's left out, for every half-life (days)."""
-    known = training_set.select((training_set.times <= after) & ~is_panel(training_set.user_ids)[training_set.users])
-    return tuple(Popularity.fit(known, days) for days in half_lives)
 
 
 def event_rows(evaluation: Evaluation, training_set: TrainingSet) -> np.ndarray:

@@ -40,7 +40,7 @@ GATES: tuple[Gate, ...] = (
 )
 """Every gate, in the order of a report. A new one is a file in ``evaluation/gates`` and a line here."""
 
-LIMITS_VERSION = 7
+LIMITS_VERSION = 8
 """Raised with any change of a limit, and recorded with each judgement."""
 
 COMPARED = ("ndcg@10", "hr@10")

@@ -13,8 +13,8 @@ import numpy as np
 
 from attune.errors import DataContractError
 from evaluation.case import CaseLimits
-from evaluation.hold_out import fresh_popularity, strongest
-from evaluation.replay import replay, replay_together
+from evaluation.replay import replay
+from evaluation.simple_baselines import simple_baselines, strongest
 from models.learning.dataset import TrainingSet, split_windows
 from models.learning.training import train
 from models.metrics import summary
@@ -31,7 +31,7 @@ SHOWN = ("ndcg@10", "hr@10", "mrr", "coverage@10")
 class Origin:
     """Learned from moments up to ``after``, judged on those up to ``upto``: ``SHOWN`` of the model and popularity.
 
-    The popularity is the one that gates ask a model to beat (``evaluation.hold_out.fresh_popularity``).
+    The popularity is the baseline that gates ask a model to beat (``evaluation.simple_baselines``).
     """
 
     after: int
@@ -61,8 +61,8 @@ def rolling_origins(training_set: TrainingSet, recipe: Recipe, folds: int, seed:
         windows = split_windows(training_set.times[training_set.times <= after], holdout=0.0)
         trained = train(training_set, recipe, windows.train_upto, after, seed)
         model = replay(trained.hybrid, training_set, after, upto, catalogue=trained.catalogue)
-        popularities = fresh_popularity(training_set, after, limits.half_lives)
-        popularity = strongest(replay_together(popularities, training_set, after, upto), limits.metric)
+        baselines = simple_baselines(training_set, after, limits.half_lives, limits.trends)
+        popularity = strongest(baselines, training_set, after, upto, limits.metric)
         figures = ({name: summary(evaluation)["all"][name] for name in SHOWN} for evaluation in (model, popularity))
         origins.append(Origin(after, upto, len(model.events), *figures))
     return origins

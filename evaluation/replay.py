@@ -134,18 +134,21 @@ def replay_together(
     catalogue: Catalogue | None = None,
     recorder: Recorder | None = None,
     each: int | None = None,
+    most: int | None = None,
     batch: int = 256,
 ) -> list[Evaluation]:
     """``replay`` of several recommenders over one catalogue; each answers the very same batch after the other.
 
     ``recorder`` is given each batch once all of them have answered. With ``each`` only so many queries of each user are
-    asked, the latest ones.
+    asked, the latest ones; with ``most`` only so many in all, spread evenly over the window.
     """
     window = groups(training_set, after, upto)
     if each is not None:
         by_user = np.argsort(window.users, kind="stable")
         ends = np.searchsorted(window.users[by_user], window.users[by_user], side="right")
         window = window.select(np.sort(by_user[np.arange(len(window)) >= ends - each]))
+    if most is not None and len(window) > most:
+        window = window.select(np.linspace(0, len(window) - 1, most).astype(np.int64))
     queries = Queries(training_set, window, catalogue)
     rankings = [_Ranking(recommender, len(queries.catalogue)) for recommender in recommenders]
     left_out = np.zeros(2, np.int64)

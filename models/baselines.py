@@ -36,6 +36,11 @@ def votes(kinds: np.ndarray, rewards: np.ndarray, slope: float) -> np.ndarray:
     return np.where(MARKS_SEEN[kinds], vote, 0.0).astype(np.float32)
 
 
+def uses(training_set: TrainingSet) -> np.ndarray:
+    """What each event counts in popularity (E,)."""
+    return training_set.rewards * MARKS_SEEN[training_set.kinds]
+
+
 @dataclass(frozen=True)
 class Popularity:
     """Items by their latest uses, 1 at most: an event counts its reward, halved every ``half_life_days``."""
@@ -48,7 +53,7 @@ class Popularity:
     def fit(training_set: TrainingSet, half_life_days: float) -> "Popularity":
         """From every event of the training set; "now" is its latest event."""
         age_E = (training_set.times.max(initial=0) - training_set.times) / DAY
-        weight_E = training_set.rewards * MARKS_SEEN[training_set.kinds] * 0.5 ** (age_E / half_life_days)
+        weight_E = uses(training_set) * 0.5 ** (age_E / half_life_days)
         weights_N = np.bincount(training_set.items, weight_E, len(training_set.catalogue))
         return Popularity((weights_N / max(weights_N.max(), 1e-12)).astype(np.float32), half_life_days)
 

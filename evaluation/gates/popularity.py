@@ -14,10 +14,11 @@ class BeatsPopularity(Gate):
     """Absolute: the lower bound of the gain over popularity must be above it."""
 
     def __call__(self, case: Case) -> Iterator[Verdict]:
-        yield self.verdict(case.paired("popularity").absolute, case.evidence)
+        baseline = case.replays["popularity"].name
+        yield self.verdict(case.paired("popularity").absolute, case.evidence, baseline)
 
-    def verdict(self, gain: Interval, evidence: Evidence) -> Verdict:
+    def verdict(self, gain: Interval, evidence: Evidence, baseline: str = "popularity") -> Verdict:
         limit = self.popularity_gain
         sides = gain.low > limit, gain.high <= limit, gain.value > limit
-        unit = f"gain in {evidence.limits.metric} over popularity"
+        unit = f"gain in {evidence.limits.metric} over the best simple baseline ({baseline})"
         return on_interval("beats_popularity", limit, gain, sides, evidence, unit)

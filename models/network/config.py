@@ -86,7 +86,7 @@ class Recipe:
     finetune_pull: float = 0.1
     replay_share: float = 1.0
     knn: KnnGrid = field(default_factory=KnnGrid)
-    popularity_days: tuple[float, ...] = (30.0, 90.0, 365.0, 1e5)
+    popularity_days: tuple[float, ...] = (30.0, 90.0, 365.0, 1e5, 7.0, 1.0, 0.25)
     mix_step: float = 0.1
     online: OnlineWeights = field(default_factory=OnlineWeights)
     validation_groups: int = 2000

@@ -12,14 +12,13 @@ from attune.columns import TRAIT_COLUMNS
 from evaluation.case import Case, CaseLimits
 from evaluation.hold_out import CachedHybrid, ReplayCache
 from evaluation.judge import LIMITS_VERSION, judge
-from evaluation.replay import replay
+from evaluation.replay import replay_together
 from evaluation.report import Judgement
+from evaluation.simple_baselines import simple_baselines
 from infra.demo.spoil import spoil
-from models.baselines import Popularity
 from models.bundle import Bundle, Provenance, golden_batch, save_bundle
 from models.hybrid import normalised
 from models.learning.dataset import BEFORE_ALL, groups, histories
-from models.learning.training import learnable
 from models.metrics import values
 from models.ranking.policy import PlackettLuce
 
@@ -219,7 +218,7 @@ def test_the_compared_are_replayed_once_for_many_challengers(
     replayed: ReplayCache = {}
     first = judge(Case.load(planted, folder, bundle_folder, limits=DECISIVE, replay_cache=replayed))
     kept = dict(replayed)
-    assert {who for who, *_ in kept} == {first.versions["champion"], "popularity, counted afresh"}
+    assert {who for who, *_ in kept} == {first.versions["champion"], "the best simple baseline"}
     again = judge(Case.load(planted, folder, bundle_folder, limits=DECISIVE, replay_cache=replayed))
     assert all(replayed[exam] is kept[exam] for exam in replayed.keys() | kept.keys())
     for found in (first, again):
@@ -233,7 +232,7 @@ def test_the_compared_are_replayed_once_for_many_challengers(
 def test_what_a_mapping_holds_of_others_is_believed_of_the_challenger_never(bundle_folder, planted, cut) -> None:
     replayed: ReplayCache = {}
     found = judge(Case.load(planted, bundle_folder, bundle_folder, limits=DECISIVE, replay_cache=replayed))
-    assert [who for who, *_ in replayed] == ["popularity, counted afresh"], "the champion is the challenger"
+    assert [who for who, *_ in replayed] == ["the best simple baseline"], "the champion is the challenger"
     assert found.baselines["champion"] == found.metrics
 
 
@@ -262,8 +261,7 @@ def test_the_challenger_does_not_choose_the_popularity_that_it_has_to_beat(
     folder = save_bundle(tmp_path / "easy", easy, bundle.catalogue, PlackettLuce(), lineage, golden)
     found = [judge(Case.load(planted, one, limits=DECISIVE)).baselines["popularity"] for one in (bundle_folder, folder)]
     assert found[0] == found[1]
-    best = max(
-        float(np.nanmean(values(replay(one, planted, cut, int(planted.times.max())), "ndcg@10")[1]))
-        for one in (Popularity.fit(learnable(planted, cut), days) for days in DECISIVE.half_lives)
-    )
+    baselines = simple_baselines(planted, cut, DECISIVE.half_lives, DECISIVE.trends)
+    replays = replay_together(baselines, planted, cut, int(planted.times.max()))
+    best = max(float(np.nanmean(values(one, "ndcg@10")[1])) for one in replays)
     assert found[0]["all"]["ndcg@10"] == pytest.approx(best)

@@ -9,9 +9,8 @@ from attune.errors import DataContractError
 from evaluation import origins
 from evaluation.case import CaseLimits
 from evaluation.origins import rolling_origins, spread
-from evaluation.replay import replay
-from models.baselines import Popularity
-from models.learning.training import learnable
+from evaluation.replay import replay_together
+from evaluation.simple_baselines import simple_baselines
 from models.metrics import summary
 
 
@@ -50,9 +49,7 @@ def test_one_origin_has_no_spread_and_few_events_no_origins(tastes, quick) -> No
 
 def test_popularity_is_the_strongest_that_the_panel_taught_nothing(planted, quick) -> None:
     (first, _) = rolling_origins(planted, replace(quick, epochs=1), folds=2, seed=1)
-    found = {
-        days: summary(replay(Popularity.fit(learnable(planted, first.after), days), planted, first.after, first.upto))
-        for days in CaseLimits().half_lives
-    }
-    best = max(found, key=lambda days: found[days]["all"]["ndcg@10"])
-    assert first.popularity == {name: found[best]["all"][name] for name in origins.SHOWN}
+    baselines = simple_baselines(planted, first.after, CaseLimits().half_lives, CaseLimits().trends)
+    found = [summary(one)["all"] for one in replay_together(baselines, planted, first.after, first.upto)]
+    best = max(found, key=lambda figures: figures["ndcg@10"])
+    assert first.popularity == {name: best[name] for name in origins.SHOWN}
