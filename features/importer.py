@@ -40,6 +40,8 @@ CHUNK = 5_000
 FIRST_ROWS = 20
 """Rows by which a file in row order is recognised as one that was imported before."""
 
+ID_TAKEN = "event_id: it stands in the log with another content"
+
 NO_TIME = 2**62
 """Stands for a time that is not understood, later than every other."""
 
@@ -404,23 +406,16 @@ def import_log(log: EventLog, folder: Path, clock: Clock, source: str) -> Tally:
     Positions and times of logging are this log's own; items that a withdrawal retired are as the export says again.
     Raises DataContractError when ``folder`` is no export, EventLogError when the log cannot take the events.
     """
-    items: dict[str, Item] = {}
-    told = {str(row.get(Columns.EVENT_ID)) for _, _, row in exported(folder) if row.get(Columns.KIND) == RETRACT}
     import_id = log.imports.begin(source, {"log": str(folder)})
-    tally, rows = Tally(), exported(folder)
+    tally, items = Tally(), dict[str, Item]()
     rejected: dict[str, list[Rejection]] = {name: [] for name in TYPES.values()}
-    while chunk := list(islice(rows, CHUNK)):
-        events: list[AnyEvent] = []
-        renewed = _renewed(log, [row for _, _, row in chunk], told)
-        for number, ((_, name, _), row) in enumerate(zip(chunk, renewed, strict=True), tally.rows_in):
-            try:
-                events.append(_exported_event(name, row, clock))
-            except DataContractError as error:
-                rejected[name].append(Rejection(number, row, error.field, str(error), error.rule))
+    for events, refused in _exported_chunks(log, folder, clock):
         items |= {event.item_id: event for event in events if isinstance(event, Item)}
+        for name, bad in refused:
+            rejected[name].append(bad)
         for bad in _append(log, events, tally.rows_in, tally, import_id):
             rejected[bad.row["type"]].append(bad)
-        tally.rows_in += len(chunk)
+        tally.rows_in += len(events) + len(refused)
     for _, names in _chunks(list(items), CHUNK):
         known = {name: [item for _, item in versions] for name, versions in log.versions("item", names).items()}
         retired = [items[name] for name, versions in known.items() if _is_withdrawn(versions)]
@@ -431,6 +426,39 @@ def import_log(log: EventLog, folder: Path, clock: Clock, source: str) -> Tally:
     _count_rejected(tally, [row for bad_rows in rejected.values() for row in bad_rows])
     log.imports.end(import_id, asdict(tally))
     return tally
+
+
+def dry_run_log(log: EventLog, folder: Path, clock: Clock) -> Tally:
+    """What ``import_log`` would accept or repeat, which are not told apart here, and turn away; nothing is written."""
+    tally, rejected = Tally(), list[Rejection]()
+    for events, refused in _exported_chunks(log, folder, clock):
+        known = log.digests([event.event_id for event in events])
+        taken = [event for event in events if event.event_id in known and known[event.event_id] != event.digest()]
+        rejected += [Rejection(0, {}, bad.field, bad.reason, bad.rule) for _, bad in refused]
+        rejected += [Rejection(0, {}, Columns.EVENT_ID, ID_TAKEN) for _ in taken]
+        tally.rows_in += len(events) + len(refused)
+    _count_rejected(tally, rejected)
+    tally.accepted = tally.rows_in - tally.quarantined
+    return tally
+
+
+def _exported_chunks(
+    log: EventLog, folder: Path, clock: Clock
+) -> Iterator[tuple[list[AnyEvent], list[tuple[str, Rejection]]]]:
+    """An export's events with the ids that they have now, and what the rules turn away with its type."""
+    told = {str(row.get(Columns.EVENT_ID)) for _, _, row in exported(folder) if row.get(Columns.KIND) == RETRACT}
+    rows, start = exported(folder), 0
+    while chunk := list(islice(rows, CHUNK)):
+        events: list[AnyEvent] = []
+        refused: list[tuple[str, Rejection]] = []
+        renewed = _renewed(log, [row for _, _, row in chunk], told)
+        for number, ((_, name, _), row) in enumerate(zip(chunk, renewed, strict=True), start):
+            try:
+                events.append(_exported_event(name, row, clock))
+            except DataContractError as error:
+                refused.append((name, Rejection(number, row, error.field, str(error), error.rule)))
+        start += len(chunk)
+        yield events, refused
 
 
 def _exported_event(type_name: str, row: dict[str, Any], clock: Clock) -> AnyEvent:
@@ -472,9 +500,8 @@ def _append(log: EventLog, events: Sequence[AnyEvent], start: int, tally: Tally,
         ]
     tally.accepted += appended.accepted
     tally.repeated += appended.repeated
-    reason = "event_id: it stands in the log with another content"
     return [
-        Rejection(start + place, msgspec.to_builtins(events[place]), Columns.EVENT_ID, reason)
+        Rejection(start + place, msgspec.to_builtins(events[place]), Columns.EVENT_ID, ID_TAKEN)
         for place in appended.conflicts
     ]
 

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import asdict
 from enum import StrEnum
@@ -40,6 +40,10 @@ VALUES = ("scale", "zero", "value_unit", "clip", "full_watch")
 
 KEPT = ("map", *READING, *VALUES)
 """The options by which a source is read: they are kept with its import."""
+
+MostQuarantined = Annotated[
+    float, typer.Option(min=0, max=1, help="The largest share of a type's rows; with more, nothing is imported.")
+]
 
 REASONS_SHOWN = 10  # broken rules that a table lists; JSON has them all
 
@@ -123,9 +127,7 @@ def tabular(
         bool, typer.Option("--check", help="Write nothing: show how the files are understood and what to type.")
     ] = False,
     replace: Annotated[int | None, typer.Option(help="Withdraw this import first; see attune import list.")] = None,
-    most_quarantined: Annotated[
-        float, typer.Option(min=0, max=1, help="Of items, users or interactions; with more, nothing is imported.")
-    ] = 0.2,
+    most_quarantined: MostQuarantined = 0.2,
     as_json: AsJson = False,
 ) -> None:
     """Anybody's tables. Rows that break a rule go to quarantine with the reason.
@@ -136,6 +138,7 @@ def tabular(
 
     A column of attune's own name needs no mapping, and one of a usual name (userId, rating) none either.
     """
+    from features.importer import dry_run
     from features.sources import tabular
     from features.sources.values import Values
 
@@ -153,9 +156,10 @@ def tabular(
     if check:
         _preview(frames, _full_command(context, frames), as_json)
         return
-    _demand_most_rows(frames, source, chosen)
+    tallies = _tallies(dry_run(frames, system_clock))[0]
+    _demand_most_rows(tallies, source, most_quarantined, {"interaction": _cures(frames, chosen)})
     if replace is not None:
-        _withdraw(replace)
+        _withdraw(replace, as_json)
     _import(frames, source, {name: chosen[name] for name in KEPT if chosen[name]}, as_json)
 
 
@@ -232,17 +236,15 @@ def _remembered(given: dict[str, Any], source: str) -> dict[str, Any]:
     return options
 
 
-def _demand_most_rows(frames: "SourceFrames", source: str, options: dict[str, Any]) -> None:
+def _demand_most_rows(
+    tallies: "dict[str, Tally]", source: str, most: float, cures: Mapping[str, Iterable[str]]
+) -> None:
     """Raise DataContractError, with the options that may help, if too large a share would be quarantined."""
-    from features.importer import dry_run
-
-    most = options["most_quarantined"]
-    for name, tally in _tallies(dry_run(frames, system_clock))[0].items():
+    for name, tally in tallies.items():
         if tally.quarantined <= most * tally.rows_in:
             continue
         lines = [f"{count:,} {name} rows: {reason}" for reason, count in list(tally.reasons.items())[:REASONS_SHOWN]]
-        if name == "interaction":
-            lines += _cures(frames, options)
+        lines += cures.get(name, ())
         least = math.ceil(100 * tally.quarantined / tally.rows_in) / 100
         lines.append(f"to import the rest as it is: --most-quarantined {least:g}")
         raise DataContractError(
@@ -305,19 +307,19 @@ def withdraw_import(
     the same file imported again, with other options, counts anew. Not undone are slates and take-backs
     that it brought, and what another source has changed since.
     """
-    figures = _withdraw(number)
+    figures = _withdraw(number, as_json)
     if as_json:
         output.print_json({"import": number, **figures})
         return
     output.facts(f"import {number} is withdrawn", figures)
 
 
-def _withdraw(number: int) -> dict[str, Any]:
+def _withdraw(number: int, quiet: bool) -> dict[str, Any]:
     """What became of the import's events; that of the first time, where it was withdrawn before."""
     from features.withdrawal import withdraw
     from infra.commands import execution
 
-    with execution.event_log() as log:
+    with execution.event_log() as log, output.Progress(quiet).stage(f"withdraw import {number}"):
         withdraw(log, number)
         return log.imports.find(number).counts
 
@@ -325,6 +327,7 @@ def _withdraw(number: int) -> dict[str, Any]:
 @imports.command()
 def log(
     folder: Annotated[Path, typer.Argument(help="A folder that attune export wrote.")],
+    most_quarantined: MostQuarantined = 0.2,
     as_json: AsJson = False,
 ) -> None:
     """All that [bold]attune export[/bold] wrote: events of every type, with their ids, in their order.
@@ -334,10 +337,12 @@ def log(
     [bold]attune export /tmp/log[/bold]
     [bold]ATTUNE_VAR=/tmp/other attune import log /tmp/log[/bold]
     """
-    from features.importer import import_log
+    from features.importer import dry_run_log, import_log
     from infra.commands import execution
 
     with execution.event_log() as event_log, output.Progress(quiet=as_json).stage(f"import {folder}"):
+        expected = dry_run_log(event_log, folder, system_clock)
+        _demand_most_rows({"event": expected}, str(folder), most_quarantined, {})
         tally = import_log(event_log, folder, system_clock, folder.resolve().name)
     show_tallies({"event": tally}, f"imported {folder}", asdict(tally), as_json)
 

@@ -75,6 +75,16 @@ def test_quarantined_rows_close_with_their_import_and_open_with_the_next(log: Ev
     assert (log.quarantine("interaction", "a", bad, log.imports.begin("a", {})), log.quarantined()) == (0, 1)
 
 
+def test_open_rows_are_found_by_their_source_and_settled(log: EventLog) -> None:
+    for source in ("a_b.csv", "axb.csv"):
+        log.quarantine("interaction", source, [Rejection(7, {"kind": "clik"}, "kind", "kind: no")])
+    (row,) = log.quarantined_rows(0, 9, "a_b")
+    assert (row.source, row.type, row.field, row.reason, row.row) == (
+        "a_b.csv", "interaction", "kind", "kind: no", {"kind": "clik"})  # fmt: skip
+    log.settle_quarantined([row.id])
+    assert (log.quarantined(), [one.source for one in log.quarantined_rows(0, 9)]) == (1, ["axb.csv"])
+
+
 def test_versions_of_items_and_users(log: EventLog) -> None:
     log.append([
         Item(event_id="1", event_timestamp=0, item_id="i", attributes={"title": "A"}),

@@ -5,6 +5,7 @@ import shlex
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from attune.errors import EventLogError
@@ -252,6 +253,18 @@ def test_what_was_exported_can_be_imported_elsewhere(attune, seeded, tmp_path: P
     assert (report["accepted"], report["quarantined"]) == (384, 0)
     with closing(EventLog(Settings().log_url)) as log:
         assert [logged.event for logged in log.read(0, 1_000)] == events
+
+
+def test_a_log_whose_ids_are_taken_is_not_imported(attune, seeded, described, tmp_path: Path, monkeypatch) -> None:
+    attune("export", str(tmp_path / "out"), "--type", "item")
+    monkeypatch.setenv("ATTUNE_VAR", str(tmp_path / "other"))
+    prepare(Settings().log_url)
+    with closing(EventLog(Settings().log_url)) as log:
+        log.append([msgspec.structs.replace(item, attributes={"title": "another"}) for item in described])
+    status, _, err = attune("import", "log", str(tmp_path / "out"))
+    assert (status, "24 of 24 event rows would go to quarantine" in err) == (1, True)
+    assert json.loads(attune("import", "list", "--json")[1]) == {"imports": []}
+    assert attune("import", "log", str(tmp_path / "out"), "--most-quarantined", "1")[0] == 0
 
 
 def test_a_part_of_the_log_as_json(attune, seeded, tmp_path: Path) -> None:
