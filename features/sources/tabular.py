@@ -144,7 +144,7 @@ def read(
     path = interactions if isinstance(interactions, Path | str) else interactions[0]
     whole = reading.table("interaction", interactions, layout(Layout.option, columns, named))
     table = whole.frame
-    taken = _columns(table, named, known, path)
+    taken = named_columns(table, named, known, path)
     guessed = _guesses(table, taken, (Columns.USER_ID, Columns.ITEM_ID))
     if order is None:
         guessed |= _guesses(table, taken, (Columns.EVENT_TIMESTAMP,))
@@ -158,8 +158,8 @@ def read(
     taken |= guessed
     behaviour = pd.DataFrame(
         {
-            Columns.USER_ID: whole.ids(_required(table, taken, Columns.USER_ID, path)),
-            Columns.ITEM_ID: whole.ids(_required(table, taken, Columns.ITEM_ID, path)),
+            Columns.USER_ID: whole.ids(required_column(table, taken, Columns.USER_ID, path)),
+            Columns.ITEM_ID: whole.ids(required_column(table, taken, Columns.ITEM_ID, path)),
             Columns.KIND: _kind(table, taken, kind, renamed, path),
             Columns.VALUE: None,
             Columns.EVENT_TIMESTAMP: _moments(table, taken, order, path, reading.times),
@@ -205,7 +205,9 @@ def parse_map(names: Names) -> dict[str, str]:
     return {name.strip(): column.strip() for name, column in pairs}
 
 
-def _columns(table: pd.DataFrame, named: dict[str, str], known: Collection[str], path: Path | str) -> dict[str, str]:
+def named_columns(
+    table: pd.DataFrame, named: dict[str, str], known: Collection[str], path: Path | str
+) -> dict[str, str]:
     """Canonical name -> the file's column, for all that the map names and all that need no naming."""
     have = [str(column) for column in table.columns]
     for name, column in named.items():
@@ -243,7 +245,7 @@ def _nearest(name: str, have: Collection[str]) -> str:
     return f"{meant}; there are {', '.join(have)}"
 
 
-def _required(table: pd.DataFrame, columns: dict[str, str], name: str, path: Path | str) -> str:
+def required_column(table: pd.DataFrame, columns: dict[str, str], name: str, path: Path | str) -> str:
     """The file's column for ``name``."""
     if name not in columns:
         have = ", ".join(map(str, table.columns))
@@ -310,12 +312,12 @@ def _entities(
     table = reading.table(type_name, path, layout)
     if type_name == "item" and (reading.items_long or _is_long(table.frame, named)):
         return _long_items(table, path, named, reading)
-    taken = _columns(table.frame, named, known, path)
+    taken = named_columns(table.frame, named, known, path)
     guessed = _guesses(table.frame, taken, (id_column,), ("id",))
     guessed |= _guesses(table.frame, taken | guessed, (Columns.TITLE, Columns.GENRES) if type_name == "item" else ())
     reading.take(type_name, taken, guessed)
     taken |= guessed
-    identifiers = table.ids(_required(table.frame, taken, id_column, path))
+    identifiers = table.ids(required_column(table.frame, taken, id_column, path))
     attribute_columns = {name: column for name, column in taken.items() if name != id_column}
     mapped = set(taken) | set(taken.values())
     attribute_columns |= {column: column for column in map(str, table.frame.columns) if column not in mapped}
@@ -338,12 +340,12 @@ def _long_items(table: Table, path: Path, named: dict[str, str], reading: _Readi
 
     Rows without an item, a property or a time are turned away; without a column of times a row holds from now on.
     """
-    taken = _columns(table.frame, named, LONG_COLUMNS, path)
+    taken = named_columns(table.frame, named, LONG_COLUMNS, path)
     guessed = _guesses(table.frame, taken, LONG_COLUMNS)
     reading.take("item", taken, guessed)
     taken |= guessed
     for name in LONG_COLUMNS[:-1]:
-        _required(table.frame, taken, name, path)
+        required_column(table.frame, taken, name, path)
     has_times = Columns.EVENT_TIMESTAMP in taken
     rows = pd.DataFrame({
         Columns.ITEM_ID: table.ids(taken[Columns.ITEM_ID]),

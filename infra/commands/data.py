@@ -325,6 +325,37 @@ def _withdraw(number: int, quiet: bool) -> dict[str, Any]:
 
 
 @imports.command()
+def impressions(
+    file: Annotated[list[str], typer.Option(help="Lists that were shown: a file, a folder or a 'glob*'; repeatable.")],
+    map: Annotated[str, typer.Option(help="Its columns: user_id=..,event_timestamp=..,shown=..,clicked=..")] = "",
+    columns: Annotated[
+        str | None, typer.Option(help="Without a header: user_id,event_timestamp,shown,.. in the file's order.")
+    ] = None,
+    unit: Annotated[str | None, typer.Option(help="The unit of times, as of import tabular.")] = None,
+    time_format: Annotated[str | None, typer.Option(help="The form of times, as %m/%d/%Y %I:%M:%S %p.")] = None,
+    time_zone: Annotated[str | None, typer.Option(help="The zone of times that name none; by default UTC.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Who was shown which items, and what was clicked: impressions with their position, and clicks.
+
+    A row is one list: the shown ids from the top, and the clicked ones in a column of their own, or marked
+    by -1 and -0 (N1-1 N2-0). They are no slates of attune's and judge no policy.
+
+    [bold]attune import impressions --file behaviors.tsv
+    --columns impression_id,user_id,event_timestamp,history,shown[/bold]
+    """
+    from features.sources import impressions
+
+    options = {"columns": columns, "unit": unit, "time_format": time_format, "time_zone": time_zone}
+    with output.Progress(quiet=as_json).stage("read " + ", ".join(file)):
+        frames = impressions.read(file, map, **options)
+    for note in frames.understanding.notes if not as_json else ():
+        output.note(note)
+    given = {name: value for name, value in {"map": map, **options}.items() if value}
+    _import(frames, ", ".join(Path(name).name for name in file), given, as_json)
+
+
+@imports.command()
 def log(
     folder: Annotated[Path, typer.Argument(help="A folder that attune export wrote.")],
     most_quarantined: MostQuarantined = 0.2,

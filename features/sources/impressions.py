@@ -1,0 +1,105 @@
+"""Reads impression logs: who was shown which items, and which of them were clicked.
+
+A row is one list. Each item of it becomes an interaction of the kind ``impression`` whose value is the position (from
+1), each click one of the kind ``click``, at the list's time. They are no slates: nobody knows by which policy and with
+what propensities another system drew them, so labels, the examination curve and off-policy estimates, which read what
+attune itself served, leave them alone.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from attune.columns import Columns
+from attune.errors import DataContractError
+from attune.row_rules import Rejection
+from features.sources import frames
+from features.sources.delimited import Layout
+from features.sources.frames import SourceFrames, Understanding
+from features.sources.table_files import Paths, read_tables
+from features.sources.tabular import FIRST_ROWS, Names, named_columns, parse_map, required_column
+from features.sources.times import moments
+
+SHOWN, CLICKED = "shown", "clicked"
+COLUMNS = (Columns.USER_ID, Columns.EVENT_TIMESTAMP, SHOWN, CLICKED)
+IMPRESSION, CLICK = "impression", "click"
+
+_BETWEEN = re.compile(r"[\s,;|\[\]'\"]+")
+_MARKED = re.compile(r"(.+)-([01])")
+
+
+def read(
+    paths: Paths,
+    mapping: Names = None,
+    columns: str | None = None,
+    unit: str | None = None,
+    time_format: str | None = None,
+    time_zone: str | None = None,
+) -> SourceFrames:
+    """The lists as impressions and clicks.
+
+    ``mapping`` names the columns of ``COLUMNS``; ``shown`` holds the ids of a list from the top, as text ('N1 N2', with
+    blanks, commas, semicolons or bars between) or as a list. ``clicked`` holds those that were clicked; without it each
+    shown id ends in -1 (clicked) or -0, as in MIND. ``columns`` names the columns of a file without a header, the times
+    are read as by ``times.moments``. Rows without a user, a time or an item are turned away.
+    Raises DataContractError for a missing file or column, and where nothing says what was clicked.
+    """
+    notes: list[str] = []
+    named, path = parse_map(mapping), paths if isinstance(paths, Path | str) else paths[0]
+    for name in named:
+        if name not in COLUMNS:
+            raise DataContractError(f"map: {name!r} is not one of {', '.join(COLUMNS)}", name)
+    option = "--columns impression_id,user_id,event_timestamp,history,shown"
+    whole = read_tables(paths, Layout(columns, mapped=named.values(), known=COLUMNS, option=option))
+    table, taken = whole.frame, named_columns(whole.frame, named, COLUMNS, path)
+    user_column, time_column, shown_column = (required_column(table, taken, name, path) for name in COLUMNS[:3])
+    times = moments(table[time_column], unit, time_format, time_zone, notes.append)
+    shown = _lists(table[shown_column])
+    lists = pd.DataFrame({
+        Columns.USER_ID: whole.ids(user_column), Columns.EVENT_TIMESTAMP: times, SHOWN: shown
+    })  # fmt: skip
+    sound = lists[Columns.USER_ID].notna() & lists[Columns.EVENT_TIMESTAMP].map(type).eq(int) & shown.map(len).gt(0)
+    reason = "row: the user, the time or what was shown is absent or not understood"
+    rejected = [*whole.rejected, *(Rejection(0, row, None, reason) for row in table[~sound].to_dict("records"))]
+    lists = lists[sound]
+    items = lists[SHOWN].explode()
+    rows = pd.DataFrame({Columns.ITEM_ID: items, Columns.VALUE: items.groupby(level=0).cumcount() + 1.0})
+    if CLICKED in taken:
+        clicks = pd.DataFrame({Columns.ITEM_ID: _lists(table.loc[sound, taken[CLICKED]]).explode().dropna()})
+    else:
+        marked = rows[Columns.ITEM_ID].str.extract(_MARKED)
+        if marked[0].isna().any():
+            raise DataContractError(
+                f"clicked: {path} does not say what was clicked: name a column of the clicked ids (clicked=...), or "
+                f"let each shown id end in -1 or -0; {rows.loc[marked[0].isna(), Columns.ITEM_ID].iloc[0]!r} does not"
+            )
+        rows[Columns.ITEM_ID] = marked[0]
+        clicks = rows.loc[marked[1] == "1", [Columns.ITEM_ID]]
+    both = pd.concat([rows.assign(kind=IMPRESSION), clicks.assign(kind=CLICK)]).sort_index(kind="stable")
+    both = both.join(lists.drop(columns=SHOWN))
+    both[Columns.VALUE] = both[Columns.VALUE].astype(object).where(both[Columns.VALUE].notna(), None)
+    notes.append(
+        f"{len(lists):,} lists, {len(rows):,} impressions, {len(clicks):,} clicks; they are no slates of attune's"
+    )
+    if unused := [str(name) for name in table.columns if name not in taken.values()]:
+        notes.append(f"left out: {', '.join(unused)}")
+    return SourceFrames(
+        both[list(frames.INTERACTION_COLUMNS)].reset_index(drop=True).astype(object),
+        frames.entity_frame(Columns.ITEM_ID),
+        frames.entity_frame(Columns.USER_ID),
+        {"interaction": tuple(rejected)},
+        Understanding({"interaction": taken}, tuple(notes), None, table.head(FIRST_ROWS)),
+    )
+
+
+def _lists(column: pd.Series) -> pd.Series:
+    """The ids of each cell, in their order; an absent cell is an empty list."""
+
+    def ids(raw: object) -> list[str]:
+        if isinstance(raw, list | tuple | np.ndarray):
+            return [str(part).strip() for part in raw if part is not None]
+        return [] if raw is None else [part for part in _BETWEEN.split(str(raw)) if part]
+
+    return frames.absent_as_none(column).map(ids)
