@@ -116,6 +116,20 @@ def test_promotions_of_before_the_digest_are_kept(alembic: Config, bare_url: str
     assert champion.bundle_name == "7"
 
 
+def test_quarantined_rows_of_before_the_imports_are_open(alembic: Config, bare_url: str) -> None:
+    command.upgrade(alembic, "0005")
+    database = Database(bare_url)
+    names = "digest, source, type, row_number, reason, row, stored_at"
+    with database.writing() as connection:
+        row = "'a.csv', 'interaction', 0, 'no', '{}', 5"
+        connection.execute(text(f"INSERT INTO quarantine ({names}) VALUES (:digest, {row})"), {"digest": b"1"})
+    database.close()
+    command.upgrade(alembic, "head")
+    log = EventLog(bare_url)
+    assert (log.quarantined(), log.imports.latest(9)) == (1, [])
+    log.close()
+
+
 def test_keys_come_and_go_by_migration(alembic: Config, bare_url: str) -> None:
     command.upgrade(alembic, "0002")
     for _ in range(2):
