@@ -195,6 +195,9 @@ def _preview(frames: "SourceFrames", command: str, as_json: bool) -> None:
         shown = [name for name in understood.columns["interaction"].values() if name in before]
         after = rows[rows.index.isin(before.index)]
         times = after["event_timestamp"].map(_readable_time)
+        for type_name, columns in understood.columns.items():
+            pairs = ", ".join(f"{ours}={theirs}" for ours, theirs in columns.items())
+            output.console().print(f"columns of {type_name}s: {pairs}", markup=False)
         _show_rows(before[shown], "the first rows as they are")
         _show_rows(after.assign(event_timestamp=times), "and as they would be")
     values |= {"columns": understood.columns, "notes": understood.notes, "command": command}

@@ -296,7 +296,15 @@ def test_a_check_writes_nothing_and_shows_what_to_type(attune, table) -> None:
     status, out, err = attune(*arguments, "--check")
     assert status == 0
     words = " ".join(out.split())
-    for said in ("userId", "007", "2001-09-09T01:47:40+00:00", "4.111", "nothing was written", "--zero implicit"):
+    for said in (
+        "columns of items: item_id=id, title=name",
+        "userId",
+        "007",
+        "2001-09-09T01:47:40+00:00",
+        "4.111",
+        "nothing was written",
+        "--zero implicit",
+    ):
         assert said in words, said
     assert "taken by their names: user_id=userId, item_id=movieId, event_timestamp=timestamp, value=rating" in err
     result = json.loads(attune(*arguments, "--check", "--json")[1])
