@@ -456,7 +456,8 @@ def show_tallies(tallies: "dict[str, Tally]", title: str, values: dict[str, Any]
     output.table(["rows", "in", "accepted", "repeated", "quarantined"], rows, title=title, numbers=[1, 2, 3, 4])
     for name, tally in tallies.items():
         reasons = list(tally.reasons.items())
+        rows_of = "rows" if name == "row" else f"{name} rows"
         for reason, count in reasons[:REASONS_SHOWN]:
-            output.console().print(f"  {count:,} {name} rows: {reason}", markup=False)
+            output.console().print(f"  {count:,} {rows_of}: {reason}", markup=False)
         if rest := reasons[REASONS_SHOWN:]:
             output.console().print(f"  and {len(rest)} more: {sum(count for _, count in rest):,}", markup=False)

@@ -63,7 +63,7 @@ def export_quarantined(
     rows = 0
     with whole_file(file) as draft, draft.open("wb") as stream:
         for row in _open_rows(source):
-            named = {name: getattr(row, name) for name in ("id", "source", "type", "reason", "row")}
+            named = {name: getattr(row, name) for name in ("id", "source", "type", "row", "reason")}
             stream.write(msgspec.json.encode(named) + b"\n")
             rows += 1
     if as_json:

@@ -34,7 +34,7 @@ def test_mended_rows_come_back_once(attune, file: Path, tmp_path: Path) -> None:
         tally = json.loads(attune("quarantine", "replay", str(target), "--json")[1])
         assert (tally["accepted"], tally["quarantined"], tally["open"]) == (accepted, 1, left)
     status, out, _ = attune("quarantine", "replay")
-    assert (status, "1 rows are open" in out, "item_id: absent" in out) == (0, True, True)
+    assert (status, "1 rows are open" in out, "  1 rows: item_id: absent" in out) == (0, True, True)
     with closing(EventLog(Settings().log_url)) as log:
         assert log.counts() == {"interaction": 2}
     assert attune("import", "withdraw", "2")[0] == 0
