@@ -13,14 +13,15 @@ from itertools import islice
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Select, bindparam, desc, func, select, update
+from sqlalchemy import Connection, Select, bindparam, case, desc, func, or_, select, update
 
 from attune.clock import DAY, Clock, system_clock
 from attune.columns import Columns
 from attune.compiled_statements import COLUMNS, HotStatements
 from attune.database import Database
 from attune.database import prepare as prepare
-from attune.events import AnyEvent, Item, LoggedEvent, Slate, User, to_logged, to_row
+from attune.event_types import SEEN_KINDS
+from attune.events import LIVE, AnyEvent, Item, LoggedEvent, Slate, User, to_logged, to_row
 from attune.imports import WITHDRAWN, Imports, note_run
 from attune.row_rules import Rejection, rejected_rows
 from attune.tables import IN_TAIL, OF_ITEMS, events, log_head, quarantine
@@ -39,6 +40,9 @@ MENDED = "mended"
 
 FIRST_LOOK, LONGEST_LOOK = 1_000, 50_000
 """Positions that are looked through at once for active users, from the head backwards; each look doubles the last."""
+
+FIRST_USES = 50
+"""Uses of a user that are read to see whether there is a history."""
 
 BASE = "base"
 """Beside the columns of a row: the position of the version of an item that the row's was made from."""
@@ -176,7 +180,8 @@ class EventLog:
     ) -> dict[str, list[Any]]:
         """As ``read``, as one list a column of the table: for frames, without building an object an event.
 
-        ``digest`` is bytes, ``payload`` the whole event as JSON for slates, items and users, None for the others;
+        ``digest`` is bytes, ``payload`` the whole event as JSON for slates, items and users, ``LIVE`` for interactions
+        that came in over HTTP and None for the others;
         columns that a type has not are None.
         """
         query = _between(select(events), after, upto, types).limit(limit)
@@ -261,7 +266,10 @@ class EventLog:
         return default if last is None else int(last)
 
     def popular(self, limit: int) -> list[tuple[str, int]]:
-        """The items with most interactions and feedback, with their numbers; reads the whole log: keep the answer."""
+        """The items with most interactions and feedback, with their numbers: a listing, by which nothing is ranked.
+
+        Reads the whole log.
+        """
         number = func.count().label("number")
         query = select(events.c.item_id, number).where(events.c.type.in_(("interaction", "feedback")))
         query = query.group_by(events.c.item_id).order_by(desc(number), events.c.item_id).limit(limit)
@@ -325,6 +333,25 @@ class EventLog:
                     event: Any = to_logged(row).event
                     versions.setdefault(getattr(row, column.name), []).append((row.position, event))
         return versions
+
+    def first_uses(self, user_ids: Collection[str], upto: int) -> dict[str, dict[str, int]]:
+        """The items of each user's first uses up to a position, with the moment of each; a look-up a user.
+
+        ``FIRST_USES`` are read of a user at most. Of what came in over HTTP the moment is when it was logged, see
+        ``LoggedEvent.happened_at``.
+        """
+        is_live = or_(events.c.type == "feedback", events.c.payload == LIVE)
+        moment = case((is_live, events.c.logged_at), else_=events.c.event_timestamp)
+        query = select(events.c.item_id, moment).where(IN_TAIL, events.c.user_id == bindparam("user_id"))
+        query = query.where(events.c.position <= upto, events.c.kind.in_(sorted(SEEN_KINDS)))
+        query = query.order_by(events.c.position).limit(FIRST_USES)
+        uses: dict[str, dict[str, int]] = {}
+        with self._database.reading() as connection:
+            for user_id in user_ids:
+                for item_id, first in connection.execute(query, {"user_id": user_id}):
+                    of_user = uses.setdefault(user_id, {})
+                    of_user[item_id] = min(first, of_user.get(item_id, first))
+        return uses
 
     def kinds_with(self, item_id: str) -> dict[str, int]:
         """How many events of each kind name that item, the commonest first; reads the whole log."""

@@ -74,7 +74,11 @@ _KINDS = (
 )
 
 KINDS: dict[str, Kind] = {kind.name: kind for kind in _KINDS}
+SEEN_KINDS = frozenset(name for name, kind in KINDS.items() if kind.marks_seen)
 RETRACT = "retract"
+
+VERDICTS = ("like", "dislike", "hide", "skip")
+"""Kinds that say yes or no outright: what they say of an item is the centred reward, so a `dislike` pushes it down."""
 
 
 def reward(kind: str, value: float | None = None) -> float:

@@ -6,7 +6,8 @@ Objects are built by ``attune.row_rules`` from rows that passed its rules, and t
 
 In the log's table behaviour lies in columns of its own. Slates, items and users keep their whole content as JSON in
 ``payload`` beside the columns they are looked up by (``value`` of a slate: how many positions explored, if they have a
-budget). What ``to_logged`` reads back equals what ``to_row`` was given.
+budget), and of an interaction the word ``LIVE`` or nothing. What ``to_logged`` reads back equals what ``to_row`` was
+given.
 """
 
 import hashlib
@@ -19,6 +20,10 @@ import msgspec
 from attune.columns import Columns
 from attune.errors import DataContractError, UnreadableEvent
 from attune.event_types import reward
+
+LIVE = "live"
+"""The ``payload`` of an interaction that came in over HTTP. It is no part of the content: the same event out of a file
+is a repeat."""
 
 CANDIDATES_LOGGED = 200
 """So many of a slate's candidates are logged at most, the best first."""
@@ -125,11 +130,22 @@ AnyEvent = Interaction | Feedback | Slate | Item | User
 
 
 class LoggedEvent(msgspec.Struct, frozen=True):
-    """An event as the log holds it: ``position`` orders all events, ``logged_at`` is in microseconds."""
+    """An event as the log holds it: ``position`` orders all events, ``logged_at`` is in microseconds.
+
+    ``is_live``: an interaction that came in over HTTP, as feedback does; all others are imported.
+    """
 
     position: int
     logged_at: int
     event: AnyEvent
+    is_live: bool = False
+
+    @property
+    def happened_at(self) -> int:
+        """When it happened; of what came in over HTTP when it was logged: an account cannot make itself a past."""
+        if self.is_live or isinstance(self.event, Feedback):
+            return self.logged_at
+        return min(self.event.event_timestamp, self.logged_at)
 
 
 CONTENT = msgspec.json.Encoder(order="deterministic")
@@ -184,7 +200,7 @@ def to_row(event: AnyEvent) -> dict[str, Any]:
 
 def to_logged(row: Any) -> LoggedEvent:
     """The event that a row of the table ``events`` holds (any object with the columns as attributes)."""
-    return LoggedEvent(row.position, row.logged_at, _event(row))
+    return LoggedEvent(row.position, row.logged_at, _event(row), row.type == "interaction" and row.payload == LIVE)
 
 
 def _event(row: Any) -> AnyEvent:

@@ -20,7 +20,7 @@ from typing import Any
 
 from attune.errors import DataContractError, LogBusy
 from attune.event_log import BASE, AppendResult, EventLog
-from attune.events import AnyEvent, to_row
+from attune.events import LIVE, AnyEvent, to_row
 
 log = logging.getLogger(__name__)
 
@@ -75,11 +75,15 @@ class GroupCommit:
     def submit(self, events: Sequence[AnyEvent], base: int | None = None) -> Future[AppendResult]:
         """What became of these events, once they are durable; the answer may raise what ``EventLog.append`` raises.
 
-        With ``base`` each is a version of an item made from the one at that position, see ``EventLog.append_rows``.
+        Interactions are noted as live. With ``base`` each is a version of an item made from the one at that position,
+        see ``EventLog.append_rows``.
         Raises LogBusy at once when too many events wait already or the writer is closed, DataContractError for an
         event that cannot be stored.
         """
         submitted = _Submitted([to_row(event) if base is None else to_row(event) | {BASE: base} for event in events])
+        for row in submitted.rows:
+            if row["type"] == "interaction":
+                row["payload"] = LIVE
         with self._changed:
             if self._closing_at is not None:
                 raise LogBusy("the event log's writer has been closed; nothing was written: repeat the call")

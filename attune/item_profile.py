@@ -1,18 +1,23 @@
-"""What everybody says of items at this moment: pure, a function of the log's events and of nothing else.
+"""What people say of items at this moment: pure, a function of the log's events and of nothing else.
 
-For each item three decayed sums are kept, halved every ``HALF_LIFE``:
+Only people with a history count, each once an item, by the rule of ``attune.influence``. For each item three decayed
+sums are kept, halved every ``HALF_LIFE``:
 
-- impressions: each time a slate showed it, and interactions of the kind ``impression`` (feedback of that kind is on a
-  slate that was counted);
-- reactions: the centred rewards ``2 r - 1`` of interactions and feedback, so likes count up and dislikes down;
+- impressions: the people whom a slate or an ``impression`` showed it, each when it was last shown;
+- reactions: the centred rewards ``2 r - 1`` of the reactions that stand, so likes count up and dislikes down;
 - strength: their absolute values.
 
-An item's score is reactions / (impressions + strength + ``PRIOR``), in (-1, 1): the share of people who say yes, less
-those who say no, drawn towards 0 as long as few were asked. It is the mean of a sample to which ``PRIOR`` people were
-added who say nothing (Agresti and Coull 1998 add four for a proportion; here more, see ``PRIOR``).
+An item's score is (reactions, less ``QUORUM`` towards 0) / (impressions + strength + ``PRIOR``), in (-1, 1): the share
+of people who say yes, less those who say no, drawn towards 0 as long as few were asked, and 0 until more than
+``QUORUM`` people agree. Without the quorum it is the mean of a sample to which ``PRIOR`` people were added who say
+nothing (Agresti and Coull 1998 add four for a proportion; here more, see ``PRIOR``).
+
+What N accounts can do, whatever they send: nothing without a history; with one they move any item's score by at most
+``2 N / (N + PRIOR)`` from what it is without them, and an item of which nobody else says anything by at
+most ``(N - QUORUM) / (N + PRIOR)``.
 
 An event's age goes by its own time, so a year of history that is imported today is no hit of today. An event dated
-after it was logged counts from when it was logged. A ``retract`` takes its user's reaction back while that is known.
+after it was logged counts from when it was logged.
 
 Decay is one exponent for all: an event adds 2 to the power of its time in half-lives since an epoch, and the prior
 grows by the same power instead of the sums falling. The epoch moves by whole half-lives, which scales the sums by a
@@ -21,24 +26,28 @@ much as it holds. At each move what weighs nothing any more is dropped.
 """
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from itertools import repeat
-from typing import NamedTuple
 
 import numpy as np
 
 from attune.clock import HOUR
 from attune.event_types import RETRACT
 from attune.events import Behaviour, Feedback, LoggedEvent, Slate
+from attune.influence import PAIRS_LIMIT, Change, History, StandingReactions, no_history
 
 HALF_LIFE = 6 * HOUR
 """Microseconds. A hit must last until a model has learned of it, which is hours; what was so yesterday hardly counts.
 Not tuned yet."""
 
 PRIOR = 20.0
-"""So many silent people are added to those who were asked. One reaction then moves an item by 1/21 at most: mixed in
-at 0.2 and drawn at temperature 0.05, it changes nobody else's odds by more than about a fifth; twenty that agree move
-the item half of the way. Not tuned yet."""
+"""So many silent people are added to those who were asked. One more who agrees then moves an item by 1/21 at most:
+mixed in at 0.2 and drawn at temperature 0.05, it changes nobody else's odds by more than about a fifth. Not tuned
+yet."""
+
+QUORUM = 3.0
+"""So many people who agree move nothing yet."""
 
 TINY = 0.01
 """What an item with less of impressions and reactions says is forgotten: a hundredth of an event."""
@@ -46,18 +55,11 @@ TINY = 0.01
 ITEMS_LIMIT = 500_000
 """Items kept at most: at the limit, the half with the most of both stays."""
 
-KNOWN_LIMIT = 50_000
-"""So many of the latest reactions can be taken back."""
+SHOWN_LIMIT = 200_000
+"""Of so many pairs of a user and an item it is known when it was last shown; who comes again later counts again."""
 
 IMPRESSIONS, REACTIONS, STRENGTH = range(3)
 SUMS = 3
-
-
-class _Reaction(NamedTuple):
-    user_id: str
-    item_id: str
-    centred: float
-    time: int
 
 
 class ItemProfile:
@@ -69,20 +71,27 @@ class ItemProfile:
         half_life: int = HALF_LIFE,
         prior: float = PRIOR,
         items_limit: int = ITEMS_LIMIT,
-        known_limit: int = KNOWN_LIMIT,
+        pairs_limit: int = PAIRS_LIMIT,
+        history: History = no_history,
     ) -> None:
-        """Nothing is known of what lies up to ``position``; ``half_life`` in microseconds."""
+        """Nothing is known of what lies up to ``position`` but what ``history`` says; ``half_life`` in microseconds."""
         self.position = position
         self._half_life = half_life
         self._prior = prior
-        self._items_limit, self._known_limit = items_limit, known_limit
+        self._items_limit = items_limit
         self._places: dict[str, int] = {}
-        self._known: dict[str, _Reaction] = {}
+        self._standing = StandingReactions(history, 0.0, pairs_limit)
+        self._shown: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._sums_MS = np.zeros((0, SUMS))
         self._epoch = 0
         """The half-life, counted from 1970, at whose beginning an event weighs 1."""
         self._entries: list[int] = []
         self._amounts: list[float] = []
+
+    @property
+    def set_aside(self) -> int:
+        """Events that were a burst."""
+        return self._standing.set_aside
 
     @property
     def item_ids(self) -> list[str]:
@@ -96,6 +105,8 @@ class ItemProfile:
         not leave out an event between two that it holds. ``upto`` says that there are no others up to there.
         """
         news = {entry.position: entry for entry in logged if entry.position > self.position}
+        users = (entry.event.user_id for entry in news.values() if isinstance(entry.event, Slate | Behaviour))
+        self._standing.meet(users, self.position)
         changed: set[str] = set()
         for position in sorted(news):
             changed.update(self._take(news[position]))
@@ -110,9 +121,10 @@ class ItemProfile:
 
     def scores(self, item_ids: Sequence[str], now: int) -> np.ndarray:
         """scores_N, float32 in (-1, 1); 0 for an item of which nothing is known."""
-        sums_NS = self._raw(item_ids)
-        people_N = sums_NS[:, IMPRESSIONS] + sums_NS[:, STRENGTH] + self._prior * self._scale(now)
-        scores_N: np.ndarray = (sums_NS[:, REACTIONS] / people_N).astype(np.float32)
+        sums_NS, scale = self._raw(item_ids), self._scale(now)
+        people_N = sums_NS[:, IMPRESSIONS] + sums_NS[:, STRENGTH] + self._prior * scale
+        agreed_N = np.maximum(np.abs(sums_NS[:, REACTIONS]) - QUORUM * scale, 0.0)
+        scores_N: np.ndarray = (np.copysign(agreed_N, sums_NS[:, REACTIONS]) / people_N).astype(np.float32)
         return scores_N
 
     def _raw(self, item_ids: Sequence[str]) -> np.ndarray:
@@ -138,39 +150,31 @@ class ItemProfile:
         if time // self._half_life > self._epoch:
             self._move(time // self._half_life)
         if isinstance(event, Slate):
-            return self._show([shown.item_id for shown in event.shown], time)
+            return self._show(entry, event.user_id, [shown.item_id for shown in event.shown], time)
         if event.kind == "impression":
-            return () if isinstance(event, Feedback) else self._show([event.item_id], time)
-        return self._take_back(event) if event.kind == RETRACT else self._react(event, time)
+            return () if isinstance(event, Feedback) else self._show(entry, event.user_id, [event.item_id], time)
+        if event.kind == RETRACT:
+            return self._count(self._standing.take_back(event))
+        return self._count(self._standing.take(entry, event, 2.0 * event.reward - 1.0))
 
-    def _show(self, item_ids: Sequence[str], time: int) -> Sequence[str]:
-        weight = self._weight(time)
-        for item_id in item_ids:
-            self._add(item_id, IMPRESSIONS, weight)
-        return item_ids
+    def _show(self, entry: LoggedEvent, user_id: str, item_ids: Sequence[str], time: int) -> Sequence[str]:
+        weigh = [name for name in item_ids if self._standing.weight(user_id, name, entry.happened_at, entry.position)]
+        for item_id in weigh:
+            before = self._shown.pop((user_id, item_id), None)
+            if before is not None:
+                self._add(item_id, IMPRESSIONS, -self._weight(before))
+            self._shown[user_id, item_id] = time
+            self._add(item_id, IMPRESSIONS, self._weight(time))
+            if len(self._shown) > SHOWN_LIMIT:
+                self._shown.popitem(last=False)
+        return weigh
 
-    def _react(self, event: Behaviour, time: int) -> Sequence[str]:
-        reaction = _Reaction(event.user_id, event.item_id, 2.0 * event.reward - 1.0, time)
-        if not reaction.centred:
-            return ()
-        self._count(reaction, 1.0)
-        self._known[event.event_id] = reaction
-        if len(self._known) > self._known_limit:
-            del self._known[next(iter(self._known))]
-        return (event.item_id,)
-
-    def _take_back(self, event: Behaviour) -> Sequence[str]:
-        reaction = self._known.get(event.retracts or "")
-        if reaction is None or reaction.user_id != event.user_id:
-            return ()
-        del self._known[event.retracts or ""]
-        self._count(reaction, -1.0)
-        return (reaction.item_id,)
-
-    def _count(self, reaction: _Reaction, sign: float) -> None:
-        amount = sign * reaction.centred * self._weight(reaction.time)
-        self._add(reaction.item_id, REACTIONS, amount)
-        self._add(reaction.item_id, STRENGTH, math.copysign(amount, sign))
+    def _count(self, changes: Sequence[Change]) -> Iterable[str]:
+        for sign, reaction in changes:
+            amount = sign * reaction.said * self._weight(reaction.time)
+            self._add(reaction.item_id, REACTIONS, amount)
+            self._add(reaction.item_id, STRENGTH, math.copysign(amount, sign))
+        return [reaction.item_id for _, reaction in changes]
 
     def _add(self, item_id: str, column: int, amount: float) -> None:
         """Note it down; ``_settle`` adds it up."""
@@ -179,7 +183,7 @@ class ItemProfile:
             if len(self._places) >= self._items_limit:
                 self._settle()
                 heaviest_first = np.argsort(-self._masses(), kind="stable")
-                self._keep(np.sort(heaviest_first[: self._items_limit // 2]))
+                self._keep(np.sort(heaviest_first[: self._items_limit // 2]), item_id)
             place = self._places[item_id] = len(self._places)
         self._entries.append(SUMS * place + column)
         self._amounts.append(amount)
@@ -207,9 +211,11 @@ class ItemProfile:
         masses_M: np.ndarray = sums_MS[:, IMPRESSIONS] + sums_MS[:, STRENGTH]
         return masses_M
 
-    def _keep(self, kept: np.ndarray) -> None:
-        """Forget every item but those at these places, and the reactions to it with it."""
+    def _keep(self, kept: np.ndarray, arriving: str = "") -> None:
+        """Forget every item but those at these places, and with it who reacted to it and whom it was shown."""
         item_ids = self.item_ids
         self._places = {item_ids[place]: new for new, place in enumerate(kept.tolist())}
         self._sums_MS = self._sums_MS[kept]
-        self._known = {name: reaction for name, reaction in self._known.items() if reaction.item_id in self._places}
+        known = {*self._places, arriving}
+        self._standing.forget_items(known)
+        self._shown = OrderedDict((pair, time) for pair, time in self._shown.items() if pair[1] in known)

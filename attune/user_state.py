@@ -29,7 +29,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attune.clock import DAY
-from attune.event_types import KINDS, RETRACT
+from attune.event_types import RETRACT, SEEN_KINDS
 from attune.events import Behaviour, LoggedEvent, User
 
 if TYPE_CHECKING:
@@ -44,8 +44,6 @@ PAGE = 1_000
 
 Placed = tuple[int, Behaviour]
 """An event with its position."""
-
-SEEN_KINDS = frozenset(name for name, kind in KINDS.items() if kind.marks_seen)
 
 
 class Recent(NamedTuple):

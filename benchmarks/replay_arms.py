@@ -5,6 +5,7 @@ after a query's moment must not change the answer to it. A model that learns on,
 trained otherwise is a ``LiveHistory`` with another hybrid.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -12,7 +13,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from attune.clock import DAY
-from attune.event_types import KINDS, centred
+from attune.event_types import KINDS
+from attune.events import Interaction, LoggedEvent
+from attune.item_profile import IMPRESSIONS, QUORUM, REACTIONS, STRENGTH, SUMS, ItemProfile
 from benchmarks.replay_stream import SPAN, StreamQueryBatch, StreamState
 from models.baselines import ItemKnn
 from models.history import KIND_INDEX, HistoryBatch
@@ -23,7 +26,7 @@ MOST_HALVINGS = 900.0
 """Two to this power is still a float."""
 
 _IS_USE = np.array([False, *(kind.marks_seen for kind in KINDS.values())])
-_IMPRESSION = KIND_INDEX["impression"]
+_NAMES = {index: name for name, index in KIND_INDEX.items()}
 
 PENALTY = 500.0
 """The L2 penalty; Steck found 200 to 1,000 for sets of this size."""
@@ -79,7 +82,7 @@ class DecayedSums:
 
     def open(self, times_E: np.ndarray, items_E: np.ndarray, amounts_SE: np.ndarray) -> None:
         """Begin a window with these events, in the order of time."""
-        epoch = int(times_E[0])
+        epoch = int(times_E[0]) if len(times_E) else self._epoch
         self._sums_SN *= np.exp2(-max(epoch - self._epoch, 0) / self._half_life)
         self._epoch, self._times_E, self._items_E = epoch, times_E, items_E
         self._amounts_SE = amounts_SE * self._scale(times_E)
@@ -117,25 +120,67 @@ def _added(places_E: np.ndarray, amounts_E: np.ndarray, count: int) -> np.ndarra
     return np.bincount(places_E, amounts_E, count).astype(np.float64, copy=False)
 
 
-class LiveProfile:
-    """``attune.item_profile`` over a stream: reactions over (impressions + strength + prior), of everybody.
+def logged(training_set: TrainingSet, rows: Iterable[int]) -> list[LoggedEvent]:
+    """The ratings at these rows as the log would give them."""
+    return [
+        LoggedEvent(
+            position=int(training_set.positions[row]),
+            logged_at=int(training_set.times[row]),
+            event=Interaction(
+                event_id=f"e{training_set.positions[row]}",
+                event_timestamp=int(training_set.times[row]),
+                user_id=str(training_set.user_ids[training_set.users[row]]),
+                item_id=training_set.catalogue.item_ids[training_set.items[row]],
+                kind=_NAMES[int(training_set.kinds[row])],
+                value=1.0 + 4.0 * float(training_set.rewards[row]),
+            ),
+        )
+        for row in rows
+    ]
 
-    What the profile forgets below a hundredth of an event is kept here.
+
+class _ProfileChanges(ItemProfile):
+    """The item profile without its sums: what each event changes in them."""
+
+    def changes(self, entry: LoggedEvent) -> list[tuple[str, int, float]]:
+        """Of which items which sum changes by how much, at the moment of the event."""
+        self._noted: list[tuple[str, int, float]] = []
+        self._take(entry)
+        now = self._weight(entry.logged_at)
+        return [(item_id, column, amount / now) for item_id, column, amount in self._noted]
+
+    def _add(self, item_id: str, column: int, amount: float) -> None:
+        self._noted.append((item_id, column, amount))
+
+
+class LiveProfile:
+    """``attune.item_profile`` over a stream: who counts, for what and until when is its own code's.
+
+    What the profile forgets below a hundredth of an event is kept here. A stream has no take-backs and no slates.
     """
 
     def __init__(self, items: int, half_life_days: float) -> None:
-        self._sums = DecayedSums(2, items, half_life_days)
+        self._sums = DecayedSums(SUMS, items, half_life_days)
+        self._profile = _ProfileChanges(half_life=int(half_life_days * DAY))
 
     def open(self, window: TrainingSet) -> None:
         """Begin a window."""
-        centred_E = centred(window.rewards)
-        asked_E = np.where(window.kinds == _IMPRESSION, 1.0, np.abs(centred_E))
-        self._sums.open(window.times, window.items, np.stack([centred_E, asked_E]))
+        changed = [
+            (entry.logged_at, item_id, column, amount)
+            for entry in logged(window, range(len(window)))
+            for item_id, column, amount in self._profile.changes(entry)
+        ]
+        times, items, columns, amounts = zip(*changed, strict=True) if changed else ((), (), (), ())
+        amounts_SE = np.zeros((SUMS, len(changed)))
+        amounts_SE[list(columns), np.arange(len(changed))] = amounts
+        self._sums.open(np.array(times, np.int64), window.catalogue.places(items), amounts_SE)
 
     def scores(self, moments_B: np.ndarray, prior: float) -> np.ndarray:
         """scores_BN, float32 in (-1, 1), from what was revealed strictly before each moment."""
-        (reactions_BN, asked_BN), scale_B = self._sums.at(moments_B)
-        return np.divide(reactions_BN, asked_BN + prior * scale_B[:, None]).astype(np.float32)
+        sums_SBN, scale_B = self._sums.at(moments_B)
+        agreed_BN = np.maximum(np.abs(sums_SBN[REACTIONS]) - QUORUM * scale_B[:, None], 0.0)
+        people_BN = sums_SBN[IMPRESSIONS] + sums_SBN[STRENGTH] + prior * scale_B[:, None]
+        return np.copysign(agreed_BN / people_BN, sums_SBN[REACTIONS]).astype(np.float32)
 
     def close(self) -> None:
         """The window has gone by."""

@@ -5,7 +5,7 @@ profile. Then every part learns from all of these, and the stream after them is 
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +14,6 @@ from threading import Lock
 import numpy as np
 
 from attune.clock import DAY
-from attune.events import Interaction, LoggedEvent
 from attune.item_profile import ItemProfile
 from attune.user_state import UserState, fold
 from benchmarks.datasets import cut_at
@@ -29,12 +28,12 @@ from benchmarks.replay_arms import (
     LiveProfile,
     Neighbours,
     RecentPopularity,
+    logged,
 )
 from benchmarks.replay_grid import OnlineGrid, OnlineSettings, search_grid
 from benchmarks.replay_stream import StreamQueryBatch, StreamState, windows
 from evaluation.gates.variety import genre_vectors, self_information
 from models.bundle import Bundle, Provenance, golden_batch, save_bundle
-from models.history import KIND_INDEX
 from models.hybrid import Hybrid
 from models.learning.dataset import BEFORE_ALL, TrainingSet
 from models.learning.training import learnable, panel_users, refit, train
@@ -59,8 +58,6 @@ FROZEN_ARMS = {
 
 Key = tuple[int, int]
 """A user's place, and a moment."""
-
-_NAMES = {place: name for name, place in KIND_INDEX.items()}
 
 
 @dataclass(frozen=True)
@@ -214,7 +211,7 @@ def count_equal(
         live_1N = None
         if profile is not None:
             until = int(np.searchsorted(training_set.times, moment, side="left"))
-            profile.fold(_logged(training_set, range(told, until)))
+            profile.fold(logged(training_set, range(told, until)))
             told = until
             live_1N = profile.scores(bundle.catalogue.item_ids, moment)[None]
         same += _single_request(bundle, training_set, user, moment, live_1N) == lists[user, moment]
@@ -227,27 +224,8 @@ def _single_request(
     """The places of the ten best candidates of one request."""
     (start,), (end,) = training_set.known_before(np.array([user]), np.array([moment]))
     own = training_set.by_user[start:end]
-    state = fold(UserState(str(training_set.user_ids[user])), _logged(training_set, own.tolist()))
+    state = fold(UserState(str(training_set.user_ids[user])), logged(training_set, own.tolist()))
     at_moment = training_set.by_user[end]  # the first event of the group: its statistics are those of the query
     asked = SlateQuery(state, training_set.user_stats_EF[at_moment], Request(CUT, now=moment, seed=0))
     (answer,) = recommend_many(bundle, [asked], live_1N=live_1N)
     return bundle.catalogue.places([one.item_id for one in answer.candidates[:CUT]]).tolist()
-
-
-def _logged(training_set: TrainingSet, rows: Iterable[int]) -> list[LoggedEvent]:
-    """The ratings at these rows as the log would give them."""
-    return [
-        LoggedEvent(
-            position=int(training_set.positions[row]),
-            logged_at=int(training_set.times[row]),
-            event=Interaction(
-                event_id=f"e{training_set.positions[row]}",
-                event_timestamp=int(training_set.times[row]),
-                user_id=str(training_set.user_ids[training_set.users[row]]),
-                item_id=training_set.catalogue.item_ids[training_set.items[row]],
-                kind=_NAMES[int(training_set.kinds[row])],
-                value=1.0 + 4.0 * float(training_set.rewards[row]),
-            ),
-        )
-        for row in rows
-    ]

@@ -21,7 +21,9 @@ import pyarrow.json as pj
 
 from attune.clock import DAY, MINUTE
 from attune.columns import Columns
-from attune.event_types import KINDS, RETRACT, SILENCE, centred
+from attune.event_types import RETRACT, SEEN_KINDS, SILENCE, centred
+from attune.events import LIVE
+from attune.influence import MOST_A_MINUTE
 from features.lake import BEHAVIOUR, CHUNK, SCHEMA, Lake
 from features.stats import rewards, take_backs
 
@@ -75,7 +77,6 @@ _BEHAVIOUR = [
     *(Columns.ITEM_ID, Columns.KIND, Columns.VALUE, Columns.SLATE_ID, Columns.RETRACTS),
 ]
 _SLATES = [Columns.POSITION, Columns.LOGGED_AT, Columns.EVENT_ID, Columns.USER_ID, Columns.EVENT_TIMESTAMP]
-_SEEN_KINDS = [name for name, kind in KINDS.items() if kind.marks_seen]
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,13 @@ class Terms:
     ``patience`` is the attribution window in microseconds: silence until then says nothing for good, and feedback that
     came later is called late. ``reach`` is how many positions before a window slates are looked for. ``most_a_minute``
     is how many reactions of one user that carry the same minute count; the further ones are a script's, not a person's.
+    In training sets and statistics it holds for interactions that came in over HTTP too, on their own.
     Raises ValueError for a number that is not positive.
     """
 
     patience: int = DAY
     reach: int = 1_000_000
-    most_a_minute: int = 60
+    most_a_minute: int = MOST_A_MINUTE
 
     def __post_init__(self) -> None:
         for name in ("patience", "reach", "most_a_minute"):
@@ -159,7 +161,7 @@ def labels(lake: Lake, after: int = 0, upto: int | None = None, terms: Terms | N
     organic = behaviour[
         (behaviour[Columns.TYPE] == "interaction")
         & (behaviour[Columns.POSITION] > after)
-        & behaviour[Columns.KIND].isin(_SEEN_KINDS)
+        & behaviour[Columns.KIND].isin(SEEN_KINDS)
     ]
     now = pd.concat([slates[Columns.LOGGED_AT], behaviour[Columns.LOGGED_AT]]).max() if len(slates) else 0
     shown = shown_at(lake, _spoken_of(slates, feedback, organic, after, terms))
@@ -213,13 +215,15 @@ def reactions(behaviour: pd.DataFrame, terms: Terms) -> pd.DataFrame:
 
 
 def that_counts(behaviour: pd.DataFrame, terms: Terms) -> tuple[pd.DataFrame, dict[str, int]]:
-    """The behaviour without the reactions that do not count ``BY_ITSELF``, and how many of them each reason left out.
+    """The behaviour without what does not count ``BY_ITSELF``, and how many events each reason left out.
 
     ``behaviour`` is the log from its first position on, in the order of positions: an event's verdict follows from
-    those before it alone, so nothing that is logged later changes it, however early it is dated. Interactions all
-    stay: imported history has whole sessions in one minute.
+    those before it alone, so nothing that is logged later changes it, however early it is dated. What came in over
+    HTTP is looked at, feedback and interactions (``LIVE``); imported interactions all stay: a history has whole
+    sessions in one minute.
     """
-    is_reaction = _is_reaction(behaviour).to_numpy()
+    is_live = (behaviour[Columns.PAYLOAD] == LIVE) & (behaviour[Columns.KIND] != RETRACT)
+    is_reaction = (_is_reaction(behaviour) | is_live).to_numpy()
     feedback = behaviour[is_reaction]
     reasons = _reasons(feedback, rewards(feedback[Columns.KIND], feedback[Columns.VALUE]), terms)
     stays = np.ones(len(behaviour), bool)
@@ -334,7 +338,7 @@ def _is_reaction(behaviour: pd.DataFrame) -> pd.Series:
 def _reasons(feedback: pd.DataFrame, worth: np.ndarray, terms: Terms) -> np.ndarray:
     """Which of the reasons ``BY_ITSELF`` holds for each reaction, or None (object array)."""
     minute = feedback[Columns.EVENT_TIMESTAMP] // MINUTE
-    turn = feedback.groupby([feedback[Columns.USER_ID], minute]).cumcount().to_numpy()
+    turn = feedback.groupby([feedback[Columns.USER_ID], feedback[Columns.TYPE], minute]).cumcount().to_numpy()
     reason = np.full(len(feedback), None, object)
     reason[turn >= terms.most_a_minute] = BURST
     reason[~((worth >= 0.0) & (worth <= 1.0))] = OUT_OF_RANGE

@@ -42,7 +42,8 @@ SCHEMA = pa.schema([
     (Columns.VALUE, pa.float64()),
     *((name, pa.string()) for name in (Columns.SLATE_ID, Columns.RETRACTS, Columns.PAYLOAD)),
 ])  # fmt: skip
-"""``payload`` is the whole event as JSON for slates, items and users; behaviour has all of it in the columns."""
+"""``payload`` is the whole event as JSON for slates, items and users. Behaviour has all of it in the columns; an
+interaction's ``payload`` is ``attune.events.LIVE`` if it came in over HTTP."""
 
 BEHAVIOUR = ("interaction", "feedback")
 

@@ -4,22 +4,28 @@ A row stamped B counts exactly the events with a time before B, so whoever joins
 A take-back counts from its own time on: before it, the event stood. An event whose take-back is not dated after it
 never stood, as those of a withdrawn import; its row stays, to take the place of an older one online. Impressions are
 not counted: being shown is nothing that a user did.
+
+The statistics of items are facts about what people say, so they count people as ``attune.influence`` does:
+``item_events`` and ``item_events_90d`` are the users (a newcomer is less than one) whose latest standing reaction lies
+before B, and in the window; ``item_mean_reward`` is the mean of these reactions.
 """
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from attune.clock import DAY, HOUR
 from attune.columns import ITEM_STATS, USER_STATS, Columns
-from attune.event_types import KINDS, RETRACT, reward
+from attune.event_types import RETRACT, SEEN_KINDS, reward
+from attune.influence import influence
 
 USER_WINDOW = 30 * DAY
 ITEM_WINDOW = 90 * DAY
 
-NEVER = 2**62
-"""The time of a take-back that there was not."""
-
-COUNTED = frozenset(name for name, kind in KINDS.items() if kind.marks_seen)
+LEAST = 1e-9
+"""Fewer people are none: what is left when floats that were added are taken away again."""
 
 
 def rewards(kinds: pd.Series, values: pd.Series) -> np.ndarray:
@@ -50,6 +56,22 @@ def take_backs(events: pd.DataFrame, taken: pd.DataFrame) -> pd.DataFrame:
     return pairs[pairs[Columns.POSITION] < pairs[f"{Columns.POSITION}_of_retract"]]
 
 
+NEVER = int(np.iinfo(np.int64).max)
+"""The moment at which what was never taken back, nor followed by another reaction, stops to stand."""
+
+
+@dataclass(frozen=True)
+class _Spans:
+    """From when until when an event counts, and what: ``owners`` are entities, ``said_at`` is the event's own time."""
+
+    owners: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    said_at: np.ndarray
+    worth: np.ndarray
+    weights: np.ndarray
+
+
 def user_stats(events: pd.DataFrame) -> pd.DataFrame:
     """``USER_STATS`` per (user, hour with events).
 
@@ -57,60 +79,117 @@ def user_stats(events: pd.DataFrame) -> pd.DataFrame:
     ``events`` are behaviour: position, event_id, user_id, item_id, kind, value, retracts, event_timestamp (int64).
     Gives user_id, event_timestamp (datetime64[us, UTC], the hour's end) and the features as float32.
     """
-    return _stats(events, Columns.USER_ID, HOUR, USER_WINDOW, USER_STATS)
+    counted, gone = _counted(events)
+    codes, entities = pd.factorize(counted[Columns.USER_ID], sort=True)
+    times = counted[Columns.EVENT_TIMESTAMP].to_numpy(np.int64)
+    worth = rewards(counted[Columns.KIND], counted[Columns.VALUE])
+    spans = _Spans(codes, times, gone, times, worth, np.ones(len(times)))
+    return _stats(codes, times, gone, spans, HOUR, USER_WINDOW).pipe(_named, Columns.USER_ID, entities, USER_STATS)
 
 
 def item_stats(events: pd.DataFrame) -> pd.DataFrame:
     """``ITEM_STATS`` per (item, day with events), as ``user_stats`` does for users and hours."""
-    return _stats(events, Columns.ITEM_ID, DAY, ITEM_WINDOW, ITEM_STATS)
-
-
-def _stats(events: pd.DataFrame, id_column: str, bucket: int, window: int, names: tuple[str, ...]) -> pd.DataFrame:
-    counted = events[events[Columns.KIND].isin(COUNTED).to_numpy()]
-    codes, entities = pd.factorize(counted[id_column], sort=True)
+    counted, gone = _counted(events)
+    codes, entities = pd.factorize(counted[Columns.ITEM_ID], sort=True)
     times = counted[Columns.EVENT_TIMESTAMP].to_numpy(np.int64)
+    order = np.lexsort((counted[Columns.POSITION], times))
+    order = order[gone[order] > times[order]]  # what an import's withdrawal took back never was
+    users, items = pd.factorize(counted[Columns.USER_ID])[0][order], codes[order]
+    weights = influence(users, items, times[order])
+    rows, starts, ends = _standing_spans(users, items, times[order], gone[order], weights > 0)
+    worth = rewards(counted[Columns.KIND], counted[Columns.VALUE])[order[rows]]
+    spans = _Spans(items[rows], starts, ends, times[order[rows]], worth, weights[rows])
+    return _stats(codes, times, gone, spans, DAY, ITEM_WINDOW).pipe(_named, Columns.ITEM_ID, entities, ITEM_STATS)
+
+
+def _counted(events: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+    """The uses among the events, and when each was taken back (or ``NEVER``)."""
+    counted = events[events[Columns.KIND].isin(SEEN_KINDS).to_numpy()]
     pairs = take_backs(events, counted)  # one dated before its event counts from the event's own time on
     moments = pairs[[Columns.EVENT_TIMESTAMP, f"{Columns.EVENT_TIMESTAMP}_of_retract"]].max(axis=1)
-    earliest = moments.groupby(pairs[Columns.EVENT_ID]).min()
-    taken_back = counted[Columns.EVENT_ID].map(earliest).fillna(NEVER).to_numpy(np.int64)
-    touched = np.concatenate([times, taken_back[taken_back != NEVER]]) if len(times) else times
-    owners = np.concatenate([codes, codes[taken_back != NEVER]]) if len(times) else codes
-    ends = (touched // bucket + 1) * bucket
-    rows = pd.DataFrame({"entity": owners, "end": ends}).drop_duplicates().sort_values(["entity", "end"])
+    earliest = moments.astype(np.int64).groupby(pairs[Columns.EVENT_ID]).min()
+    return counted, earliest.reindex(counted[Columns.EVENT_ID], fill_value=NEVER).to_numpy(np.int64)
+
+
+def _standing_spans(
+    users: np.ndarray, items: np.ndarray, times: np.ndarray, gone: np.ndarray, weighs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which event of each user and item stands from when until when: (rows, starts, ends), an event more than once
+    where one after it was taken back. The events are in the order of time; those that do not weigh are passed over."""
+    rows = np.flatnonzero(weighs)
+    rows = rows[np.lexsort((items[rows], users[rows]))]
+    pair_ends = np.append((np.diff(users[rows]) != 0) | (np.diff(items[rows]) != 0), True)[: len(rows)]
+    starts = times[rows]
+    ends = np.where(pair_ends, NEVER, np.append(starts[1:], NEVER)[: len(rows)])
+    pair = np.cumsum(pair_ends) - pair_ends
+    is_changed = np.bincount(pair, gone[rows] < NEVER).astype(bool)[pair] if len(rows) else pair_ends
+    plain = ~is_changed & (ends > starts)
+    parts = [(rows[plain], starts[plain], ends[plain])]
+    changed = np.flatnonzero(is_changed)
+    for run in np.split(changed, np.flatnonzero(np.diff(pair[changed])) + 1) if len(changed) else []:
+        spans = np.array(list(_resurfacing(starts[run].tolist(), gone[rows[run]].tolist())), np.int64).reshape(-1, 3)
+        parts.append((rows[run[spans[:, 0]]], spans[:, 1], spans[:, 2]))
+    standing, since, until = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return standing, since, until
+
+
+def _resurfacing(starts: list[int], gone: list[int]) -> Iterator[tuple[int, int, int]]:
+    """(place, from, until) of the latest event of one user and item that stands, after each change."""
+    moments = sorted({*starts, *gone} - {NEVER})
+    begun: list[int] = []
+    following = 0
+    for moment, until in zip(moments, [*moments[1:], NEVER], strict=True):
+        while following < len(starts) and starts[following] <= moment:
+            begun.append(following)
+            following += 1
+        while begun and gone[begun[-1]] <= moment:
+            begun.pop()
+        if begun:
+            yield begun[-1], moment, until
+
+
+def _stats(
+    codes: np.ndarray, times: np.ndarray, gone: np.ndarray, spans: _Spans, bucket: int, window: int
+) -> pd.DataFrame:
+    """The features of each entity at the end of each bucket in which something of its changed."""
+    back = gone < NEVER
+    touched, owners = np.concatenate([times, gone[back]]), np.concatenate([codes, codes[back]])
+    rows = pd.DataFrame({"entity": owners, "end": (touched // bucket + 1) * bucket})
+    rows = rows.drop_duplicates().sort_values(["entity", "end"], ignore_index=True)
     entity, end = (rows[name].to_numpy(np.int64) for name in ("entity", "end"))
-    worth = rewards(counted[Columns.KIND], counted[Columns.VALUE])
-    counts, total, recent = _sums_before(codes, times, taken_back, worth, window, entity, end)
-    mean = np.divide(total, counts, out=np.full(len(counts), np.nan), where=counts > 0)
-    stood = taken_back != times
-    firsts = pd.Series(times[stood]).groupby(codes[stood]).min().reindex(range(len(entities))).to_numpy()
-    days = (end - firsts[entity]) / DAY
-    features = [counts, mean, recent, np.where(days > 0, days, np.nan)]
-    stamps = pd.to_datetime(end, unit="us", utc=True).as_unit("us")
+    counts, total, recent = _sums_before(spans, window, entity, end)
+    mean = np.divide(total, counts, out=np.full(len(counts), np.nan), where=counts > LEAST)
+    stood = gone > times
+    firsts = pd.Series(times[stood]).groupby(codes[stood]).min().reindex(entity).to_numpy()
+    days = (end - firsts) / DAY
+    return rows.assign(counts=counts, mean=mean, recent=recent, days=np.where(days > 0, days, np.nan))
+
+
+def _named(rows: pd.DataFrame, id_column: str, entities: pd.Index, names: tuple[str, ...]) -> pd.DataFrame:
+    stamps = pd.to_datetime(rows["end"], unit="us", utc=True).dt.as_unit("us")
     frame = pd.DataFrame({id_column: np.asarray(entities, object)[rows["entity"]], Columns.EVENT_TIMESTAMP: stamps})
-    return frame.assign(**{name: column.astype(np.float32) for name, column in zip(names, features, strict=True)})
+    features = (rows[name].astype(np.float32) for name in ("counts", "mean", "recent", "days"))
+    return frame.assign(**dict(zip(names, features, strict=True)))
 
 
-def _sums_before(
-    codes: np.ndarray,
-    times: np.ndarray,
-    taken_back: np.ndarray,
-    worth: np.ndarray,
-    window: int,
-    entity: np.ndarray,
-    end: np.ndarray,
-) -> list[np.ndarray]:
-    """Events, their rewards, and events in the window, summed strictly before each (entity, end).
+def _sums_before(spans: _Spans, window: int, entity: np.ndarray, end: np.ndarray) -> list[np.ndarray]:
+    """Weights, weighted rewards, and weights in the window, summed strictly before each (entity, end).
 
-    An event adds itself at its time; it leaves all sums when taken back, else the window after ``window``.
+    A span adds itself at its start; it leaves all sums at its end, and the window at the latest ``window`` after the
+    event's own time.
     """
-    back = taken_back != NEVER
-    leaves = np.where(back & (taken_back < times + window), taken_back, times + window)
-    ones, none = np.ones(len(times), np.int64), np.zeros(len(times), np.int64)
-    owners = np.concatenate([codes, codes[back], codes])
-    moments = np.concatenate([times, taken_back[back], leaves])
+    leaves = np.minimum(spans.ends, spans.said_at + window)
+    ends, is_recent = spans.ends < NEVER, leaves > spans.starts
+    weights, worth, none = spans.weights, spans.weights * spans.worth, np.zeros(len(spans.weights))
+    owners = np.concatenate([spans.owners, spans.owners[ends], spans.owners[is_recent]])
+    moments = np.concatenate([spans.starts, spans.ends[ends], leaves[is_recent]])
     order = np.lexsort((moments, owners))
     owners, moments = owners[order], moments[order]
-    changes = [(ones, -ones[back], none), (worth, -worth[back], none), (ones, none[back], -ones)]
+    changes = [
+        (weights, -weights[ends], none[is_recent]),
+        (worth, -worth[ends], none[is_recent]),
+        (np.where(is_recent, weights, 0.0), none[ends], -weights[is_recent]),
+    ]
     is_delta = np.repeat([1, 0], [len(owners), len(end)])
     merged = np.lexsort((is_delta, np.concatenate([moments, end]), np.concatenate([owners, entity])))
     places = np.empty(len(merged), np.int64)

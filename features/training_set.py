@@ -7,8 +7,8 @@ Inside a training set everything goes by event time: an event that was logged la
 dated after it. So do the cuts between learning and judging (``models.learning.dataset``), so nothing of what is judged
 is in what was learned.
 
-Feedback that labels set aside for what its user sent (a burst, a reward outside 0 to 1) is in neither events nor
-statistics; ``window.json`` counts it by reason under ``left_out``.
+Events over HTTP that are set aside for what their user sent (a burst, a reward outside 0 to 1) are in neither events
+nor statistics; ``window.json`` counts them by reason under ``left_out``.
 
 Traits are a row for each value of an attribute of items and users. Gates use them to see whom a version harms; no
 model reads them. An item's title, text, year, genres and whether it is on sale are no traits.

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from attune.clock import DAY
+from attune.event_types import VERDICTS
 from models.catalogue import Catalogue
 from models.history import KIND_INDEX, HistoryBatch, Recommender
 from models.learning.dataset import MARKS_SEEN, TrainingSet, ranges
@@ -18,9 +19,6 @@ Measure = Callable[[Recommender], float]
 
 Tried = list[dict[str, Any]]
 """A row for each option: its settings and its ``objective``."""
-
-VERDICTS = ("like", "dislike", "hide", "skip")
-"""Kinds that say yes or no outright: their vote is the centred reward, so a `dislike` pushes similar items down."""
 
 _IS_VERDICT = np.isin(np.arange(len(KIND_INDEX) + 1), [KIND_INDEX[name] for name in VERDICTS])
 
@@ -37,13 +35,21 @@ def votes(kinds: np.ndarray, rewards: np.ndarray, slope: float) -> np.ndarray:
 
 
 def uses(training_set: TrainingSet) -> np.ndarray:
-    """What each event counts in popularity (E,)."""
-    return training_set.rewards * MARKS_SEEN[training_set.kinds]
+    """What each event says of its item in popularity, times what its user may count (E,), float64.
+
+    A verdict says its centred reward, so that dislikes push down, any other use its reward.
+    """
+    rewards = training_set.rewards.astype(np.float64)
+    said = np.where(_IS_VERDICT[training_set.kinds], 2.0 * rewards - 1.0, rewards)
+    return np.asarray(training_set.influence_E * said)
 
 
 @dataclass(frozen=True)
 class Popularity:
-    """Items by their latest uses, 1 at most: an event counts its reward, halved every ``half_life_days``."""
+    """Items by their latest uses, in [-1, 1]: what people say of them, halved every ``half_life_days``.
+
+    Who counts, and how much, is ``attune.influence``'s: of one user and item the last event.
+    """
 
     weights_N: np.ndarray
     half_life_days: float
@@ -51,11 +57,12 @@ class Popularity:
 
     @staticmethod
     def fit(training_set: TrainingSet, half_life_days: float) -> "Popularity":
-        """From every event of the training set; "now" is its latest event."""
-        age_E = (training_set.times.max(initial=0) - training_set.times) / DAY
-        weight_E = uses(training_set) * 0.5 ** (age_E / half_life_days)
-        weights_N = np.bincount(training_set.items, weight_E, len(training_set.catalogue))
-        return Popularity((weights_N / max(weights_N.max(), 1e-12)).astype(np.float32), half_life_days)
+        """From what counts in the training set; "now" is its latest event."""
+        rows, _ = training_set.counted
+        age = (training_set.times.max(initial=0) - training_set.times[rows]) / DAY
+        amount = uses(training_set)[rows] * 0.5 ** (age / half_life_days)
+        weights_N = np.bincount(training_set.items[rows], amount, len(training_set.catalogue))
+        return Popularity((weights_N / max(weights_N.max(), 1e-12)).clip(-1.0).astype(np.float32), half_life_days)
 
     @staticmethod
     def choose(learned: TrainingSet, recipe: Recipe, measure: Measure) -> tuple["Popularity", Tried]:
@@ -108,6 +115,7 @@ class ItemKnn:
     Two items co-occur when a user used both within ``window`` events, counted ``NEARNESS`` to the power of the
     distance. Similarity is the cosine with shrinkage, ``c_ij / (sqrt(n_i n_j) + shrinkage)``; a row keeps the
     ``neighbours`` strongest. Verdicts count with their sign, so what one likes and another dislikes moves apart.
+    Of each user count the reactions that ``attune.influence`` lets count: one an item.
     """
 
     similarity_NN: sp.csr_matrix
@@ -216,11 +224,16 @@ _DISTANCES_AT_ONCE = 10
 
 
 def cooccurrence(training_set: TrainingSet, window: int) -> sp.csr_matrix:
-    """counts_NN, symmetric, zero on the diagonal: how often, and how near, two items stand in one user's events."""
+    """counts_NN, symmetric, zero on the diagonal: how often, and how near, two items stand in one user's events.
+
+    A pair weighs the geometric mean of what its two events may count.
+    """
     count = len(training_set.catalogue)
-    rows = training_set.by_user[MARKS_SEEN[training_set.kinds[training_set.by_user]]]
+    weights_E = np.zeros(len(training_set))
+    weights_E[training_set.counted[0]] = training_set.counted[1]
+    rows = training_set.by_user[weights_E[training_set.by_user] > 0]
     users, items = training_set.users[rows], training_set.items[rows]
-    vote = votes(training_set.kinds[rows], training_set.rewards[rows], slope=0.0)
+    vote = votes(training_set.kinds[rows], training_set.rewards[rows], slope=0.0) * np.sqrt(weights_E[rows])
     total = sp.csr_matrix((count, count), dtype=np.float32)
     for nearest in range(1, window + 1, _DISTANCES_AT_ONCE):
         first, second, weight = [], [], []
@@ -238,6 +251,7 @@ def cooccurrence(training_set: TrainingSet, window: int) -> sp.csr_matrix:
 
 
 def usage(training_set: TrainingSet) -> np.ndarray:
-    """usage_N, float32: how many uses each item has, a verdict counting as much as it says."""
-    vote = np.abs(votes(training_set.kinds, training_set.rewards, slope=0.0))
-    return np.bincount(training_set.items, vote, len(training_set.catalogue)).astype(np.float32)
+    """usage_N, float32: how many people used each item, a verdict counting as much as it says."""
+    rows, weights = training_set.counted
+    vote = np.abs(votes(training_set.kinds[rows], training_set.rewards[rows], slope=0.0)) * weights
+    return np.bincount(training_set.items[rows], vote, len(training_set.catalogue)).astype(np.float32)

@@ -29,13 +29,13 @@ from models.registry import Registry
 from serving.caps import AtMost
 from serving.catalogue_snapshot import CatalogueReader, ItemFilter, LiveModel, Where
 from serving.metrics import Metrics
-from serving.ranking import Champion, PopularityFallback, RankingQuery, rank
+from serving.ranking import Champion, PopularityCounts, PopularityFallback, RankingQuery, rank
 from serving.state import UserView
 
 log = logging.getLogger(__name__)
 
 POPULAR_LIMIT = 1_000
-POPULAR_SECONDS = 5.0  # how often the popularity fallback is counted again while no champion is loaded
+POPULAR_SECONDS = 5.0  # how often the popularity fallback is brought up to date while no champion is loaded
 RETRY_LONGEST_SECONDS = 30.0
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 HISTORY_LIMIT = 50
@@ -154,6 +154,7 @@ class ChampionWatcher:
     def __post_init__(self) -> None:
         self.champion: Champion | None = None
         self.popular: PopularityFallback | None = None
+        self._counts: PopularityCounts | None = None
         self._incoming: LiveModel | None = None
         self._refused: tuple[int, int] = (-1, 0)  # fence of the promotion that could not be loaded, times tried
         self._retry_at = 0.0
@@ -199,6 +200,8 @@ class ChampionWatcher:
             self._load(promoted)
         if self.champion is None:
             self._count_popular()
+        else:
+            self._counts = None
 
     def _load(self, promoted: Promotion) -> None:
         fence, tries = self._refused
@@ -290,11 +293,14 @@ class ChampionWatcher:
     def _count_popular(self) -> None:
         if time.monotonic() < self._popular_at and self.popular is not None:
             return
+        self._counts = self._counts or PopularityCounts(self.event_log)
         try:
-            popular = PopularityFallback(self.event_log.popular(POPULAR_LIMIT))
+            is_new, more = self._counts.advance()
         except EventLogError as error:
             log.warning("popularity cannot be counted: %s", error)
             return
-        self._update(popular.live)
-        self.popular = popular
-        self._popular_at = time.monotonic() + POPULAR_SECONDS
+        if is_new or self.popular is None:
+            popular = PopularityFallback(self._counts.most(POPULAR_LIMIT))
+            self._update(popular.live)
+            self.popular = popular
+        self._popular_at = 0.0 if more else time.monotonic() + POPULAR_SECONDS

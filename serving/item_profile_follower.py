@@ -2,7 +2,8 @@
 
 A thread folds the log's new events into the live item profile (``attune.item_profile``), and puts new scores beside the
 models that answer; a request only reads a reference. It starts with the last few half-lives: what lies before weighs
-next to nothing, so a start costs what that window costs, however long the log is. While the log cannot be read, the
+next to nothing, so a start costs what that window costs, however long the log is. Who has a history is read from the
+log, once for each user. While the log cannot be read, the
 scores stay as they are. Only items that changed are scored; the fading of the others is caught up with every hundredth
 of a half-life.
 """
@@ -69,7 +70,8 @@ class ItemProfileFollower:
             now = self._clock()
             window = now - WINDOW_HALF_LIVES * HALF_LIFE, now + DAY  # other clocks go ahead
             first, _ = self._log.logged_between(*window)
-            self._profile = ItemProfile(max(first - 1 if first else head, head - WINDOW_POSITIONS))
+            start = max(first - 1 if first else head, head - WINDOW_POSITIONS)
+            self._profile = ItemProfile(start, history=self._log.first_uses)
             self._scored_at = {}
         profile = self._profile
         self._metrics.profile_lag.set(head - profile.position)
@@ -78,7 +80,9 @@ class ItemProfileFollower:
         if profile.position < head:
             page = self._log.read(profile.position, PAGE, head, TYPES)
             more = len(page) == PAGE
+            before = profile.set_aside
             changed = profile.fold(page, page[-1].position if more else head)
+            self._metrics.set_aside.inc(profile.set_aside - before)
         self._update(profile, changed)
         return more
 

@@ -47,6 +47,7 @@ EFFECT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 
 TURNED_AWAY = "Requests refused before their route: no_key, unknown_key, scope, rate, unreadable (the table of keys)."
 SLATES = "Slates for the log: written, retried, refused (queue full), lost."
+SET_ASIDE = "Events of a user beyond 60 a minute, as the item profile reads them: logged, and counted for nobody."
 PROFILE_LAG = "Log positions by which the live item profile lags."
 EFFECT = "From acknowledged feedback to the user's first slate with it, within a minute."
 
@@ -84,6 +85,7 @@ class Metrics:
         self.refolds = counter("attune_refolds", "Tails longer than one page.")
         self.events = counter("attune_events", "Events by type and status.", ["type", "status"])
         self.effect = FeedbackEffect(histogram("attune_feedback_effect_seconds", EFFECT, buckets=EFFECT_BUCKETS))
+        self.set_aside = counter("attune_set_aside", SET_ASIDE)
         self.feedback = counter("attune_feedback", "Accepted reactions.", ["kind"])
         self.quarantined = counter("attune_quarantined", "Quarantined rows, by field.", ["field"])
         self.slates = counter("attune_slates", SLATES, ["status"])

@@ -1,6 +1,7 @@
 """Ranks many requests in one pass of the network: each by the champion that it captured, or by popularity."""
 
 import copy
+import time
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,10 @@ import numpy as np
 from cachetools import LRUCache
 
 from attune.columns import ITEM_STATS
+from attune.event_log import EventLog
+from attune.event_types import RETRACT, SEEN_KINDS, VERDICTS
+from attune.events import Behaviour, LoggedEvent
+from attune.influence import NEWCOMER, StandingReactions
 from attune.promotions import Promotion
 from models.bundle import Bundle
 from models.catalogue import Catalogue
@@ -19,8 +24,17 @@ from serving.caps import AtMost, Caps
 from serving.catalogue_snapshot import LiveModel, Pool
 from serving.state import UserView
 
-UNUSED = 0.5
-"""What an item counts that the log describes and that nobody used yet: less than one that somebody did."""
+BEHAVIOUR = ("interaction", "feedback")
+
+UNUSED = 0.1
+"""People added to those who count for an item: a chance for those that nobody used yet, and less for the disliked."""
+
+WINDOW_POSITIONS = 200_000
+"""How far back popularity starts to count when the process does; later it forgets the reactions that are older than
+the latest 200,000 too (``attune.influence.PAIRS_LIMIT``)."""
+
+PAGE = 5_000
+SECONDS_AT_ONCE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +55,55 @@ class Champion:
         return self.promotion.version
 
 
+class PopularityCounts:
+    """How many people like each item, less those who say no, by the rule of ``attune.influence``: for one thread.
+
+    A use counts its reward, a verdict its centred reward, as in trained popularity; impressions count nothing. Each
+    step reads what was logged since the last one.
+    """
+
+    def __init__(self, event_log: EventLog) -> None:
+        self._log = event_log
+        self._begin(0)
+
+    def _begin(self, head: int) -> None:
+        self._position = max(head - WINDOW_POSITIONS, 0)
+        self._standing = StandingReactions(self._log.first_uses, NEWCOMER)
+        self._counts: dict[str, float] = defaultdict(float)
+
+    def advance(self) -> tuple[bool, bool]:
+        """Count for half a second at most: whether anything was new, and whether more waits. Raises EventLogError."""
+        head, until = self._log.head(), time.monotonic() + SECONDS_AT_ONCE
+        if not self._position or head < self._position:  # the latter: an older log was put in its place
+            self._begin(head)
+        start = self._position
+        while self._position < head and time.monotonic() < until:
+            page = self._log.read(self._position, PAGE, head, BEHAVIOUR)
+            told = [(entry, entry.event) for entry in page if isinstance(entry.event, Behaviour)]
+            self._standing.meet((event.user_id for _, event in told), self._position)
+            for entry, event in told:
+                self._take(entry, event)
+            self._position = page[-1].position if len(page) == PAGE else head
+        return self._position > start, self._position < head
+
+    def _take(self, entry: LoggedEvent, event: Behaviour) -> None:
+        if event.kind == RETRACT:
+            changes = self._standing.take_back(event)
+        elif event.kind in SEEN_KINDS:
+            said = 2.0 * event.reward - 1.0 if event.kind in VERDICTS else event.reward
+            changes = self._standing.take(entry, event, said)
+        else:
+            return
+        for sign, reaction in changes:
+            self._counts[reaction.item_id] += sign * reaction.said
+
+    def most(self, limit: int) -> list[tuple[str, float]]:
+        """The items with most, then as many of those that are disliked most, each with its number."""
+        ordered = sorted(self._counts.items(), key=lambda count: (-count[1], count[0]))
+        disliked = [count for count in ordered[limit:] if count[1] < 0]
+        return ordered[:limit] + disliked[-limit:]
+
+
 class PopularityFallback:
     """Ranks by the event log's counts while no champion is loaded; ``hybrid`` and ``popularity`` are the same.
 
@@ -51,11 +114,11 @@ class PopularityFallback:
     policy = PlackettLuce(temperature=0.5, depth=100)
     """Scores are log-counts: at 0.5 an item's chance grows with the square of its count."""
 
-    def __init__(self, counts: Sequence[tuple[str, int]]) -> None:
-        """``counts`` pairs item ids with positive numbers."""
-        size = len(counts)
+    def __init__(self, counts: Sequence[tuple[str, float]]) -> None:
+        """``counts`` pairs item ids with numbers of people, below 0 for what is disliked."""
+        size, people_N = len(counts), np.array([count for _, count in counts], np.float64)
         stats_NF = np.full((size, len(ITEM_STATS)), np.nan, np.float32)
-        stats_NF[:, 0] = [count for _, count in counts]
+        stats_NF[:, 0] = np.maximum(people_N, 0.0)
         self.catalogue = Catalogue(
             item_ids=tuple(item_id for item_id, _ in counts),
             titles=("",) * size,
@@ -63,7 +126,8 @@ class PopularityFallback:
             years=(None,) * size,
             stats_NF=stats_NF,
         )
-        self._scores_N = np.log(np.array([count for _, count in counts], np.float64)).astype(np.float32)
+        scores_N = np.log(UNUSED + np.maximum(people_N, 0.0)) - np.log1p(np.maximum(-people_N, 0.0))
+        self._scores_N = scores_N.astype(np.float32)
         self.live = LiveModel(self)
 
     def extended(self, more: Catalogue) -> "PopularityFallback":

@@ -1,6 +1,7 @@
 """What `attune doctor` checks: each check is a function that yields its findings, with what to do about each."""
 
 import importlib.metadata
+import json
 import os
 import shutil
 import sqlite3
@@ -187,6 +188,16 @@ def _online_store(settings: Settings) -> Iterator[Finding]:
         yield Finding("online store", "bad", str(error), advice)
 
 
+def _set_aside(settings: Settings) -> Iterator[Finding]:
+    """What the last training set left out for what its sender did."""
+    windows = sorted(settings.training_folder.glob("*/window.json"), key=lambda path: path.stat().st_mtime)
+    left_out = json.loads(windows[-1].read_text()).get("left_out", {}) if windows else {}
+    words = ", ".join(f"{count:,} by reason {reason!r}" for reason, count in left_out.items() if count)
+    if words:
+        advice = "more than 60 events of one user carried one minute: look who sends them, and import histories"
+        yield Finding("set aside", "warning", f"the last training set left out events: {words}", advice)
+
+
 def _backup(settings: Settings) -> Iterator[Finding]:
     """How old the last backup is, once there is something to lose."""
     if _last_logged(settings) == 0:
@@ -216,5 +227,6 @@ def _platform(settings: Settings) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-    _versions, _sqlite, _folder, _clock, _secrets, _telemetry, _databases, _online_store, _backup, _platform,
+    _versions, _sqlite, _folder, _clock, _secrets, _telemetry, _databases, _online_store, _set_aside, _backup,
+    _platform,
 )  # fmt: skip

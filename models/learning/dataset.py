@@ -18,6 +18,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ import pyarrow.parquet as pq
 from attune.columns import ITEM_STATS, TRAIT_COLUMNS, USER_STATS, Columns
 from attune.errors import DataContractError
 from attune.event_types import KINDS
+from attune.influence import influence, standing
 from models.catalogue import Catalogue
 from models.history import HISTORY_LIMIT, KIND_INDEX, HistoryBatch
 
@@ -174,6 +176,20 @@ class TrainingSet:
         stats_NF = np.full_like(self.catalogue.stats_NF, np.nan)
         stats_NF[left.items] = left.item_stats_EF  # rows are in the order of time: the latest one stays
         return replace(left, catalogue=replace(self.catalogue, stats_NF=stats_NF))
+
+    @cached_property
+    def influence_E(self) -> np.ndarray:
+        """What each event may count for others, by ``attune.influence``; 0 for what is no use of the item."""
+        uses = np.flatnonzero(MARKS_SEEN[self.kinds])
+        weights_E = np.zeros(len(self))
+        weights_E[uses] = influence(self.users[uses], self.items[uses], self.times[uses])
+        return weights_E
+
+    @cached_property
+    def counted(self) -> tuple[np.ndarray, np.ndarray]:
+        """The rows (ascending) of the uses that count for others, one of each user and item, and what each counts."""
+        rows = standing(self.users, self.items, self.influence_E)
+        return rows, self.influence_E[rows]
 
     def known_before(self, users: np.ndarray, moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For each query the range in ``by_user`` of the user's events strictly before the moment."""

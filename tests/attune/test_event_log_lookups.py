@@ -7,7 +7,8 @@ import pytest
 from attune import event_log
 from attune.clock import DAY, HOUR
 from attune.event_log import ActiveUser, EventLog
-from attune.events import Interaction, Item, Shown, Slate, User
+from attune.events import Feedback, Interaction, Item, Shown, Slate, User
+from attune.group_commit import GroupCommit
 
 START = 20_000 * DAY
 
@@ -78,3 +79,19 @@ def test_items_are_told_by_their_latest_version_and_found_by_words_of_their_titl
     assert found is not None
     assert (found.attributes["genres"], found.position) == (["x"], 5)
     assert log.item("tea") is None
+
+
+def test_the_first_uses_of_users_and_an_account_cannot_make_itself_a_past(log: EventLog) -> None:
+    log._clock = lambda: START
+    log.append([click(5), click(3), click(7, "bob"), click(9, "cleo")])
+    told = {"event_timestamp": 1, "user_id": "ada", "item_id": "milk"}
+    log.append([Feedback(event_id="f", kind="like", slate_id="s", **told)])
+    log.append([Interaction(event_id="shown", kind="impression", **told | {"item_id": "unused"})])
+    commit = GroupCommit(log)
+    commit.start()
+    commit.submit([Interaction(event_id="live", kind="like", **told | {"item_id": "bread"})]).result(10)
+    commit.close()
+    found = {"ada": {"tea": 3, "milk": START, "bread": START}, "bob": {"tea": 7}}
+    assert log.first_uses(["ada", "bob", "nobody"], log.head()) == found
+    assert log.first_uses(["ada"], 1) == {"ada": {"tea": 5}}
+    assert log.read(log.head() - 1, 1)[0].happened_at == START

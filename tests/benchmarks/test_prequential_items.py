@@ -83,9 +83,9 @@ def hits_of_the_hour(make_training_set: Callable) -> tuple[TrainingSet, int]:
     names = [f"i{place:03d}" for place in range(120)]
     random, rows, position = np.random.default_rng(1), [], 0
     for hour in range(60):
-        for turn in range(12):
+        for turn in range(24):
             position += 1
-            item = names[hour + 60] if turn < 8 else names[int(random.integers(60))]
+            item = names[hour + 60] if turn < 16 else names[int(random.integers(60))]
             person = f"p{(hour * 5 + turn * 7) % 61:02d}"
             rows.append((position, person, item, "like", None, hour * HOUR + turn * 60_000_000))
     return make_training_set(rows, names), 30 * HOUR - 1

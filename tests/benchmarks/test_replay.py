@@ -10,6 +10,7 @@ from attune import item_profile
 from attune.clock import DAY, HOUR
 from attune.columns import USER_STATS
 from attune.errors import ConfigError
+from attune.influence import influence
 from benchmarks import command, datasets, replay_movielens, replay_pace
 from benchmarks.gates_experiment import join_events
 from benchmarks.replay_arms import Arm, LiveHistory
@@ -100,13 +101,14 @@ def test_the_cut_parts_no_moment(world: TrainingSet) -> None:
 def test_statistics_are_those_of_finished_hours_and_days(world: TrainingSet) -> None:
     """Counted again for some events, by looking at every event before."""
     column = USER_STATS.index("user_events")
+    weights = influence(world.users, world.items, world.times)
     for row in range(100, EVENTS, 1_111):
         own = world.times[world.users == world.users[row]]
         before = int((own < world.times[row] // HOUR * HOUR).sum())
         told = world.user_stats_EF[row, column]
         assert (np.isnan(told) and not before) or told == before
-        of_item = world.times[world.items == world.items[row]]
-        days = int((of_item < world.times[row] // DAY * DAY).sum())
+        of_item = (world.items == world.items[row]) & (world.times < world.times[row] // DAY * DAY)
+        days = weights[of_item].sum()  # people rate a film once
         assert (np.isnan(world.item_stats_EF[row, 0]) and not days) or world.item_stats_EF[row, 0] == days
 
 

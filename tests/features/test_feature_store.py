@@ -21,6 +21,7 @@ from attune.columns import ITEM_STATS, USER_STATS
 from attune.errors import FeatureStoreError
 from attune.event_types import reward
 from attune.events import Interaction
+from attune.influence import influence
 from attune.settings import Settings
 from attune.user_state import SEEN_LIMIT, Recent, UserState
 from features import feature_store as stores
@@ -74,7 +75,10 @@ def write(store: FeatureStore, events: pd.DataFrame) -> None:
 
 
 def by_hand(events: pd.DataFrame, key: str, entity: str, moment: int, bucket: int, window: int) -> list[float]:
-    """Statistics as of ``moment``: those of the last bucket with events that ended at or before it."""
+    """Statistics as of ``moment``: those of the last bucket with events that ended at or before it.
+
+    Of an item count the people, each with the latest reaction and the weight that it has by ``attune.influence``.
+    """
     mine = events[events[key] == entity]
     ends = (mine["event_timestamp"] // bucket + 1) * bucket
     ends = ends[ends <= moment]
@@ -82,11 +86,15 @@ def by_hand(events: pd.DataFrame, key: str, entity: str, moment: int, bucket: in
         return [np.nan] * 4
     end = ends.max()
     past = mine[mine["event_timestamp"] < end]
-    recent = (past["event_timestamp"] >= end - window).sum()
-    return [
-        len(past), np.mean([reward(kind) for kind in past["kind"]]), recent,
-        (end - past["event_timestamp"].min()) / DAY,
-    ]  # fmt: skip
+    days, weights = (end - past["event_timestamp"].min()) / DAY, np.ones(len(past))
+    if key == "item_id":
+        ordered = events.sort_values(["event_timestamp", "position"])
+        codes = (pd.factorize(ordered[name])[0] for name in ("user_id", "item_id"))
+        ordered["weight"] = influence(*codes, ordered["event_timestamp"].to_numpy())
+        past = ordered.loc[ordered.index.isin(past.index)].drop_duplicates("user_id", keep="last")
+        weights = past["weight"].to_numpy()
+    recent = weights[past["event_timestamp"] >= end - window].sum()
+    return [weights.sum(), np.average([reward(kind) for kind in past["kind"]], weights=weights), recent, days]
 
 
 def test_history_equals_a_count_by_hand(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:

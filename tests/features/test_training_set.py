@@ -13,6 +13,8 @@ from attune.columns import ITEM_STATS, TRAIT_COLUMNS, USER_STATS
 from attune.errors import DataContractError
 from attune.event_log import EventLog
 from attune.events import Feedback, Interaction, Item, Shown, Slate, User
+from attune.group_commit import GroupCommit
+from attune.influence import NEWCOMER
 from attune.settings import Settings
 from features import stats, training_set
 from features.feature_store import FeatureStore
@@ -55,7 +57,7 @@ def test_events_with_what_was_known_before_each(world: FeatureStore, lake: Lake,
     assert events["event_timestamp"].dtype == np.int64
     assert list(events.columns)[-8:] == [*USER_STATS, *ITEM_STATS]
     assert events["user_events"].fillna(-1).tolist() == [-1, -1, 1, 2, 2, 2]
-    assert events["item_events"].fillna(-1).tolist() == [-1, -1, -1, -1, -1, 2]
+    assert events["item_events"].fillna(-1).tolist() == [-1, -1, -1, -1, -1, 2 * NEWCOMER]
     assert built.rows == 6
 
 
@@ -65,7 +67,7 @@ def test_items_carry_their_statistics_at_the_windows_end(world: FeatureStore, la
     assert items.index.tolist() == ["i1", "i2", "i3"]
     assert items["title"].tolist() == ["One", "", ""]
     assert items["genres"].map(list).tolist() == [["A"], [], []]
-    assert items["item_events"].tolist() == [2, 1, 2]
+    assert items["item_events"].tolist() == [2 * NEWCOMER, NEWCOMER, 2 * NEWCOMER]
     assert json.loads(items["attributes"]["i1"]) == {"title": "One", "genres": ["A"], "k": 1}
     assert items["item_days_known"].tolist() == pytest.approx([(DAY - 10 * SECOND) / DAY, 3 - 20 / 86_400, 1.0])
 
@@ -200,14 +202,14 @@ def react(
 
 
 def popularity(folder: Path) -> dict[str, float]:
-    """The mass of each item's reactions, in likes, from the scaled weights; nothing fades within the test's days."""
+    """The people who like each item, from the scaled weights; nothing fades within the test's days."""
     loaded = TrainingSet.load(folder)
     weights_N = Popularity.fit(loaded, half_life_days=1e9).weights_N
-    likes = np.bincount(loaded.items, loaded.rewards).max()
+    likes = max(len(np.unique(loaded.users[loaded.items == item])) for item in range(len(loaded.catalogue)))
     return dict(zip(loaded.catalogue.item_ids, (weights_N * likes).round(2).tolist(), strict=True))
 
 
-def test_a_bots_likes_weigh_no_more_than_a_minutes_worth(
+def test_a_bots_likes_weigh_no_more_than_a_persons(
     store: FeatureStore, log: EventLog, lake: Lake, act: Act, tmp_path: Path
 ) -> None:
     """A hundred people like one item; a bot likes another 5,000 times within a minute, on 500 slates of ten."""
@@ -220,9 +222,9 @@ def test_a_bots_likes_weigh_no_more_than_a_minutes_worth(
     built = training_set.build(lake, store, tmp_path, lake.watermark())
     assert built.window["left_out"] == {OUT_OF_RANGE: 0, BURST: 5_000 - MOST}
     found = popularity(tmp_path)
-    assert (found["loved"], found["pushed"]) == (101.0, float(MOST))
+    assert (found["loved"], found["pushed"]) == (100.0, 1.0)
     kept = pd.read_parquet(tmp_path / "items.parquet").set_index("item_id")
-    assert kept["item_events"][["loved", "pushed"]].tolist() == [100, MOST], "statistics count the same"
+    assert kept["item_events"][["loved", "pushed"]].tolist() == [100 * NEWCOMER, NEWCOMER], "statistics count the same"
     events = pd.read_parquet(tmp_path / "events.parquet")
     aside = labels(lake).set_aside
     assert set(events["event_id"]).isdisjoint(aside.loc[aside["reason"] == BURST, "event_id"])
@@ -312,3 +314,20 @@ def test_many_are_written_in_pieces(tmp_path: Path) -> None:
     assert found["id"].to_pylist() == [*items["item_id"], "u1"]
     training_set.write_traits(tmp_path / "none.parquet", items[:0], users[:0])
     assert pq.read_table(tmp_path / "none.parquet").num_rows == 0
+
+
+def test_a_burst_of_events_over_http_is_set_aside_and_an_import_is_whole(
+    store: FeatureStore, log: EventLog, lake: Lake, act: Act, tmp_path: Path
+) -> None:
+    """A thousand likes by one account within a minute, by the endpoint's door and out of a file."""
+    commit = GroupCommit(log)
+    commit.start()
+    commit.submit([act("script", f"i{number}", 60, "like") for number in range(1_000)]).result(10)
+    commit.close()
+    log.append([act("reader", f"i{number}", 60, "like") for number in range(1_000)])
+    lake.ingest(log)
+    built = training_set.build(lake, store, tmp_path, lake.watermark())
+    assert built.window["left_out"] == {OUT_OF_RANGE: 0, BURST: 1_000 - MOST}
+    users = pd.read_parquet(tmp_path / "events.parquet", columns=["user_id"])["user_id"].value_counts()
+    assert users.to_dict() == {"reader": 1_000, "script": MOST}
+    assert [entry.is_live for entry in log.read(999, 2)] == [True, False]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from attune.influence import MOST_AN_HOUR, NEWCOMER
 from models.baselines import ItemKnn, KnnChoice, Popularity, cooccurrence, usage, votes
 from models.history import KIND_INDEX, HistoryBatch
 from models.learning.dataset import TrainingSet
@@ -37,8 +38,39 @@ def test_popularity_halves_with_age_and_counts_rewards(make_training_set):
     rows += [(3, "u", "shown", "impression", None, 10 * DAY), (4, "u", "new", "like", None, 10 * DAY)]
     training_set = make_training_set(rows, ["old", "shown", "new", "never"])
     fitted = Popularity.fit(training_set, half_life_days=10.0)
-    np.testing.assert_allclose(fitted.weights_N, [0.5, 0.0, 1.0, 0.0])
+    np.testing.assert_allclose(fitted.weights_N, [0.0, 0.0, 1.0, 0.0])  # a like and a dislike
+    liked = Popularity.fit(training_set.select(np.array([0, 2, 3])), half_life_days=10.0)
+    np.testing.assert_allclose(liked.weights_N, [0.5, 0.0, 1.0, 0.0])
     assert (Popularity.fit(training_set.select(np.arange(0)), 10.0).weights_N == 0).all()
+
+
+HOUR = DAY // 24
+
+
+def test_one_account_does_not_outweigh_sixty_people(make_training_set):
+    """400 clicks by one account; sixty people click once each, and a hundred dislike what was liked by sixty."""
+    rows = [(place, "pusher", "pushed", "click", None, place) for place in range(1, 401)]
+    rows += [(400 + number, f"p{number}", "loved", "click", None, 500) for number in range(1, 61)]
+    rows += [(460 + number, f"p{number}", "hated", "like", None, 500) for number in range(1, 61)]
+    rows += [(520 + number, f"q{number}", "hated", "dislike", None, 500) for number in range(1, 101)]
+    weights_N = Popularity.fit(make_training_set(rows, ["pushed", "loved", "hated"]), 30.0).weights_N
+    np.testing.assert_allclose(weights_N, [1 / 60, 1.0, -40 / 60], atol=1e-6)
+    assert usage(make_training_set(rows, ["pushed", "loved", "hated"]))[0] == NEWCOMER
+
+
+def test_accounts_weigh_at_most_as_much_as_people(make_training_set):
+    """Three accounts that do whatever they can for an item: their history, thousands of likes, every hour of a day."""
+    rows = [
+        (0, f"a{account}", f"other{place % 20}" if place < 20 else "pushed", "like", None, place * HOUR // 200)
+        for account in range(3)
+        for place in range(4_000)
+    ]
+    rows = [(position, *row[1:]) for position, row in enumerate(sorted(rows, key=lambda row: row[-1]), start=1)]
+    training_set = make_training_set(rows, ["pushed", *(f"other{place}" for place in range(20))])
+    rows_C, weights_C = training_set.counted
+    assert weights_C[training_set.items[rows_C] == 0].sum() == 3
+    assert len(rows_C) == 3 * 21 <= 3 * MOST_AN_HOUR * 20
+    assert cooccurrence(training_set, 50).toarray()[0].max() <= 3
 
 
 def test_cooccurrence_is_symmetric_and_nearer_is_more(make_training_set):
@@ -46,15 +78,15 @@ def test_cooccurrence_is_symmetric_and_nearer_is_more(make_training_set):
     rows += [(4, "v", "a", "view", None, 9)]
     counts = cooccurrence(make_training_set(rows), 50).toarray()
     expected = np.array([[0, 1, 0.95], [1, 0, 1], [0.95, 1, 0]])
-    np.testing.assert_allclose(counts, expected, rtol=1e-6)
+    np.testing.assert_allclose(counts, NEWCOMER * expected, rtol=1e-6)
     assert cooccurrence(make_training_set(rows), 1).toarray()[0, 2] == 0
-    assert usage(make_training_set(rows)).tolist() == [2, 1, 1]
+    assert usage(make_training_set(rows)).tolist() == [2 * NEWCOMER, NEWCOMER, NEWCOMER]
 
 
 def test_similarity_is_the_shrunk_cosine_and_keeps_the_strongest(make_training_set):
     rows = [(step + 1, "u", item, "view", None, step) for step, item in enumerate("abc")]
     training_set = make_training_set(rows)
-    shrunk = ItemKnn.fit(training_set, replace(PLAIN, shrinkage=1.0)).similarity_NN.toarray()
+    shrunk = ItemKnn.fit(training_set, replace(PLAIN, shrinkage=NEWCOMER)).similarity_NN.toarray()
     assert shrunk[0, 1] == pytest.approx(1.0 / (1.0 + 1.0))
     one = ItemKnn.fit(training_set, replace(PLAIN, neighbours=1)).similarity_NN
     assert one.nnz == 3

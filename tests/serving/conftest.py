@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ from attune.promotions import Promotions
 from attune.settings import Settings
 from features.feature_store import FeatureStore
 from models.baselines import ItemKnn, KnnChoice, Popularity
-from models.bundle import Provenance, golden_batch, save_bundle
+from models.bundle import Bundle, Provenance, golden_batch, save_bundle
+from models.history import HistoryBatch
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
 from models.network.config import SequenceConfig
@@ -453,6 +454,20 @@ def endpoint(
 def bare(settings: Settings, feature_store: FeatureStore) -> Iterator[Endpoint]:
     """An endpoint of the test's own, without a model."""
     with running(settings, lambda: feature_store) as ready:
+        yield ready
+
+
+@pytest.fixture
+def hearing(settings: Settings, feature_store: FeatureStore, bundles: dict[str, Path]) -> Iterator[Endpoint]:
+    """An endpoint with the first model, made to hear what everybody says and to draw from few candidates."""
+    bundle = Bundle.load(bundles["first"])
+    golden = HistoryBatch(**{name: bundle._golden[f"batch/{name}"] for name in HistoryBatch.__dataclass_fields__})
+    provenance = Provenance({}, bundle.config["window"], bundle.trained_upto, bundle.holdout_after, 1, 0)
+    hybrid, policy = replace(bundle.hybrid, live=0.2), PlackettLuce(0.1, depth=10)
+    save_bundle(settings.bundles_folder / "1", hybrid, bundle.catalogue, policy, provenance, golden)
+    with running(settings, lambda: feature_store) as ready:
+        ready.promote("1")
+        wait_for(lambda: ready.model_version() == "1")
         yield ready
 
 

@@ -20,6 +20,17 @@ from serving.ranking import PopularityFallback, resized
 
 ITEMS = [f"i{number}" for number in range(50)]
 NAMES = iter(range(1_000_000))
+PEOPLE = 60
+
+
+@pytest.fixture
+def event_log(event_log: EventLog) -> EventLog:
+    """With people of whom each has a history."""
+    event_log.append([
+        Interaction(event_id=f"h{user}-{use}", event_timestamp=1, user_id=f"u{user}", item_id=f"old{use}", kind="click")
+        for user in range(PEOPLE) for use in range(5)
+    ])  # fmt: skip
+    return event_log
 
 
 def live_model_of(items: Sequence[str] = ITEMS) -> LiveModel:
@@ -31,7 +42,7 @@ def react(item_id: str, kind: str = "like", age: int = 0) -> Interaction:
     return Interaction(
         event_id=f"e{number}",
         event_timestamp=system_clock() - age,
-        user_id=f"u{number}",
+        user_id=f"u{number % PEOPLE}",
         item_id=item_id,
         kind=kind,
     )
@@ -41,7 +52,7 @@ def shown(*item_ids: str) -> Slate:
     return Slate(
         event_id=f"s{next(NAMES)}",
         event_timestamp=system_clock(),
-        user_id="u",
+        user_id="u0",
         model_version="1",
         served_by="champion",
         policy={},
@@ -67,6 +78,9 @@ class Gate:
 
     def logged_between(self, start: int, end: int) -> tuple[int, int]:
         return self._log.logged_between(start, end)
+
+    def first_uses(self, *asked: Any) -> dict[str, dict[str, int]]:
+        return self._log.first_uses(*asked)
 
     def read(self, *asked: Any) -> list[LoggedEvent]:
         found = self._log.read(*asked)
@@ -95,10 +109,12 @@ def test_reactions_and_slates_become_scores(event_log: EventLog) -> None:
     one = follower(event_log, live_model)
     followed(one)
     assert scores(live_model) == {}
-    events: list[AnyEvent] = [react("i3") for _ in range(20)] + [react("i5", "dislike"), react("elsewhere")]
-    event_log.append([*events, shown("i3", "i7")])
+    events: list[AnyEvent] = (
+        [react("i3") for _ in range(20)] + [react("i5", "dislike") for _ in range(9)] + [react("i6")]
+    )
+    event_log.append([*events, *[react("elsewhere") for _ in range(9)], shown("i3", "i7")])
     followed(one)
-    assert scores(live_model) == pytest.approx({"i3": 20 / (21 + PRIOR), "i5": -1 / (1 + PRIOR)}, rel=1e-3)
+    assert scores(live_model) == pytest.approx({"i3": 17 / (21 + PRIOR), "i5": -6 / (9 + PRIOR)}, rel=1e-3)
     assert one.position == event_log.head()
     assert not live_model.live_1N.flags.writeable
 
@@ -131,10 +147,10 @@ def test_what_was_liked_fades_without_any_event(event_log: EventLog) -> None:
     one = follower(event_log, live_model, clock=lambda: system_clock() + later[0])
     event_log.append([react("i3") for _ in range(20)])
     followed(one)
-    assert scores(live_model)["i3"] == pytest.approx(0.5, rel=1e-3)
+    assert scores(live_model)["i3"] == pytest.approx(17 / 40, rel=1e-3)
     later[0] = HALF_LIFE
     followed(one)
-    assert scores(live_model)["i3"] == pytest.approx(10 / 30, rel=1e-3)
+    assert scores(live_model)["i3"] == pytest.approx(7 / 30, rel=1e-3)
 
 
 def test_a_start_reads_the_window_and_not_the_log(event_log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +174,8 @@ def test_after_a_restart_it_says_the_same(event_log: EventLog, monkeypatch: pyte
     first, second = live_model_of(), live_model_of()
     one = follower(event_log, first, clock=lambda: now)
     for number in range(30):
-        event_log.append([react(ITEMS[number]), react(ITEMS[number % 3], "dislike"), shown(*ITEMS[:10])])
+        disliked = [react(ITEMS[number % 3], "dislike") for _ in range(3)]
+        event_log.append([react(ITEMS[number]), *disliked, shown(*ITEMS[:10])])
         if number % 4 == 0:
             followed(one)
     followed(one)
@@ -166,6 +183,7 @@ def test_after_a_restart_it_says_the_same(event_log: EventLog, monkeypatch: pyte
     followed(one)
     followed(follower(event_log, second, clock=lambda: now))
     np.testing.assert_array_equal(first.live_1N, second.live_1N)
+    assert scores(first).keys() >= {"i0", "i1", "i2"}
 
 
 def test_a_log_that_fails_leaves_the_scores_and_is_told_of_once(
@@ -181,7 +199,7 @@ def test_a_log_that_fails_leaves_the_scores_and_is_told_of_once(
         eventually(lambda: live_model.live_1N is not None and scores(live_model).get("i3"))
         gate.closed = True
         eventually(lambda: caplog.records)
-        event_log.append([react("i4")])
+        event_log.append([react("i4") for _ in range(9)])
         before = live_model.live_1N
         eventually(lambda: one._scored_at == {})
         assert live_model.live_1N is before
@@ -197,7 +215,7 @@ def test_a_log_that_fails_leaves_the_scores_and_is_told_of_once(
 def test_a_log_that_was_put_back_is_followed_from_its_own_window(event_log: EventLog) -> None:
     live_model = live_model_of()
     one = follower(event_log, live_model)
-    event_log.append([react("i3"), react("i4")])
+    event_log.append([react(item_id) for item_id in ("i3", "i4") for _ in range(9)])
     followed(one)
     one._profile = ItemProfile(position=1_000)
     followed(one)
@@ -209,7 +227,7 @@ def test_a_shop_that_grows_and_a_model_that_comes_are_scored_too(event_log: Even
     old, live_models = live_model_of(), []
     one = ItemProfileFollower(event_log, lambda: live_models, Metrics(), system_clock)
     live_models.append(old)
-    event_log.append([react("fresh"), react("i3")])
+    event_log.append([react(item_id) for item_id in ("fresh", "i3") for _ in range(9)])
     followed(one)
     assert scores(old).keys() == {"i3"}
     item = Item(event_id="item", event_timestamp=1, item_id="fresh", attributes={})

@@ -1,44 +1,27 @@
 """A hit is felt by everybody at once: no training, no swap, other users' slates."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
 from attune.clock import SECOND
 from attune.settings import Settings
 from features.feature_store import FeatureStore
-from models.bundle import Bundle, Provenance, save_bundle
-from models.history import HistoryBatch
-from models.ranking.policy import PlackettLuce
 
 FANS = 60
 
 
-def hearing_bundle(first: Path, folder: Path) -> Path:
-    """The same model, made to hear what everybody says and to draw from few candidates."""
-    bundle = Bundle.load(first)
-    golden = HistoryBatch(**{name: bundle._golden[f"batch/{name}"] for name in HistoryBatch.__dataclass_fields__})
-    provenance = Provenance({}, bundle.config["window"], bundle.trained_upto, bundle.holdout_after, 1, 0)
-    hybrid = replace(bundle.hybrid, live=0.2)
-    return save_bundle(folder, hybrid, bundle.catalogue, PlackettLuce(0.1, depth=10), provenance, golden)
-
-
 @pytest.fixture
-def hearing(settings: Settings, feature_store: FeatureStore, bundles, run_endpoint, eventually) -> Iterator:
-    """An endpoint with that model."""
-    hearing_bundle(bundles["first"], settings.bundles_folder / "1")
-    with run_endpoint(settings, lambda: feature_store) as ready:
-        ready.promote("1")
-        eventually(lambda: ready.model_version() == "1")
-        yield ready
+def fans(hearing, clicks) -> None:
+    """People who have a history."""
+    history = [f"old-{number}" for number in range(5)]
+    hearing.log.append([event for fan in range(FANS) for event in clicks(f"fan-{fan}", history)])
 
 
 @pytest.mark.parametrize("history", [["a-0", "a-1"], []])
 def test_a_new_hit_rises_in_another_users_slate_within_a_second(
-    hearing, clicks, eventually: Callable, history: list[str]
+    hearing, fans, clicks, eventually: Callable, history: list[str]
 ) -> None:
     hearing.log.append(clicks("listening", history))
 
@@ -67,7 +50,7 @@ def test_a_new_hit_rises_in_another_users_slate_within_a_second(
 
 
 def test_what_a_hit_was_before_the_process_came_is_felt_at_its_start(
-    settings: Settings, feature_store: FeatureStore, hearing, run_endpoint, eventually
+    settings: Settings, feature_store: FeatureStore, hearing, fans, run_endpoint, eventually
 ) -> None:
     rows = [{"user_id": f"fan-{fan}", "item_id": "c-0", "kind": "like"} for fan in range(FANS)]
     hearing.client.post("/v1/events", json={"events": rows})

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from attune.event_log import EventLog
+from attune.influence import NEWCOMER
 from attune.user_state import UserState, fold
 from models.ranking.policy import PlackettLuce, Pool
-from serving.ranking import PopularityFallback
+from serving.ranking import UNUSED, PopularityFallback
 
 
 def ids(slate: dict) -> list[str]:
@@ -180,7 +181,7 @@ def test_without_a_model_the_log_is_counted(bare, clicks) -> None:
     assert slate["served_by"] == "popularity"
     assert slate["model_version"] is None
     assert sorted(ids(slate)) == ["y", "z"]
-    pool, first = Pool(np.log([4.0, 2.0]), 1, np.random.default_rng(0)), slate["items"][0]
+    pool, first = Pool(np.log(UNUSED + NEWCOMER * np.array([4.0, 2.0])), 1, np.random.default_rng(0)), slate["items"][0]
     place = np.array([0 if first["item_id"] == "y" else 1])
     (chance,) = PopularityFallback.policy.propensities_of([pool], [place])
     assert first["propensity"] == pytest.approx(chance[0], rel=1e-6)

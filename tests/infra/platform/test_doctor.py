@@ -1,5 +1,7 @@
 """The doctor: finds what was broken on purpose, names it, and says what to do."""
 
+import json
+import os
 import socket
 from contextlib import closing
 from pathlib import Path
@@ -113,3 +115,14 @@ def test_a_redis_is_asked_whether_it_answers(settings: Settings, redis: Any) -> 
     assert answer.verdict == "bad"
     assert "redis://127.0.0.1:9/0 cannot be used" in answer.found
     assert "hush" not in answer.found
+
+
+def test_a_burst_that_the_last_training_set_left_out_is_said(settings: Settings) -> None:
+    assert "set aside" not in verdicts(settings)
+    for name, count in (("upto-1", 0), ("upto-2", 940)):
+        folder = settings.training_folder / name
+        folder.mkdir(parents=True)
+        (folder / "window.json").write_text(json.dumps({"left_out": {"burst": count}}))
+        os.utime(folder / "window.json", (count, count))
+    answer = finding(settings, "set aside")
+    assert (answer.verdict, "940 by reason 'burst'" in answer.found) == ("warning", True)
