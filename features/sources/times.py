@@ -1,5 +1,6 @@
 """Times of any form as microseconds since the epoch, UTC: unix times, calendar dates, ISO 8601, texts, datetimes."""
 
+import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
@@ -53,9 +54,10 @@ def moments(
     A column has one form, the one that most of its cells have: numbers or dates. A cell of the other form is no
     time and stays as it came, as text. ``unit`` is one of ``UNITS``, by default the one that puts the median between
     1990 and now; without it, a column of nothing but calendar dates (20240131, 20240131235959) is read as dates.
-    ``form`` is the form of texts as strptime has it, ``zone`` the zone (Europe/Berlin) of times that name none, by
-    default UTC: an hour that daylight saving doubles is the first, one that it skips moves on. Where the unit was
-    guessed, what lies before 1990 is no time. ``say`` is told how the column was understood.
+    ``form`` is the form of texts as strptime has it, the year in front where they have none (2014%m%d); ``zone`` is
+    the zone (Europe/Berlin) of times that name none, by default UTC: an hour that daylight saving doubles is the first,
+    one that it skips moves on. Where the unit was guessed or a form given, what lies before 1990 is no time. ``say`` is
+    told how the column was understood.
     Raises DataContractError for an unknown unit or zone, and where the form is not certain.
     """
     if unit is not None and unit not in UNITS:
@@ -67,9 +69,17 @@ def moments(
         return _from_datetimes(column, column, zone, say)
     if form is not None:
         texts = ids(column)
+        if year := re.match(r"(19|20)\d\d(?=.)", form):
+            texts, form = year[0] + texts, "%Y" + form[4:]
+        if not re.search("%[YyGcxDsv]|ISO8601", form):
+            raise _refused(f"time format: {form!r} has no year; write it in front: --time-format 2014{form}")
         parsed = _formatted(texts, form)
         if texts.notna().any() and not parsed.notna().any():
             raise _refused(f"event_timestamp: {texts.dropna().iloc[0]!r} is not of the form {form!r}")
+        early = parsed < pd.Timestamp(FIRST, unit="us", tz=parsed.dt.tz)
+        if early.any():
+            say(f"event_timestamp: {early.sum():,} times lie before 1990 and are turned away; write them as 1985-12-31")
+            parsed = parsed.mask(early)
         return _from_datetimes(column, parsed, zone, say)
     numeric = as_numbers(column)
     are_numbers, present = numeric.notna(), column.notna()

@@ -1,6 +1,6 @@
 """What the numbers in a value column mean: the scale of ratings, units of time, shares, flags."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,9 @@ from features.sources import frames
 
 NO_RATING = (0.0, -1.0)
 """What files write where somebody gave no rating."""
+
+TOPS = (5.0, 10.0, 100.0)
+"""Where scales usually end."""
 
 PRICED = ("purchase", "cart")
 """Kinds whose value is a price, where 0 may be meant."""
@@ -177,8 +180,23 @@ def _bounds(scale: str) -> tuple[float, float]:
     return low, high
 
 
+def scale_options(ratings: Collection[float]) -> list[str]:
+    """What to type for ratings that are not all stars, the likeliest first; nothing where they are."""
+    star, numbers = KINDS["rating"], np.asarray(ratings, dtype=np.float64)
+    stated = numbers[~np.isin(numbers, NO_RATING)]
+    if not len(stated) or (star.low <= numbers.min() and numbers.max() <= star.high):
+        return []
+    lowest, low, high = (float(number) for number in (numbers.min(), stated.min(), stated.max()))
+    top = next((top for top in TOPS if top * 0.75 <= high <= top), max(high, star.high))
+    options = [f"ratings run from {lowest:g} to {high:g}; if that is their scale: --scale {min(lowest, 1):g},{top:g}"]
+    if lowest in NO_RATING and low > 0:
+        scale = "" if star.low <= low and top == star.high else f"--scale {min(low, 1):g},{top:g} "
+        options.insert(0, f"if {lowest:g} means that there is none: {scale}--zero implicit")
+    return options
+
+
 def _refuse_other_scale(ratings: np.ndarray, say: Callable[[str], None]) -> None:
-    """Ratings without a scale: raise DataContractError where they cannot be stars, remark on those beyond 5."""
+    """Ratings without a scale: raise DataContractError where they cannot be stars, remark on others."""
     low, high = float(ratings.min()), float(ratings.max())
     if low < high <= 1.0:
         raise DataContractError(
@@ -186,10 +204,8 @@ def _refuse_other_scale(ratings: np.ndarray, say: Callable[[str], None]) -> None
             "scale: --scale 0,1 (or --scale 1,5 if they are stars)",
             Columns.VALUE,
         )
-    if nothing := int(np.isin(ratings, NO_RATING).sum()):
-        say(f"value: {nothing:,} ratings are 0 or -1, which is no star; if none was given there: --zero implicit")
-    if above := int((ratings > KINDS["rating"].high).sum()):
-        say(f"value: {above:,} of {len(ratings):,} ratings lie above 5; if theirs is another scale: --scale 1,{high:g}")
+    for option in scale_options(ratings):
+        say(f"value: {option}")
 
 
 def _check_unit(unit: str | None, dwell: np.ndarray, shares: np.ndarray) -> None:

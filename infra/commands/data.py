@@ -260,18 +260,15 @@ def _cures(frames: "SourceFrames", options: dict[str, Any]) -> Iterator[str]:
     """Options that may mend interactions, from what the columns hold."""
     from attune.columns import Columns
     from attune.event_types import KINDS
+    from features.sources.values import scale_options
 
-    rows, rating = frames.interactions, KINDS["rating"]
+    rows = frames.interactions
     others = [str(kind) for kind in rows[Columns.KIND].dropna().unique() if kind not in KINDS][:REASONS_SHOWN]
     if others:
         yield f"if these are other names of kinds: --kinds {','.join(f'{name}=KIND' for name in others)}"
-    ratings = [value for value in rows.loc[rows[Columns.KIND] == rating.name, Columns.VALUE] if type(value) is float]
-    low, high = min(ratings, default=rating.low), max(ratings, default=rating.high)
-    if options["scale"] is None and (low < rating.low or high > rating.high):
-        yield f"ratings run from {low:g} to {high:g}; if that is their scale: --scale {low:g},{high:g}"
-        least = min((value for value in ratings if value > 0), default=low)
-        if low == 0 and least < high:
-            yield f"if 0 means that there is no rating: --scale {least:g},{high:g} --zero implicit"
+    ratings = [value for value in rows.loc[rows[Columns.KIND] == "rating", Columns.VALUE] if type(value) is float]
+    if options["scale"] is None:
+        yield from scale_options(ratings)
 
 
 @imports.command("list")

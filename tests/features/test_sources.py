@@ -24,7 +24,7 @@ from features.importer import dry_run
 from features.sources import delimited, frames, movielens, tabular
 from features.sources.delimited import Layout
 from features.sources.times import moments
-from features.sources.values import Values
+from features.sources.values import Values, scale_options
 
 MAP = "user_id=u,item_id=i,event_timestamp=t"
 JULY = 1_500_000_000
@@ -481,7 +481,27 @@ def test_ratings_that_are_no_stars_are_refused_or_remarked(tmp_path: Path) -> No
     with pytest.raises(DataContractError, match=r"lie from 0 to 1.*--scale 0,1"):
         rated(tmp_path / "a.csv", "u,i,t,v\n1,a,1,0\n1,b,1,1\n")
     notes = rated(tmp_path / "a.csv").understanding.notes
-    assert any("2 of 5 ratings lie above 5" in note and "--scale 1,11" in note for note in notes)
+    assert notes[-2:] == (
+        "value: if -1 means that there is none: --scale 1,11 --zero implicit",
+        "value: ratings run from -1 to 11; if that is their scale: --scale -1,11",
+    )
+
+
+@pytest.mark.parametrize(
+    ("ratings", "options"),
+    [
+        ([0.5, 3, 5], []),
+        ([0, 3, 4], ["--zero implicit", "--scale 0,5"]),
+        ([-1, 4, 9], ["--scale 1,10 --zero implicit", "--scale -1,10"]),
+        ([0, 0.5, 9.5], ["--scale 0.5,10 --zero implicit", "--scale 0,10"]),
+        ([2, 10], ["--scale 1,10"]),
+        ([1, 7], ["--scale 1,7"]),
+        ([20, 96], ["--scale 1,100"]),
+        ([-7.5, 0, 9.3], ["--scale -7.5,10"]),
+    ],
+)
+def test_the_scale_that_is_named_is_a_known_one(ratings: list[float], options: list[str]) -> None:
+    assert [text.split(": ")[1] for text in scale_options(ratings)] == options
 
 
 @pytest.mark.parametrize(("cells", "kinds"), [("01", "0=impression,1=click"), (("False", "True"), "False=impression")])
@@ -554,8 +574,15 @@ def test_a_doubtful_number_is_no_time(given: list, message: str) -> None:
 
 def test_the_form_and_the_zone_must_be_right() -> None:
     assert moments(column(["2017", None]), form="%Y").tolist() == [1_483_228_800 * SECOND, None]
-    with pytest.raises(DataContractError, match="'2017-01' is not of the form '%d'"):
-        moments(column(["2017-01"]), form="%d")
+    with pytest.raises(DataContractError, match="'2017-01' is not of the form '%Y'"):
+        moments(column(["2017-01"]), form="%Y")
+    with pytest.raises(DataContractError, match=r"'%m%d' has no year.*: --time-format 2014%m%d"):
+        moments(column(["0714"]), form="%m%d")
+    assert moments(column(["0714", None]), form="2017%m%d").tolist() == [1_499_990_400 * SECOND, None]
+    said: list[str] = []
+    times = column(["31/12/1985", "14/07/2017"])
+    assert moments(times, form="%d/%m/%Y", say=said.append).tolist() == ["31/12/1985", 1_499_990_400 * SECOND]
+    assert "1 times lie before 1990 and are turned away" in said[0]
     with pytest.raises(DataContractError, match="did you mean 'Europe/Berlin'"):
         moments(column(["2017-01-01"]), zone="Europe/Berlyn")
 
@@ -825,7 +852,7 @@ def test_what_is_left_open_is_remarked(tmp_path: Path) -> None:
         tmp_path / "r.csv", tmp_path / "i.csv", mapping=MAP + ",value=v", kind="rating", unit="s"
     )  # fmt: skip
     assert source.understanding.notes[-2:] == (
-        "value: 1 ratings are 0 or -1, which is no star; if none was given there: --zero implicit",
+        "value: ratings run from 0 to 5; if that is their scale: --scale 0,5",
         "item_id: none of the 3 in the interactions is in the other table; is it mapped rightly?",
     )
     assert (

@@ -136,7 +136,12 @@ def test_an_import_of_nothing_but_bad_rows_fails_and_writes_nothing(attune, tabl
     ("cells", "kind", "cures"),
     [
         (["10", "7", "1"], "rating", ["ratings run from 1 to 10", "--scale 1,10"]),
-        (["10", "0", "2"], "rating", ["--scale 0,10", "no rating: --scale 2,10 --zero implicit"]),
+        (
+            ["10", "0", "2"],
+            "rating",
+            ["--scale 0,10", "if 0 means that there is none: --scale 1,10 --zero implicit"],
+        ),
+        (["-1", "1", "9"], "rating", ["if -1 means that there is none: --scale 1,10 --zero implicit"]),
         (["addtocart", "click"], None, ["--kinds addtocart=KIND"]),
     ],
 )
