@@ -78,6 +78,15 @@ def test_a_like_can_be_taken_back(endpoint) -> None:
     assert error(endpoint.feedback(slate, item_id, "retract")) == (422, "retracts")
 
 
+def test_a_hidden_item_is_shown_again_once_the_hide_is_taken_back(endpoint) -> None:
+    slate = endpoint.recommend("hiding", k=100)
+    shown = [item["item_id"] for item in slate["items"]]
+    hidden = endpoint.feedback(slate, shown[0], "hide").json()
+    assert {item["item_id"] for item in endpoint.recommend("hiding", k=100)["items"]} == set(shown[1:])
+    endpoint.feedback(slate, shown[0], "retract", retracts=hidden["event_id"])
+    assert {item["item_id"] for item in endpoint.recommend("hiding", k=100)["items"]} == set(shown)
+
+
 def test_an_invented_slate_or_that_of_another_is_refused(endpoint) -> None:
     slate = endpoint.recommend("owner")
     item_id = slate["items"][0]["item_id"]
