@@ -16,10 +16,10 @@ from models.history import HistoryBatch, Recommender
 from models.learning.dataset import TrainingSet, is_panel
 from models.metrics import Evaluation, values
 
-SCREENED = 1_000
+SCREENED = 500
 """Queries, spread evenly over the hold-out, that the finalists are chosen on."""
 
-FINALISTS = 2
+FINALISTS = 3
 """So many are replayed over the whole hold-out; the strongest there is the yardstick."""
 
 
