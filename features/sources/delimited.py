@@ -24,8 +24,8 @@ SEPARATORS = ("::", "\t", ";", "|", ",", " ")
 """Of those that divide the first lines equally well the first wins; blanks only where nothing else divides them."""
 
 SEPARATOR_NAMES = {"tab": "\t", "\\t": "\t", "space": " "}
-ABSENT = {"", "\\N"}
-"""Cells without a value; the second is how MySQL and Hive write it."""
+ABSENT = {"", "\\N", "NULL", "nan", "NaN", "None"}
+"""Cells without a value, as MySQL and Hive, SQL, pandas and Python write it."""
 
 SAMPLE, READ_AHEAD = 20, 100
 """Lines by which the separator is told, and how many are looked at for them."""

@@ -36,6 +36,12 @@ UNPACKED: dict[bytes, Callable[[bytes], bytes]] = {
 """How a compressed file is known by its first bytes."""
 
 ZIP, PARQUET, ARROW, FEATHER_1, EXCEL = b"PK\x03\x04", b"PAR1", b"ARROW1", b"FEA1", "xl/workbook.xml"
+ENDINGS = (
+    *(".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".feather", ".arrow", ".dat", ".data"),
+    *(".gz", ".bz2", ".xz", ".zip"),
+)
+"""How tables are called: where a folder has some, its other files are passed over."""
+
 UNNAMED_INDEX = r"__index_level_\d+__"
 ARRAY = "["
 
@@ -72,7 +78,7 @@ def read_tables(paths: Paths, layout: Layout = Layout()) -> Table:  # noqa: B008
     Of several files, those without rows count for nothing, and folders such as ``day=1`` are a column.
     Raises DataContractError when a file is missing, empty, or holds no table, or when the columns differ.
     """
-    files = _files(paths)
+    files, passed_over = _files(paths)
     if len(files) > 1:
         files = [path for path in files if path.stat().st_size] or files
     tables = [_read(path, layout) for path in files]
@@ -83,6 +89,7 @@ def read_tables(paths: Paths, layout: Layout = Layout()) -> Table:  # noqa: B008
         if differing := set(first.frame.columns) ^ set(table.frame.columns):
             names = ", ".join(sorted(map(str, differing)))
             raise DataContractError(f"{path}: its columns are not those of {files[0]} ({names}); import it on its own")
+    first.notes += [f"passed over, as no tables by their names: {', '.join(passed_over)}"] if passed_over else []
     if len(tables) == 1:
         return first
     frame = pd.concat([table.frame.astype(object) for table in tables], ignore_index=True)
@@ -92,9 +99,10 @@ def read_tables(paths: Paths, layout: Layout = Layout()) -> Table:  # noqa: B008
     return Table(frame, rejected, [f"{len(files):,} files", *notes], all(table.typed for table in tables), lengths)
 
 
-def _files(paths: Paths) -> list[Path]:
-    """What the paths name: files, folders (all visible files in them) and globs, sorted by name within each."""
+def _files(paths: Paths) -> tuple[list[Path], list[str]]:
+    """What the paths name: files, folders (the visible tables in them) and globs, sorted by name; what is left out."""
     files: list[Path] = []
+    passed_over: list[str] = []
     for path in [paths] if isinstance(paths, Path | str) else paths:
         path = Path(path)
         if path.is_dir():
@@ -103,10 +111,13 @@ def _files(paths: Paths) -> list[Path]:
         else:
             matches = [path] if path.exists() else map(Path, sorted(glob.glob(str(path), recursive=True)))
             named = [file for file in matches if file.is_file()]
+        if path.is_dir() and (tables := [file for file in named if file.suffix.lower() in ENDINGS]):
+            passed_over += [file.name for file in named if file not in tables]
+            named = tables
         if not named:
             raise DataContractError(f"{path}: no such file; check the path")
         files += named
-    return files
+    return files, passed_over
 
 
 def _read(path: Path, layout: Layout) -> Table:

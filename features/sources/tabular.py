@@ -48,6 +48,9 @@ of those before '|'."""
 LEFT_OUT = "none"
 """What ``kinds`` calls rows that say nothing: '0=none'."""
 
+LOOKED_AT = 1_000
+"""Ids by which lists of them are told."""
+
 FIRST_ROWS = 10
 """Rows that ``Understanding`` keeps as they stood in the file."""
 
@@ -167,6 +170,7 @@ def read(
         },
         dtype=object,
     )
+    _refuse_lists(behaviour[Columns.ITEM_ID])
     left_out = (behaviour[Columns.KIND] == LEFT_OUT).to_numpy(bool)
     if left_out.any():
         reading.say(f"interactions: {left_out.sum():,} rows are left out, as --kinds says")
@@ -390,6 +394,20 @@ def _attribute(name: str, column: pd.Series, is_typed: bool) -> list[Any]:
         return [raw if raw is None else str(frames.plain(raw)) for raw in cells]
     is_text = not is_typed and all(raw is None or isinstance(raw, str) for raw in cells)
     return typed(name, cells) if is_text else [frames.plain(raw) for raw in cells]
+
+
+def _refuse_lists(item_ids: pd.Series) -> None:
+    """Raise DataContractError where most ids are several ('N1 N2'): words with digits, not names."""
+    sample = [raw.split() for raw in item_ids.head(LOOKED_AT) if isinstance(raw, str)]
+    words = [word for parts in sample for word in parts]
+    with_digits = sum(any(map(str.isdigit, word)) for word in words)
+    if 2 * sum(len(parts) > 1 for parts in sample) > len(sample) and with_digits > 0.9 * len(words):
+        raise DataContractError(
+            f"item_id: {' '.join(sample[0])[:60]!r} is a list of ids. Shown items with clicks are read by "
+            "`attune import impressions`; else write a row for each id, with pandas: "
+            "frame.assign(item_id=frame.item_id.str.split()).explode('item_id')",
+            Columns.ITEM_ID,
+        )
 
 
 def _compare_ids(name: str, behaviour: pd.DataFrame, described: pd.DataFrame, say: Callable[[str], None]) -> None:

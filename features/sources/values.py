@@ -1,5 +1,6 @@
 """What the numbers in a value column mean: the scale of ratings, units of time, shares, flags."""
 
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -21,11 +22,22 @@ TOPS = (5.0, 10.0, 100.0)
 PRICED = ("purchase", "cart")
 """Kinds whose value is a price, where 0 may be meant."""
 
-DECIMAL_COMMA = r"-?\d+(,\d{1,2}|,\d{4,})?"
-"""Three digits after the comma may be thousands."""
+THOUSANDS = r"-?(0|[1-9]\d{0,2}(,\d{3})*)(\.\d+)?"
+DECIMAL_COMMA = r"-?(\d+|[1-9]\d{0,2}(\.\d{3})+)(,\d+)?"
+"""1,250.5 and 1.250,5: a column of one form has the marks of its thousands, if any, in every number."""
 
 SECONDS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3_600.0}
 PERCENT = "percent"
+NAMED_UNITS = {
+    "h": r"hours?$|(^|[\W_])hrs?$",
+    "min": r"minutes?$|(^|[\W_])mins?$",
+    "ms": r"(^|[\W_])ms$|millis(econds)?$",
+}
+"""How the names of columns end that are in another unit than seconds."""
+
+REPEATED = 5.0
+"""A median share above this is no film watched again and again, but another unit."""
+
 LONG_DWELL = 3_600.0
 """Seconds: a median above this is taken for another unit unless the user names it."""
 
@@ -57,7 +69,7 @@ def with_values(
     doubt, and for options that fit no row. ``say`` is told what was changed.
     """
     absent = pd.Series([None] * len(behaviour), index=behaviour.index, dtype=object)
-    cells = absent if column is None else _plain_numbers(column)
+    cells = absent if column is None else _plain_numbers(column, say)
     raw = absent if column is None else frames.numbers(cells)
     number = np.array([cell if isinstance(cell, float) else np.nan for cell in raw], dtype=np.float64)
     kinds = behaviour[Columns.KIND].copy()
@@ -94,16 +106,21 @@ def with_values(
         number = np.where(watch | survey, number / 100.0, number)
     elif means.unit is not None:
         number = np.where(dwell, number * SECONDS[means.unit], number)
+    elif column is not None and dwell.any() and (units := _named_units(column)):
+        raise DataContractError(
+            f"value: {column.name!r} sounds like another unit than seconds: --value-unit {units[0]} (or s, if not)"
+        )
     elif np.any(~np.isnan(number[dwell])) and (median := float(np.nanmedian(number[dwell]))) > LONG_DWELL:
         raise DataContractError(
             f"value: half of the dwell times are longer than {median:,.0f} s; milliseconds are --value-unit ms, "
             "minutes min, hours h; if they are seconds: --value-unit s"
         )
-    above = watch & (number > 1.0)
-    if 2 * above.sum() > (watch & ~np.isnan(number)).sum():
+    above, shares = watch & (number > 1.0), number[watch & ~np.isnan(number)]
+    if 2 * above.sum() > len(shares) and not (means.clip and np.median(shares) <= REPEATED):
         raise DataContractError(
-            f"value: most of the watched shares lie above 1 (the median is {np.nanmedian(number[watch]):g}); "
+            f"value: most of the watched shares lie above 1 (the median is {np.median(shares):g}); "
             "percent are --value-unit percent, seconds are --kind dwell"
+            + ("; repeated watches: --clip takes them for 1" if np.median(shares) <= REPEATED else "")
         )
     if means.clip:
         number = np.where(above, 1.0, number)
@@ -121,8 +138,12 @@ def with_values(
     return behaviour.assign(**{Columns.KIND: kinds, Columns.VALUE: values})[~out], rejected
 
 
-def _plain_numbers(column: pd.Series) -> pd.Series:
-    """Truth values, also as text, as 1 and 0, and decimal commas as points, where the whole column has them.
+def _named_units(column: pd.Series) -> list[str]:
+    return [unit for unit, end in NAMED_UNITS.items() if re.search(end, str(column.name), re.IGNORECASE)]
+
+
+def _plain_numbers(column: pd.Series, say: Callable[[str], None]) -> pd.Series:
+    """Truth values, also as text, as 1 and 0, decimal commas as points, where the whole column has them; no thousands.
 
     'NULL' and the like are absent.
     """
@@ -132,8 +153,12 @@ def _plain_numbers(column: pd.Series) -> pd.Series:
     words = column.dropna().drop_duplicates().map(lambda cell: str(cell).lower())
     if words.isin(TRUTH).all():
         return column.map(lambda cell: None if pd.isna(cell) else float(TRUTH[str(cell).lower()])).astype(object)
-    if words.str.contains(",", regex=False).any() and words.str.fullmatch(DECIMAL_COMMA).all():
-        return column.astype(object).str.replace(",", ".", regex=False)
+    if words.str.contains(",", regex=False).any():
+        if words.str.fullmatch(THOUSANDS).all():
+            say(f"value: commas are taken for thousands: {words[words.str.contains(',')].iloc[0]!r}")
+            return column.astype(object).str.replace(",", "", regex=False)
+        if words.str.fullmatch(DECIMAL_COMMA).all():
+            return column.astype(object).str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
     return column
 
 

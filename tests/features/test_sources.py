@@ -524,6 +524,10 @@ def test_shares_and_times_have_units(tmp_path: Path) -> None:
     percent = "u,i,t,v\n1,a,1,85\n1,b,1,50\n"
     with pytest.raises(DataContractError, match="most of the watched shares lie above 1"):
         rated(tmp_path / "a.csv", percent, "watch", clip=True)
+    again = "u,i,t,v\n1,a,1,1.28\n1,b,1,0.5\n1,c,1,2\n"
+    with pytest.raises(DataContractError, match="--clip takes them for 1"):
+        rated(tmp_path / "a.csv", again, "watch")
+    assert rated(tmp_path / "a.csv", again, "watch", clip=True).interactions["value"].tolist() == [1.0, 0.5, 1.0]
     assert rated(tmp_path / "a.csv", percent, "watch", unit="percent").interactions["value"].tolist() == [0.85, 0.5]
     played = "u,i,t,v\n1,a,1,180000\n1,b,1,30000\n"
     with pytest.raises(DataContractError, match="--value-unit ms"):
@@ -816,6 +820,49 @@ def test_parts_of_a_lake_are_one_table(tmp_path: Path) -> None:
     (tmp_path / "lake" / "t=2017-07-16" / "part-1.parquet").touch()
     rows = tabular.read(tmp_path / "lake", mapping=MAP, kind="view").interactions
     assert rows["event_timestamp"].tolist() == [DAY_OF_JULY * SECOND, (DAY_OF_JULY + 86_400) * SECOND]
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (["1,250", "847", "2,412,000.5"], [1250.0, 847.0, 2_412_000.5]),
+        (["1.204,5", "12,25", "7"], [1204.5, 12.25, 7.0]),
+        (["0,125", "1,250"], [0.125, 1.25]),
+    ],
+)
+def test_thousands_are_told_from_decimals(tmp_path: Path, cells: list[str], values: list[float]) -> None:
+    text = "u;i;t;v\n" + "".join(f"{n};a;1;{cell}\n" for n, cell in enumerate(cells))
+    assert rated(tmp_path / "a.csv", text, "dwell", unit="s").interactions["value"].tolist() == values
+
+
+def test_a_column_called_hours_asks_for_its_unit(tmp_path: Path) -> None:
+    for name, unit, seconds in (("hours", "h", 7200.0), ("play_min", "min", 120.0), ("dwell_ms", "ms", 0.002)):
+        text, names = f"u,i,t,{name}\n1,a,1,2\n", f"{MAP},value={name}"
+        with pytest.raises(DataContractError, match=f"--value-unit {unit} "):
+            read(tmp_path / "a.csv", text, mapping=names, kind="dwell")
+        source = read(tmp_path / "a.csv", text, mapping=names, kind="dwell", values=Values(unit=unit))
+        assert source.interactions["value"].tolist() == [seconds]
+    assert read(tmp_path / "a.csv", "u,i,t,items\n1,a,1,2\n", mapping=f"{MAP},value=items", kind="dwell")
+
+
+def test_ids_that_are_lists_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataContractError, match=r"'N27 N44' is a list of ids.*attune import impressions"):
+        read(tmp_path / "a.csv", "u,i,t\n1,N27 N44,1\n2,N5 N44,1\n3,N44,1\n", mapping=MAP, kind="view")
+    assert read(tmp_path / "a.csv", "u,i,t\n1,Dota 2,1\n2,The Ship,1\n", mapping=MAP, kind="view")
+
+
+def test_null_is_absent_in_a_csv(tmp_path: Path) -> None:
+    (tmp_path / "users.csv").write_text("user_id,city,age\n1,NULL,18\n2,\\N,NULL\n3,Bonn,nan\n")
+    source = read(tmp_path / "a.csv", "u,i,t\n1,a,1\n", mapping=MAP, kind="view", users=tmp_path / "users.csv")
+    assert source.users["attributes"].tolist() == [{"age": 18}, {}, {"city": "Bonn"}]
+
+
+def test_a_folder_passes_over_what_is_no_table(tmp_path: Path) -> None:
+    for name, text in {"a.csv": "u,i,t\n1,a,1\n", "README.txt": "Hello\n", ".x.csv": "?\n", "LICENSE": "Hi\n"}.items():
+        (tmp_path / name).write_text(text)
+    source = tabular.read(tmp_path, mapping=MAP, kind="view", unit="s")
+    assert len(source.interactions) == 1
+    assert "passed over, as no tables by their names: LICENSE, README.txt" in source.understanding.notes[0]
 
 
 def test_decimal_commas_are_numbers(tmp_path: Path) -> None:
