@@ -121,9 +121,10 @@ def _news(
         return states, places
 
     states, places = distinct(told)
-    last = [] if known and _is_withdrawn(known) else distinct(known)[0][-len(states) :]
-    repeated = next(count for count in range(len(last), -1, -1) if last[len(last) - count :] == states[:count])
     number, attributes = _number(told[0], known), _known(known)
+    known = () if known and _is_withdrawn(known) else known
+    last = distinct(known)[0][-len(states) :]
+    repeated = next(count for count in range(len(last), -1, -1) if last[len(last) - count :] == states[:count])
     latest = max((version.event_timestamp for version in known), default=FIRST_MOMENT)
     news: list[Item | User | None] = []
     for event, place in zip(told, places, strict=True):

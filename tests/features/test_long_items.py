@@ -14,6 +14,7 @@ from attune.events import Item
 from features.importer import ImportReport, import_source
 from features.lake import Lake
 from features.sources import tabular
+from features.withdrawal import withdraw
 
 WEEK = 7 * 86_400
 FIRST, SECOND_WEEK, THIRD = (1_431_226_800 + n * WEEK for n in range(3))
@@ -52,6 +53,15 @@ def test_properties_become_versions_as_of_their_time(log: EventLog, clock: Clock
     lake = Lake(tmp_path / "lake")
     lake.ingest(log)
     assert lake.items()["attributes"].tolist() == ['{"categoryid":"a","price":7}', '{"available":false}']
+
+
+def test_withdrawn_versions_come_back_as_of_their_time(log: EventLog, clock: Clock, read) -> None:
+    import_source(log, read(ROWS), clock, "a")
+    before = known(log, "1")
+    assert withdraw(log, 1).retired == 2  # type: ignore[union-attr]
+    assert known(log, "1") == [*before, (0, {"retired": True})]
+    import_source(log, read(ROWS), clock, "a")
+    assert known(log, "1")[len(before) + 1 :] == before
 
 
 def test_other_names_are_said_by_the_map(read) -> None:
