@@ -257,7 +257,11 @@ class PopularItem(Answer, frozen=True):
     item_id: ItemId
     title: Title | None
     score: Annotated[
-        float, Meta(description="`champion`: recent use, at most 1; `log`: the logarithm of its count.", examples=[1.0])
+        float,
+        Meta(
+            description="`champion`: recent use, at most 1; `log`: the logarithm of how many more like it.",
+            examples=[1.0],
+        ),
     ]
 
 
