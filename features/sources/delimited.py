@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from attune.errors import DataContractError
+from attune.event_types import KINDS
 from attune.row_rules import Rejection
 
 SEPARATORS = ("::", "\t", ";", "|", ",", " ")
@@ -29,6 +30,14 @@ ABSENT = {"", "\\N", "NULL", "nan", "NaN", "None"}
 
 SAMPLE, READ_AHEAD = 20, 100
 """Lines by which the separator is told, and how many are looked at for them."""
+
+USUAL_KINDS = {
+    **dict.fromkeys(("pv", "pageview", "page_view", "detail"), "view"),
+    **dict.fromkeys(("addtocart", "add_to_cart", "add-to-cart", "basket"), "cart"),
+    **dict.fromkeys(("buy", "order", "transaction", "bought"), "purchase"),
+    **dict.fromkeys(("fav", "favorite", "collect", "wishlist"), "favourite"),
+}
+"""Other people's words for kinds, in small letters."""
 
 COMMENTS = "%#"
 """How lines begin that stand above a table and are none of it."""
@@ -45,6 +54,22 @@ LINE_LIMIT = 10_000
 
 BAD_LINES = 0.01
 """Up to this share of all lines (or a tenth of those with letters beyond ASCII) bad bytes are damage in UTF-8."""
+
+LIKELY = (
+    (
+        "event_timestamp",
+        re.compile(
+            r"[89]\d{8}|1\d{9}(\d{3})?(\.\d+)?"
+            r"|\d{4}-\d\d?-\d\d?.*|\d\d?[/.]\d\d?[/.]\d{4}.*|[A-Z][a-z]{2},? .*\d:\d\d.*"
+        ),
+        0,
+    ),
+    ("kind", re.compile("|".join((*KINDS, *USUAL_KINDS)), re.IGNORECASE), 0),
+    ("rating", re.compile(r"\d(\.\d)?|10"), 2),
+    ("user_id", re.compile(r"[^.]+"), 0),
+    ("item_id", re.compile(r"[^.]+"), 0),
+)
+"""What a cell without a name may be: the form, and from which place on."""
 
 WORD = 8
 """From so many characters on, two words of digits and letters are of the same form when they are as long."""
@@ -160,9 +185,12 @@ def read(path: Path, text: str, layout: Layout) -> tuple[pd.DataFrame, list[Reje
         rest = chain([] if second is None else [second], rest)
     else:
         names = [name.strip() for name in layout.columns.removesuffix("*").split(",")]
+        surplus = len(first[0]) - len(names) if isinstance(first, tuple) else 0
         if isinstance(first, tuple) and not is_list and (len(first[0]) < len(names) or any(first[0][len(names) :])):
+            rest_out = f"; without the rest: {layout.columns}{',' * surplus}" if surplus > 0 else ""
             raise DataContractError(
-                f"{path}: the first line has {len(first[0])} cells, --columns names {len(names)}: {first[1].strip()!r}"
+                f"{path}: the first line has {len(first[0])} cells, {layout.option.split()[0]} names {len(names)}: "
+                f"{first[1].strip()!r}{rest_out}"
             )
         if isinstance(first, tuple) and all(plain_name(cell) in layout.known for cell in first[0] if cell):
             raise DataContractError(
@@ -347,10 +375,23 @@ def _refuse_data(path: Path, names: list[str], second: Record | None, layout: La
     mapped = set(layout.mapped) & set(names)
     named = not mapped & alike if mapped else any(plain_name(name) in layout.known for name in names)
     if alike and not named:
+        option, more = layout.option, ""
+        if option == Layout.option and (likely := _likely_columns(second[0])):
+            option, more = f"--columns {likely}", " (or item_id first, where the first ids are the items')"
         raise DataContractError(
             f"{path}: the first line looks like data, not like names ({', '.join(names[:8])}); "
-            f"name its columns in their order: {layout.option}, say"
+            f"name its columns in their order: {option}, say{more}"
         )
+
+
+def _likely_columns(cells: Sequence[str]) -> str | None:
+    """Names for the cells of a line: its time, kind or rating, and the first two others as ids; None without these."""
+    names = [""] * len(cells)
+    for name, form, first in LIKELY:
+        place = next((n for n in range(first, len(cells)) if not names[n] and form.fullmatch(cells[n].strip())), None)
+        if place is not None and not (name == "rating" and "kind" in names):
+            names[place] = name
+    return ",".join(names) if "item_id" in names else None
 
 
 def plain_name(name: str) -> str:

@@ -1,5 +1,6 @@
 """Reads anyone's tables: files, and a map from attune's column names to theirs."""
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -15,7 +16,7 @@ from attune.errors import DataContractError
 from attune.event_types import KINDS
 from attune.row_rules import Rejection, typed
 from features.sources import frames
-from features.sources.delimited import Layout, plain_name
+from features.sources.delimited import USUAL_KINDS, Layout, plain_name
 from features.sources.frames import INTERACTION_COLUMNS, OWN_IDS, SourceFrames, Understanding
 from features.sources.row_order import order_faults, row_times, shuffled_times
 from features.sources.table_files import Paths, Table, read_tables
@@ -44,6 +45,8 @@ USUAL_NAMES = {
 }
 """Other people's names for a column, as ``plain_name`` writes them; taken where exactly one of them is there, or one
 of those before '|'."""
+
+PLAYS = ("play", "listen", "stream", "scrobble")
 
 LEFT_OUT = "none"
 """What ``kinds`` calls rows that say nothing: '0=none'."""
@@ -254,8 +257,8 @@ def required_column(table: pd.DataFrame, columns: dict[str, str], name: str, pat
     if name not in columns:
         have = ", ".join(map(str, table.columns))
         raise DataContractError(
-            f"{name}: {path} has no such column; name it in the map ({name}=...), or all of them with --columns where "
-            f"the file has no header: {have}",
+            f"{name}: {path} has no such column; name it: --map {name}=... (--items-map, --users-map in the "
+            f"other tables), or all of them with --columns where the file has no header: {have}",
             name,
         )
     return columns[name]
@@ -266,17 +269,29 @@ def _kind(
 ) -> pd.Series:
     for name in [constant, *renamed.values()]:
         if name is not None and name not in KINDS and (name != LEFT_OUT or name == constant):
-            raise DataContractError(f"kind: {name!r} is unknown{_nearest(name, list(KINDS))}", Columns.KIND)
+            nearest = "; plays are --kind watch --full-watch" if name in PLAYS else _nearest(name, list(KINDS))
+            raise DataContractError(f"kind: {name!r} is unknown{nearest}", Columns.KIND)
     if constant is not None:
         return pd.Series([constant] * len(table), index=table.index, dtype=object)
     if Columns.KIND not in columns:
         raise DataContractError(
-            f"kind: {path} says nowhere what its rows are; name a column (kind=...) or give one kind for all, "
-            f"of {', '.join(KINDS)}",
+            f"kind: {path} says nowhere what its rows are; {_likely_kind(table, columns)}, or give one kind for all: "
+            f"--kind {'rating' if Columns.VALUE in columns else 'click'}, or another of {', '.join(KINDS)}",
             Columns.KIND,
         )
     texts = frames.ids(table[columns[Columns.KIND]])
     return texts.map(lambda raw: renamed.get(raw, raw) if isinstance(raw, str) else raw)
+
+
+def _likely_kind(table: pd.DataFrame, columns: dict[str, str]) -> str:
+    free = [column for column in map(str, table.columns) if column not in columns.values()]
+    likely = next((name for name in free if _has_kinds(table[name].head(LOOKED_AT), USUAL_KINDS)), None)
+    return f"name their column: --map kind={likely or '...'}"
+
+
+def _likely_time(table: pd.DataFrame) -> str:
+    names = [name for name in map(str, table.columns) if re.search(r"date|time|_at$", name, re.IGNORECASE)]
+    return " or ".join(names[:4]) or "..."
 
 
 def _moments(
@@ -296,9 +311,9 @@ def _moments(
         return pd.Series(times.tolist(), index=table.index, dtype=object)
     if Columns.EVENT_TIMESTAMP not in columns:
         raise DataContractError(
-            f"event_timestamp: {path} has no such column among {', '.join(map(str, table.columns))}; name it in the "
-            "map (event_timestamp=...). If the rows have no times but are in the order of time: --order row, which is "
-            f"measured before it is believed. {NO_ORDER}",
+            f"event_timestamp: {path} has no such column among {', '.join(map(str, table.columns))}; name it: "
+            f"--map event_timestamp={_likely_time(table)}. If the rows have no times but are in the order of time: "
+            f"--order row, which is measured before it is believed. {NO_ORDER}",
             Columns.EVENT_TIMESTAMP,
         )
     return read_times(table[columns[Columns.EVENT_TIMESTAMP]])

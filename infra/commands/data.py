@@ -154,7 +154,7 @@ def tabular(
     for note in frames.understanding.notes if not as_json else ():
         output.note(note)
     if check:
-        _preview(frames, _full_command(context, frames), as_json)
+        _preview(frames, _full_command(context, frames), _cures(frames, chosen), as_json)
         return
     tallies = _tallies(dry_run(frames, system_clock))[0]
     _demand_most_rows(tallies, source, most_quarantined, {"interaction": _cures(frames, chosen)})
@@ -184,7 +184,7 @@ def _full_command(context: typer.Context, frames: "SourceFrames") -> str:
     return shlex.join(words)
 
 
-def _preview(frames: "SourceFrames", command: str, as_json: bool) -> None:
+def _preview(frames: "SourceFrames", command: str, cures: Iterable[str], as_json: bool) -> None:
     """What would become of the rows: the first of them before and after, the tallies, the command to type."""
     from features.importer import dry_run
 
@@ -203,6 +203,9 @@ def _preview(frames: "SourceFrames", command: str, as_json: bool) -> None:
     values |= {"columns": understood.columns, "notes": understood.notes, "command": command}
     show_tallies(tallies, "nothing was written; this is what an import would do", values, as_json)
     if not as_json:
+        for cure in cures:
+            output.note(cure)
+            command += f" {cure.split(': ')[1].split(' (')[0]}" if "--kinds" in cure and "=KIND" not in cure else ""
         output.say_next(f"`{command}`")
 
 
@@ -260,12 +263,14 @@ def _cures(frames: "SourceFrames", options: dict[str, Any]) -> Iterator[str]:
     """Options that may mend interactions, from what the columns hold."""
     from attune.columns import Columns
     from attune.event_types import KINDS
+    from features.sources.delimited import USUAL_KINDS
     from features.sources.values import scale_options
 
     rows = frames.interactions
     others = [str(kind) for kind in rows[Columns.KIND].dropna().unique() if kind not in KINDS][:REASONS_SHOWN]
     if others:
-        yield f"if these are other names of kinds: --kinds {','.join(f'{name}=KIND' for name in others)}"
+        usual = ",".join(f"{name}={USUAL_KINDS.get(name.lower(), 'KIND')}" for name in others)
+        yield f"if these are other names of kinds: --kinds {usual} (none leaves such rows out)"
     ratings = [value for value in rows.loc[rows[Columns.KIND] == "rating", Columns.VALUE] if type(value) is float]
     if options["scale"] is None:
         yield from scale_options(ratings)

@@ -161,8 +161,8 @@ def test_items_keep_every_column(tmp_path: Path) -> None:
         (b"\x1f\x8bnot gzip", {}, "not a readable gzip file"),
         (b"uid,i,t\n1,1,1\n", {}, r"no column 'u' \(did you mean 'uid'\?\); there are uid, i, t"),
         (b"u,i,t\n1,1,1\n", {"mapping": "usr_id=u"}, r"'usr_id' is no column of attune \(did you mean 'user_id'"),
-        (b"u,i,t\n1,1,1\n", {"mapping": "user_id=u,item_id=i"}, "event_timestamp: .* name it in the map"),
-        (b"u,i,t\n1,1,1\n", {"mapping": "user_id=u,event_timestamp=t"}, "item_id: .* name it in the map"),
+        (b"u,i,t\n1,1,1\n", {"mapping": "user_id=u,item_id=i"}, "event_timestamp: .* --map event_timestamp="),
+        (b"u,i,t\n1,1,1\n", {"mapping": "user_id=u,event_timestamp=t"}, "item_id: .* --map item_id=..."),
         (b"u,i,t\n1,1,1\n", {"mapping": "user_id"}, "not of the form NAME=COLUMN"),
         (b"u,i,t\n1,1,1\n", {"kind": None}, "says nowhere what its rows are"),
         (b"u,i,t\n1,1,1\n", {"kind": "lik"}, r"'lik' is unknown \(did you mean 'like'"),
@@ -371,6 +371,21 @@ def test_a_first_line_of_data_is_no_header(tmp_path: Path, text: str) -> None:
         read(tmp_path / "a.csv", text, **USUAL)
     first = next(mark for mark in ("::", "\t", ";", ",") if mark in text)
     mapping = f"user_id={text.split(first)[0]}"
+    for line, names in {
+        "196\t242\t3\t881250949": "user_id,item_id,rating,event_timestamp",
+        "0\t2010-10-19T23:55:27Z\t30.2\t-97.7\t22847": "user_id,event_timestamp,,,item_id",
+        "1,22,5,Addtocart,1511544070": "user_id,item_id,,kind,event_timestamp",
+    }.items():
+        with pytest.raises(DataContractError, match=f": --columns {names}, say .or item_id first"):
+            read(tmp_path / "a.txt", f"{line}\n{line}\n", kind="click")
+    with pytest.raises(DataContractError, match=r"--columns names 2.*without the rest: user_id,item_id,,"):
+        read(tmp_path / "a.txt", "1,2,3,4\n", columns="user_id,item_id")
+    with pytest.raises(DataContractError, match=r"--map kind=event, or .*--kind click"):
+        read(tmp_path / "a.txt", "u,i,event,t\n1,2,buy,3\n", mapping=MAP, kind=None)
+    with pytest.raises(DataContractError, match=r"--map event_timestamp=date_added or read_at\."):
+        read(tmp_path / "a.txt", "u,i,date_added,read_at\n1,2,3,4\n", mapping="user_id=u,item_id=i", kind="view")
+    with pytest.raises(DataContractError, match="--kind watch --full-watch"):
+        read(tmp_path / "a.txt", "u,i,t\n1,2,3\n", mapping=MAP, kind="listen")
     with pytest.raises(DataContractError, match="looks like data"):
         read(tmp_path / "a.csv", text, **USUAL | {"mapping": mapping})
 
@@ -784,7 +799,7 @@ def test_usual_names_are_taken_where_there_is_one(tmp_path: Path) -> None:
         "user_id": "reviewerID", "item_id": "asin", "event_timestamp": "unixReviewTime", "value": "stars"}  # fmt: skip
     assert rows_of(read(tmp_path / "a.csv", text, **USUAL | {"kind": "view"}), "value") == [(None,)]
     two = "userId,movieId,asin,ts\n1,2,3,1400000000\n"
-    with pytest.raises(DataContractError, match=r"item_id: .* name it in the map"):
+    with pytest.raises(DataContractError, match=r"item_id: .* --map item_id=..."):
         read(tmp_path / "a.csv", two, **USUAL | {"kind": "view"})
     events = "visitorid,itemid,event,timestamp\n1,2,addtocart,1433221332117\n1,2,view,1433221332118\n"
     source = read(tmp_path / "a.csv", events, **USUAL | {"kinds": "addtocart=cart"})

@@ -142,7 +142,7 @@ def test_an_import_of_nothing_but_bad_rows_fails_and_writes_nothing(attune, tabl
             ["--scale 0,10", "if 0 means that there is none: --scale 1,10 --zero implicit"],
         ),
         (["-1", "1", "9"], "rating", ["if -1 means that there is none: --scale 1,10 --zero implicit"]),
-        (["addtocart", "click"], None, ["--kinds addtocart=KIND"]),
+        (["addtocart", "click"], None, ["--kinds addtocart=cart (none leaves"]),
     ],
 )
 def test_too_many_bad_rows_stop_an_import_with_the_option_that_may_help(attune, table, cells, kind, cures) -> None:
@@ -324,6 +324,19 @@ def test_a_check_writes_nothing_and_shows_what_to_type(attune, table) -> None:
         EventLog(Settings().log_url)
     report = json.loads(attune(*typed[1:], "--json")[1])
     assert (report["accepted"], report["quarantined"], report["items"]["accepted"]) == (5, 1, 2)
+
+
+def test_a_check_ends_with_a_command_that_works(attune, table) -> None:
+    file = table(
+        "".join(f"1,{number},9,{kind},151154407{number}\n" for number, kind in enumerate(["pv", "fav", "buy"]))
+    )
+    status, _, err = attune("import", "tabular", "--interactions", file)
+    option = "--columns user_id,item_id,,kind,event_timestamp"
+    assert (status, f"{option}, say (or item_id first" in " ".join(err.split())) == (1, True)
+    out = attune("import", "tabular", "--interactions", file, *option.split(), "--check")[1]
+    words = shlex.split(" ".join(out.split("next: ")[1].split()))
+    assert words[-2:] == ["--kinds", "pv=view,fav=favourite,buy=purchase"]
+    assert attune(*words[1:])[0] == 0
 
 
 def test_several_files_and_the_meaning_of_values_are_options(attune, table) -> None:
