@@ -8,6 +8,7 @@ import math
 import re
 import secrets
 import time
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ NOTHING = dict.fromkeys(("null", "none", "nan", "na", "n/a"))
 TEXT_NAMES = (Columns.TITLE, Columns.TEXT, Columns.GENRES)
 """Attributes that stay text when they are read out of a file without types."""
 
+_WHOLE_FLOAT = re.compile(r"-?\d+\.0")
 _ID_NAME = re.compile(r"(^|_)(id|ID)$|[a-z]I[dD]$")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 
@@ -83,14 +85,32 @@ def new_event_id() -> str:
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
 
 
-def admit(type_name: str, row: Row, clock: Clock, given: Mapping[str, Any] | None = None) -> AnyEvent:
+def one_spelling(identifier: str) -> str:
+    """The id as every door writes it: Unicode composed (NFC), a whole number without the '.0' that floats leave."""
+    composed = identifier if identifier.isascii() else unicodedata.normalize("NFC", identifier)
+    return composed[:-2] if _WHOLE_FLOAT.fullmatch(composed) else composed
+
+
+def admit(
+    type_name: str, row: Row, clock: Clock, given: Mapping[str, Any] | None = None, is_stored: bool = False
+) -> AnyEvent:
     """The event that ``row`` describes; ``type_name`` is interaction, feedback, item or user.
 
     ``given`` are the attributes of an item that are new, by default all: of those, the known ones have their type.
+    ``is_stored``: a log had it already, under rules that let ids of any spelling in.
     Raises DataContractError, naming the field and the cure, when a rule is broken; nothing else, whatever ``row`` is.
     """
     if not isinstance(row, Mapping):
         raise DataContractError(f"row: {_shown(row)} is not a mapping of names to values")
+    event = _event(type_name, row, clock, given)
+    for field in () if is_stored else ("user_id", "item_id"):
+        name = getattr(event, field, "")
+        if name != one_spelling(name):
+            raise _breach(field, "… is not how that id is written; compose it (NFC), and no '.0'", _shown(name))
+    return event
+
+
+def _event(type_name: str, row: Row, clock: Clock, given: Mapping[str, Any] | None) -> AnyEvent:
     common: dict[str, Any] = {
         "event_id": _identifier(row, "event_id") if row.get("event_id") is not None else new_event_id(),
         "event_timestamp": _timestamp(row, clock),

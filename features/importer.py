@@ -464,7 +464,7 @@ def _exported_chunks(
 
 def _exported_event(type_name: str, row: dict[str, Any], clock: Clock) -> AnyEvent:
     if type_name != TYPES[Slate]:
-        return admit(type_name, row, clock, given={})  # items of older logs, too
+        return admit(type_name, row, clock, given={}, is_stored=True)  # of older logs, too
     try:
         return msgspec.convert(row, Slate)
     except msgspec.ValidationError as error:

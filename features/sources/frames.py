@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from attune.columns import Columns
-from attune.row_rules import Rejection
+from attune.row_rules import Rejection, one_spelling
 
 INTERACTION_COLUMNS = (Columns.USER_ID, Columns.ITEM_ID, Columns.KIND, Columns.VALUE, Columns.EVENT_TIMESTAMP)
 FIRST_MOMENT = 0
@@ -24,8 +24,6 @@ FIRST_MOMENT = 0
 
 OWN_IDS = (Columns.EVENT_ID, Columns.RETRACTS)
 """Columns that a source's interactions may have besides: the rows' own ids, and what a take-back takes back."""
-
-_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -78,30 +76,21 @@ def absent_as_none(column: pd.Series) -> pd.Series:
 
 
 def ids(column: pd.Series) -> pd.Series:
-    """Ids as text without blanks around them; an empty one is absent, a list or mapping stays what it is.
+    """Ids as text in their one spelling (``row_rules.one_spelling``), without blanks around them.
 
-    A whole float becomes '31': 31.0 as a number in any column (nulls turn whole numbers into floats), '31.0' as text
-    where the column came as floats, which is where every cell that looks like a number ends in '.0', and beside '31',
-    since that is one id. Any other text stays as it is: '031', or '1.0' beside '2'.
+    An empty one is absent, a list or mapping stays what it is. 31.0 as a number is '31': nulls turn whole numbers into
+    floats. Any other text stays as it is: '031' is not '31'.
     """
-    texts = [_id_text(raw) for raw in absent_as_none(column)]
-    known = {text for text in texts if isinstance(text, str)}
-    ends = {text for text in known if text.endswith(".0") and _NUMBER.fullmatch(text)}
-    if not all(text in ends or not _NUMBER.fullmatch(text) for text in known):
-        ends = {text for text in ends if text[:-2] in known}
-    if ends:
-        texts = [text[:-2] if isinstance(text, str) and text in ends else text for text in texts]
-    return pd.Series(texts, index=column.index, dtype=object)
+    return pd.Series([_id_text(raw) for raw in absent_as_none(column)], index=column.index, dtype=object)
 
 
 def _id_text(raw: Any) -> Any:
-    if isinstance(raw, str):
-        return raw.strip() or None
     if raw is None or isinstance(raw, list | tuple | dict | np.ndarray):
         return raw.tolist() if isinstance(raw, np.ndarray) else raw
     if isinstance(raw, float | np.floating) and float(raw).is_integer():
         return str(int(raw))
-    return (raw.decode(errors="replace") if isinstance(raw, bytes) else str(raw)).strip() or None
+    text = raw.decode(errors="replace") if isinstance(raw, bytes) else str(raw)
+    return one_spelling(text.strip()) or None
 
 
 def numbers(column: pd.Series) -> pd.Series:

@@ -11,7 +11,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,21 +52,17 @@ class Table:
     """Rows of one or several files.
 
     ``rejected`` are the records that could not be split into the columns; ``typed`` says that the format knows numbers
-    from text (CSV does not: its cells are text or None). ``notes`` say how the files were understood; ``lengths`` are
-    the rows of each file.
+    from text (CSV does not: its cells are text or None). ``notes`` say how the files were understood.
     """
 
     frame: pd.DataFrame
     rejected: list[Rejection] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     typed: bool = True
-    lengths: tuple[int, ...] = ()
 
     def ids(self, name: str) -> pd.Series:
-        """A column as ids, each file on its own: in one of them alone whole numbers may stand as floats."""
-        column = self.frame[name]
-        ends = np.cumsum(self.lengths or (len(column),)).tolist()
-        return pd.concat([ids(column.iloc[start:end]) for start, end in pairwise([0, *ends])])
+        """A column as ids."""
+        return ids(self.frame[name])
 
 
 def read_tables(paths: Paths, layout: Layout = Layout()) -> Table:  # noqa: B008 (it is frozen)
@@ -95,8 +90,7 @@ def read_tables(paths: Paths, layout: Layout = Layout()) -> Table:  # noqa: B008
     frame = pd.concat([table.frame.astype(object) for table in tables], ignore_index=True)
     notes = dict.fromkeys(note for table in tables for note in table.notes)
     rejected = [row for table in tables for row in table.rejected]
-    lengths = tuple(len(table.frame) for table in tables)
-    return Table(frame, rejected, [f"{len(files):,} files", *notes], all(table.typed for table in tables), lengths)
+    return Table(frame, rejected, [f"{len(files):,} files", *notes], all(table.typed for table in tables))
 
 
 def _files(paths: Paths) -> tuple[list[Path], list[str]]:

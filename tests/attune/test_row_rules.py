@@ -11,7 +11,7 @@ from attune.clock import DAY, HOUR, MINUTE
 from attune.errors import DataContractError
 from attune.event_types import KINDS
 from attune.events import AnyEvent, Feedback, Interaction, Item, User, to_logged, to_row
-from attune.row_rules import FUTURE_LIMIT, Row, admit, admit_all, row_as_json, typed
+from attune.row_rules import FUTURE_LIMIT, Row, admit, admit_all, one_spelling, row_as_json, typed
 
 NOW = 1_700_000_000_000_000
 GOOD = {"event_id": "e1", "event_timestamp": NOW, "user_id": "ada", "item_id": "tea", "kind": "rating", "value": 4}
@@ -337,6 +337,23 @@ def _kept(event: AnyEvent) -> AnyEvent:
     assert isinstance(event.digest(), bytes)
     assert to_logged(Columns(position=1, logged_at=2, **kept)).event == event
     return event
+
+
+@pytest.mark.parametrize("field", ["user_id", "item_id"])
+@pytest.mark.parametrize("name", ["12.0", "-3.0", "007.0", "Cafe\u0301", "\u212b"])
+def test_an_id_has_one_spelling(field: str, name: str) -> None:
+    with pytest.raises(DataContractError, match=f"{field}: .* is not how that id is written") as refused:
+        admit("interaction", GOOD | {field: name}, clock)
+    assert refused.value.field == field
+    written = one_spelling(name)
+    assert getattr(admit("interaction", GOOD | {field: written}, clock), field) == written
+    stored = admit("interaction", GOOD | {field: name}, clock, is_stored=True)
+    assert getattr(stored, field) == name, "an older log had it"
+
+
+@pytest.mark.parametrize("name", ["12", "1.0.0", "1.10", "v1.0", "012", "Caf\u00e9", "1e3"])
+def test_other_ids_stay_as_they_are(name: str) -> None:
+    assert one_spelling(name) == name
 
 
 class Columns:

@@ -61,7 +61,7 @@ def test_exported_interactions_can_be_imported_again(
     log: EventLog, other: EventLog, act: Act, clock: Clock, tmp_path: Path, format: Format, moment: int
 ) -> None:
     draw = random.Random(5)
-    names = ["ada", "007", "1.0", "12", "日本", 'a "b", c', "x;y|z", "it's"]
+    names = ["ada", "007", "1.10", "12", "日本", 'a "b", c', "x;y|z", "it's"]
     kinds = [
         ("rating", lambda: draw.randint(1, 10) / 2),
         ("dwell", lambda: draw.random() * 100),
