@@ -51,6 +51,9 @@ BENCHMARKS = {
         "gates_known": "benchmarks.gates_power:measure_known",
         "gates_unseen": "benchmarks.gates_power:measure_unseen",
     },
+    "evidence": {
+        "floor": "benchmarks.evidence:measure",
+    },
 }
 """Every benchmark with its parts; a part is a function that takes a seed and returns figures."""
 

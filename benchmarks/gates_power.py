@@ -21,7 +21,7 @@ from benchmarks.gates_experiment import Experiment, Split, open_experiment, trai
 from benchmarks.gates_faults import FAULTS
 from benchmarks.record import Figure, at_least, just
 from evaluation.case import Case, CaseLimits
-from evaluation.gate import refused_by
+from evaluation.gate import kept_out_by
 from evaluation.gates.slices import Slices, slices
 from evaluation.hold_out import CachedHybrid
 from evaluation.intervals import Interval, paired
@@ -57,7 +57,7 @@ NO_LIMITS, LIMITS = Limits(None, None), Limits(19, 16)
 
 @dataclass(frozen=True)
 class Audit:
-    """The relative change of NDCG@10 against the champion over all targets and over the liked ones (reward above 0.5).
+    """The relative change of NDCG@10 against the champion over all targets and over the liked ones, which decide.
 
     ``harmed`` are the slices that lose as much as the gates call harm, but on the audit set. ``refusing`` are the
     changes of the slices for which a gate refused, each with its interval; None for one that the audit set lacks, or
@@ -71,8 +71,8 @@ class Audit:
 
     @property
     def shows_harm(self) -> bool:
-        """Whether a whole interval lies below zero, or a slice is harmed."""
-        return min(self.every.high, self.liked.high) < 0 or bool(self.harmed)
+        """Whether the whole interval over liked targets lies below zero, or a slice is harmed."""
+        return self.liked.high < 0 or bool(self.harmed)
 
     def __str__(self) -> str:
         """The changes in per cent."""
@@ -161,7 +161,7 @@ def _count(name: str, count: int, limit: int | None) -> Figure:
 
 def _challenger(name: str, side: str, result: Result) -> Figure:
     """1 for a challenger that was let through."""
-    why = f"refused by {', '.join(result.by)}" if result.by else "accepted"
+    why = f"kept out by {', '.join(result.by)}" if result.by else "accepted"
     note = f"{why}; {result.audit or 'bad by construction'}"
     return just(f"{name}: {side}, {result.name}, let through", float(result.accepted), note)
 
@@ -211,7 +211,7 @@ def judge_challenger(experiment: Experiment, challenger: Challenger, seed: int) 
         replay_cache=_replayed,
     )
     judgement = judge(case)
-    refusing = tuple(verdict.name for verdict in refused_by(judgement.verdicts, accept_undecided=False))
+    refusing = tuple(verdict.name for verdict in kept_out_by(judgement.verdicts, accept_undecided=False))
     audit = None if challenger.by_construction else _audit(experiment, folder, refusing)
     return Result(challenger.name, judgement.accepted, refusing, audit)
 
@@ -224,6 +224,7 @@ def _audit(experiment: Experiment, folder: Path, by: Sequence[str]) -> Audit:
         _replayed[key] = _audit_replay(experiment, experiment.champions["champion"])
     champion = _replayed[key]
     every, liked = (paired(challenger, champion, AUDITED, part).relative for part in ("all", "positive"))
+    challenger, champion = challenger.of("positive"), champion.of("positive")
     masks = slices(challenger, experiment.stream, experiment.judged, gate.slices)
     lost = gate.harms(challenger, champion, masks, limits)
     named = [name.removeprefix(HARM) for name in by if name.startswith(HARM) and name != f"{HARM}panel"]

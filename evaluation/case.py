@@ -9,10 +9,11 @@ from time import perf_counter
 
 import numpy as np
 
+from attune.clock import DAY
 from attune.event_types import KINDS
 from attune.user_state import RECENT_LIMIT, Recent, UserState
-from evaluation.hold_out import BASELINES, CachedHybrid, Entrant, HoldOut, ReplayCache
-from evaluation.intervals import Paired, paired
+from evaluation.hold_out import BASELINES, CachedHybrid, Entrant, HoldOut, ReplayCache, event_rows
+from evaluation.intervals import Interval, Paired, paired
 from evaluation.offpolicy.estimate import OffPolicyLimits
 from evaluation.offpolicy.logged_policy import logged_slates
 from evaluation.offpolicy.value_change import ValueChange, value_change
@@ -20,7 +21,7 @@ from evaluation.simple_baselines import simple_baselines
 from models.bundle import Bundle
 from models.history import KIND_INDEX
 from models.learning.dataset import BEFORE_ALL, TrainingSet, is_panel
-from models.metrics import Evaluation
+from models.metrics import SLICE_WORDS, Evaluation, decisive
 from models.network.sequence import torch_threads
 from models.recommender import BundleView, PopularityAlone, Request, recommend
 
@@ -29,13 +30,16 @@ RIVALS = ("champion", "anchor", "elder")
 
 TIMED_USERS, TIMED_ROUNDS = 25, 3
 
+MOST_TIMES = 100
+"""Nobody waits for more times the users of a hold-out than this."""
+
 
 @dataclass(frozen=True)
 class CaseLimits:
     """The limits that several gates share, because they belong to what a case computes for all of them."""
 
     metric: str = "ndcg@10"
-    """The figure that the quality gates compare, over all targets of the hold-out."""
+    """The figure that the quality gates compare, over the targets that decide (``models.metrics.decisive``)."""
     half_lives: tuple[float, ...] = (10 / 1440, 1 / 24, 0.25, 1.0, 7.0, 30.0, 90.0, 365.0, 1e5)
     """Days, of popularity as of the cut and of live counters. What a model has to beat is what serves best on this very
     hold-out: see ``evaluation.simple_baselines``."""
@@ -44,9 +48,10 @@ class CaseLimits:
     user_cap: float = 100.0
     """Events, or lists, that one user counts for at most, so that nobody decides alone; of the panel each user's mean
     counts once. Coverage has no such cap: see ``evaluation.gates.coverage``."""
-    min_users: int = 300
-    min_events: int = 20_000
-    """Below either, a quality gate is undecided unless its whole interval lies on the wrong side."""
+    min_users: float = 40.0
+    min_events: int = 200
+    """Below either, no interval decides: too many of bad challengers' would lie wholly on the good side
+    (``python -m benchmarks evidence``). Users are effective ones, by what each counts for under the cap."""
     least_users: int = 2
     """Below this nothing was measured at all: an undecided quality gate may not be risked."""
     off_policy: OffPolicyLimits = field(default_factory=OffPolicyLimits)
@@ -62,11 +67,36 @@ class Lost:
 
 @dataclass(frozen=True)
 class Evidence:
-    """How much a comparison rests on; the limits say what it takes."""
+    """How much a comparison rests on, and what it compares; the limits say what it takes."""
 
     users: int
     events: int
+    effective: float
+    """How many users of equal weight these are worth (``evaluation.intervals.effective``)."""
+    days: float = 0.0
+    """From the first of the events to the last; 0 where times say nothing."""
     limits: CaseLimits = field(default_factory=CaseLimits)
+    figure: str = "ndcg@10 over liked targets"
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether intervals that rest on it are valid, so that they decide."""
+        return self.effective >= self.limits.min_users and self.events >= self.limits.min_events
+
+    def likely_needed(self, measured: Interval, limit: float) -> str:
+        """How many more users, and days at this pace, likely decide: an interval narrows with the root of its users."""
+        is_above = measured.value > limit
+        reach = measured.value - measured.low if is_above else measured.high - measured.value
+        margin = abs(measured.value - limit)
+        if not self.effective or not margin or not math.isfinite(reach):
+            return "how many more would decide cannot be foretold from these"
+        limits, narrower = self.limits, reach / margin
+        times = max(narrower * narrower, limits.min_users / self.effective, limits.min_events / self.events)
+        if times > MOST_TIMES:
+            return f"the figure lies so near its limit that even {MOST_TIMES} times as many users would hardly decide"
+        days = math.ceil(self.days * (times - 1))
+        pace = f", or {days:,} more days at this pace," if self.days >= 1 else ""
+        return f"about {math.ceil(self.users * (times - 1)):,} more users{pace} would likely decide"
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,9 +212,19 @@ class Case:
         self.replay_seconds.append(perf_counter() - began)
         return evaluations
 
-    def paired(self, other: str, metric: str | None = None, part: str = "all") -> Paired:
-        """How the challenger differs from another of the replays, by the limits' metric unless another is given."""
-        key = other, metric or self.limits.metric, part
+    @cached_property
+    def part(self) -> str:
+        """The slice of the targets that decides."""
+        return decisive(self.replays["challenger"])
+
+    @property
+    def figure(self) -> str:
+        """What the quality gates compare, in words."""
+        return f"{self.limits.metric} over {SLICE_WORDS[self.part]}"
+
+    def paired(self, other: str, metric: str | None = None, part: str | None = None) -> Paired:
+        """How the challenger differs from another of the replays, by what decides unless something else is given."""
+        key = other, metric or self.limits.metric, part or self.part
         if key not in self._pairs:
             self._pairs[key] = paired(self.replays["challenger"], self.replays[other], *key[1:], self.limits.user_cap)
         return self._pairs[key]
@@ -193,7 +233,10 @@ class Case:
     def evidence(self) -> Evidence:
         """What the comparisons rest on."""
         gain = self.paired("popularity")
-        return Evidence(gain.users, gain.rows, self.limits)
+        challenger = self.replays["challenger"].of(self.part)
+        times = self.training_set.times[event_rows(challenger, self.training_set)]
+        days = float(np.ptp(times)) / DAY if len(times) else 0.0
+        return Evidence(gain.users, gain.rows, gain.effective, days, self.limits, self.figure)
 
     @cached_property
     def panel_users(self) -> set[str]:

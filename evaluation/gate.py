@@ -16,7 +16,7 @@ Outcome = Literal["pass", "fail", "undecided", "not_applicable"]
 class Verdict:
     """A gate's verdict; ``measured`` and ``limit`` are in the unit that ``note`` states.
 
-    ``verdict`` is ``undecided`` where there is too little evidence, ``not_applicable`` where there is nothing to
+    ``verdict`` is ``undecided`` where the evidence does not decide, ``not_applicable`` where there is nothing to
     compare with. An undecided one is ``adverse`` if its figure lies on the wrong side or nothing was measured.
     ``at_most`` says that the limit is one from above.
     """
@@ -85,26 +85,36 @@ def not_above(name: str, limit: float, measured: float, note: str) -> Verdict:
 def on_interval(
     name: str, limit: float, measured: Interval, sides: tuple[bool, bool, bool], evidence: Evidence, unit: str
 ) -> Verdict:
-    """A quality gate's verdict: what is lost for certain fails always, the rest needs enough evidence.
+    """A quality gate's verdict: an interval that lies wholly on one side decides, where it is valid.
 
     ``sides``: whether the whole interval is on the right side, whether the whole is on the wrong one, and whether
     the figure itself is on the right one.
     """
     holds, fails, leans = sides
     note = f"{unit}, 95 % interval by user [{measured.low:.4f}, {measured.high:.4f}]"
-    outcome, adverse, limits = passes(holds), False, evidence.limits
-    if fails:
-        outcome, note = "fail", f"{note}: the whole interval lies on the wrong side"
-    elif evidence.users < limits.min_users or evidence.events < limits.min_events:
-        outcome, adverse = "undecided", not leans or evidence.users < limits.least_users
+    outcome: Outcome = "undecided"
+    limits = evidence.limits
+    adverse = not leans or evidence.users < limits.least_users
+    if not evidence.is_enough:
         note += (
-            f"; {evidence.users} users and {evidence.events} events do not decide"
-            f" (at least {limits.min_users} and {limits.min_events})"
+            f"; {evidence.users} users, worth {evidence.effective:.0f} of equal weight, and {evidence.events} events do"
+            f" not decide (at least {limits.min_users:.0f} and {limits.min_events})"
         )
+    elif holds:
+        outcome, adverse = "pass", False
+    elif fails:
+        outcome, adverse, note = "fail", False, f"{note}: the whole interval lies on the wrong side"
+    else:
+        note += f" over {evidence.users} users and {evidence.events} events holds the limit"
+    if outcome == "undecided":
+        note += f"; {evidence.likely_needed(measured, limit)}"
     return Verdict(name, limit, measured.value, outcome, note, measured.low, measured.high, adverse)
 
 
-def refused_by(verdicts: Iterable[Verdict], accept_undecided: bool) -> list[Verdict]:
+Decision = Literal["accepted", "refused", "undecided"]
+
+
+def kept_out_by(verdicts: Iterable[Verdict], accept_undecided: bool) -> list[Verdict]:
     """Failures, and undecided verdicts unless the caller accepts those not adverse: what keeps a challenger out."""
     return [
         verdict
@@ -116,4 +126,13 @@ def refused_by(verdicts: Iterable[Verdict], accept_undecided: bool) -> list[Verd
 def accepts(verdicts: Iterable[Verdict], accept_undecided: bool) -> bool:
     """Whether nothing keeps the challenger out and something speaks for it."""
     listed = list(verdicts)
-    return any(verdict.verdict == "pass" for verdict in listed) and not refused_by(listed, accept_undecided)
+    return any(verdict.verdict == "pass" for verdict in listed) and not kept_out_by(listed, accept_undecided)
+
+
+def decision(verdicts: Iterable[Verdict], accept_undecided: bool) -> Decision:
+    """What the verdicts come to: refused where a gate failed or nothing speaks for the challenger, else undecided."""
+    listed = list(verdicts)
+    if accepts(listed, accept_undecided):
+        return "accepted"
+    keeping = [verdict.verdict for verdict in kept_out_by(listed, accept_undecided)]
+    return "undecided" if keeping and "fail" not in keeping else "refused"

@@ -5,6 +5,7 @@ from evaluation.gate import Gate, GateLimits
 from evaluation.gates.calibration import Calibration, curves
 from evaluation.gates.coverage import Coverage
 from evaluation.gates.data_contract import DataContract
+from evaluation.gates.dislikes import Dislikes
 from evaluation.gates.exploration import Exploration
 from evaluation.gates.latency import Latency
 from evaluation.gates.lineage import Lineage
@@ -24,6 +25,7 @@ from models.metrics import SLICES, rolling_hits, summary
 GATES: tuple[Gate, ...] = (
     BeatsPopularity(),
     Rivals(),
+    Dislikes(),
     Slices(),
     Panel(),
     Variety(),
@@ -40,7 +42,7 @@ GATES: tuple[Gate, ...] = (
 )
 """Every gate, in the order of a report. A new one is a file in ``evaluation/gates`` and a line here."""
 
-LIMITS_VERSION = 8
+LIMITS_VERSION = 9
 """Raised with any change of a limit, and recorded with each judgement."""
 
 COMPARED = ("ndcg@10", "hr@10")
@@ -86,6 +88,7 @@ def judge(case: Case, accept_undecided: bool = False) -> Judgement:
         rolling=rolling_hits(replays),
         off_policy=case.value_change,
         calibration=curves(replays),
+        part=case.part,
     )
 
 

@@ -17,7 +17,7 @@ from evaluation.replay import replay
 from evaluation.simple_baselines import simple_baselines, strongest
 from models.learning.dataset import TrainingSet, split_windows
 from models.learning.training import train
-from models.metrics import summary
+from models.metrics import Evaluation, decisive, summary
 from models.network.config import Recipe, recipe_named
 from models.training_job import report_file
 
@@ -25,13 +25,15 @@ FIRST_SHARE = 0.5
 """So much of the events lies before the first origin."""
 
 SHOWN = ("ndcg@10", "hr@10", "mrr", "coverage@10")
+ALL_TARGETS = "ndcg@10 all targets"
 
 
 @dataclass(frozen=True)
 class Origin:
     """Learned from moments up to ``after``, judged on those up to ``upto``: ``SHOWN`` of the model and popularity.
 
-    The popularity is the baseline that gates ask a model to beat (``evaluation.simple_baselines``).
+    They are over the targets that decide (``models.metrics.decisive``); NDCG@10 over all stands beside. The popularity
+    is the baseline that gates ask a model to beat (``evaluation.simple_baselines``).
     """
 
     after: int
@@ -63,16 +65,21 @@ def rolling_origins(training_set: TrainingSet, recipe: Recipe, folds: int, seed:
         model = replay(trained.hybrid, training_set, after, upto, catalogue=trained.catalogue)
         baselines = simple_baselines(training_set, after, limits.half_lives, limits.trends)
         popularity = strongest(baselines, training_set, after, upto, limits.metric)
-        figures = ({name: summary(evaluation)["all"][name] for name in SHOWN} for evaluation in (model, popularity))
+        figures = (_figures(evaluation) for evaluation in (model, popularity))
         origins.append(Origin(after, upto, len(model.events), *figures))
     return origins
+
+
+def _figures(evaluation: Evaluation) -> dict[str, float]:
+    table = summary(evaluation)
+    return {**{name: table[decisive(evaluation)][name] for name in SHOWN}, ALL_TARGETS: table["all"]["ndcg@10"]}
 
 
 def spread(origins: list[Origin]) -> dict[str, dict[str, float]]:
     """Of model and popularity the mean of each figure over the origins, and its standard deviation (``... sd``)."""
     table: dict[str, dict[str, float]] = {"model": {}, "popularity": {}}
     for who, row in table.items():
-        for name in SHOWN:
+        for name in (*SHOWN, ALL_TARGETS):
             figures = [getattr(origin, who)[name] for origin in origins]
             row |= {name: float(np.mean(figures)), f"{name} sd": float(np.std(figures, ddof=1))}
     return table

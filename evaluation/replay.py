@@ -15,7 +15,7 @@ import pandas as pd
 from models.catalogue import Catalogue
 from models.history import HISTORY_LIMIT, HistoryBatch, Recommender
 from models.learning.dataset import Groups, TrainingSet, groups, histories, targets
-from models.metrics import CUT, EVENT_COLUMNS, GROUP_COLUMNS, Evaluation, ranks
+from models.metrics import CUT, EVENT_COLUMNS, GROUP_COLUMNS, SLICES, Evaluation, is_in, ranks
 from models.ranking.retrieval import mask, top_k_rows
 
 
@@ -193,13 +193,10 @@ class _Ranking:
         row_W, place_T = np.unique(row_T, return_inverse=True)  # W queries have a target
         lists_WK = top_lists(masked_BN[row_W])
         hit_T = (lists_WK[place_T] == item_T[:, None]).any(axis=1) & (item_T >= 0)
-        liked_T = reward_T > 0.5
-        counted = {
-            "relevant": np.ones(len(hit_T), bool),
-            "hits": hit_T,
-            "relevant_positive": liked_T,
-            "hits_positive": hit_T & liked_T,
-        }
+        counted: dict[str, np.ndarray] = {}
+        for part in SLICES:
+            suffix, in_part_T = "" if part == "all" else f"_{part}", is_in(part, reward_T)
+            counted |= {f"relevant{suffix}": in_part_T, f"hits{suffix}": hit_T & in_part_T}
         frame = {
             "group": queries.query_B[row_W],
             "user_id": user_ids_B[row_W],

@@ -4,11 +4,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from attune.clock import shown_time
-from evaluation.gate import GateLimits, Verdict, accepts, refused_by
+from evaluation.gate import Decision, GateLimits, Verdict, decision, kept_out_by
 from evaluation.intervals import Interval
 from evaluation.offpolicy.value_change import ValueChange
 from models.figures import for_json, short, table
-from models.metrics import EVENT_METRICS, GROUP_METRICS, Rolling
+from models.metrics import EVENT_METRICS, GROUP_METRICS, SLICE_WORDS, Rolling
 
 Summary = dict[str, dict[str, float]]
 """Slice -> metric -> figure, as ``models.metrics.summary`` gives it."""
@@ -21,7 +21,8 @@ class Judgement:
     ``metrics`` is the challenger's summary, ``panel`` that on the users whose events teach no model, ``baselines`` hold
     the replays that it was compared with. ``intervals`` maps a comparison and a metric to its 95 % interval by user.
     ``off_policy`` is the challenger's value by what the champion showed, None without slates. ``calibration`` is as
-    ``evaluation.gates.calibration.curves`` gives it. ``rolling`` is for a picture, and no part of the JSON.
+    ``evaluation.gates.calibration.curves`` gives it. ``part`` is the slice of the targets that decides. ``rolling`` is
+    for a picture, and no part of the JSON.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -37,20 +38,29 @@ class Judgement:
     rolling: Rolling | None = None
     off_policy: ValueChange | None = None
     calibration: dict[str, Any] = field(default_factory=dict)
+    part: str = "positive"
 
     @property
     def accepted(self) -> bool:
         """Whether the challenger may take over."""
-        return accepts(self.verdicts, self.accept_undecided)
+        return self.decision == "accepted"
+
+    @property
+    def decision(self) -> Decision:
+        """What its gates come to."""
+        return decision(self.verdicts, self.accept_undecided)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as JSON values; infinite bounds are None."""
-        plain = ("metrics", "baselines", "panel", "hold_out", "cost", "versions", "calibration")
+        keeping = kept_out_by(self.verdicts, self.accept_undecided)
+        plain = ("metrics", "baselines", "panel", "hold_out", "cost", "versions", "calibration", "part")
         return for_json(
             {
                 "accepted": self.accepted,
+                "decision": self.decision,
                 "accept_undecided": self.accept_undecided,
-                "refused_by": [verdict.name for verdict in refused_by(self.verdicts, self.accept_undecided)],
+                "refused_by": [gate.name for gate in keeping if gate.verdict == "fail"],
+                "undecided": [gate.name for gate in keeping if gate.verdict == "undecided"],
                 "gates": [verdict.to_json() for verdict in self.verdicts],
                 "intervals": {
                     comparison: {metric: asdict(interval) for metric, interval in row.items()}
@@ -71,7 +81,6 @@ class Judgement:
         held, cap = self.hold_out, self.limits.case.user_cap
         after, upto = shown_time(held["after_time"]), shown_time(held["upto_time"])
         late = f" Late: {held['late']} events arrived after newer ones were learned; they teach, they do not judge."
-        fate = "accepted" if self.accepted else "refused"
         risk = ", undecided gates allowed" if self.accept_undecided else ""
         interval_rows = [
             [comparison, metric, short(interval.value), short(interval.low), short(interval.high)]
@@ -84,19 +93,19 @@ class Judgement:
             shown.append(table(self.off_policy.rows(), ["", "value", "low", "high"]))
         return "\n\n".join(
             [
-                f"# The challenger is {fate}{risk}",
+                f"# The challenger is {self.decision}{risk}",
                 f"Judged after {after} up to {upto}: {held['events']} events of {held['users']} users in"
                 f" {held['groups']} groups; left out {held['repeated']} repeats and"
                 f" {held['unmarked']} events that are no use; the challenger did not know {held['unknown']} targets."
-                + late
-                * bool(held["late"]),
+                f" The gates compare over {SLICE_WORDS[self.part]}." + late * bool(held["late"]),
                 "## Gates",
                 table(
                     [[row.name, row.verdict, short(row.measured), short(row.limit), row.note] for row in self.verdicts],
                     ["gate", "verdict", "measured", "limit", "note"],
                 ),
+                *self._figures("positive", "Liked targets (reward above 0.5)"),
+                *self._figures("negative", "Disliked targets (reward below 0.5; less is better)"),
                 *self._figures("all", "All targets"),
-                *self._figures("positive", "Targets with reward above 0.5"),
                 f"## Intervals (95 %, by user; in comparisons one counts for at most {cap:g} events)",
                 table(interval_rows, ["comparison", "metric", "value", "low", "high"]),
                 *self._calibration(),

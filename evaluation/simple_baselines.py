@@ -14,7 +14,7 @@ from evaluation.replay import replay_together
 from models.baselines import Popularity, uses
 from models.history import HistoryBatch, Recommender
 from models.learning.dataset import TrainingSet, is_panel
-from models.metrics import Evaluation, values
+from models.metrics import Evaluation, decisive, values
 
 SCREENED = 500
 """Queries, spread evenly over the hold-out, that the finalists are chosen on."""
@@ -126,7 +126,7 @@ def simple_baselines(
 def strongest(
     baselines: Sequence[Recommender], training_set: TrainingSet, after: int, upto: int, metric: str
 ) -> Evaluation:
-    """The evaluation of the baseline with the largest sum of a metric at moments in (after, upto]."""
+    """The evaluation of the baseline with the largest sum of a metric over deciding targets in (after, upto]."""
     window = training_set, after, upto
     screened = replay_together(baselines, *window, most=SCREENED)
     order = sorted(range(len(baselines)), key=lambda place: -_total(screened[place], metric))
@@ -135,7 +135,7 @@ def strongest(
 
 
 def _total(evaluation: Evaluation, metric: str) -> float:
-    return float(np.nansum(values(evaluation, metric)[1]))
+    return float(np.nansum(values(evaluation, metric, decisive(evaluation))[1]))
 
 
 def duration(days: float) -> str:

@@ -53,7 +53,8 @@ def find_challenger(settings: Settings, table: Promotions, accept_undecided: boo
     if challenger is None:
         return None, "no version waits to be judged: train or fine-tune one first"
     if versions[challenger].get("judged") == circumstances(settings, table, accept_undecided):
-        return None, f"version {challenger} was refused on these very events: its gates are on its page in MLflow"
+        word = versions[challenger].get("decision", "not accepted")
+        return None, f"version {challenger} was {word} on these very events: its gates are on its page in MLflow"
     return challenger, ""
 
 
@@ -187,15 +188,17 @@ def append(
 
 @flow(name="promote")
 def promote(version: str | None = None, upto: int | None = None, accept_undecided: bool = False) -> dict[str, Any]:
-    """Hold a version against the gates and promote it if it is accepted. A refusal is a result, not a failure.
+    """Hold a version against the gates and promote it if it is accepted.
+
+    That it is refused, or undecided, is a result (``decision``), not a failure.
 
     A version that cannot be judged is refused as well, and says so (``cannot_be_judged``).
     ``promoted`` says whether the champion changed: a version that is champion already may be accepted again, and stays.
 
     Args:
-        version: The version to judge; by default the challenger, unless it was refused on the same events before.
+        version: The version to judge; by default the challenger, unless it was judged on the same events before.
         upto: Judge on events up to this position of the log only.
-        accept_undecided: Take the risk where a gate has too few users or events to decide.
+        accept_undecided: Take the risk where the evidence does not decide a gate, unless the figure itself is bad.
     """
     settings, promoted = Settings(), False
     with resources.promotions(settings) as table, table.hold_lease(settings.endpoint, holder()) as lease:
@@ -207,7 +210,7 @@ def promote(version: str | None = None, upto: int | None = None, accept_undecide
         outcome = measured(settings, table, chosen, upto, accept_undecided)
         if isinstance(outcome, str):
             refuse(settings, chosen, outcome, circumstances(settings, table, accept_undecided))
-            refusal = {"accepted": False, "cannot_be_judged": outcome}
+            refusal = {"accepted": False, "decision": "refused", "cannot_be_judged": outcome}
             return {"version": chosen, "promoted": False, "corrected": corrected, **refusal}
         judgement, bundle = outcome
         record(settings, chosen, judgement, circumstances(settings, table, accept_undecided))

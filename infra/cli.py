@@ -16,7 +16,7 @@ from infra.platform import commands as platform
 
 EXIT = (
     "Exit status: [bold]0[/bold] done, [bold]1[/bold] something attune can explain, [bold]2[/bold] a wrong call, "
-    "[bold]3[/bold] refused by the gates, [bold]4[/bold] no platform runs, "
+    "[bold]3[/bold] refused by the gates or undecided, [bold]4[/bold] no platform runs, "
     "[bold]130[/bold] interrupted. Results go to standard output, messages to "
     "standard error; with [bold]--json[/bold] the result is one JSON object. Everything lies under "
     "[bold]ATTUNE_VAR[/bold] (var)."

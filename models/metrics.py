@@ -16,9 +16,11 @@ the ten best unseen items L:
 - ``f1@10``         their harmonic mean, 0 when both are 0
 - ``coverage@10``   over all groups: the share of the catalogue that stands in at least one L
 
-A figure is the mean over events or groups. The slice ``all`` takes every target as relevant; the slice
-``positive`` those with reward above 0.5 (and groups that have one). A target that the recommender's catalogue
-lacks has rank infinity: 0 in every figure.
+A figure is the mean over events or groups. The slice ``all`` takes every target as relevant, ``positive`` the liked
+ones (reward above 0.5; groups that have one), ``negative`` the disliked ones (below 0.5), where less is better. A
+target that the recommender's catalogue lacks has rank infinity: 0 in every figure.
+
+A dislike is no hit: choices go by ``graded``, gates by the slice that ``decisive`` names.
 """
 
 from collections.abc import Mapping
@@ -27,14 +29,31 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from attune.event_types import centred
+
 CUT = 10
 EVENT_METRICS = ("hr@10", "ndcg@10", "mrr", "auc")
 GROUP_METRICS = ("precision@10", "recall@10", "f1@10")
-SLICES = ("all", "positive")
+SLICES = ("all", "positive", "negative")
+GRADED = "graded "
+"""Before an event metric: each value times the target's centred reward."""
+
+SLICE_WORDS = {
+    "all": "all targets, none of which is liked or disliked",
+    "positive": "liked targets",
+    "negative": "disliked targets",
+}
+"""What a deciding slice is called in notes."""
+
 EVENT_COLUMNS = ("group", "user_id", "position", "reward", "rank", "candidates")
 ROLLING_NAMES = ("challenger", "champion", "popularity")
 ROLLING_POINTS, LEAST_WINDOW, ROLLING_WINDOWS = 60, 50, 15
-GROUP_COLUMNS = ("group", "user_id", "moment", "relevant", "hits", "relevant_positive", "hits_positive")
+GROUP_COLUMNS = (
+    "group",
+    "user_id",
+    "moment",
+    *(f"{what}{part}" for part in ("", "_positive", "_negative") for what in ("relevant", "hits")),
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +79,7 @@ class Evaluation:
     """What a replay saw.
 
     ``events``  a row per target: ``EVENT_COLUMNS``; rank is a float, infinity for a miss.
-    ``groups``  a row per group: ``GROUP_COLUMNS``; the last four are counts of targets.
+    ``groups``  a row per group: ``GROUP_COLUMNS``; those from ``relevant`` on are counts of targets.
     ``lists_GK`` the ten best unseen items of each group as catalogue places, -1 where there were fewer.
     ``catalogue_size`` is N; ``repeated`` counts events left out because their user had the item already (or it
     stands twice in the group); ``unmarked`` those left out because their kind is no sign of use (an impression);
@@ -84,6 +103,10 @@ class Evaluation:
         is_in_G = self.groups["user_id"].isin(user_ids).to_numpy()
         events, groups = self.events[self.events["user_id"].isin(user_ids)], self.groups[is_in_G]
         return replace(self, events=events, groups=groups, lists_GK=self.lists_GK[is_in_G], chances=None)
+
+    def of(self, part: str) -> "Evaluation":
+        """The same with the events of one slice alone; groups, lists and chances stay."""
+        return self if part == "all" else replace(self, events=self.events[is_in(part, self.events["reward"])])
 
 
 def event_values(metric: str, ranks: np.ndarray, candidates: np.ndarray) -> np.ndarray:
@@ -119,8 +142,10 @@ def values(evaluation: Evaluation, metric: str, part: str = "all") -> tuple[np.n
         rows = evaluation.groups[evaluation.groups[f"relevant{suffix}"] > 0]
         figures = group_values(metric, rows[f"hits{suffix}"].to_numpy(float), rows[f"relevant{suffix}"].to_numpy(float))
     else:
-        rows = evaluation.events[evaluation.events["reward"] > 0.5] if suffix else evaluation.events
-        figures = event_values(metric, rows["rank"].to_numpy(float), rows["candidates"].to_numpy(float))
+        rows, name = evaluation.of(part).events, metric.removeprefix(GRADED)
+        figures = event_values(name, rows["rank"].to_numpy(float), rows["candidates"].to_numpy(float))
+        if name != metric:
+            figures = figures * centred(rows["reward"].to_numpy(float))
     return rows["user_id"].to_numpy(object), figures
 
 
@@ -128,7 +153,33 @@ def _suffix(part: str) -> str:
     """What the group columns of a slice end in. Raises ValueError for an unknown slice."""
     if part not in SLICES:
         raise ValueError(f"unknown slice {part!r}: one of {SLICES}")
-    return "_positive" if part == "positive" else ""
+    return "" if part == "all" else f"_{part}"
+
+
+def is_in(part: str, rewards: np.ndarray) -> np.ndarray:
+    """Whether targets with these rewards belong to a slice: bool, in the shape of ``rewards``."""
+    _suffix(part)
+    rewards = np.asarray(rewards)
+    return {"positive": rewards > 0.5, "negative": rewards < 0.5}.get(part, np.ones(rewards.shape, bool))
+
+
+def decisive(evaluation: Evaluation) -> str:
+    """The slice that decides: the liked targets, or all where every target is neutral (reward 0.5)."""
+    return "positive" if (evaluation.events["reward"].to_numpy() != 0.5).any() else "all"
+
+
+def graded(values_E: np.ndarray, rewards_E: np.ndarray) -> float:
+    """The gain from liked targets less the cost of disliked ones: ``sum(c v) / sum(max(c, 0))``, c the centred reward.
+
+    Each liked target counts its value v by how much it is liked, each disliked one takes its value away by how much it
+    is disliked; the divisor is the weight of what is liked. Where nothing is liked it is ``sum(c v) / sum(|c|)``, the
+    mean cost; where nothing is liked or disliked, the mean of all values (0 of none).
+    """
+    weights_E = centred(rewards_E)
+    scale = np.maximum(weights_E, 0.0).sum() or np.abs(weights_E).sum()
+    if not scale:
+        return float(values_E.mean()) if len(values_E) else 0.0
+    return float((weights_E * values_E).sum() / scale)
 
 
 def coverage(evaluation: Evaluation, part: str = "all") -> float:
@@ -173,7 +224,7 @@ def ranks(masked_BN: np.ndarray, row_T: np.ndarray, item_T: np.ndarray, batch: i
 
 @dataclass(frozen=True)
 class Rolling:
-    """HR@10 of the last ``window`` targets: ``targets`` (how many up to a window's end) and a line for each."""
+    """HR@10 of the last ``window`` deciding targets: ``targets`` (how many up to a window's end), a line for each."""
 
     window: int
     lines: dict[str, list[float]]
@@ -182,7 +233,11 @@ class Rolling:
 def rolling_hits(replays: Mapping[str, Evaluation]) -> Rolling | None:
     """Of a judgement's replays, all over the same targets; None where these are too few for a line."""
     events = {name: replays[name].events for name in ROLLING_NAMES if name in replays}
-    first = next(iter(events.values()), pd.DataFrame())
+    if not events:
+        return None
+    part = decisive(next(iter(replays.values())))
+    events = {name: rows[is_in(part, rows["reward"])] for name, rows in events.items()}
+    first = next(iter(events.values()))
     count = len(first)
     window = max(LEAST_WINDOW, count // ROLLING_WINDOWS)
     if count < 2 * window:

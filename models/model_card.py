@@ -10,6 +10,7 @@ from typing import Any
 
 from attune.clock import shown_time
 from models.figures import short, table
+from models.metrics import SLICE_WORDS
 
 LIMIT = 5_000
 """Characters that MLflow keeps of a description in every database."""
@@ -102,15 +103,20 @@ def render_page(card: str, run_id: str, pictures: Collection[str], judgement: Ma
 
 def _verdict(judgement: Mapping[str, Any]) -> str:
     """The verdict, what it rests on, and the figures beside those of the recommenders that it was compared with."""
-    reasons = [f"{g['name']} {g['verdict']}" for g in judgement["gates"] if g["name"] in judgement["refused_by"]]
-    verdict = "accepted" if judgement["accepted"] else f"refused ({', '.join(reasons) or 'nothing speaks for it'})"
+    reasons = judgement["refused_by"] or judgement["undecided"] or ["nothing speaks for it"]
+    verdict = judgement["decision"] + ("" if judgement["accepted"] else f" ({', '.join(reasons)})")
     held = judgement["hold_out"]
     after, upto = shown_time(held["after_time"]), shown_time(held["upto_time"])
     everybody = {"this version": judgement["metrics"], **{n: judgement["baselines"].get(n) for n in COMPARED}}
-    rows = [[who, *(short(row["all"].get(name)) for name in SHOWN)] for who, row in everybody.items() if row]
+    part = judgement.get("part", "all")
+    rows = [
+        [who, *(short(row[part].get(name)) for name in SHOWN), short(row["all"]["ndcg@10"])]
+        for who, row in everybody.items()
+        if row
+    ]
     return (
         f"## Judged: {verdict}\n\nAfter {after} up to {upto}: {held['events']} events of {held['users']} users.\n\n"
-        + table(rows, ["all targets", *SHOWN])
+        + table(rows, [f"over {SLICE_WORDS[part]}", *SHOWN, "ndcg@10, all targets"])
     )
 
 

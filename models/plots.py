@@ -25,7 +25,9 @@ def learning_curve(epochs: Sequence[Mapping[str, Any]]) -> bytes:
     for name, label in SHOWN.items():
         if any(row.get(name) is not None for row in epochs):
             quality.plot(steps, [row.get(name) for row in epochs], marker="o", ms=4, label=label)
-    scored = [(row["objective"], -step) for row, step in zip(epochs, steps, strict=True) if row.get("objective")]
+    scored = [
+        (row["objective"], -step) for row, step in zip(epochs, steps, strict=True) if row.get("objective") is not None
+    ]
     if scored:
         best = -max(scored)[1]  # of equals the first, as in training
         quality.axvline(best, color=COLOURS["pass"], linestyle="--", linewidth=1, label=f"kept: epoch {best}")
@@ -39,14 +41,13 @@ def learning_curve(epochs: Sequence[Mapping[str, Any]]) -> bytes:
     return _png(figure)
 
 
-def gate_bars(gates: Sequence[Mapping[str, Any]], accepted: bool) -> bytes:
+def gate_bars(gates: Sequence[Mapping[str, Any]], decision: str) -> bytes:
     """A row for each gate, on its own scale: measured (with its interval), the limit, the side that fails shaded."""
     figure = _figure(7.6, 0.9 + 0.62 * len(gates))
     rows = figure.subplots(len(gates), 1, squeeze=False)[:, 0]
     for axes, gate in zip(rows, gates, strict=True):
         _gate(axes, gate)
-    verdict = "accepted" if accepted else "refused"
-    figure.suptitle(f"Gates: {verdict}. Dashed: the limit; shaded: the side that fails", fontsize=11)
+    figure.suptitle(f"Gates: {decision}. Dashed: the limit; shaded: the side that fails", fontsize=11)
     return _png(figure)
 
 
@@ -57,7 +58,7 @@ def rolling_hits(rolling: Mapping[str, Sequence[float]], window: int) -> bytes:
     for name, values in rolling.items():
         if name != "targets":
             axes.plot(rolling["targets"], values, label=name, color=LINES.get(name), linewidth=1.8)
-    axes.set(title=f"HR@10 over the hold-out, mean of {window} targets", xlabel="targets in the order of time")
+    axes.set(title=f"HR@10 over the hold-out, mean of {window} deciding targets", xlabel="targets in the order of time")
     axes.set(ylabel="HR@10", ylim=(0.0, None))
     axes.ticklabel_format(axis="x", style="plain", useOffset=False)
     axes.legend(frameon=False)

@@ -176,7 +176,7 @@ class Registry:
         """Write on a version that it cannot be judged, and why; nothing on its run, which may be what was lost."""
         with self._wrapped(f"refuse version {version}"):
             self._version(version)
-            for name, text in {"accepted": "false", UNJUDGED: why[:TAG_LIMIT]}.items():
+            for name, text in {"accepted": "false", "decision": "refused", UNJUDGED: why[:TAG_LIMIT]}.items():
                 self.client.set_model_version_tag(MODEL, version, name, text)
 
     def record_gates(self, version: str, judgement: Judged) -> None:

@@ -76,7 +76,7 @@ class Runs:
         """A judgement as JSON, Markdown and pictures, its figures as metrics, its verdicts as tags of the run."""
         self.client.log_text(run_id, json.dumps(judgement, indent=1, allow_nan=False), "gates.json")
         self.client.log_text(run_id, markdown, "gates.md")
-        self.log_picture(run_id, "gates", plots.gate_bars(judgement["gates"], judgement["accepted"]))
+        self.log_picture(run_id, "gates", plots.gate_bars(judgement["gates"], judgement["decision"]))
         if rolling is not None:
             self.log_picture(run_id, "rolling_hr_at_10", plots.rolling_hits(rolling.lines, rolling.window))
         if judgement["calibration"]:
@@ -137,7 +137,7 @@ class Runs:
 def verdicts(judgement: Mapping[str, Any]) -> dict[str, str]:
     """A judgement's verdicts as tags: of the whole and of each gate."""
     gates = {f"gate.{gate['name']}": gate["verdict"] for gate in judgement["gates"]}
-    return {"accepted": str(judgement["accepted"]).lower(), **gates}
+    return {"accepted": str(judgement["accepted"]).lower(), "decision": judgement["decision"], **gates}
 
 
 def _texts(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

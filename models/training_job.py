@@ -164,7 +164,10 @@ def register(registry: Registry, bundle: Path, parent: str | None) -> dict[str, 
 
 
 def headline(report: dict[str, Any]) -> dict[str, Any]:
-    """The figures of a training report that fit on one line."""
-    validation = {f"{name} NDCG@10": row["ndcg@10"] for name, row in report.get("validation", {}).items()}
+    """The figures of a training report that fit on one line; NDCG@10 is over liked targets where there are any."""
+    validation = {
+        f"{name} NDCG@10": row.get("ndcg@10_positive", row["ndcg@10"])
+        for name, row in report.get("validation", {}).items()
+    }
     named: dict[str, Any] = {name: report[name] for name in ("events", "items", "parameters") if name in report}
     return {**named, **validation}

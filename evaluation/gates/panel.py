@@ -8,7 +8,7 @@ import numpy as np
 from evaluation.case import Case, CaseLimits
 from evaluation.gate import Gate, Verdict, not_applicable, passes
 from evaluation.intervals import Interval, confidence_sequence
-from models.metrics import Evaluation, values
+from models.metrics import SLICE_WORDS, Evaluation, decisive, values
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,18 @@ class Panel(Gate):
         yield self.verdict("no_forgetting", *case.panel_replays(self.panel.earlier), case.limits)
 
     def verdict(self, name: str, challenger: Evaluation, champion: Evaluation, limits: CaseLimits) -> Verdict:
-        change = self.change(challenger, champion, limits.metric)
-        return not_applicable(name, change) if isinstance(change, str) else self.of_change(name, *change, limits.metric)
+        part = decisive(challenger)
+        change = self.change(challenger.of(part), champion.of(part), limits.metric)
+        if isinstance(change, str):
+            return not_applicable(name, change)
+        return self.of_change(name, *change, f"{limits.metric} over {SLICE_WORDS[part]}")
 
-    def of_change(self, name: str, change: Interval, users: int, metric: str) -> Verdict:
+    def of_change(self, name: str, change: Interval, users: int, figure: str) -> Verdict:
         limit, whom = self.panel_change, "users of the panel"
         if name == "no_forgetting":
             limit, whom = self.forgetting_change, f"{whom}, on their events before the champion had learned"
         note = (
-            f"mean change a user in {metric} against the champion's mean a user, over {users} {whom}; "
+            f"mean change a user in {figure} against the champion's mean a user, over {users} {whom}; "
             f"confidence sequence [{change.low:.4f}, {change.high:.4f}]"
         )
         return Verdict(name, limit, change.value, passes(not change.high < limit), note, change.low, change.high)

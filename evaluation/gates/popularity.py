@@ -20,5 +20,5 @@ class BeatsPopularity(Gate):
     def verdict(self, gain: Interval, evidence: Evidence, baseline: str = "popularity") -> Verdict:
         limit = self.popularity_gain
         sides = gain.low > limit, gain.high <= limit, gain.value > limit
-        unit = f"gain in {evidence.limits.metric} over the best simple baseline ({baseline})"
+        unit = f"gain in {evidence.figure} against the best simple baseline ({baseline})"
         return on_interval("beats_popularity", limit, gain, sides, evidence, unit)

@@ -45,5 +45,5 @@ class Rivals(Gate):
     def verdict(self, rival: str, change: Interval, evidence: Evidence) -> Verdict:
         limit = getattr(self, f"{rival}_change")
         sides = change.low >= limit, change.high < limit, change.value >= limit
-        unit = f"relative change in {evidence.limits.metric} against {TITLES[rival]}"
+        unit = f"relative change in {evidence.figure} against {TITLES[rival]}"
         return on_interval(f"not_worse_than_{rival}", limit, change, sides, evidence, unit)

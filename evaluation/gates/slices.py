@@ -76,10 +76,10 @@ class Slices(Gate):
     def __call__(self, case: Case) -> Iterator[Verdict]:
         if case.champion is None:
             return
-        challenger, metric = case.replays["challenger"], case.limits.metric
+        challenger, champion = (case.replays[name].of(case.part) for name in ("challenger", "champion"))
         masks = slices(challenger, case.training_set, case.after, self.slices)
-        tested = self.harms(challenger, case.replays["champion"], masks, case.limits)
-        yield from (self.verdict(name, harm, metric) for name, harm in tested.items())
+        tested = self.harms(challenger, champion, masks, case.limits)
+        yield from (self.verdict(name, harm, case.figure) for name, harm in tested.items())
         few = "too few to test, or the champion hits nothing of theirs"
         for name in STANDING:
             if name not in tested:
@@ -90,10 +90,10 @@ class Slices(Gate):
             note = f"{others} more are not tested: too few users or targets, or the champion hits nothing of theirs"
             yield not_applicable("no_harm_to_other_slices", note)
 
-    def verdict(self, name: str, harm: Harm, metric: str) -> Verdict:
+    def verdict(self, name: str, harm: Harm, figure: str) -> Verdict:
         change = harm.change
         note = (
-            f"relative change in {metric} against the champion over {harm.users} users and {harm.events} events; "
+            f"relative change in {figure} against the champion over {harm.users} users and {harm.events} events; "
             f"interval at Holm's level [{change.low:.4f}, {change.high:.4f}]"
         )
         outcome = passes(not harm.is_harmed)

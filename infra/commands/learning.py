@@ -118,7 +118,7 @@ def finetune(seed: Seed = 0, as_json: AsJson = False) -> None:
 def promote(
     version: Annotated[str | None, typer.Argument(help="By default the challenger.", autocompletion=versions)] = None,
     accept_undecided: Annotated[
-        bool, typer.Option("--accept-undecided", help="Accept gates with too few users or events to decide.")
+        bool, typer.Option("--accept-undecided", help="Accept gates that the evidence does not decide.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -129,10 +129,10 @@ def promote(
     seconds, without a failed request.
 
     [bold]attune promote[/bold]                        the challenger
-    [bold]attune promote 7 --accept-undecided[/bold]   with few users or events
+    [bold]attune promote 7 --accept-undecided[/bold]   where the evidence does not decide
 
     Exit status 0: accepted (also when it is champion already), 3: refused by the
-    gates.
+    gates, or undecided.
     """
     from attune.settings import Settings
     from infra.commands import execution
@@ -200,7 +200,7 @@ def _show_version(result: dict[str, Any], how: str) -> None:
     if scores:
         names = {name: "the version (hybrid)" if name == "hybrid" else f"{name} alone" for name in scores}
         rows = [[names[name], scores[name]] for name in sorted(scores, key=lambda name: -float(scores[name]))]
-        output.table(["on validation", "NDCG@10"], rows, numbers=[1])
+        output.table(["on validation", "NDCG@10, liked"], rows, numbers=[1])
     output.say_next("`attune promote` holds it against the gates; all figures: `attune versions`")
 
 
@@ -221,11 +221,14 @@ def _show_judgement(result: dict[str, Any], champion: "Promotion | None") -> Non
     output.table(["gate", "measured", "95 %", "limit", "verdict"], gates, title=title, numbers=[1, 2, 3])
     compared = {title: result["baselines"].get(name) for name, title in COMPARED.items()}
     figures = {f"version {version}": result["metrics"]} | {name: row for name, row in compared.items() if row}
-    output.table(
-        ["recommender", "NDCG@10", "HR@10", "coverage@10"],
-        [[name, *(row["all"][key] for key in ("ndcg@10", "hr@10", "coverage@10"))] for name, row in figures.items()],
-        numbers=[1, 2, 3],
-    )
+    part = result["part"]
+    liked = ", liked" if part == "positive" else ""
+    rows = [
+        [name, row[part]["ndcg@10"], row[part]["hr@10"], *(row["all"][key] for key in ("ndcg@10", "coverage@10"))]
+        for name, row in figures.items()
+    ]
+    head = ["recommender", f"NDCG@10{liked}", f"HR@10{liked}", "NDCG@10, all", "coverage@10"]
+    output.table(head, rows, numbers=[1, 2, 3, 4])
     for line in result["corrected"]:
         output.note(line)
     output.console().print(_decision(result, champion))
@@ -240,8 +243,11 @@ def _decision(result: dict[str, Any], champion: "Promotion | None") -> Text:
         return Text(f"version {version} is champion now{before}", style="bold green")
     if result["accepted"]:
         return Text(f"version {version} is champion already and still meets its gates: nothing changed", style="bold")
-    names = ", ".join(name.replace("_", " ") for name in result["refused_by"])
-    words = Text(f"version {version} was refused by: {names}", style="bold red")
+    keeping = ", ".join(name.replace("_", " ") for name in result["refused_by"] or result["undecided"])
+    if result["decision"] == "undecided":
+        words = Text(f"version {version} is undecided: the evidence does not decide {keeping}", style="bold yellow")
+    else:
+        words = Text(f"version {version} was refused by: {keeping or 'nothing speaks for it'}", style="bold red")
     if champion is not None and champion.version == version:
         words.append("; it is champion all the same, and goes on answering", style="not bold")
     return words
@@ -250,15 +256,19 @@ def _decision(result: dict[str, Any], champion: "Promotion | None") -> Text:
 def _advice(result: dict[str, Any], champion: "Promotion | None") -> str:
     if result["accepted"]:
         return "`attune recommend USER` shows what it recommends; `attune rollback` goes back, without gates"
-    refusing = [gate for gate in result["gates"] if gate["name"] in result["refused_by"]]
-    notes = "; ".join(f"{gate['name'].replace('_', ' ')}: {gate['note']}" for gate in refusing)
-    if all(gate["verdict"] == "undecided" and not gate["adverse"] for gate in refusing):
-        command = f"`attune promote {result['version']} --accept-undecided`"
-        limits = result["limits"]
-        if any(gate["measured"] is None for gate in refusing):
-            return f"{notes}. To take the risk: {command}"
-        few = f"fewer than {limits['min_users']:,} users or {limits['min_events']:,} later events do not decide"
-        return f"{few}; wait for more, or take the risk: {command}"
+    kept_out_by = result["refused_by"] or result["undecided"]
+    keeping = [gate for gate in result["gates"] if gate["name"] in kept_out_by]
+    notes = "; ".join(f"{gate['name'].replace('_', ' ')}: {gate['note']}" for gate in keeping)
+    if result["decision"] == "undecided":
+        if any(gate["adverse"] for gate in keeping):
+            return f"{notes}. The figure lies on the wrong side, so --accept-undecided does not help: wait for more"
+        risks = [
+            f"{gate['name'].replace('_', ' ')} may truly be {short(gate['low'])} (limit {short(gate['limit'])})"
+            for gate in keeping
+            if gate["low"] is not None
+        ]
+        risk = f" that {', '.join(risks)}" if risks else ""
+        return f"{notes}. To take the risk{risk}: `attune promote {result['version']} --accept-undecided`"
     if champion is not None and champion.version == result["version"]:
         return "`attune rollback` goes back to the champion before it"
     return f"{notes}. Its page in MLflow has everything; `attune train` or `attune finetune` makes another version"

@@ -23,14 +23,20 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 HEADLINE = {
-    "hold-out NDCG@10": "holdout/all/ndcg_at_10",
-    "hold-out HR@10": "holdout/all/hr_at_10",
-    "hold-out coverage@10": "holdout/all/coverage_at_10",
-    "validation NDCG@10": "validation/hybrid/ndcg_at_10",
+    "hold-out NDCG@10": ("holdout/positive/ndcg_at_10", "holdout/all/ndcg_at_10"),
+    "hold-out HR@10": ("holdout/positive/hr_at_10", "holdout/all/hr_at_10"),
+    "hold-out coverage@10": ("holdout/all/coverage_at_10",),
+    "validation NDCG@10": ("validation/hybrid/ndcg_at_10_positive", "validation/hybrid/ndcg_at_10"),
 }
-"""The figures that tell at a glance how good a version is; those of the hold-out are there once it was judged."""
+"""The figures that tell at a glance how good a version is; those of the hold-out are there once it was judged.
+
+Of the metrics named the first that the version has: over liked targets; where nobody liked anything, over all."""
 GATE = "gate."
-SHOWN_METRICS = ("holdout/all/", "validation/hybrid/")  # the metrics that a table compares; JSON has them all
+SHOWN_METRICS = (
+    "holdout/positive/",
+    "holdout/all/",
+    "validation/hybrid/",
+)  # the metrics that a table compares; JSON has them all
 NO_VERSION = "no version yet: `attune train` makes the first"
 DESCRIPTION = {"age": "created_at", "from": "parent", "learned from positions": "window", "aliases": "aliases"}
 
@@ -96,12 +102,19 @@ def registered(registry: "Registry", names: Iterable[str] | None = None, limit: 
             accepted={"true": True, "false": False}.get(tags.get("accepted", "")),
             cannot_be_judged=tags.get(UNJUDGED),
             gates={name.removeprefix(GATE): text for name, text in tags.items() if name.startswith(GATE)},
-            headline={title: metrics[name] for title, name in HEADLINE.items() if name in metrics},
+            headline=_headline(metrics),
             params=params,
             metrics=metrics,
         )
         versions.append(version)
     return versions
+
+
+def _headline(metrics: dict[str, float]) -> dict[str, float]:
+    nobody_liked = metrics.get("holdout/positive/events") == 0
+    known = {name for name in metrics if not (nobody_liked and name.startswith("holdout/positive/"))}
+    chosen = {title: next((name for name in names if name in known), None) for title, names in HEADLINE.items()}
+    return {title: metrics[name] for title, name in chosen.items() if name is not None}
 
 
 @app.command("versions", rich_help_panel=MODELS)
@@ -138,7 +151,7 @@ def list_versions(
     now = system_clock()
     head = ["version", "age", "recipe", "from", "validation", "hold-out", "gates"]
     output.table(head, [_row(version, champion, now) for version in versions], numbers=[1, 4, 5], unbroken=[0])
-    legend = "[dim]★ answers now. validation and hold-out: NDCG@10, each on the events of its own time[/]"
+    legend = "[dim]★ answers now. validation and hold-out: NDCG@10 over liked items, each of its own time[/]"
     output.console().print(legend)
     challengers = [version.version for version in versions if "challenger" in version.aliases]
     advice = [f"`attune promote` judges version {challengers[0]}"] if challengers else []
@@ -214,8 +227,10 @@ def compare(
         output.console().print("[dim]no parameter differs[/]")
     figures = []
     for path, (x, y) in metrics.items():
-        if path.startswith(SHOWN_METRICS):  # such as holdout/all/hr_at_10
-            title = f"{path.split('/')[0]} {path.split('/')[-1].replace('_at_', '@').replace('_', ' ')}"
+        if path.startswith(SHOWN_METRICS):  # such as holdout/positive/hr_at_10
+            window, part, name = path.split("/")
+            liked = ", liked" if part == "positive" else ""
+            title = f"{window} {name.replace('_at_', '@').replace('_', ' ')}{liked}"
             figures.append([title, x, y, f"{y - x:+.4f}"])
     if figures:
         output.table(["metric", *names, "difference"], figures, numbers=[1, 2, 3])

@@ -151,13 +151,14 @@ class Report:
 
     def show_models(self) -> None:
         """Every recommender's figures on the events that its version was judged on."""
-        table = Table("version", "recommender", "HR@10", "NDCG@10", "MRR", "coverage@10")
+        table = Table("version", "recommender", "HR@10, liked", "NDCG@10, liked", "NDCG@10, all", "coverage@10")
         for which in ("first", "second"):
             if judged := self.model.get(which):
                 rows = {"hybrid": judged["metrics"], **self.model["baselines"][which]}
                 for name, slices in rows.items():
-                    figures = (f"{slices['all'][key]:.4f}" for key in ("hr@10", "ndcg@10", "mrr", "coverage@10"))
-                    table.add_row(str(judged["version"]), name, *figures)
+                    liked, every = slices["positive"], slices["all"]
+                    figures = (liked["hr@10"], liked["ndcg@10"], every["ndcg@10"], every["coverage@10"])
+                    table.add_row(str(judged["version"]), name, *(f"{figure:.4f}" for figure in figures))
                 table.add_section()
         self._console.print(table)
 
@@ -256,7 +257,7 @@ class Demo:
             self.report.model["first"] = {"version": first["version"], "metrics": verdict["metrics"]}
             self.report.model["baselines"] = {"first": verdict["baselines"]}
             if not verdict["accepted"]:
-                raise AttuneError("the first version was refused: " + _refusal(verdict))
+                raise AttuneError(f"the first version was {verdict['decision']}: {_refusal(verdict)}")
             stage.figures |= _gate_counts(verdict)
 
     def serve(self, first: dict[str, Any]) -> None:
@@ -309,7 +310,7 @@ class Demo:
             stage.figures |= {"accepted": accepted, **_gate_counts(verdict), "loaded after s": swapped}
             stage.figures |= {"requests meanwhile": figures["requests"], "errors": figures["errors"]}
             if not accepted:
-                stage.figures["refused because"] = _refusal(verdict)
+                stage.figures[f"{verdict['decision']} because"] = _refusal(verdict)
             if figures["errors"]:
                 raise AttuneError(f"{figures['errors']} of {figures['requests']} requests failed during the takeover")
         self.report.show_models()
@@ -337,5 +338,5 @@ def _refusal(verdict: dict[str, Any]) -> str:
     return "; ".join(
         f"{gate['name']}: {gate['measured']} against a limit of {gate['limit']}"
         for gate in verdict["gates"]
-        if gate["name"] in verdict["refused_by"]
+        if gate["name"] in (*verdict["refused_by"], *verdict["undecided"])
     )

@@ -6,6 +6,7 @@ and the live profile stay. A first round on the head of the new window chooses t
 the round that counts then starts from the champion again.
 """
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -35,7 +36,9 @@ from models.network.config import Recipe
 from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender, torch_threads
 
 TAIL = 0.2  # the share of the new window that choices are made on
-WORTH_A_CHANGE = 1.02  # other weights must be this many times better on the tail than the champion's: a tail is small
+WORTH_A_CHANGE = (
+    0.02  # the share by which other weights must be better on the tail than the champion's: a tail is small
+)
 
 
 Champion = Bundle | Trained
@@ -68,7 +71,7 @@ def finetune(
         search = MixSearch(tried.parts, validation)
         kept = search.measure(tried.weights)
         weights, mixes = search.choose(recipe.mix_step)
-        if not search.measure(weights) > kept * WORTH_A_CHANGE:
+        if not search.measure(weights) > kept + abs(kept) * WORTH_A_CHANGE:
             weights = tried.weights
         final = _updated(champion, known, replace(recipe, finetune_epochs=best_epoch(epochs)), seed)
         report = {
@@ -149,7 +152,7 @@ def _try_epochs(
 
     def after(epoch: int, loss: float | None, hybrid: Hybrid) -> None:
         row: dict[str, Any] = {"epoch": epoch, "loss": loss, **validation.figures(hybrid)}
-        if row["objective"] > max((earlier["objective"] for earlier in rows), default=-1.0):
+        if row["objective"] > max((earlier["objective"] for earlier in rows), default=-math.inf):
             best.update({name: array.copy() for name, array in hybrid.network.tensors().items()})
         rows.append(row)
         if on_epoch is not None:

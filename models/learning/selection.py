@@ -1,9 +1,10 @@
 """What training chooses by: NDCG@10 over the validation window, in the order of time, full ranking.
 
-Each choice goes by the mean over all targets and over the liked ones; the first option wins a tie, so recipes list the
-plain one first. Targets, ranks and figures are those of the final judgement. The histories are gathered once, because
-dozens of options are measured on them; the report keeps all of these. The sources choose their own settings
-(``models.sources``); the weights of the hybrid are chosen here.
+Each choice goes by what the ten best hold of liked targets less what they hold of disliked ones
+(``models.metrics.graded``); the first option wins a tie, so recipes list the plain one first. Targets, ranks and
+figures are those of the final judgement. The histories are gathered once, because dozens of options are measured on
+them; the report keeps all of these. The sources choose their own settings (``models.sources``); the weights of the
+hybrid are chosen here.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,7 @@ from models.baselines import Tried
 from models.history import HistoryBatch, Recommender
 from models.hybrid import mixed, normalised
 from models.learning.dataset import TrainingSet, groups, histories, targets
-from models.metrics import event_values, ranks
+from models.metrics import event_values, graded, is_in, ranks
 from models.ranking.retrieval import mask
 
 BATCH = 256
@@ -73,7 +74,7 @@ class Validation:
         return Validation([replace(part, batch=batch) for part, batch in zip(self.batches, blank, strict=True)])
 
     def figures(self, recommender: Recommender) -> dict[str, float]:
-        """NDCG@10 over all targets and over the liked ones, and the mean of both: what choices go by."""
+        """NDCG@10 over all, liked and disliked targets, and ``objective``, graded NDCG@10: what choices go by."""
         return self.figures_of([recommender.scores(part.batch) for part in self.batches])
 
     def figures_of(self, scores: Iterable[np.ndarray]) -> dict[str, float]:
@@ -85,11 +86,10 @@ class Validation:
 
 
 def figures(values: np.ndarray, rewards: np.ndarray) -> dict[str, float]:
-    """The means of the values of all and of the liked targets (0 where there are none), and the mean of the two."""
-    everything = float(values.mean()) if len(values) else 0.0
-    liked = values[rewards > 0.5]
-    positive = float(liked.mean()) if len(liked) else everything
-    return {"ndcg@10": everything, "ndcg@10_positive": positive, "objective": (everything + positive) / 2}
+    """The means over all (0 of none), liked and disliked targets (where there are any), and the graded objective."""
+    parts = {f"ndcg@10_{part}": values[is_in(part, rewards)] for part in ("positive", "negative")}
+    means = {name: float(part.mean()) for name, part in parts.items() if len(part)}
+    return {"ndcg@10": float(values.mean()) if len(values) else 0.0, **means, "objective": graded(values, rewards)}
 
 
 class MixSearch:

@@ -1,6 +1,7 @@
 """A hybrid from nothing: every part is chosen on validation, then fitted again on all that may be learned from."""
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -230,7 +231,7 @@ def _choose_network(
 
     def after_epoch(epoch: int, loss: float) -> None:
         row = {"epoch": epoch, "loss": loss, **often.figures(SequenceRecommender(network, names))}
-        if row["objective"] > max((earlier["objective"] for earlier in rows), default=-1.0):
+        if row["objective"] > max((earlier["objective"] for earlier in rows), default=-math.inf):
             weights.update({name: tensor.clone() for name, tensor in network.state_dict().items()})
         rows.append(row)
         if on_epoch is not None:

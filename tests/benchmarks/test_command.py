@@ -24,7 +24,7 @@ def test_every_part_is_named_where_one_chooses_and_can_be_measured(name: str, pa
 
 
 def test_an_unknown_benchmark_and_an_unknown_part_are_told_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="platform, serving, replay, offpolicy, gates"):
+    with pytest.raises(ConfigError, match="platform, serving, replay, offpolicy, gates, evidence"):
         command.measure("speed", None, 0)
     with pytest.raises(ConfigError, match="coverage, obp, open_bandit"):
         command.measure("offpolicy", "speed", 0)

@@ -23,7 +23,7 @@ from models.learning.training import Trained
 from models.metrics import Chances
 from models.network.sequence import SequenceRecommender
 
-LIMITS = CaseLimits(min_users=30, min_events=300)
+LIMITS = CaseLimits(min_users=30)
 USERS, EACH = 200, 20
 
 

@@ -22,7 +22,7 @@ from models.catalogue import Catalogue
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
 
-LIMITS = CaseLimits(min_users=30, min_events=300)
+LIMITS = CaseLimits(min_users=30)
 CONTRACT = "data_contract"
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from evaluation.case import CaseLimits, Evidence
+from evaluation.case import Evidence
 from evaluation.gates.rivals import Rivals
-from evaluation.intervals import interval, paired
+from evaluation.intervals import effective, interval, paired, paired_sums
 from models.metrics import Evaluation
 
 
@@ -17,6 +17,7 @@ def evaluation(users: list[str], ranks: list[float], name: str = "x") -> Evaluat
     events["reward"], events["rank"], events["candidates"] = 1.0, ranks, 100
     groups = pd.DataFrame({"user_id": users, "relevant": 1, "hits": (np.array(ranks) <= 10).astype(int)})
     groups["relevant_positive"], groups["hits_positive"] = groups["relevant"], groups["hits"]
+    groups["relevant_negative"] = groups["hits_negative"] = 0
     return Evaluation(name, events, groups, np.full((len(users), 10), -1), 100, 0, 0, 0, 0.0)
 
 
@@ -26,14 +27,34 @@ def test_equals_a_bootstrap_written_with_loops() -> None:
     ranks = rng.integers(1, 30, 300).astype(float)
     found = interval(evaluation(users, ranks.tolist()), "hr@10")
     by_user = [ranks[[u == name for u in users]] <= 10 for name in sorted(set(users))]
-    drawn = []
+
+    def mean_and_error(sample: list[np.ndarray]) -> tuple[float, float]:
+        mean = np.concatenate(sample).mean()
+        return mean, math.sqrt(sum((hits - mean).sum() ** 2 for hits in sample)) / sum(map(len, sample))
+
+    value, error = mean_and_error(by_user)
+    distances = []
     for _ in range(2000):
-        sample = [by_user[place] for place in rng.integers(0, len(by_user), len(by_user))]
-        drawn.append(np.concatenate(sample).mean())
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    assert found.value == pytest.approx((ranks <= 10).mean())
-    assert found.low == pytest.approx(low, abs=0.01)
-    assert found.high == pytest.approx(high, abs=0.01)
+        mean, its_error = mean_and_error([by_user[place] for place in rng.integers(0, len(by_user), len(by_user))])
+        distances.append((mean - value) / its_error)
+    near, far = np.quantile(distances, [0.025, 0.975])
+    assert found.value == pytest.approx(value) == (ranks <= 10).mean()
+    assert found.low == pytest.approx(value - far * error, abs=0.01)
+    assert found.high == pytest.approx(value - near * error, abs=0.01)
+
+
+def test_the_interval_leans_to_the_side_where_a_few_lose_much() -> None:
+    """Nine of ten users gain a little; plain quantiles would lie too high, since many replicates hold few losers."""
+    changes_U = np.where(np.arange(60) % 10 == 0, -0.9, 0.1)
+    found = paired_sums(0.5 + changes_U, np.full(60, 0.5), np.ones(60))
+    assert found.absolute.value == pytest.approx(0.0, abs=1e-9)
+    assert -found.absolute.low > 1.2 * found.absolute.high
+
+
+def test_users_of_unequal_weight_are_worth_fewer() -> None:
+    assert effective(np.full(30, 7.0)) == pytest.approx(30)
+    assert effective(np.array([100.0, *np.ones(20)])) == pytest.approx(1.43, abs=0.01)
+    assert effective(np.zeros(0)) == 0
 
 
 def test_events_of_one_user_are_not_independent() -> None:
@@ -105,12 +126,12 @@ def test_a_user_with_thousands_of_events_turns_no_verdict() -> None:
     assert capped.absolute.low > 0
     assert capped.absolute.value == pytest.approx(without.absolute.value, abs=0.03)
     assert (freely.rows, capped.rows, capped.users) == (6_000, 3_050, 61), "nor is it evidence of thousands"
-    limits = CaseLimits(min_users=50, min_events=3_000)
     verdicts = [
-        Rivals().verdict("champion", one.relative, Evidence(one.users, one.rows, limits)).verdict
+        Rivals().verdict("champion", one.relative, Evidence(one.users, one.rows, one.effective)).verdict
         for one in (freely, capped)
     ]
-    assert verdicts == ["fail", "pass"]
+    assert freely.effective == pytest.approx(4.0, abs=0.1), "one account is half of all there is"
+    assert verdicts == ["undecided", "pass"]
 
 
 def test_below_the_cap_nobody_counts_for_less() -> None:

@@ -22,7 +22,7 @@ from models.learning.dataset import BEFORE_ALL, groups, histories
 from models.metrics import values
 from models.ranking.policy import PlackettLuce
 
-DECISIVE = CaseLimits(min_users=30, min_events=300)
+DECISIVE = CaseLimits(min_users=30)
 TESTED = ("new_users", "genre_g0", "genre_g1", "genre_g2", "decade_1990", "decade_2000", "panel")
 UNTESTED = ("light_users", "heavy_users", "long_tail_items")
 
@@ -42,6 +42,7 @@ def test_a_good_first_model_passes(first: Judgement) -> None:
         "not_worse_than_champion": "not_applicable",
         "not_worse_than_anchor": "not_applicable",
         "not_worse_than_elder": "not_applicable",
+        "dislikes": "not_applicable",
         "coverage": "pass",
         "calibration": "not_applicable",
         "latency": "pass",
@@ -64,13 +65,17 @@ def test_the_judgement_counts_every_event_of_the_hold_out(first: Judgement, plan
 
 def test_a_spoiled_challenger_is_refused_by_name_and_its_twin_passes(bundle_folder, planted, tmp_path: Path) -> None:
     spoiled = spoil(bundle_folder, tmp_path / "spoiled")
-    limits = CaseLimits()  # far too few events for these: only what is lost for certain fails
+    limits = CaseLimits()  # 64 users decide
     refused = judge(Case.load(planted, spoiled, limits=limits), accept_undecided=True)
     assert [gate.name for gate in refused.verdicts if gate.verdict == "fail"] == ["beats_popularity", "data_contract"]
-    assert not refused.accepted
-    twin = judge(Case.load(planted, bundle_folder, limits=limits), accept_undecided=True)
+    assert refused.decision == "refused"
+    assert judge(Case.load(planted, bundle_folder, limits=limits)).accepted
+    strict = replace(limits, min_users=100.0)  # 64 do not
+    kept_out = judge(Case.load(planted, spoiled, limits=strict), accept_undecided=True)
+    assert [gate.name for gate in kept_out.verdicts if gate.adverse] == ["beats_popularity"], "no option accepts that"
+    twin = judge(Case.load(planted, bundle_folder, limits=strict), accept_undecided=True)
     assert twin.accepted
-    assert not replace(twin, accept_undecided=False).accepted
+    assert replace(twin, accept_undecided=False).decision == "undecided"
     against = judge(Case.load(planted, spoiled, bundle_folder, bundle_folder, limits=limits))
     assert verdicts(against)["not_worse_than_champion"] == "fail"
 

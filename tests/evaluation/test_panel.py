@@ -19,7 +19,7 @@ from models.learning.training import last_position, learnable, train
 from models.network.config import Recipe
 
 ITEMS, EACH, STEP = 20, 8, 1_000_000
-LIMITS = CaseLimits(min_users=30, min_events=200)
+LIMITS = CaseLimits(min_users=30)
 
 
 def names(count: int, panel: bool, prefix: str) -> list[str]:

@@ -34,7 +34,7 @@ def test_a_judgement_is_what_it_was(
         *(("item", item_id, "maker", "acme") for item_id in planted.catalogue.item_ids[::2]),
     ]
     world = replace(planted, traits=pd.DataFrame(traits, columns=list(TRAIT_COLUMNS)))
-    limits = CaseLimits(min_users=30, min_events=300)
+    limits = CaseLimits(min_users=30)
     if name == "an honest successor":
         challenger, anchor = save("successor", (0.05, 0.85, 0.1)), save("anchor", (0.0, 0.0, 1.0))
         case = Case.load(world, challenger, bundle_folder, anchor, limits=limits)

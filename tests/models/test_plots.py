@@ -24,7 +24,7 @@ def share_of(colour: str, png: bytes) -> float:
 
 @pytest.mark.parametrize("verdict", ["pass", "fail", "undecided"])
 def test_a_gates_bar_has_the_colour_of_its_verdict(verdict: str) -> None:
-    png = plots.gate_bars([{**GATE, "verdict": verdict}], accepted=True)
+    png = plots.gate_bars([{**GATE, "verdict": verdict}], decision="accepted")
     shares = {name: share_of(colour, png) for name, colour in plots.COLOURS.items()}
     assert max(shares, key=shares.get) == verdict
     assert shares[verdict] > 0.05
@@ -32,8 +32,8 @@ def test_a_gates_bar_has_the_colour_of_its_verdict(verdict: str) -> None:
 
 def test_the_side_that_fails_lies_above_the_limit_of_a_gate_that_says_at_most() -> None:
     shaded = "#fbe3e1"
-    below = pixels(plots.gate_bars([{**GATE, "measured": 0.5, "limit": 1.0}], accepted=True))
-    above = pixels(plots.gate_bars([{**GATE, "at_most": True, "measured": 0.5, "limit": 1.0}], accepted=True))
+    below = pixels(plots.gate_bars([{**GATE, "measured": 0.5, "limit": 1.0}], decision="accepted"))
+    above = pixels(plots.gate_bars([{**GATE, "at_most": True, "measured": 0.5, "limit": 1.0}], decision="accepted"))
     where = [np.nonzero(np.abs(one - to_rgb(shaded)).max(axis=-1) < 0.02)[1].mean() for one in (below, above)]
     assert where[0] + 100 < where[1]
 
@@ -46,7 +46,7 @@ def test_gates_without_figures_of_any_size_and_equal_to_their_limits_are_drawn()
         {"name": "lineage", "measured": 9e9, "limit": 9e9 + 1, "verdict": "pass", "low": None, "high": None},
     ]
     at_most = [{**gate, "at_most": gate["name"] in ("parity", "lineage")} for gate in gates]
-    assert pixels(plots.gate_bars(at_most, accepted=False)).size
+    assert pixels(plots.gate_bars(at_most, decision="refused")).size
 
 
 def test_learning_is_drawn_with_what_is_known_of_each_epoch() -> None:

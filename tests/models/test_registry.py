@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from attune.clock import DAY, system_clock
 from attune.errors import ModelError, VersionLost
 from attune.promotions import bundle_name
-from evaluation.case import Case
+from evaluation.case import Case, CaseLimits
 from evaluation.judge import judge
 from infra.demo.spoil import spoil
 from models.bundle import MANIFEST, Bundle
@@ -177,11 +177,11 @@ def test_an_altered_bundle_is_not_registered(registry, bundle_folder, tmp_path) 
 
 
 def test_gates_are_recorded_on_the_version(registry, versions, client, bundle_folder, planted, tmp_path) -> None:
-    judgement = judge(Case.load(planted, bundle_folder))
+    judgement = judge(Case.load(planted, bundle_folder, limits=CaseLimits(min_users=100)))
     registry.record_gates("3", judgement)
     found = client.get_model_version(MODEL, "3")
     assert found.tags["gate.parity"] == "pass"
-    assert found.tags["accepted"] == "false"
+    assert (found.tags["accepted"], found.tags["decision"]) == ("false", "undecided")
     text = Path(client.download_artifacts(found.run_id, "gates.json", str(tmp_path))).read_text()
     assert json.loads(text) == judgement.as_dict()
     assert "gates.md" in [file.path for file in client.list_artifacts(found.run_id)]
@@ -192,7 +192,7 @@ def test_gates_are_recorded_on_the_version(registry, versions, client, bundle_fo
     pictures = {"learning", "gates", "rolling_hr_at_10", "calibration"}
     assert files == {f"{name}.png" for name in pictures}  # MLflow compares no files in folders
     assert run.data.tags["mlflow.note.content"] == found.description
-    assert "## Judged: refused (" in found.description
+    assert "## Judged: undecided (beats_popularity)" in found.description
     registry.record_gates("3", judgement)
     assert client.get_model_version(MODEL, "3").description == found.description
 

@@ -8,7 +8,7 @@ from models.metrics import EVENT_COLUMNS, GROUP_COLUMNS, LEAST_WINDOW, Evaluatio
 
 def evaluation(ranks: list[float]) -> Evaluation:
     events = pd.DataFrame({name: np.zeros(len(ranks)) for name in EVENT_COLUMNS})
-    events["rank"] = ranks
+    events["rank"], events["reward"] = ranks, 1.0
     groups = pd.DataFrame({name: [] for name in GROUP_COLUMNS})
     return Evaluation("by hand", events, groups, np.zeros((0, 10), np.int32), 20, 0, 0, 0, 0.0)
 

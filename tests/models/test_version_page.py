@@ -35,18 +35,25 @@ People.
 RUN = "0123456789abcdef"
 
 
-def judgement(verdict: str) -> dict[str, Any]:
-    refused = [] if verdict == "pass" else ["beats_popularity"]
+def figures(*liked: float) -> dict[str, dict[str, float]]:
     return {
-        "accepted": not refused,
-        "refused_by": refused,
+        "positive": dict(zip(("ndcg@10", "hr@10", "mrr", "coverage@10"), liked, strict=True)),
+        "all": {"ndcg@10": 0.75},
+    }
+
+
+def judgement(verdict: str) -> dict[str, Any]:
+    keeping = ["beats_popularity"]
+    return {
+        "accepted": verdict == "pass",
+        "decision": {"pass": "accepted", "fail": "refused"}.get(verdict, verdict),
+        "refused_by": keeping * (verdict == "fail"),
+        "undecided": keeping * (verdict == "undecided"),
         "gates": [{"name": "beats_popularity", "verdict": verdict}, {"name": "parity", "verdict": "pass"}],
         "hold_out": {"after_time": 10, "upto_time": 30, "events": 19, "users": 3},
-        "metrics": {"all": {"ndcg@10": 0.25, "hr@10": 0.5, "mrr": 0.125, "coverage@10": 0.75}},
-        "baselines": {
-            "popularity": {"all": {"ndcg@10": 0.1, "hr@10": 0.2, "mrr": 0.05, "coverage@10": 0.01}},
-            "network alone": {"all": {"ndcg@10": 0.9, "hr@10": 0.9, "mrr": 0.9, "coverage@10": 0.9}},
-        },
+        "part": "positive",
+        "metrics": figures(0.25, 0.5, 0.125, 0.75),
+        "baselines": {"popularity": figures(0.1, 0.2, 0.05, 0.01), "network alone": figures(0.9, 0.9, 0.9, 0.9)},
     }
 
 
@@ -67,17 +74,18 @@ def test_a_new_version_shows_its_card_without_the_configuration() -> None:
     ("verdict", "said"),
     [
         ("pass", "Judged: accepted"),
-        ("fail", "Judged: refused (beats_popularity fail)"),
-        ("undecided", "Judged: refused (beats_popularity undecided)"),
+        ("fail", "Judged: refused (beats_popularity)"),
+        ("undecided", "Judged: undecided (beats_popularity)"),
     ],
 )
 def test_a_judged_version_says_so_first(verdict: str, said: str) -> None:
     page = render_page(CARD, RUN, {"gates", "rolling_hr_at_10", "learning"}, judgement(verdict))
     assert headings(page)[0] == said
     assert "After order only up to order only: 19 events of 3 users." in page
+    assert "| over liked targets" in page
     rows = [line.replace("&emsp;", "") for line in page.splitlines() if line.startswith("| ")]
-    assert "| this version| 0.2500| 0.5000| 0.1250| 0.7500|" in rows
-    assert "| popularity| 0.1000| 0.2000| 0.0500| 0.0100|" in rows
+    assert "| this version| 0.2500| 0.5000| 0.1250| 0.7500| 0.7500|" in rows
+    assert "| popularity| 0.1000| 0.2000| 0.0500| 0.0100| 0.7500|" in rows
     assert "network alone" not in page
     order = [page.index(f"{name}.png") for name in ("gates", "rolling_hr_at_10", "learning")]
     assert order == sorted(order)

@@ -25,11 +25,11 @@ from evaluation.judge import gate_limits
 from evaluation.report import Judgement
 from infra.commands import execution, options
 from infra.local_stack import Stack
-from models.metrics import EVENT_METRICS, GROUP_METRICS
+from models.metrics import EVENT_METRICS, GROUP_METRICS, SLICES
 from models.registry import CHALLENGER, CHAMPION, MODEL, PREVIOUS, UNJUDGED, Registry
 
 FIGURES = dict.fromkeys((*EVENT_METRICS, *GROUP_METRICS), 0.05) | {"ndcg@10": 0.06, "hr@10": 0.11, "coverage@10": 0.4}
-SUMMARY = {"all": FIGURES, "positive": FIGURES}
+SUMMARY = dict.fromkeys(SLICES, FIGURES)
 
 
 def report(ndcg: float, rate: float) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def judged(accept_undecided: bool = False, users: int = 10, gain: float = 0.02) 
     interval = Interval(gain, gain - 0.01, gain + 0.01)
     return Judgement(
         verdicts=(
-            BeatsPopularity().verdict(interval, Evidence(users, 50_000)),
+            BeatsPopularity().verdict(interval, Evidence(users, 50_000, float(users))),
             not_applicable("not_worse_than_champion", "there is no champion"),
             Coverage().verdict(0.4, None, 1.0),
             Lineage().verdict(300, 301, 0),
@@ -289,17 +289,31 @@ def test_promote_judges_the_challenger_and_shows_the_gates(attune, promote, flow
 
 @pytest.mark.parametrize(
     ("judgement", "advice"),
-    [(judged(), "--accept-undecided"), (judged(gain=-0.05), "beats popularity: gain in ndcg@10")],
+    [
+        (judged(), "To take the risk that beats popularity may truly be 0.0100 (limit 0.0000): attune promote 1"),
+        (judged(), "about 30 more users would likely decide"),
+        (judged(gain=-0.05), "The figure lies on the wrong side, so --accept-undecided does not help"),
+    ],
 )
-def test_a_refusal_is_status_3_with_what_to_do(attune, flows_give, judgement: Judgement, advice: str) -> None:
+def test_what_is_undecided_is_status_3_with_what_to_do(attune, flows_give, judgement: Judgement, advice: str) -> None:
     flows_give(verdict("1", False, judgement))
     status, out, _ = attune("promote", "1")
     assert status == 3
-    assert "version 1 was refused by: beats popularity" in out
-    assert advice in out
+    assert "version 1 is undecided: the evidence does not decide beats popularity" in " ".join(out.split())
+    assert "refused" not in out
+    assert advice in " ".join(out.split())
     status, out, _ = attune("promote", "1", "--json")
     assert status == 3
-    assert json.loads(out)["refused_by"] == ["beats_popularity"]
+    said = json.loads(out)
+    assert (said["decision"], said["refused_by"], said["undecided"]) == ("undecided", [], ["beats_popularity"])
+
+
+def test_a_failed_gate_is_named_as_a_refusal(attune, flows_give) -> None:
+    flows_give(verdict("1", False, judged(users=500, gain=-0.05)))
+    status, out, _ = attune("promote", "1")
+    assert status == 3
+    assert "version 1 was refused by: beats popularity" in out
+    assert "undecided" not in out.split("version 1 was refused")[1]
 
 
 def test_a_version_that_cannot_be_judged_is_status_3_with_the_reason(attune, flows_give) -> None:
