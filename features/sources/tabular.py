@@ -1,5 +1,6 @@
 """Reads anyone's tables: files, and a map from attune's column names to theirs."""
 
+import html
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -406,7 +407,7 @@ def _attribute(name: str, column: pd.Series, is_typed: bool) -> list[Any]:
         return [frames.plain(raw) for raw in frames.numbers(column)]
     cells = frames.absent_as_none(column).tolist()
     if name == Columns.TITLE:
-        return [raw if raw is None else str(frames.plain(raw)) for raw in cells]
+        return [raw if raw is None else html.unescape(str(frames.plain(raw))) for raw in cells]
     is_text = not is_typed and all(raw is None or isinstance(raw, str) for raw in cells)
     return typed(name, cells) if is_text else [frames.plain(raw) for raw in cells]
 

@@ -70,7 +70,8 @@ def moments(
     if form is not None:
         texts = ids(column)
         if year := re.match(r"(19|20)\d\d(?=.)", form):
-            texts, form = year[0] + texts, "%Y" + form[4:]
+            days = texts.str.zfill(4) if form[4:] == "%m%d" else texts  # 111 is 0111 where numbers lost their zero
+            texts, form = year[0] + days, "%Y" + form[4:]
         if not re.search("%[YyGcxDsv]|ISO8601", form):
             raise _refused(f"time format: {form!r} has no year; write it in front: --time-format 2014{form}")
         parsed = _formatted(texts, form)
@@ -173,6 +174,8 @@ def _guess(floats: np.ndarray) -> str:
     median = float(np.median(floats))
     if 1900 <= median <= 2100 and not (floats % 1).any():
         meaning = "these look like years: --time-format %Y"
+    elif floats.min() >= 101 and floats.max() <= 1231:
+        meaning = "if these are months and days, name their year: --time-format 2014%m%d"
     elif FIRST <= median * DAY <= now + DAY:
         meaning = "these look like days since 1970: --unit d"
     elif FIRST <= (median - EXCEL_1970) * DAY <= now + DAY:

@@ -231,6 +231,11 @@ def _remembered(given: dict[str, Any], source: str) -> dict[str, Any]:
         last = log.imports.last_of(source)
     if last is None or last.import_id == given["replace"]:
         return {}
+    if given["kind"] and last.options.get("kind", given["kind"]) != given["kind"]:
+        output.note(
+            f"import {last.import_id} brought {source} as {last.options['kind']}, which counts beside these rows; "
+            f"--replace {last.import_id} takes it back"
+        )
     wanted = ("scale",) if any(given[name] for name in KEPT) else KEPT
     options = {name: last.options[name] for name in wanted if name in last.options and not given[name]}
     if options:

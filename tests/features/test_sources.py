@@ -582,6 +582,7 @@ def test_times_in_words_zones_and_days(given: list, options: dict) -> None:
         ([17361, 17362], "days since 1970: --unit d"),
         (["42930", "42931"], "days of Excel: --unit excel"),
         ([2016, 2017], "years: --time-format %Y"),
+        ([511, 829, 1231], "months and days, name their year: --time-format 2014%m%d"),
         ([5, 6, 7], "no year from 1990 to now; name their unit"),
         ([4_000_000_000, 4_000_000_001], "no year from 1990 to now"),
         (["03/04/2017", "05/06/2017"], r"two ways.*'%m/%d/%Y' or --time-format '%d/%m/%Y'"),
@@ -599,6 +600,7 @@ def test_the_form_and_the_zone_must_be_right() -> None:
     with pytest.raises(DataContractError, match=r"'%m%d' has no year.*: --time-format 2014%m%d"):
         moments(column(["0714"]), form="%m%d")
     assert moments(column(["0714", None]), form="2017%m%d").tolist() == [1_499_990_400 * SECOND, None]
+    assert moments(column([111, 1101]), form="2017%m%d").tolist() == [1_484_092_800 * SECOND, 1_509_494_400 * SECOND]
     said: list[str] = []
     times = column(["31/12/1985", "14/07/2017"])
     assert moments(times, form="%d/%m/%Y", say=said.append).tolist() == ["31/12/1985", 1_499_990_400 * SECOND]
@@ -865,6 +867,12 @@ def test_ids_that_are_lists_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataContractError, match=r"'N27 N44' is a list of ids.*attune import impressions"):
         read(tmp_path / "a.csv", "u,i,t\n1,N27 N44,1\n2,N5 N44,1\n3,N44,1\n", mapping=MAP, kind="view")
     assert read(tmp_path / "a.csv", "u,i,t\n1,Dota 2,1\n2,The Ship,1\n", mapping=MAP, kind="view")
+
+
+def test_titles_have_no_entities(tmp_path: Path) -> None:
+    (tmp_path / "i.csv").write_text("item_id,title\na,Gintama&deg; &amp; more\n")
+    source = read(tmp_path / "a.csv", "u,i,t\n1,a,1\n", mapping=MAP, kind="view", items=tmp_path / "i.csv")
+    assert source.items["attributes"].tolist() == [{"title": "Gintama° & more"}]
 
 
 def test_null_is_absent_in_a_csv(tmp_path: Path) -> None:

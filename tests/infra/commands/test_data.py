@@ -326,6 +326,14 @@ def test_a_check_writes_nothing_and_shows_what_to_type(attune, table) -> None:
     assert (report["accepted"], report["quarantined"], report["items"]["accepted"]) == (5, 1, 2)
 
 
+def test_rows_that_came_as_another_kind_are_told(attune, table) -> None:
+    arguments = ("import", "tabular", "--interactions", table(GOOD), "--map", MAP.removesuffix(",value=stars"))
+    assert attune(*arguments, "--kind", "view")[0] == 0
+    status, _, err = attune(*arguments, "--kind", "click")
+    assert (status, "import 1 brought events.csv as view" in " ".join(err.split())) == (0, True)
+    assert "takes it back" not in attune(*arguments, "--kind", "view", "--replace", "2")[2]
+
+
 def test_a_check_ends_with_a_command_that_works(attune, table) -> None:
     file = table(
         "".join(f"1,{number},9,{kind},151154407{number}\n" for number, kind in enumerate(["pv", "fav", "buy"]))
