@@ -42,7 +42,7 @@ USUAL_NAMES = {
     Columns.KIND: "event eventtype behavior behaviour action interactiontype",
     PROPERTY: "property attribute key propertyname attributename",
     Columns.TITLE: "title name itemname movietitle producttitle booktitle",
-    Columns.GENRES: "genre genresname",
+    Columns.GENRES: "genre genresname | categories",
 }
 """Other people's names for a column, as ``plain_name`` writes them; taken where exactly one of them is there, or one
 of those before '|'."""

@@ -869,6 +869,12 @@ def test_ids_that_are_lists_are_refused(tmp_path: Path) -> None:
     assert read(tmp_path / "a.csv", "u,i,t\n1,Dota 2,1\n2,The Ship,1\n", mapping=MAP, kind="view")
 
 
+def test_categories_are_genres(tmp_path: Path) -> None:
+    (tmp_path / "i.csv").write_text("item_id,categories\na,Food|Bars\n")
+    source = read(tmp_path / "a.csv", "u,i,t\n1,a,1\n", mapping=MAP, kind="view", items=tmp_path / "i.csv")
+    assert source.items["attributes"].tolist() == [{"genres": ["Food", "Bars"]}]
+
+
 def test_titles_have_no_entities(tmp_path: Path) -> None:
     (tmp_path / "i.csv").write_text("item_id,title\na,Gintama&deg; &amp; more\n")
     source = read(tmp_path / "a.csv", "u,i,t\n1,a,1\n", mapping=MAP, kind="view", items=tmp_path / "i.csv")
