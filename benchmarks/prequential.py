@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.replay_arms import Arm
 from benchmarks.replay_stream import StreamQueryBatch, StreamState, WindowQueries
 from evaluation.gates.variety import diversity, novelty
-from evaluation.intervals import REPLICATES, Interval, percentiles, replicated
+from evaluation.intervals import REPLICATES, Interval, ratios
 from evaluation.replay import top_lists
 from models.learning.dataset import TrainingSet
 from models.metrics import CUT, event_values
@@ -128,9 +128,7 @@ class Tally:
         """The mean of a measure over a slice's events, its interval clustered by user."""
         sums_U, counts_U = self._sums(measure, segment, part), self._counts(segment, part)
         present_U = counts_U > 0
-        sums_R1, counts_R = replicated(sums_U[None, present_U], counts_U[present_U], REPLICATES, seed)
-        value = sums_U.sum() / max(counts_U.sum(), 1.0)
-        return percentiles(value, sums_R1[:, 0] / np.maximum(counts_R, 1.0), int(present_U.sum()))
+        return ratios([(sums_U[present_U], counts_U[present_U])], REPLICATES, seed)[0]
 
     def _counts(self, segment: str, part: str) -> np.ndarray:
         counts_U: np.ndarray = self.counts_GPU[SEGMENTS.index(segment), PARTS.index(part)]
@@ -151,17 +149,10 @@ class Tally:
         counts_U = self._counts(segment, part)
         if not np.array_equal(counts_U, other._counts(segment, part)):
             raise ValueError(f"{self.name} and {other.name} did not answer the same queries")
-        sums_2U = np.stack([one._sums(measure, segment, part) for one in (self, other)])
         present_U = counts_U > 0
-        sums_R2, _ = replicated(sums_2U[:, present_U], counts_U[present_U], REPLICATES, seed)
-        value = _ratio(*sums_2U.sum(axis=1))
-        return percentiles(float(value), _ratio(*sums_R2.T), int(present_U.sum()))
-
-
-def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a / b; infinite from nothing to something, 1 from nothing to nothing."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(b != 0, a / b, np.where(a == 0, 1.0, np.inf))
+        a_U, b_U = (tally._sums(measure, segment, part)[present_U] for tally in (self, other))
+        change = ratios([(a_U - b_U, b_U)], REPLICATES, seed)[0]
+        return Interval(1.0 + change.value, 1.0 + change.low, 1.0 + change.high)
 
 
 def warm_up(state: StreamState, arms: Sequence[Arm], windows: Iterable[TrainingSet]) -> None:

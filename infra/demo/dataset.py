@@ -1,6 +1,6 @@
 """The real events of the demo and the two cuts in time that divide them.
 
-Events up to cut A are imported; those from A to B arrive over HTTP; those after B arrive for the gates only.
+Events up to cut A are imported; those from A to B arrive over HTTP; those after B are imported later, and judge.
 """
 
 from dataclasses import dataclass

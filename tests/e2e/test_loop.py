@@ -142,8 +142,9 @@ def test_the_fine_tuned_version_takes_over_without_a_failed_request(
     from flows.promote import promote
 
     take_in("later")
-    tuned = finetune(hold_back=0.0)
     take_in("latest")
+    newer = len(planted.latest) / (len(planted.later) + len(planted.latest))
+    tuned = finetune(hold_back=newer)
     with Customers(endpoint.client.url, [f"r{number}" for number in range(20)]) as customers:
         judged = promote(version=tuned["version"], accept_undecided=True)
         assert judged["accepted"], judged["gates"]

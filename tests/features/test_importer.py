@@ -167,7 +167,8 @@ def test_ml_100k_imports(log: EventLog, clock: Clock, private_data: Path) -> Non
         "value=rating,event_timestamp=timestamp", kind="rating",
     )  # fmt: skip
     report = import_source(log, source, clock, "ml-100k")
-    assert (report.accepted, report.items.accepted, report.users.accepted) == (100_000, 1_682, 943)
+    assert (report.accepted, report.items.accepted, report.users.accepted) == (100_000, 1_680, 943)
+    assert report.items.reasons == {"attributes.year: expected a number between -2^53 and 2^53": 2}  # 'V', 'unkonwn'
     assert adds_up(report)
 
 

@@ -91,7 +91,7 @@ def test_weights_find_the_part_that_knows(tastes, trained_on_tastes: Trained):
         def scores(self, batch: HistoryBatch) -> np.ndarray:
             one = answers[batch.now_B.tobytes()]
             scores = np.zeros((len(batch), len(tastes.catalogue)), np.float32)
-            scores[one.target_rows, one.target_items] = 1.0
+            scores[one.target_rows, one.target_items] = 2.0 * one.target_rewards - 1.0
             return scores
 
     hybrid = trained_on_tastes.hybrid
