@@ -200,12 +200,13 @@ def _preview(frames: "SourceFrames", command: str, cures: Iterable[str], as_json
             output.console().print(f"columns of {type_name}s: {pairs}", markup=False)
         _show_rows(before[shown], "the first rows as they are")
         _show_rows(after.assign(event_timestamp=times), "and as they would be")
+    if (option := _kinds_option(frames)) and "=KIND" not in option:
+        command += f" {option}"
     values |= {"columns": understood.columns, "notes": understood.notes, "command": command}
     show_tallies(tallies, "nothing was written; this is what an import would do", values, as_json)
     if not as_json:
         for cure in cures:
             output.note(cure)
-            command += f" {cure.split(': ')[1].split(' (')[0]}" if "--kinds" in cure and "=KIND" not in cure else ""
         output.say_next(f"`{command}`")
 
 
@@ -264,18 +265,25 @@ def _demand_most_rows(
         )
 
 
-def _cures(frames: "SourceFrames", options: dict[str, Any]) -> Iterator[str]:
-    """Options that may mend interactions, from what the columns hold."""
+def _kinds_option(frames: "SourceFrames") -> str:
+    """`--kinds` for the words that are no kinds, with KIND where the usual meaning is not known; '' without any."""
     from attune.columns import Columns
     from attune.event_types import KINDS
     from features.sources.delimited import USUAL_KINDS
+
+    words = [str(word) for word in frames.interactions[Columns.KIND].dropna().unique() if word not in KINDS]
+    pairs = ",".join(f"{word}={USUAL_KINDS.get(word.lower(), 'KIND')}" for word in words[:REASONS_SHOWN])
+    return f"--kinds {shlex.quote(pairs)}" if pairs else ""
+
+
+def _cures(frames: "SourceFrames", options: dict[str, Any]) -> Iterator[str]:
+    """Options that may mend interactions, from what the columns hold."""
+    from attune.columns import Columns
     from features.sources.values import scale_options
 
+    if option := _kinds_option(frames):
+        yield f"if these are other names of kinds: {option} (none leaves such rows out)"
     rows = frames.interactions
-    others = [str(kind) for kind in rows[Columns.KIND].dropna().unique() if kind not in KINDS][:REASONS_SHOWN]
-    if others:
-        usual = ",".join(f"{name}={USUAL_KINDS.get(name.lower(), 'KIND')}" for name in others)
-        yield f"if these are other names of kinds: --kinds {usual} (none leaves such rows out)"
     ratings = [value for value in rows.loc[rows[Columns.KIND] == "rating", Columns.VALUE] if type(value) is float]
     if options["scale"] is None:
         yield from scale_options(ratings)
