@@ -101,27 +101,9 @@ def with_values(
         number = np.where(rating, 1.0 + 4.0 * (number - low) / (high - low), number)
     elif rating.any():
         _refuse_other_scale(number[rating], say)
-    _check_unit(means.unit, dwell, watch | survey)
-    if means.unit == PERCENT:
-        number = np.where(watch | survey, number / 100.0, number)
-    elif means.unit is not None:
-        number = np.where(dwell, number * SECONDS[means.unit], number)
-    elif column is not None and dwell.any() and (units := _named_units(column)):
-        raise DataContractError(
-            f"value: {column.name!r} sounds like another unit than seconds: --value-unit {units[0]} (or s, if not)"
-        )
-    elif np.any(~np.isnan(number[dwell])) and (median := float(np.nanmedian(number[dwell]))) > LONG_DWELL:
-        raise DataContractError(
-            f"value: half of the dwell times are longer than {median:,.0f} s; milliseconds are --value-unit ms, "
-            "minutes min, hours h; if they are seconds: --value-unit s"
-        )
-    above, shares = watch & (number > 1.0), number[watch & ~np.isnan(number)]
-    if 2 * above.sum() > len(shares) and not (means.clip and np.median(shares) <= REPEATED):
-        raise DataContractError(
-            f"value: most of the watched shares lie above 1 (the median is {np.median(shares):g}); "
-            "percent are --value-unit percent, seconds are --kind dwell"
-            + ("; repeated watches: --clip takes them for 1" if np.median(shares) <= REPEATED else "")
-        )
+    number = _in_units(number, dwell, watch | survey, means.unit, column)
+    above = watch & (number > 1.0)
+    _refuse_other_shares(number[watch & ~np.isnan(number)], means.clip)
     if means.clip:
         number = np.where(above, 1.0, number)
         say(f"value: {above.sum():,} watched shares above 1 are taken for 1")
@@ -233,10 +215,40 @@ def _refuse_other_scale(ratings: np.ndarray, say: Callable[[str], None]) -> None
         say(f"value: {option}")
 
 
-def _check_unit(unit: str | None, dwell: np.ndarray, shares: np.ndarray) -> None:
-    if unit is None:
+def _in_units(
+    number: np.ndarray, dwell: np.ndarray, shares: np.ndarray, unit: str | None, column: pd.Series | None
+) -> np.ndarray:
+    """The numbers with dwell times in seconds; raises DataContractError where a unit is wrong or in doubt."""
+    if unit is not None:
+        if unit != PERCENT and unit not in SECONDS:
+            raise DataContractError(f"value unit: {unit!r} is not one of {', '.join((*SECONDS, PERCENT))}")
+        if not (shares if unit == PERCENT else dwell).any():
+            raise DataContractError(
+                f"value unit: {unit} is for {'watch or survey' if unit == PERCENT else 'dwell'} alone"
+            )
+        return (
+            np.where(shares, number / 100.0, number)
+            if unit == PERCENT
+            else np.where(dwell, number * SECONDS[unit], number)
+        )
+    if column is not None and dwell.any() and (units := _named_units(column)):
+        raise DataContractError(
+            f"value: {column.name!r} sounds like another unit than seconds: --value-unit {units[0]} (or s, if not)"
+        )
+    if np.any(~np.isnan(number[dwell])) and (median := float(np.nanmedian(number[dwell]))) > LONG_DWELL:
+        raise DataContractError(
+            f"value: half of the dwell times are longer than {median:,.0f} s; milliseconds are --value-unit ms, "
+            "minutes min, hours h; if they are seconds: --value-unit s"
+        )
+    return number
+
+
+def _refuse_other_shares(shares: np.ndarray, clip: bool) -> None:
+    """Raise DataContractError where most watched shares are above 1, unless repeated watches are clipped."""
+    if 2 * (shares > 1.0).sum() <= len(shares) or (clip and np.median(shares) <= REPEATED):
         return
-    if unit != PERCENT and unit not in SECONDS:
-        raise DataContractError(f"value unit: {unit!r} is not one of {', '.join((*SECONDS, PERCENT))}")
-    if not (shares if unit == PERCENT else dwell).any():
-        raise DataContractError(f"value unit: {unit} is for {'watch or survey' if unit == PERCENT else 'dwell'} alone")
+    raise DataContractError(
+        f"value: most of the watched shares lie above 1 (the median is {np.median(shares):g}); "
+        "percent are --value-unit percent, seconds are --kind dwell"
+        + ("; repeated watches: --clip takes them for 1" if np.median(shares) <= REPEATED else "")
+    )
