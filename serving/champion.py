@@ -160,6 +160,7 @@ class ChampionWatcher:
         self._retry_at = 0.0
         self._popular_at = 0.0
         self._stopping = threading.Event()
+        self._poll_lock = threading.Lock()  # the counts of popularity are for one thread at a time
         self._thread = threading.Thread(target=self._run, name="attune-champion", daemon=True)
 
     @property
@@ -186,22 +187,23 @@ class ChampionWatcher:
 
     def poll(self) -> None:
         """Read the promotions table once: load and swap if another version was promoted."""
-        try:
-            promoted = self.promotions.champion(self.settings.endpoint)
-        except AttuneError as error:
-            log.warning("the promotions table cannot be read; the champion stays: %s", error)
-            return
-        champion = self.champion
-        if promoted is not None and champion and promoted.is_of(champion.version, champion.bundle.digest):
-            if champion.promotion.fence != promoted.fence:  # promoted again: the same bundle under a new decision
-                self.champion = replace(champion, promotion=promoted)
-            self.metrics.stale_champion.set(0)
-        elif promoted is not None:
-            self._load(promoted)
-        if self.champion is None:
-            self._count_popular()
-        else:
-            self._counts = None
+        with self._poll_lock:
+            try:
+                promoted = self.promotions.champion(self.settings.endpoint)
+            except AttuneError as error:
+                log.warning("the promotions table cannot be read; the champion stays: %s", error)
+                return
+            champion = self.champion
+            if promoted is not None and champion and promoted.is_of(champion.version, champion.bundle.digest):
+                if champion.promotion.fence != promoted.fence:  # promoted again: the same bundle under a new decision
+                    self.champion = replace(champion, promotion=promoted)
+                self.metrics.stale_champion.set(0)
+            elif promoted is not None:
+                self._load(promoted)
+            if self.champion is None:
+                self._count_popular()
+            else:
+                self._counts = None
 
     def _load(self, promoted: Promotion) -> None:
         fence, tries = self._refused

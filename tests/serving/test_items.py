@@ -1,6 +1,7 @@
 """The live catalogue: what was acknowledged of an item holds for the very next request, of every process."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -23,7 +24,7 @@ from attune.user_state import UserState, current
 from models.bundle import Bundle
 from models.recommender import Request, SlateQuery, recommend_many
 from serving.catalogue_snapshot import CatalogueReader, ItemFilter, LiveModel
-from serving.ranking import PopularityFallback
+from serving.ranking import PopularityCounts, PopularityFallback
 
 PLANTED = [f"{group}-{number}" for group in "abc" for number in range(8)]
 
@@ -322,6 +323,26 @@ def test_a_wrong_filter_is_refused_by_name(endpoint, where: Any, field: str) -> 
     reply = endpoint.client.post("/v1/recommend", json={"user_id": "u", "where": where})
     assert reply.status_code == 422
     assert reply.json()["error"]["field"] == field
+
+
+def test_popularity_is_counted_by_one_thread_at_a_time(bare, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside: list[PopularityCounts] = []
+    most: list[int] = []
+
+    def advance(counts: PopularityCounts) -> tuple[bool, bool]:
+        inside.append(counts)
+        most.append(len(inside))
+        time.sleep(0.05)
+        inside.pop()
+        return False, True
+
+    monkeypatch.setattr(PopularityCounts, "advance", advance)
+    bare.components.watcher._popular_at = 0.0
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(bare.components.watcher.poll) for _ in range(4)]:
+            done.result()
+    assert len(most) >= 4
+    assert max(most) == 1
 
 
 def test_without_a_model_items_come_and_go_too(bare, clicks) -> None:
