@@ -1,7 +1,9 @@
 """Holds a case against the gates: judging is a loop over ``GATES``."""
 
+from collections.abc import Callable
+
 from evaluation.case import RIVALS, Case, CaseLimits
-from evaluation.gate import Gate, GateLimits
+from evaluation.gate import Gate, GateLimits, Verdict
 from evaluation.gates.calibration import Calibration, curves
 from evaluation.gates.coverage import Coverage
 from evaluation.gates.data_contract import DataContract
@@ -53,13 +55,21 @@ def gate_limits(limits: CaseLimits | None = None) -> GateLimits:
     return GateLimits(LIMITS_VERSION, limits or CaseLimits(), GATES)
 
 
-def judge(case: Case, accept_undecided: bool = False) -> Judgement:
-    """The verdicts of all gates on a case, and the figures that they rest on."""
-    verdicts = tuple(verdict for gate in GATES for verdict in gate(case))
+def judge(
+    case: Case, accept_undecided: bool = False, on_progress: Callable[[float], None] = lambda share: None
+) -> Judgement:
+    """The verdicts of all gates on a case, and the figures that they rest on.
+
+    ``on_progress`` is told the share of the gates that is done; what several need is computed for the first of them.
+    """
+    verdicts: list[Verdict] = []
+    for number, gate in enumerate(GATES, 1):
+        verdicts += gate(case)
+        on_progress(number / len(GATES))
     replays, milliseconds = case.replays, case.answer_ms
     challenger = replays["challenger"]
     return Judgement(
-        verdicts=verdicts,
+        verdicts=tuple(verdicts),
         metrics=summary(challenger),
         baselines={name: summary(replay) for name, replay in replays.items() if name != "challenger"},
         panel=summary(challenger.only(case.panel_users)),

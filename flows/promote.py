@@ -12,7 +12,7 @@ from attune.errors import BundleError, VersionLost
 from attune.promotions import Lease, Promotion, Promotions
 from attune.settings import Settings
 from flows import resources
-from flows.steps import flow, step
+from flows.steps import flow, progress, step
 from flows.train import build_training_set, refresh
 from models.bundle import digest_of
 
@@ -132,7 +132,7 @@ def judge(
 
     anchor, elder = (Lost(lost[name]) if name in lost else contenders[name] for name in ("anchor", "elder"))
     case = Case.load(folder, contenders["challenger"], contenders["champion"], anchor, elder, slates=slates)
-    return judging.judge(case, accept_undecided)
+    return judging.judge(case, accept_undecided, progress("judging-progress", "Gates"))
 
 
 def measured(

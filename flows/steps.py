@@ -1,6 +1,8 @@
 """The decorators of flows and steps (retries, results, time limits), and what a run shows on its page in Prefect."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -48,11 +50,30 @@ def show_figures(key: str, values: Mapping[str, Any], description: str) -> None:
     create_table_artifact(key=key, table=rows, description=description)
 
 
+OnProgress = Callable[[str, float], None]
+"""Told what is being done, and the share (0 to 1) of it that is."""
+
+_listener: ContextVar[OnProgress] = ContextVar("listener", default=lambda what, share: None)
+
+
+@contextmanager
+def heard_progress(listener: OnProgress) -> Iterator[None]:
+    """Also tell the listener of the progress of flows that run within the block."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
 def progress(key: str, description: str) -> Callable[[float], None]:
     """Show a progress bar; returns the function that sets the share (0 to 1) that is done."""
     bar: Any = create_progress_artifact(0.0, key=key, description=description)
+    listener = _listener.get()
+    listener(description, 0.0)
 
     def show(share: float) -> None:
         update_progress_artifact(bar, 100.0 * share)
+        listener(description, share)
 
     return show

@@ -434,8 +434,8 @@ def _import(frames: "SourceFrames", source: str, options: dict[str, Any], as_jso
     from features.importer import import_source
     from infra.commands import execution
 
-    with execution.event_log() as log, output.Progress(quiet=as_json).stage(f"import {source}") as say:
-        report = import_source(log, frames, system_clock, source, options=options, count=output.counter(say))
+    with execution.event_log() as log, output.Progress(quiet=as_json).stage(f"import {source}") as stage:
+        report = import_source(log, frames, system_clock, source, options=options, count=stage.count)
     tallies, values = _tallies(report)
     show_tallies(tallies, f"imported {source}", values, as_json)
     if report.shown_again and not as_json:

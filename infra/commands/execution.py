@@ -44,15 +44,17 @@ def runner(settings: Settings, progress: Progress) -> Iterator[Runner]:
     def run_on_platform(name: str, **parameters: Any) -> dict[str, Any]:
         from flows.deployment_runs import run_deployed
 
-        with progress.stage(f"{name} on the platform") as say:
+        with progress.stage(f"{name} on the platform") as stage:
             try:
-                return run_deployed(name, parameters, say)
+                return run_deployed(name, parameters, stage.say, stage.show)
             except Interrupted:
                 note(f"no longer waiting: {name} goes on, the platform's Prefect page and `attune status` show it")
                 raise
 
     def run_here(name: str, **parameters: Any) -> dict[str, Any]:
-        with progress.stage(name):
+        from flows.steps import heard_progress
+
+        with progress.stage(name) as stage, heard_progress(stage.show):
             result: dict[str, Any] = getattr(importlib.import_module(f"flows.{name}"), name)(**parameters)
         return result
 

@@ -3,10 +3,11 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich import progress
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -15,7 +16,9 @@ from rich.text import Text
 from attune.clock import SECOND
 from models.figures import for_json, short
 
-COUNT_SECONDS = 2.0
+SPEED_SECONDS = 3_600.0
+"""How far back the pace is looked at from which a bar tells the time left: an epoch may take minutes."""
+
 VERDICTS = {"pass": "green", "fail": "red", "undecided": "yellow"}
 
 
@@ -107,38 +110,51 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
-def counter(say: Callable[[str], None], unit: str = "rows") -> Callable[[int, int], None]:
-    """A function that is told how many of how many are done, and says so and the time left every few seconds."""
-    started = said = time.monotonic()
+class Stage:
+    """A stage of a command, as the user sees it."""
 
-    def count(done: int, total: int) -> None:
-        nonlocal said
-        now = time.monotonic()
-        if done and now - said >= COUNT_SECONDS:
-            said = now
-            say(f"{done:,} of {total:,} {unit}, {duration((now - started) * (total - done) / done)} left")
+    def __init__(self, bars: progress.Progress, name: str) -> None:
+        self._bars, self._name = bars, name
+        self._bar = bars.add_task(name, total=None)
 
-    return count
+    def say(self, text: str) -> None:
+        """Show what is done."""
+        self._bars.update(self._bar, description=f"{self._name}: {text}")
+        if self._bars.disable:
+            self._bars.console.print(Text(f"  {text}", style="dim"))
+
+    def show(self, text: str, share: float) -> None:
+        """Move the bar to a share from 0 to 1; with a smaller one than before another bar begins."""
+        if self._bars.tasks[0].completed > share:
+            self._bars.reset(self._bar)
+        self._bars.update(self._bar, description=f"{self._name}: {text}", completed=share, total=1.0)
+
+    def count(self, done: int, total: int) -> None:
+        """Move the bar to so many rows of so many."""
+        self.show(f"{done:,} of {total:,} rows", done / max(total, 1))
 
 
 class Progress:
-    """What a command does, on standard error: a spinner in a terminal, else lines, or none if ``quiet`` (for JSON)."""
+    """What a command does, on standard error: bars in a terminal, else lines, or none if ``quiet`` (for JSON)."""
 
     def __init__(self, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, highlight=False)
-        self._quiet = quiet
+        self._console = Console(stderr=True, highlight=False, quiet=quiet)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[Callable[[str], None]]:
-        """Show a stage until the block ends, then how long it took; gives the block a function that shows progress."""
+    def stage(self, name: str) -> Iterator[Stage]:
+        """Show a stage until the block ends, then how long it took; gives the block what shows how far it is."""
         started = time.monotonic()
-        with self._console.status(escape(name)) as status:
-
-            def say(text: str) -> None:
-                status.update(escape(f"{name}: {text}"))
-                if not self._quiet and not self._console.is_terminal:
-                    self._console.print(Text(f"  {text}", style="dim"))
-
-            yield say
-        if not self._quiet:
-            self._console.print(f"[green]✓[/] {escape(name)} [dim]{time.monotonic() - started:.1f} s[/]")
+        bars = progress.Progress(
+            progress.SpinnerColumn(),
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(),
+            progress.TaskProgressColumn(),
+            progress.TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            speed_estimate_period=SPEED_SECONDS,
+            disable=not self._console.is_terminal,
+        )
+        with bars:
+            yield Stage(bars, name)
+        self._console.print(f"[green]✓[/] {escape(name)} [dim]{time.monotonic() - started:.1f} s[/]")

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 
 from attune.settings import Settings
 from infra.commands import execution
@@ -43,8 +44,9 @@ def test_a_platform_that_is_up_is_asked_to_run_its_deployment(settings: Settings
 
     asked = []
 
-    def run_deployed(name, parameters, on_state):
+    def run_deployed(name, parameters, on_state, on_progress):
         on_state("brave-crow: fit")
+        on_progress("Gates", 0.5)
         asked.append((name, parameters, os.environ["PREFECT_API_URL"]))
         return {"version": "3"}
 
@@ -68,15 +70,29 @@ def test_an_mlflow_that_was_named_is_used(settings: Settings) -> None:
 
 
 def test_progress_is_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress().stage("train [tiny]") as say:
-        say("fit")
-    with Progress(quiet=True).stage("silent") as say:
-        say("nothing")
+    with Progress().stage("train [tiny]") as stage:
+        stage.say("fit")
+        stage.count(1, 2)
+    with Progress(quiet=True).stage("silent") as stage:
+        stage.say("nothing")
     with pytest.raises(RuntimeError), Progress().stage("broken"):
         raise RuntimeError
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == ["  fit", "✓ train [tiny] 0.0 s"]
+
+
+def test_progress_is_a_bar_with_the_rows_done_in_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    with Progress().stage("import") as stage:
+        stage.count(250, 1_000)
+    with Progress(quiet=True).stage("silent") as stage:
+        stage.count(250, 1_000)
+    words = Text.from_ansi(capsys.readouterr().err).plain
+    assert "import: 250 of 1,000 rows" in words
+    assert "25%" in words
+    assert "silent" not in words
 
 
 def test_values_are_readable() -> None:
