@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,8 +55,14 @@ BENCHMARKS = {
     "evidence": {
         "floor": "benchmarks.evidence:measure",
     },
+    "sequential": {
+        "leave_one_out": "benchmarks.sequential:measure",
+    },
 }
-"""Every benchmark with its parts; a part is a function that takes a seed and returns figures."""
+"""Every benchmark with its parts; a part is a function that takes a seed and returns figures.
+
+What else it takes are its own options: `python -m benchmarks NAME --only PART --out FILE -- --help` lists them.
+"""
 
 OPTIONAL = {"open_bandit": "OPEN_BANDIT_SAMPLE"}
 """Parts that are left out of a whole benchmark where their environment variable is not set."""
@@ -63,8 +70,9 @@ OPTIONAL = {"open_bandit": "OPEN_BANDIT_SAMPLE"}
 app = typer.Typer(rich_markup_mode="rich", add_completion=False)
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def run(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help=f"The benchmark: {', '.join(BENCHMARKS)}.")],
     out: Annotated[Path, typer.Option(help="The JSON file to write.")],
     only: Annotated[
@@ -87,7 +95,7 @@ def run(
     """
     started = time.time()
     with execution.ending():
-        figures = measure(name, only, seed)
+        figures = measure(name, only, seed, context.args)
     record = write(out, name, shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]), seed, figures)
     if mlflow:
         publish(record, started, quiet=as_json)
@@ -99,22 +107,31 @@ def run(
     table(["figure", "value", "limit", "holds"], rows, numbers=(1, 2))
 
 
-def measure(name: str, part: str | None, seed: int) -> list[Figure]:
+def measure(name: str, part: str | None, seed: int, options: Sequence[str] = ()) -> list[Figure]:
     """The figures of one part, or of every part in turn, each in a process of its own.
 
     The processes are separate because libraries keep the environment that they read at their first import. Raises
-    ConfigError for an unknown name or part, AttuneError when a part fails.
+    ConfigError for an unknown name or part, AttuneError when a part fails. ``options`` are the part's
+    own; where there is only one part, it needs no name.
     """
     if name not in BENCHMARKS:
         raise ConfigError(f"there is no benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}")
     parts = BENCHMARKS[name]
+    if part is None and len(parts) == 1:
+        (part,) = parts
+    if part is None and options:
+        raise ConfigError(f"{' '.join(options)}: choose the part with --only, one of {', '.join(parts)}")
     if part is None:
         wanted = [part for part in parts if part not in OPTIONAL or OPTIONAL[part] in os.environ]
         return [figure for part in wanted for figure in _measure_apart(name, part, seed)]
     if part not in parts:
         raise ConfigError(f"{name} has no part {part!r}: choose one of {', '.join(parts)}")
-    figures: list[Figure] = pkgutil.resolve_name(parts[part])(seed)
-    return figures
+    function = pkgutil.resolve_name(parts[part])
+    if not options:
+        return list(function(seed))
+    single = typer.Typer(add_completion=False)
+    single.command()(function)
+    return list(single(["--seed", str(seed), *options], standalone_mode=False) or [])  # 0 after --help
 
 
 def _measure_apart(name: str, part: str, seed: int) -> list[Figure]:

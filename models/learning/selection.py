@@ -16,7 +16,7 @@ import numpy as np
 from models.baselines import Tried
 from models.history import HistoryBatch, Recommender
 from models.hybrid import mixed, normalised
-from models.learning.dataset import TrainingSet, groups, histories, targets
+from models.learning.dataset import Groups, TrainingSet, groups, histories, targets
 from models.metrics import event_values, graded, is_in, ranks
 from models.ranking.retrieval import mask
 
@@ -58,6 +58,11 @@ class Validation:
         window = groups(training_set, after, upto)
         if len(window) > most:
             window = window.select(np.linspace(0, len(window) - 1, most).astype(np.int64))
+        return Validation.of(training_set, window)
+
+    @staticmethod
+    def of(training_set: TrainingSet, window: Groups) -> "Validation":
+        """These groups, whatever moments they are at."""
         batches = []
         for start in range(0, len(window), BATCH):
             part = window.select(np.arange(start, min(start + BATCH, len(window))))

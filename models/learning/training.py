@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
 from attune.clock import shown_time
 from attune.errors import DataContractError
-from models.baselines import ItemKnn
+from models.baselines import ItemKnn, Tried
 from models.catalogue import Catalogue
 from models.history import Recommender
 from models.hybrid import Hybrid
@@ -24,7 +24,7 @@ from models.learning.selection import MixSearch, Validation
 from models.network.config import Recipe
 from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender, torch_threads
 from models.ranking.preference import Preference
-from models.sources import SOURCES, Source
+from models.sources import SOURCES, Source, SourceKind
 
 OnEpoch = Callable[[dict[str, Any]], None]
 """Is given each epoch's row of the report as soon as it is known."""
@@ -75,20 +75,12 @@ def train(
     with torch_threads(recipe.threads):
         learned = known.upto(train_upto)
         validation = validation_over(known, learned.catalogue, train_upto, validate_upto, recipe)
-
-        def measure(recommender: Recommender) -> float:
-            return validation.figures(recommender)["objective"]
-
-        results = {name: kind.choose(learned, recipe, measure) for name, kind in SOURCES.items()}
-        others = tuple(source for source, _ in results.values())
-        network, epochs = _choose_network(learned, others, validation, recipe, seed, on_epoch)
-        weights, weights_tried = MixSearch((network, *others), validation).choose(recipe.mix_step)
-        chosen = Hybrid(network, others, weights, preference_of(recipe), live=recipe.online.live_weight)
+        chosen, epochs, tried = choose(learned, validation, recipe, seed, on_epoch)
         report = {
             **report_on(chosen, validation, known, recipe, seed, epochs),
             "train_upto": train_upto,
             "validate_upto": validate_upto,
-            "tried": {**{name: tried for name, (_, tried) in results.items()}, "weights": weights_tried},
+            "tried": tried,
         }
         final = refit(known, chosen, train_upto, recipe, seed)
     return Trained(
@@ -103,6 +95,31 @@ def train(
         panel_users=panel_users(known),
         report=report,
     )
+
+
+def choose(
+    learned: TrainingSet,
+    validation: Validation,
+    recipe: Recipe,
+    seed: int,
+    on_epoch: OnEpoch | None = None,
+    sources: Mapping[str, SourceKind] = SOURCES,
+) -> tuple[Hybrid, list[dict[str, Any]], dict[str, Tried]]:
+    """A hybrid that learned from ``learned`` alone, a row for each epoch, and all that was tried on ``validation``.
+
+    Nothing is taken out of ``learned``: ``train`` has left out the panel. ``sources`` stand beside the network; one
+    of them is item-kNN, which the network starts from.
+    """
+
+    def measure(recommender: Recommender) -> float:
+        return validation.figures(recommender)["objective"]
+
+    results = {name: kind.choose(learned, recipe, measure) for name, kind in sources.items()}
+    others = tuple(source for source, _ in results.values())
+    network, epochs = _choose_network(learned, others, validation, recipe, seed, on_epoch)
+    weights, weights_tried = MixSearch((network, *others), validation).choose(recipe.mix_step)
+    chosen = Hybrid(network, others, weights, preference_of(recipe), live=recipe.online.live_weight)
+    return chosen, epochs, {**{name: tried for name, (_, tried) in results.items()}, "weights": weights_tried}
 
 
 def report_on(
