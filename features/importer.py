@@ -31,7 +31,7 @@ from attune.columns import Columns
 from attune.errors import DataContractError
 from attune.event_log import EventLog, QuarantinedRow
 from attune.event_types import RETRACT
-from attune.events import TYPES, AnyEvent, Interaction, Item, Slate, User, is_hidden
+from attune.events import TYPES, AnyEvent, Behaviour, Interaction, Item, Slate, User, is_hidden
 from attune.row_rules import Rejection, admit, admit_all
 from features.export import exported
 from features.sources.frames import FIRST_MOMENT, INTERACTION_COLUMNS, SourceFrames, without_absent
@@ -41,11 +41,19 @@ FIRST_ROWS = 20
 """Rows by which a file in row order is recognised as one that was imported before."""
 
 ID_TAKEN = "event_id: it stands in the log with another content"
+ID_SHARED = "event_id: it stands for several rows; if it is not a row's own id, rename the column"
 
 NO_TIME = 2**62
 """Stands for a time that is not understood, later than every other."""
 
 Row = TypeVar("Row")
+
+Count = Callable[[int, int], None]
+"""Told how many of how many rows are done."""
+
+
+def uncounted(done: int, total: int) -> None:
+    """Tells nobody."""
 
 
 @dataclass
@@ -243,13 +251,12 @@ def withdrawal_id(event_id: str) -> str:
     return _event_id(f"withdrawal\x1f{event_id}", 0)
 
 
-def _renewed(log: EventLog, rows: Sequence[dict[str, Any]], told: Collection[str]) -> Sequence[dict[str, Any]]:
-    """The rows with the ids that their events have now: that of a withdrawn event is followed by a new one.
+def _renewed(log: EventLog, events: Sequence[AnyEvent], told: Collection[str]) -> Sequence[AnyEvent]:
+    """The events with the ids that they have now: a withdrawn event is followed by a new one.
 
     A withdrawal whose take-back is among the source's own events (``told`` are their ids) is none to undo.
     """
-    names = [row.get(name) for row in rows for name in (Columns.EVENT_ID, Columns.RETRACTS)]
-    current = {name: name for name in names if isinstance(name, str)}
+    current = {name: name for event in events for name in (event.event_id, _retracted(event)) if name is not None}
     looked_at = list(current)
     while looked_at:
         backs = {name: withdrawal_id(current[name]) for name in looked_at}
@@ -257,15 +264,126 @@ def _renewed(log: EventLog, rows: Sequence[dict[str, Any]], told: Collection[str
         looked_at = [name for name, back in backs.items() if back in logged]
         current |= {name: _event_id(f"again\x1f{current[name]}", 0) for name in looked_at}
     if all(name == now for name, now in current.items()):
-        return rows
-    return [_with_ids(row, current) for row in rows]
+        return events
+    return [_with_ids(event, current) for event in events]
 
 
-def _with_ids(row: dict[str, Any], current: Mapping[str, str]) -> dict[str, Any]:
-    event_id, back = row.get(Columns.EVENT_ID), row.get(Columns.RETRACTS)
-    if isinstance(back, str) and current[back] != back:  # other content, and so another event
-        return row | {Columns.RETRACTS: current[back], Columns.EVENT_ID: _event_id(f"{event_id}\x1f{current[back]}", 0)}
-    return row | {Columns.EVENT_ID: current[event_id]} if isinstance(event_id, str) else row
+def _retracted(event: AnyEvent) -> str | None:
+    return event.retracts if isinstance(event, Behaviour) else None
+
+
+def _with_ids(event: AnyEvent, current: Mapping[str, str]) -> AnyEvent:
+    back = _retracted(event)
+    if back is None or current[back] == back:
+        return msgspec.structs.replace(event, event_id=current[event.event_id])
+    other_id = _event_id(f"{event.event_id}\x1f{current[back]}", 0)  # other content, and so another event
+    return msgspec.structs.replace(event, event_id=other_id, retracts=current[back])
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """What the row rules made of a source's rows of one type: events, and the rows that they turned away.
+
+    ``columns`` are the attributes of which rows without a time speak.
+    """
+
+    events: Sequence[AnyEvent]
+    rejected: Sequence[Rejection]
+    columns: frozenset[str]
+
+    def expected(self) -> Tally:
+        """The tally of an import into an empty log: what another log would repeat counts as accepted."""
+        first: dict[str, AnyEvent] = {}
+        if len({event.event_id for event in self.events}) < len(self.events):
+            shared = [event for event in self.events if first.setdefault(event.event_id, event) != event]
+        else:
+            shared = []
+        rejected = [*self.rejected, *(Rejection(0, {}, Columns.EVENT_ID, ID_SHARED) for _ in shared)]
+        tally = Tally(len(self.events) + len(self.rejected), len(self.events) - len(shared))
+        _count_rejected(tally, rejected)
+        return tally
+
+
+def admit_source(
+    frames: SourceFrames,
+    clock: Clock,
+    log: EventLog | None = None,
+    after: int | None = None,
+    upto: int | None = None,
+    count: Count = uncounted,
+) -> dict[str, Admitted]:
+    """A source's rows as events, by type (item, user, interaction); nothing is written.
+
+    ``log`` is the one into which they are to go: rows in row order follow those that it has. ``after`` and ``upto``
+    count rows of ``in_order(frames)``: rows [after, upto) are looked at, all by default (what the reader turned away
+    comes with the first slice). ``count`` is told how many of all interactions are done.
+    """
+    frames = _after_earlier_rows(log, frames, clock) if log is not None and frames.by_row else frames
+    admitted: dict[str, Admitted] = {}
+    for type_name, rows in (
+        ("item", _entity_rows(frames.items, Columns.ITEM_ID)),
+        ("user", _entity_rows(frames.users, Columns.USER_ID)),
+        ("interaction", in_order(frames).iloc[after or 0 : upto]),
+    ):
+        turned_away = () if after else frames.rejected.get(type_name, ())
+        rejected = [replace(row, row_number=number) for number, row in enumerate(turned_away, len(rows))]
+        events: list[AnyEvent] = []
+        columns: set[str] = set()
+        for start in range(0, len(rows), CHUNK):
+            chunk = rows.iloc[start : start + CHUNK].to_dict("records")
+            sound, refused = admit_all(type_name, chunk, clock)
+            events += sound
+            rejected += [replace(row, row_number=start + row.row_number) for row in refused]
+            if type_name == "interaction":
+                count(start + len(chunk), len(rows))
+            else:
+                untimed = (row for row in chunk if row[Columns.EVENT_TIMESTAMP] == FIRST_MOMENT)
+                columns.update(name for row in untimed for name in row[Columns.ATTRIBUTES])
+        admitted[type_name] = Admitted(events, rejected, frozenset(columns))
+    return admitted
+
+
+def expected_report(admitted: Mapping[str, Admitted]) -> ImportReport:
+    """What ``import_admitted`` would do were the log empty."""
+    items, users, behaviour = (admitted[name].expected() for name in ("item", "user", "interaction"))
+    return ImportReport(**vars(behaviour), items=items, users=users)
+
+
+def import_admitted(
+    log: EventLog,
+    admitted: Mapping[str, Admitted],
+    source: str,
+    options: Mapping[str, Any] | None = None,
+    count: Count = uncounted,
+) -> ImportReport:
+    """Append a source's items, users and interactions to the log.
+
+    Importing the same rows again adds nothing; an item's or a user's row that differs from what the log knew last takes
+    effect (``features.importer``).
+    ``source`` names the origin, in quarantine and in the list of imports, which also keeps the ``options`` that the
+    source was read by. ``count`` is told how many of all interactions are done.
+    Raises EventLogError when the log cannot take the events.
+    """
+    report = ImportReport()
+    import_id = log.imports.begin(source, options or {})
+    told = {event.event_id for event in admitted["interaction"].events if _retracted(event) is not None}
+    for type_name, tally in (("item", report.items), ("user", report.users), ("interaction", report)):
+        part = admitted[type_name]
+        events, rejected, is_behaviour = part.events, list(part.rejected), type_name == "interaction"
+        tally.rows_in = len(events) + len(rejected)
+        if not is_behaviour:
+            events, shown_again = new_versions(log, events, part.columns)
+            report.shown_again += shown_again
+            tally.repeated = len(part.events) - len(events)
+        for start, chunk in _chunks(events, CHUNK):
+            chunk = _renewed(log, chunk, told) if is_behaviour else chunk
+            rejected += _append(log, chunk, start, tally, import_id)
+            if is_behaviour:
+                count(start + len(chunk), len(events))
+        log.quarantine(type_name, source, rejected, import_id)
+        _count_rejected(tally, rejected)
+    log.imports.end(import_id, asdict(report))
+    return report
 
 
 def import_source(
@@ -276,76 +394,9 @@ def import_source(
     upto: int | None = None,
     after: int | None = None,
     options: Mapping[str, Any] | None = None,
-    count: Callable[[int, int], None] = lambda done, total: None,
 ) -> ImportReport:
-    """Append a source's items, users and interactions to the log.
-
-    ``after`` and ``upto`` count rows of ``in_order(frames)``: rows [after, upto) are imported, all by default
-    (what the reader turned away comes with the first slice). Importing the same rows again adds nothing; an item's
-    or a user's row that differs from what the log knew last takes effect (``features.importer``).
-    ``source`` names the origin, in quarantine and in the list of imports, which also keeps the ``options`` that the
-    source was read by. ``count`` is told how many of all interactions are done.
-    Raises EventLogError when the log cannot take the events.
-    """
-    frames = _after_earlier_rows(log, frames, clock) if frames.by_row else frames
-    report = ImportReport()
-    import_id = log.imports.begin(source, options or {})
-    told = {str(name) for name in frames.interactions.get(Columns.EVENT_ID, ())}
-    for type_name, rows, tally in (
-        ("item", _entity_rows(frames.items, Columns.ITEM_ID), report.items),
-        ("user", _entity_rows(frames.users, Columns.USER_ID), report.users),
-        ("interaction", in_order(frames).iloc[after or 0 : upto].to_dict("records"), report),
-    ):
-        is_behaviour = type_name == "interaction"
-        untimed = (row for row in rows if not is_behaviour and row[Columns.EVENT_TIMESTAMP] == FIRST_MOMENT)
-        columns = frozenset(name for row in untimed for name in row[Columns.ATTRIBUTES])
-        turned_away = () if after else frames.rejected.get(type_name, ())
-        rejected = [replace(row, row_number=number) for number, row in enumerate(turned_away, len(rows))]
-        tally.rows_in = len(rows) + len(rejected)
-        for start, chunk in _chunks(rows, CHUNK if is_behaviour else len(rows)):
-            events, refused = admit_all(type_name, _renewed(log, chunk, told) if is_behaviour else chunk, clock)
-            rejected += [replace(row, row_number=start + row.row_number) for row in refused]
-            fresh, shown_again = (events, []) if is_behaviour else new_versions(log, events, columns)
-            report.shown_again += shown_again
-            tally.repeated += len(events) - len(fresh)
-            for place, part in _chunks(fresh, CHUNK):
-                rejected += _append(log, part, start + place, tally, import_id)
-            if is_behaviour:
-                count(start + len(chunk), len(rows))
-        log.quarantine(type_name, source, rejected, import_id)
-        _count_rejected(tally, rejected)
-    log.imports.end(import_id, asdict(report))
-    return report
-
-
-def dry_run(frames: SourceFrames, clock: Clock) -> ImportReport:
-    """What ``import_source`` would accept and turn away, without a log: repeats count as accepted."""
-    report = ImportReport()
-    for name, rows, tally in (
-        ("item", _entity_rows(frames.items, Columns.ITEM_ID), report.items),
-        ("user", _entity_rows(frames.users, Columns.USER_ID), report.users),
-        ("interaction", frames.interactions.to_dict("records"), report),
-    ):
-        refused = list(frames.rejected.get(name, ()))
-        tally.rows_in = len(rows) + len(refused)
-        if name == "interaction" and (shared := _with_shared_ids(frames.interactions)).any():
-            reason = "event_id: it stands for several rows; if it is not a row's own id, rename the column"
-            refused += [Rejection(0, rows[place], Columns.EVENT_ID, reason) for place in np.flatnonzero(shared)]
-            rows = [rows[place] for place in np.flatnonzero(~shared)]
-        for _, chunk in _chunks(rows, CHUNK):
-            refused += admit_all(name, chunk, clock)[1]
-        _count_rejected(tally, refused)
-        tally.accepted = tally.rows_in - tally.quarantined
-    return report
-
-
-def _with_shared_ids(rows: pd.DataFrame) -> np.ndarray:
-    """The rows (a mask) whose own id an earlier row of other content has."""
-    if Columns.EVENT_ID not in rows:
-        return np.zeros(len(rows), bool)
-    texts = rows.astype(str)
-    first = texts.duplicated(Columns.EVENT_ID) & rows[Columns.EVENT_ID].notna()
-    return (first & ~texts.duplicated()).to_numpy(bool)
+    """``admit_source`` and ``import_admitted``, however much is turned away."""
+    return import_admitted(log, admit_source(frames, clock, log, after, upto), source, options)
 
 
 def readmit(log: EventLog, clock: Clock, source: str = "", edited: Mapping[int, Any] | None = None) -> Tally:
@@ -452,14 +503,13 @@ def _exported_chunks(
     while chunk := list(islice(rows, CHUNK)):
         events: list[AnyEvent] = []
         refused: list[tuple[str, Rejection]] = []
-        renewed = _renewed(log, [row for _, _, row in chunk], told)
-        for number, ((_, name, _), row) in enumerate(zip(chunk, renewed, strict=True), start):
+        for number, (_, name, row) in enumerate(chunk, start):
             try:
                 events.append(_exported_event(name, row, clock))
             except DataContractError as error:
                 refused.append((name, Rejection(number, row, error.field, str(error), error.rule)))
         start += len(chunk)
-        yield events, refused
+        yield list(_renewed(log, events, told)), refused
 
 
 def _exported_event(type_name: str, row: dict[str, Any], clock: Clock) -> AnyEvent:
@@ -471,9 +521,9 @@ def _exported_event(type_name: str, row: dict[str, Any], clock: Clock) -> AnyEve
         raise DataContractError(f"slate: {error}") from error
 
 
-def _entity_rows(frame: pd.DataFrame, id_column: str) -> list[dict[str, Any]]:
+def _entity_rows(frame: pd.DataFrame, id_column: str) -> pd.DataFrame:
     timed = frame if Columns.EVENT_TIMESTAMP in frame else frame.assign(**{Columns.EVENT_TIMESTAMP: FIRST_MOMENT})
-    return timed[[id_column, Columns.ATTRIBUTES, Columns.EVENT_TIMESTAMP]].to_dict("records")
+    return timed[[id_column, Columns.ATTRIBUTES, Columns.EVENT_TIMESTAMP]]
 
 
 def _count_rejected(tally: Tally, rejected: Sequence[Rejection]) -> None:

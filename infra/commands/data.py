@@ -138,7 +138,6 @@ def tabular(
 
     A column of attune's own name needs no mapping, and one of a usual name (userId, rating) none either.
     """
-    from features.importer import dry_run
     from features.sources import tabular
     from features.sources.values import Values
 
@@ -156,11 +155,8 @@ def tabular(
     if check:
         _preview(frames, _full_command(context, frames), _cures(frames, chosen), as_json)
         return
-    tallies = _tallies(dry_run(frames, system_clock))[0]
-    _demand_most_rows(tallies, source, most_quarantined, {"interaction": _cures(frames, chosen)})
-    if replace is not None:
-        _withdraw(replace, as_json)
-    _import(frames, source, {name: chosen[name] for name in KEPT if chosen[name]}, as_json)
+    kept = {name: chosen[name] for name in KEPT if chosen[name]}
+    _import(frames, source, kept, as_json, most_quarantined, _cures(frames, chosen), replace)
 
 
 def _full_command(context: typer.Context, frames: "SourceFrames") -> str:
@@ -186,9 +182,9 @@ def _full_command(context: typer.Context, frames: "SourceFrames") -> str:
 
 def _preview(frames: "SourceFrames", command: str, cures: Iterable[str], as_json: bool) -> None:
     """What would become of the rows: the first of them before and after, the tallies, the command to type."""
-    from features.importer import dry_run
+    from features.importer import admit_source, expected_report
 
-    tallies, values = _tallies(dry_run(frames, system_clock))
+    tallies, values = _tallies(expected_report(admit_source(frames, system_clock)))
     understood, rows = frames.understanding, frames.interactions
     if not as_json:
         before = understood.first_rows
@@ -429,13 +425,33 @@ def export(
     output.say_next(f"`attune import log {folder}` brings all of it into another ATTUNE_VAR, with the same ids")
 
 
-def _import(frames: "SourceFrames", source: str, options: dict[str, Any], as_json: bool) -> None:
-    """Import and show the counts; raises DataContractError when a table gave rows and all went to quarantine."""
-    from features.importer import import_source
+def _import(
+    frames: "SourceFrames",
+    source: str,
+    options: dict[str, Any],
+    as_json: bool,
+    most_quarantined: float = 1.0,
+    cures: Iterable[str] = (),
+    replace: int | None = None,
+) -> None:
+    """Import and show the counts, after the withdrawal of the import that it replaces.
+
+    Raises DataContractError when too large a share would be quarantined, before anything is written, and when a table
+    gave rows and all went to quarantine.
+    """
+    from features.importer import admit_source, expected_report, import_admitted
     from infra.commands import execution
 
-    with execution.event_log() as log, output.Progress(quiet=as_json).stage(f"import {source}") as stage:
-        report = import_source(log, frames, system_clock, source, options=options, count=stage.count)
+    progress = output.Progress(quiet=as_json)
+    with execution.event_log() as log:
+        with progress.stage(f"check {source}") as stage:
+            admitted = admit_source(frames, system_clock, log, count=stage.count)
+        expected = _tallies(expected_report(admitted))[0]
+        _demand_most_rows(expected, source, most_quarantined, {"interaction": cures})
+        if replace is not None:
+            _withdraw(replace, as_json)
+        with progress.stage(f"import {source}") as stage:
+            report = import_admitted(log, admitted, source, options, stage.count)
     tallies, values = _tallies(report)
     show_tallies(tallies, f"imported {source}", values, as_json)
     if report.shown_again and not as_json:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from attune.clock import DAY, SECOND, Clock
 from attune.event_log import EventLog
 from attune.events import Interaction, Item
-from features.importer import ImportReport, import_source, in_order
+from features.importer import ImportReport, admit_source, expected_report, import_source, in_order
 from features.sources import movielens, tabular
 
 ROWS = [
@@ -56,6 +56,21 @@ def test_every_row_is_accepted_or_quarantined_with_its_reason(log: EventLog, clo
     assert log.quarantined() == 6
     times = [logged.event.event_timestamp for logged in log.read(0, 100)]
     assert times == [900 * SECOND, 1000 * SECOND, 1000 * SECOND, 1000 * SECOND]
+
+
+def test_what_is_expected_of_an_import_is_what_becomes_of_it(log: EventLog, clock: Clock, tmp_path: Path) -> None:
+    shared = [(*row, f"own-{number % 9}") for number, row in enumerate(ROWS)]  # the last row has the id of the first
+    source = tabular.read(
+        write(tmp_path / "a.csv", shared, ("u", "i", "r", "t", "event_id")),
+        write(tmp_path / "items.csv", [("i1", "x"), ("", "y")], ("item_id", "title")),
+        mapping="user_id=u,item_id=i,value=r,event_timestamp=t", kind="rating", unit="s",
+    )  # fmt: skip
+    expected = expected_report(admit_source(source, clock))
+    assert (log.head(), log.imports.latest(1)) == (0, [])
+    report = import_source(log, source, clock, "a")
+    for told, became in ((expected, report), (expected.items, report.items), (expected.users, report.users)):
+        assert (told.rows_in, told.accepted, told.quarantined) == (became.rows_in, became.accepted, became.quarantined)
+    assert (report.accepted, report.quarantined, report.items.quarantined) == (3, 7, 1)
 
 
 def test_importing_again_repeats_everything_and_loses_nothing(log: EventLog, clock: Clock, tmp_path: Path) -> None:
