@@ -53,6 +53,7 @@ def tidy_folders(settings: Settings) -> dict[str, int]:
         in_use = {row.bundle_name for row in needed(table)} | {"made"}
     made, training = settings.bundles_folder / "made", settings.training_folder
     bundles_made = remove_old(made, WORK_KEPT, WORK_SECONDS, named="*/")
+    remove_old(made, WORK_KEPT, WORK_SECONDS, named="*.checkpoint")
     for name in bundles_made:
         report_file(made / name).unlink(missing_ok=True)
     return {

@@ -53,9 +53,9 @@ def train_bundle(
     training_set = TrainingSet.load(folder)
     windows = split_windows(training_set.times)
 
-    def make() -> Trained:
+    def make(checkpoint: Path) -> Trained:
         told = _by_epoch(on_progress, chosen.epochs)
-        return train(training_set, chosen, windows.train_upto, windows.validate_upto, seed, told)
+        return train(training_set, chosen, windows.train_upto, windows.validate_upto, seed, told, checkpoint)
 
     named = ("train", recipe, seed, windows, training_set.window["digest"], exploration)
     reactions = (
@@ -90,7 +90,7 @@ def finetune_bundle(
             f"nothing to learn from: the champion knows everything up to {shown_time(upto)} already"
         )
 
-    def make() -> Trained:
+    def make(checkpoint: Path) -> Trained:
         recipe = Recipe.from_dict(bundle.config["recipe"])
         return finetune(bundle, training_set, recipe, upto, seed, _by_epoch(on_progress, recipe.finetune_epochs))
 
@@ -109,7 +109,7 @@ def _made(
     bundles: Path,
     named: tuple[object, ...],
     training_set: TrainingSet,
-    make: Callable[[], Trained],
+    make: Callable[[Path], Trained],
     draw_by: Callable[[Hybrid], Policy],
     reactions: Path | None,
     parent: str | None = None,
@@ -124,7 +124,9 @@ def _made(
         return folder
     if folder.exists():  # ended between the bundle and its report
         shutil.rmtree(folder)
-    trained = make()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder.with_name(f"{folder.name}.checkpoint")
+    trained = make(checkpoint)
     provenance = Provenance(
         recipe=trained.recipe.as_dict(),
         window=training_set.window,
@@ -138,10 +140,10 @@ def _made(
         holdout_after_time=trained.holdout_after_time,
     )
     golden = golden_batch(training_set, trained.trained_upto_time, trained.catalogue)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     policy = learned_policy(draw_by(trained.hybrid), trained.hybrid.source_weights, reactions)
     save_bundle(folder, trained.hybrid, trained.catalogue, policy, provenance, golden)
     report.write_text(json.dumps(trained.report, indent=1))
+    checkpoint.unlink(missing_ok=True)
     return folder
 
 

@@ -136,15 +136,16 @@ class TrainingBatch:
 def training_batches(
     sequences: Sequences, pieces_P2: np.ndarray, context: int, size: int, device: torch.device
 ) -> Iterator[TrainingBatch]:
-    """The pieces, ``size`` at a time, padded on the left; a piece's targets are its events and the one that follows."""
+    """The pieces in batches of like lengths; a piece's targets are its events and the one that follows."""
 
     def tensor(values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(device)
 
-    for start in range(0, len(pieces_P2), size):
-        begin_B, end_B = pieces_P2[start : start + size].T
-        place_BL = end_B[:, None] - context + np.arange(context)
-        known_BL = place_BL >= begin_B[:, None]
+    for batch_P in batches_of(pieces_P2[:, 1] - pieces_P2[:, 0], context, size):
+        begin_B, end_B = pieces_P2[batch_P].T
+        longest = int((end_B - begin_B).max())
+        place_BL = begin_B[:, None] + np.arange(longest)
+        known_BL = place_BL < end_B[:, None]
         row_BL = np.where(known_BL, place_BL, 0)
         next_B = np.where(end_B < sequences.end_E[begin_B], end_B, -1)  # -1 where the user has no later event
         target_BM = np.concatenate([np.where(known_BL, place_BL, -1), next_B[:, None]], axis=1)
@@ -153,7 +154,7 @@ def training_batches(
         before_Q = sequences.before_E[event_Q]
         in_piece = (before_Q < 0) | (before_Q >= begin_B[piece_Q])
         piece_Q, event_Q, before_Q = piece_Q[in_piece], event_Q[in_piece], before_Q[in_piece]
-        from_Q = np.where(before_Q < 0, -1, piece_Q * context + before_Q - (end_B[piece_Q] - context))
+        from_Q = np.where(before_Q < 0, -1, piece_Q * longest + before_Q - begin_B[piece_Q])
         rewards_BL = np.where(known_BL, sequences.rewards_E[row_BL], np.float32(0.5))
         yield TrainingBatch(
             Tokens(
@@ -169,3 +170,27 @@ def training_batches(
             tensor(sequences.items_E[event_Q]),
             tensor(sequences.weights_E[event_Q]),
         )
+
+
+POOL = 50
+"""Batches whose pieces are sorted by length together: random enough, and hardly any padding."""
+
+
+def batches_of(lengths_P: np.ndarray, context: int, size: int) -> list[np.ndarray]:
+    """Places of the pieces, batch by batch: at most ``size * context`` places each, padding included.
+
+    The pieces come in random order; so many as fill ``POOL`` batches are sorted by length, cut, and taken in turn.
+    """
+    batches: list[np.ndarray] = []
+    pool_P = np.cumsum(lengths_P) // (POOL * size * context)
+    for pool in range(int(pool_P[-1]) + 1 if len(pool_P) else 0):
+        places = np.flatnonzero(pool_P == pool)
+        places = places[np.argsort(lengths_P[places], kind="stable")[::-1]]
+        cut: list[np.ndarray] = []
+        while len(places):
+            count = max(1, size * context // int(lengths_P[places[0]]))
+            cut.append(places[:count])
+            places = places[count:]
+        # sorted places say nothing of time or user, so the pool's first piece decides the order of its batches
+        batches.extend(sorted(cut, key=lambda batch: int(batch[0])))
+    return batches

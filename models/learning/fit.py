@@ -1,15 +1,19 @@
-"""Training of the network: the losses by name, the optimiser, and the loop that training and fine-tuning share."""
+"""Training of the network: the losses by name, and the loop that training and fine-tuning share."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (the name that everybody knows)
 
-from models.learning.batches import Choose, Sequences, TrainingBatch, pieces, training_batches
+from attune.errors import ModelError
+from models.learning.batches import Choose, Sequences, TrainingBatch, batches_of, pieces, training_batches
+from models.learning.checkpoint import Checkpoint
+from models.learning.optimiser import AdamW
 from models.network.config import Recipe
 from models.network.sequence import SequenceNetwork
 
@@ -18,89 +22,61 @@ FREQUENCY_POWER = 0.75
 
 LONGEST_GRADIENT = 1.0
 
-BETAS = (0.9, 0.98)
-EPSILON = 1e-8
+
+@dataclass(frozen=True)
+class Sample:
+    """M items to score beside the target, with repeats, and the logarithm of how often each was to be expected."""
+
+    items_M: Tensor
+    log_expected_M: Tensor
 
 
 class Negatives:
-    """Items to score beside the target, drawn with the probability q: ``log_q_N`` is its logarithm."""
+    """Draws items with the probability q."""
 
     def __init__(self, items_E: np.ndarray, count: int, rng: np.random.Generator, bias_N: Tensor) -> None:
         self.count, self.rng, self.device = count, rng, bias_N.device
         q_N = (np.bincount(items_E, minlength=len(bias_N)) + 1.0) ** FREQUENCY_POWER
         self._cumulative_N = np.cumsum(q_N / q_N.sum())
-        self.log_q_N = torch.from_numpy(np.log(q_N / q_N.sum())).float().to(self.device)
+        self._log_expected_N = np.log(count * q_N / q_N.sum()).astype(np.float32)
 
-    def draw(self) -> Tensor:
-        """sampled_M: ``count`` items, with repeats."""
+    def draw(self) -> Sample:
         drawn = np.searchsorted(self._cumulative_N, self.rng.random(self.count))
-        return torch.from_numpy(np.minimum(drawn, len(self._cumulative_N) - 1)).to(self.device)
+        items_M = np.minimum(drawn, len(self._cumulative_N) - 1)
+        expected_M = torch.from_numpy(self._log_expected_N[items_M])
+        return Sample(torch.from_numpy(items_M).to(self.device), expected_M.to(self.device))
 
 
-def full_softmax(
-    states_QD: Tensor, items_ND: Tensor, bias_N: Tensor, targets_Q: Tensor, negatives: Negatives
-) -> Tensor:
-    """losses_Q: cross-entropy of each target among all items; the negatives are not drawn."""
-    return F.cross_entropy(states_QD @ items_ND.T + bias_N, targets_Q, reduction="none")
+def full_softmax(states_QD: Tensor, items_ND: Tensor, bias_N: Tensor, targets_Q: Tensor, sample: None) -> Tensor:
+    """losses_Q: cross-entropy of each target among all items."""
+    return F.cross_entropy(torch.addmm(bias_N, states_QD, items_ND.T), targets_Q, reduction="none")
 
 
-def sampled_softmax(
-    states_QD: Tensor, items_ND: Tensor, bias_N: Tensor, targets_Q: Tensor, negatives: Negatives
-) -> Tensor:
+def sampled_softmax(states_QD: Tensor, items_UD: Tensor, bias_U: Tensor, targets_Q: Tensor, sample: Sample) -> Tensor:
     """losses_Q: cross-entropy of each target among itself and sampled items, shared by all questions.
 
     Subtracting the log of a sampled item's expected count makes the sampled sum an unbiased estimate of the whole one
     (Bengio and Senecal 2008). A sampled item that is the target itself is left out.
     """
-    sampled_M, log_q_N = negatives.draw(), negatives.log_q_N
-    own_Q = (states_QD * F.embedding(targets_Q, items_ND)).sum(dim=1) + bias_N.index_select(0, targets_Q)
-    expected_M = log_q_N.index_select(0, sampled_M) + torch.log(torch.tensor(float(len(sampled_M))))
-    others_QM = states_QD @ F.embedding(sampled_M, items_ND).T + bias_N.index_select(0, sampled_M) - expected_M
-    others_QM = others_QM.masked_fill(sampled_M[None, :] == targets_Q[:, None], -1e9)
-    return torch.logsumexp(torch.cat([own_Q[:, None], others_QM], dim=1), dim=1) - own_Q
+    own_Q = (states_QD * F.embedding(targets_Q, items_UD)).sum(dim=1) + bias_U.index_select(0, targets_Q)
+    bias_M = bias_U.index_select(0, sample.items_M) - sample.log_expected_M
+    others_QM = torch.addmm(bias_M, states_QD, F.embedding(sample.items_M, items_UD).T)
+    others_QM.masked_fill_(sample.items_M == targets_Q[:, None], -1e9)
+    return torch.logaddexp(others_QM.logsumexp(dim=1), own_Q) - own_Q
 
 
-Loss = Callable[[Tensor, Tensor, Tensor, Tensor, Negatives], Tensor]
-"""From states_QD, items_ND, bias_N, targets_Q and the negatives: a loss for each question (Q), lower is better."""
+@dataclass(frozen=True)
+class Loss:
+    """``of`` gives, from states_QD, the items' vectors and biases, targets_Q and the sample, a loss for each question
+    (Q), lower is better. Where it ``samples`` it is given the items of the step alone, and targets and sample are
+    places among these; otherwise all items and no sample."""
 
-LOSSES: Mapping[str, Loss] = {"sampled": sampled_softmax, "full": full_softmax}
+    of: Callable[..., Tensor]
+    samples: bool
+
+
+LOSSES: Mapping[str, Loss] = {"sampled": Loss(sampled_softmax, True), "full": Loss(full_softmax, False)}
 """The losses that a recipe may name."""
-
-
-class AdamW:
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019); vectors are not decayed.
-
-    ``torch.optim.AdamW`` imports torch's compiler at the first step (3 to 4 s in a process that trains for half a
-    minute) and gives other weights in the last bits.
-    """
-
-    def __init__(self, weights: Iterable[Tensor], weight_decay: float) -> None:
-        self.weights = list(weights)
-        self.decays = [weight_decay if weight.ndim > 1 else 0.0 for weight in self.weights]
-        self.means = [torch.zeros_like(weight) for weight in self.weights]
-        self.squares = [torch.zeros_like(weight) for weight in self.weights]
-        self.steps = 0
-
-    @torch.no_grad()
-    def step(self, rate: float, longest: float) -> None:
-        """One step at a learning rate, the gradients together shortened to ``longest``; then they are cleared."""
-        self.steps += 1
-        moved = [place for place, weight in enumerate(self.weights) if weight.grad is not None]
-        weights = [self.weights[place] for place in moved]
-        grads = [grad for grad in (weight.grad for weight in weights) if grad is not None]
-        means, squares = [self.means[place] for place in moved], [self.squares[place] for place in moved]
-        length = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(grad) for grad in grads]))
-        torch._foreach_mul_(grads, float(min(1.0, longest / (float(length) + 1e-6))))
-        torch._foreach_lerp_(means, grads, 1.0 - BETAS[0])
-        torch._foreach_mul_(squares, BETAS[1])
-        torch._foreach_addcmul_(squares, grads, grads, 1.0 - BETAS[1])
-        spread = torch._foreach_sqrt(squares)
-        torch._foreach_div_(spread, (1.0 - BETAS[1] ** self.steps) ** 0.5)
-        torch._foreach_add_(spread, EPSILON)
-        torch._foreach_mul_(weights, [1.0 - rate * self.decays[place] for place in moved])
-        torch._foreach_addcdiv_(weights, means, spread, -rate / (1.0 - BETAS[0] ** self.steps))
-        for weight in weights:
-            weight.grad = None
 
 
 @dataclass(frozen=True)
@@ -135,47 +111,65 @@ def fit(
     seed: int,
     after_epoch: Callable[[int, float], None] | None = None,
     choose: Choose = pieces,
+    checkpoint: Checkpoint | None = None,
 ) -> None:
     """Train ``network`` in place; ``after_epoch`` is given the epoch (from 1) and the mean loss.
 
     ``choose`` gives each epoch's pieces, by default all of them, cut anew. The same seed on the same machine
-    gives the same weights.
+    gives the same weights, also where ``checkpoint`` holds a part of the way. Raises ModelError, which names the epoch
+    and the batch, where the loss is no number: no weight has taken it up, and the checkpoint is of the epoch before.
     """
+    checkpoint = checkpoint or Checkpoint()
     context, rng = recipe.network.context, np.random.default_rng(seed)
     device = network.ids_ND.device
-    optimiser = AdamW(network.parameters(), schedule.weight_decay)
+    optimiser = AdamW(network.parameters(), schedule.weight_decay, schedule.pull)
     negatives = Negatives(sequences.items_E, recipe.negatives, rng, network.bias_N)
-    start = [weight.detach().clone() for weight in network.parameters()] if schedule.pull else []
-    steps = schedule.epochs * -(-len(choose(sequences, context, np.random.default_rng(seed))) // recipe.batch)
-    step = 0
+
+    def number_of_batches(pieces_P2: np.ndarray) -> int:
+        return len(batches_of(pieces_P2[:, 1] - pieces_P2[:, 0], context, recipe.batch))
+
+    steps = schedule.epochs * number_of_batches(choose(sequences, context, np.random.default_rng(seed)))
     with seeded(seed):
-        for epoch in range(1, schedule.epochs + 1):
+        for epoch in range(1 + checkpoint.restore(network, optimiser, rng), schedule.epochs + 1):
             network.train()
             epoch_pieces = choose(sequences, context, rng)
             epoch_pieces = epoch_pieces[rng.permutation(len(epoch_pieces))]
-            total, count = 0.0, 0
+            total, first = 0.0, optimiser.steps
             for batch in training_batches(sequences, epoch_pieces, context, recipe.batch, device):
                 if not len(batch.targets_Q):
                     continue
                 loss = mean_loss(network, batch, LOSSES[recipe.loss], negatives)
                 loss.backward()
-                rate = schedule.rate * schedule.share(step, steps)
-                optimiser.step(rate, LONGEST_GRADIENT)
-                if start:
-                    with torch.no_grad():
-                        for weight, anchor in zip(network.parameters(), start, strict=True):
-                            weight.lerp_(anchor, rate * schedule.pull)
                 total += float(loss.detach())
-                count, step = count + 1, step + 1
+                if not math.isfinite(total):
+                    raise ModelError(
+                        f"the loss is {float(loss.detach())} in epoch {epoch}, batch {optimiser.steps - first + 1}:"
+                        f" lower the recipe's learning rate ({schedule.rate})"
+                    )
+                optimiser.step(schedule.rate * schedule.share(optimiser.steps, steps), LONGEST_GRADIENT)
             network.eval()
             if after_epoch is not None:
-                after_epoch(epoch, total / max(count, 1))
+                after_epoch(epoch, total / max(optimiser.steps - first, 1))
+            checkpoint.save(epoch, network, optimiser, rng)
 
 
 def mean_loss(network: SequenceNetwork, batch: TrainingBatch, loss: Loss, negatives: Negatives) -> Tensor:
-    """The mean loss of the questions; what was liked weighs more than what was not."""
-    items_ND = network.items()
-    places_PD = network.encode(batch.tokens, items_ND).flatten(0, 1)
+    """The mean loss of the questions; what was liked weighs more than what was not.
+
+    Where the loss samples, the items of the step alone are gathered: its cost does not grow with the catalogue.
+    """
+    tokens, targets_Q, bias_N = batch.tokens, batch.targets_Q, network.bias_N
+    if loss.samples:
+        sample = negatives.draw()
+        used = [targets_Q.new_zeros(1), tokens.items_BL.flatten(), targets_Q + 1, sample.items_M + 1]  # 0 is padding
+        numbers_U, place_T = torch.unique(torch.cat(used), return_inverse=True)
+        _, items_P, targets_Q, items_M = place_T.split([len(part) for part in used])
+        rows_U, targets_Q, sample = numbers_U[1:] - 1, targets_Q - 1, replace(sample, items_M=items_M - 1)
+        tokens = replace(tokens, items_BL=items_P.view_as(tokens.items_BL))
+        items_UD, bias_U = network.items(rows_U), torch.gather(bias_N, 0, rows_U, sparse_grad=True)
+    else:
+        items_UD, bias_U, sample = network.items(), bias_N, None
+    places_PD = network.encode(tokens, items_UD).flatten(0, 1)
     states_QD = network.dropout(network.states(places_PD, batch.from_Q, batch.pauses_Q, batch.user_stats_QS))
-    losses_Q = loss(states_QD, items_ND, network.bias_N, batch.targets_Q, negatives)
+    losses_Q = loss.of(states_QD, items_UD, bias_U, targets_Q, sample)
     return (losses_Q * batch.weights_Q).sum() / batch.weights_Q.sum().clamp(min=1e-6)

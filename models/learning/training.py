@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from models.catalogue import Catalogue
 from models.history import Recommender
 from models.hybrid import Hybrid
 from models.learning.batches import Sequences, new_and_replayed
+from models.learning.checkpoint import Checkpoint
 from models.learning.dataset import TrainingSet, is_panel
 from models.learning.fit import Schedule, fit, seeded
 from models.learning.selection import MixSearch, Validation
@@ -64,18 +66,19 @@ def train(
     validate_upto: int,
     seed: int,
     on_epoch: OnEpoch | None = None,
+    checkpoint: Path | None = None,
 ) -> Trained:
     """Learn from moments up to ``train_upto``, choose on those up to ``validate_upto``, then learn from both.
 
     No event after ``validate_upto`` is learned from or chosen on, and none of the panel's users (see
     ``models.learning.dataset`` for what of theirs is counted all the same). Deterministic for a seed on one machine.
-    Raises DataContractError when nothing is left to learn from.
+    ``checkpoint`` as in ``choose``. Raises DataContractError when nothing is left to learn from.
     """
     known = learnable(training_set, validate_upto)
     with torch_threads(recipe.threads):
         learned = known.upto(train_upto)
         validation = validation_over(known, learned.catalogue, train_upto, validate_upto, recipe)
-        chosen, epochs, tried = choose(learned, validation, recipe, seed, on_epoch)
+        chosen, epochs, tried = choose(learned, validation, recipe, seed, on_epoch, checkpoint=checkpoint)
         report = {
             **report_on(chosen, validation, known, recipe, seed, epochs),
             "train_upto": train_upto,
@@ -104,11 +107,13 @@ def choose(
     seed: int,
     on_epoch: OnEpoch | None = None,
     sources: Mapping[str, SourceKind] = SOURCES,
+    checkpoint: Path | None = None,
 ) -> tuple[Hybrid, list[dict[str, Any]], dict[str, Tried]]:
     """A hybrid that learned from ``learned`` alone, a row for each epoch, and all that was tried on ``validation``.
 
     Nothing is taken out of ``learned``: ``train`` has left out the panel. ``sources`` stand beside the network; one
-    of them is item-kNN, which the network starts from.
+    of them is item-kNN, which the network starts from. After each epoch the network is stored in the file
+    ``checkpoint``, and it goes on from there if the file exists.
     """
 
     def measure(recommender: Recommender) -> float:
@@ -116,7 +121,7 @@ def choose(
 
     results = {name: kind.choose(learned, recipe, measure) for name, kind in sources.items()}
     others = tuple(source for source, _ in results.values())
-    network, epochs = _choose_network(learned, others, validation, recipe, seed, on_epoch)
+    network, epochs = _choose_network(learned, others, validation, recipe, seed, on_epoch, Checkpoint(checkpoint))
     weights, weights_tried = MixSearch((network, *others), validation).choose(recipe.mix_step)
     chosen = Hybrid(network, others, weights, preference_of(recipe), live=recipe.online.live_weight)
     return chosen, epochs, {**{name: tried for name, (_, tried) in results.items()}, "weights": weights_tried}
@@ -232,6 +237,7 @@ def _choose_network(
     recipe: Recipe,
     seed: int,
     on_epoch: OnEpoch | None,
+    checkpoint: Checkpoint,
 ) -> tuple[SequenceRecommender, list[dict[str, Any]]]:
     """A network trained for the recipe's epochs, as it was after the best of them, and a row per epoch."""
     attributes = ItemAttributes.of(learned.catalogue)
@@ -243,8 +249,7 @@ def _choose_network(
         network.ids_ND.copy_(torch.from_numpy(warm_start(knn.similarity_NN, recipe.network.width)))
     network = on_best_device(network)
     often = Validation(validation.batches[:: recipe.validate_every_batch])
-    rows: list[dict[str, Any]] = []
-    weights: dict[str, torch.Tensor] = {}
+    rows, weights = checkpoint.rows, checkpoint.best
 
     def after_epoch(epoch: int, loss: float) -> None:
         row = {"epoch": epoch, "loss": loss, **often.figures(SequenceRecommender(network, names))}
@@ -255,7 +260,8 @@ def _choose_network(
             on_epoch(row)
 
     schedule = Schedule(recipe.epochs, recipe.learning_rate, recipe.warmup, recipe.weight_decay)
-    fit(network, Sequences.of(learned, recipe.reward_floor), recipe, schedule, seed, after_epoch)
+    sequences = Sequences.of(learned, recipe.reward_floor)
+    fit(network, sequences, recipe, schedule, seed, after_epoch, checkpoint=checkpoint)
     network.load_state_dict(weights)
     return SequenceRecommender(network, names), rows
 

@@ -13,7 +13,10 @@ from attune.errors import ConfigError
 
 @dataclass(frozen=True)
 class SequenceConfig:
-    """The shape of the sequence network, which reads the ``context`` latest events; ``heads`` divides ``width``."""
+    """The shape of the sequence network, which reads the ``context`` latest events; ``heads`` divides ``width``.
+
+    ``target_time`` tells it how long ago the latest event was when it is asked.
+    """
 
     width: int = 64
     blocks: int = 2
@@ -22,6 +25,7 @@ class SequenceConfig:
     dropout: float = 0.2
     user_stats: bool = True
     item_stats: bool = True
+    target_time: bool = True
 
 
 @dataclass(frozen=True)

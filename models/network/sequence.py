@@ -44,10 +44,8 @@ def torch_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def rotate(x_BHLK: Tensor, length: int) -> Tensor:
-    """Rotary position embedding (Su et al. 2021) of the latest places of ``length``: padding shifts nothing."""
-    places, width = x_BHLK.shape[-2:]
-    cos_LK, sin_LK = (table_LK[length - places :] for table_LK in rotations(length, width, x_BHLK.device))
+def rotate(x_BHLK: Tensor, cos_LK: Tensor, sin_LK: Tensor) -> Tensor:
+    """Rotary position embedding (Su et al. 2021) by the tables of the places."""
     even, odd = x_BHLK.chunk(2, dim=-1)
     return torch.cat([even * cos_LK - odd * sin_LK, even * sin_LK + odd * cos_LK], dim=-1)
 
@@ -61,38 +59,61 @@ def rotations(length: int, width: int, device: torch.device) -> tuple[Tensor, Te
         return angle_LK.cos(), angle_LK.sin()
 
 
-class Attention(nn.Module):
-    """Causal self-attention over the known places, with normalised queries and keys."""
+class Dropout(nn.Module):
+    """Dropout by a random byte an element, so by 256ths: torch's takes ten times as long on a CPU."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, probability: float) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.dropped = round(256 * probability)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.training and self.dropped):
+            return x
+        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
+        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= self.dropped
+        return x * kept.to(x.dtype).mul_(256 / (256 - self.dropped))
+
+
+class Attention(nn.Module):
+    """Causal self-attention with normalised queries and keys, without dropout: that would cost the fused kernel."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
         self.inputs = nn.Linear(width, 3 * width, bias=False)
         self.output = nn.Linear(width, width, bias=False)
         self.query_norm, self.key_norm = nn.RMSNorm(width // heads), nn.RMSNorm(width // heads)
 
-    def forward(self, x_BLD: Tensor, mask_B1LL: Tensor, latest: int) -> Tensor:
-        """x_BLD attended where ``mask_B1LL`` is true, for the ``latest`` places: (B, latest, D)."""
-        B, L, D = x_BLD.shape
-        if latest == L:
+    def forward(self, x_BLD: Tensor, latest_B: Tensor | None) -> Tensor:
+        """Each place attended to those up to it, (B, L, D); with ``latest_B`` those places alone, (B, 1, D)."""
+        _, L, D = x_BLD.shape
+        cos_LK, sin_LK = rotations(L, D // self.heads, x_BLD.device)
+        if latest_B is None:
             query_BHLK, key_BHLK, value_BHLK = self._heads(self.inputs(x_BLD), 3)
+            query_BHLK = rotate(self.query_norm(query_BHLK), cos_LK, sin_LK)
         else:
             query_DD, rest = self.inputs.weight.split([D, 2 * D])
-            (query_BHLK,) = self._heads(F.linear(x_BLD[:, -latest:], query_DD), 1)
+            (query_BHLK,) = self._heads(F.linear(at(x_BLD, latest_B), query_DD), 1)
+            cos_B11K, sin_B11K = cos_LK[latest_B, None, None], sin_LK[latest_B, None, None]
+            query_BHLK = rotate(self.query_norm(query_BHLK), cos_B11K, sin_B11K)
             key_BHLK, value_BHLK = self._heads(F.linear(x_BLD, rest), 2)
-        mixed_BHLK = F.scaled_dot_product_attention(
-            rotate(self.query_norm(query_BHLK), L),
-            rotate(self.key_norm(key_BHLK), L),
-            value_BHLK,
-            attn_mask=mask_B1LL[:, :, -latest:],
-            dropout_p=self.dropout if self.training else 0.0,
-        )
-        return self.output(mixed_BHLK.transpose(1, 2).reshape(B, latest, D))
+        key_BHLK = rotate(self.key_norm(key_BHLK), cos_LK, sin_LK)
+        if latest_B is None:
+            mixed_BHLK = F.scaled_dot_product_attention(query_BHLK, key_BHLK, value_BHLK, is_causal=True)
+        else:
+            known_B11L = (torch.arange(L, device=x_BLD.device) <= latest_B[:, None])[:, None, None]
+            mixed_BHLK = F.scaled_dot_product_attention(query_BHLK, key_BHLK, value_BHLK, attn_mask=known_B11L)
+        return self.output(mixed_BHLK.transpose(1, 2).flatten(2))
 
     def _heads(self, x_BLD: Tensor, parts: int) -> tuple[Tensor, ...]:
         """So many tensors (B, H, L, K) out of one (B, L, parts * D)."""
         B, L, D = x_BLD.shape
         return x_BLD.view(B, L, parts, self.heads, D // parts // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def at(x_BLD: Tensor, places_B: Tensor) -> Tensor:
+    """One place of each row: (B, 1, D)."""
+    return x_BLD[torch.arange(len(x_BLD), device=x_BLD.device), places_B][:, None]
 
 
 class Block(nn.Module):
@@ -101,28 +122,29 @@ class Block(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.attention_norm = nn.RMSNorm(width)
-        self.attention = Attention(width, heads, dropout)
+        self.attention = Attention(width, heads)
         self.forward_norm = nn.RMSNorm(width)
         self.inputs = nn.Linear(width, 4 * width, bias=False)
         self.output = nn.Linear(2 * width, width, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         nn.init.zeros_(self.attention.output.weight)
         nn.init.zeros_(self.output.weight)
 
-    def forward(self, x_BLD: Tensor, mask_B1LL: Tensor, latest: int) -> Tensor:
-        """The ``latest`` of the places, one step further; the others are not computed."""
-        mixed_BLD = self.attention(self.attention_norm(x_BLD), mask_B1LL, latest)
-        x_BLD = x_BLD[:, -latest:] + self.dropout(mixed_BLD)
+    def forward(self, x_BLD: Tensor, latest_B: Tensor | None) -> Tensor:
+        """All places, one step further, or of each row the one at ``latest_B``; then the others are not computed."""
+        mixed_BLD = self.attention(self.attention_norm(x_BLD), latest_B)
+        x_BLD = (x_BLD if latest_B is None else at(x_BLD, latest_B)) + self.dropout(mixed_BLD)
         gate, value = self.inputs(self.forward_norm(x_BLD)).chunk(2, dim=-1)
         return x_BLD + self.dropout(self.output(F.silu(gate) * value))
 
 
 @dataclass(frozen=True)
 class ItemAttributes:
-    """The attributes that the network reads: shares of genres (N, G) and a bucket of the year (N,)."""
+    """The attributes that the network reads: places of genres (N, K), ``len(genre_names)`` where there are no more,
+    and a bucket of the year (N,)."""
 
     genre_names: tuple[str, ...]
-    genres_NG: np.ndarray
+    genres_NK: np.ndarray
     years_N: np.ndarray
 
     @staticmethod
@@ -131,18 +153,26 @@ class ItemAttributes:
         present = {name for names in catalogue.genres for name in names}
         genre_names = genre_names + tuple(sorted(present - set(genre_names)))
         place = {name: column for column, name in enumerate(genre_names)}
-        genres_NG = np.zeros((len(catalogue), max(len(genre_names), 1)), np.float32)
+        most = max(map(len, catalogue.genres), default=0)
+        genres_NK = np.full((len(catalogue), max(most, 1)), len(genre_names), np.int64)
         for row, names in enumerate(catalogue.genres):
-            for name in names:
-                genres_NG[row, place[name]] = 1.0 / len(names)
+            genres_NK[row, : len(names)] = [place[name] for name in names]
         years = np.array([np.nan if year is None else year for year in catalogue.years], np.float64)
         buckets = np.clip((np.nan_to_num(years) - 1900.0) // 4 + 1, 1, YEAR_BUCKETS - 1)
-        return ItemAttributes(genre_names, genres_NG, np.where(np.isnan(years), 0, buckets).astype(np.int64))
+        return ItemAttributes(genre_names, genres_NK, np.where(np.isnan(years), 0, buckets).astype(np.int64))
+
+    @property
+    def genres_NG(self) -> np.ndarray:
+        """Each item's shares of the genres (N, G), float32; a row of zeros where it has none."""
+        shares_NG = np.zeros((len(self.genres_NK), len(self.genre_names) + 1), np.float32)
+        np.add.at(shares_NG, (np.arange(len(shares_NG))[:, None], self.genres_NK), 1.0)
+        shares_NG = shares_NG[:, :-1]
+        return shares_NG / np.maximum(shares_NG.sum(axis=1, keepdims=True), 1.0)
 
 
 @dataclass
 class Tokens:
-    """A HistoryBatch as tensors of one device, already scaled."""
+    """B histories as tensors of one device, already scaled, padded on the right; item 0 is padding."""
 
     items_BL: Tensor
     kinds_BL: Tensor
@@ -172,18 +202,21 @@ def scaled_stats(stats: np.ndarray) -> np.ndarray:
 
 
 def tokens(batch: HistoryBatch, context: int, device: torch.device) -> Tokens:
-    """The latest ``context`` places of a batch, padded on the left to exactly that many."""
-    before = max(context - batch.items_BL.shape[1], 0)
-
-    def places(values: np.ndarray) -> Tensor:
-        cropped = values[:, -context:]
-        if before:
-            cropped = np.pad(cropped, [(0, 0), (before, 0)] + [(0, 0)] * (values.ndim - 2))
-        return torch.from_numpy(cropped).to(device)
-
+    """The latest ``context`` places of a batch."""
     since_BL = np.diff(batch.times_BL, axis=1, prepend=0)
     since_BL[:, 1:][batch.times_BL[:, :-1] == 0] = 0
     since_BL[:, 0] = 0
+    lengths_B = np.minimum((batch.items_BL > 0).sum(axis=1), context)
+    first_B, longest = batch.items_BL.shape[1] - lengths_B, max(int(lengths_B.max(initial=0)), 1)
+    column_BL = first_B[:, None] + np.arange(longest)
+    known_BL = np.arange(longest) < lengths_B[:, None]
+    column_BL, row_B1 = np.where(known_BL, column_BL, -1), np.arange(len(batch))[:, None]
+
+    def places(values: np.ndarray) -> Tensor:
+        moved = values[row_B1, column_BL]
+        moved[~known_BL] = 0
+        return torch.from_numpy(moved).to(device)
+
     return Tokens(
         items_BL=places(batch.items_BL),
         kinds_BL=places(batch.kinds_BL),
@@ -196,13 +229,14 @@ def tokens(batch: HistoryBatch, context: int, device: torch.device) -> Tokens:
 class SequenceNetwork(nn.Module):
     """Histories to states, states and items to scores."""
 
-    genres_NG: Tensor
+    genres_NK: Tensor
     years_N: Tensor
 
     def __init__(self, config: SequenceConfig, attributes: ItemAttributes) -> None:
         super().__init__()
-        self.config, D, (N, G) = config, config.width, attributes.genres_NG.shape
-        self.register_buffer("genres_NG", torch.from_numpy(attributes.genres_NG), persistent=False)
+        self.config, D = config, config.width
+        N, G = len(attributes.years_N), max(len(attributes.genre_names), 1)
+        self.register_buffer("genres_NK", torch.from_numpy(attributes.genres_NK), persistent=False)
         self.register_buffer("years_N", torch.from_numpy(attributes.years_N), persistent=False)
         self.ids_ND = nn.Parameter(torch.randn(N, D) * 0.02)
         self.genre_GD = nn.Parameter(torch.randn(G, D) * 0.02)
@@ -219,22 +253,31 @@ class SequenceNetwork(nn.Module):
         nn.init.zeros_(self.item_stats.weight)
         nn.init.zeros_(self.user_stats.weight)
         self.token_norm, self.state_norm = nn.RMSNorm(D), nn.RMSNorm(D)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(D, config.heads, config.dropout) for _ in range(config.blocks))
 
-    def items(self) -> Tensor:
-        """items_ND: the representation of every item."""
-        return self.ids_ND + self.genres_NG @ self.genre_GD + F.embedding(self.years_N, self.year_YD)
+    def items(self, rows_U: Tensor | None = None) -> Tensor:
+        """The representation of every item (N, D), or of those (U, D); then only their rows have a gradient."""
+        if rows_U is None:
+            return self.ids_ND + self.described(self.genres_NK, self.years_N)
+        attributes_UD = self.described(self.genres_NK[rows_U], self.years_N[rows_U])
+        return F.embedding(rows_U, self.ids_ND, sparse=True) + attributes_UD
+
+    def described(self, genres_MK: Tensor, years_M: Tensor) -> Tensor:
+        """What attributes alone say of items (M, D), see ``ItemAttributes``; no genre is a vector of zeros."""
+        genre_GD = F.pad(self.genre_GD, (0, 0, 0, 1))
+        genres_MD = F.embedding_bag(genres_MK, genre_GD, mode="mean", padding_idx=len(self.genre_GD))
+        return genres_MD + F.embedding(years_M, self.year_YD)
 
     def rows(self, attributes: ItemAttributes) -> Tensor:
         """rows_MD: what attributes alone say of other items than the network's own; genres as the network has them."""
         device = self.genre_GD.device
-        years_M = torch.from_numpy(attributes.years_N).to(device)
-        return torch.from_numpy(attributes.genres_NG).to(device) @ self.genre_GD + F.embedding(years_M, self.year_YD)
+        return self.described(
+            torch.from_numpy(attributes.genres_NK).to(device), torch.from_numpy(attributes.years_N).to(device)
+        )
 
-    def encode(self, given: Tokens, items_ND: Tensor, latest: int | None = None) -> Tensor:
-        """states_BLD after each place, or after the ``latest``; not yet normed."""
-        known_BL = given.items_BL > 0
+    def encode(self, given: Tokens, items_ND: Tensor, latest_B: Tensor | None = None) -> Tensor:
+        """states_BLD after each place, or of each row after the one at ``latest_B`` (B, 1, D); not yet normed."""
         item_BLD = F.embedding((given.items_BL - 1).clamp(min=0), items_ND)
         item_BLD = item_BLD * (1.0 + given.rewards_BLR @ self.reward_gate_RD)
         token_BLD = item_BLD + given.rewards_BLR @ self.reward_RD
@@ -242,14 +285,9 @@ class SequenceNetwork(nn.Module):
         if self.config.item_stats:
             token_BLD = token_BLD + self.item_stats(given.item_stats_BLS)
         x_BLD = self.dropout(self.token_norm(token_BLD))
-        length, device = known_BL.shape[1], known_BL.device
-        earlier_LL = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-        itself_LL = torch.eye(length, dtype=torch.bool, device=device)  # so that no row is empty
-        mask_B1LL = ((earlier_LL & known_BL[:, None, :]) | itself_LL)[:, None]
         for block in self.blocks[:-1]:
-            x_BLD = block(x_BLD, mask_B1LL, length)
-        last: Block = self.blocks[-1]  # type: ignore[assignment]
-        return last(x_BLD, mask_B1LL, latest or length)
+            x_BLD = block(x_BLD, None)
+        return self.blocks[-1](x_BLD, latest_B)
 
     def states(self, places_PD: Tensor, from_Q: Tensor, pauses_Q: Tensor, user_stats_QS: Tensor) -> Tensor:
         """states_QD for Q queries, each from a place of ``places_PD`` (-1: from nothing).
@@ -257,7 +295,9 @@ class SequenceNetwork(nn.Module):
         ``pauses_Q`` is the bucket of the time since that place, ``user_stats_QS`` the user's scaled statistics.
         """
         place_QD = torch.where((from_Q < 0)[:, None], self.start_D, places_PD.index_select(0, from_Q.clamp(min=0)))
-        state_QD = place_QD + F.embedding(pauses_Q, self.pause_TD)
+        state_QD = place_QD
+        if self.config.target_time:
+            state_QD = state_QD + F.embedding(pauses_Q, self.pause_TD)
         if self.config.user_stats:
             state_QD = state_QD + self.user_stats(user_stats_QS)
         return self.state_norm(state_QD)
@@ -326,11 +366,12 @@ class SequenceRecommender:
     def states(self, batch: HistoryBatch) -> np.ndarray:
         """states_BD: the users as the network sees them, float32. Only the latest place is carried to the end."""
         device = self.items_ND.device
-        context = min(self.network.config.context, batch.items_BL.shape[1])
         known_B = batch.items_BL[:, -1] > 0
         pause_B = np.where(known_B, batch.now_B - batch.times_BL[:, -1], 0)
+        given = tokens(batch, self.network.config.context, device)
         with torch.inference_mode():
-            places_B1D = self.network.encode(tokens(batch, context, device), self.items_ND, latest=1)
+            latest_B = ((given.items_BL > 0).sum(dim=1) - 1).clamp(min=0)
+            places_B1D = self.network.encode(given, self.items_ND, latest_B)
             states_BD = self.network.states(
                 places_B1D[:, 0],
                 torch.from_numpy(np.where(known_B, np.arange(len(batch)), -1)).to(device),

@@ -166,7 +166,7 @@ def test_a_question_is_asked_from_the_last_place_strictly_before_its_moment(rows
     answered = set()
     for begin, end in cut:
         batch = next(training_batches(sequences, np.array([[begin, end]]), context, 1, torch.device("cpu")))
-        places = np.arange(end - context, end)
+        places = np.arange(begin, end)
         asked = [e for e in range(begin, end + 1) if e < len(rows) and users[e] == users[begin]]
         expected = []
         for event in asked:

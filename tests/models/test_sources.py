@@ -141,11 +141,11 @@ def test_a_misspelt_loss_is_refused_when_the_recipe_is_made(quick: Recipe) -> No
 def test_a_loss_joins_by_its_line(tastes: TrainingSet, brief: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def counted(states_QD, items_ND, bias_N, targets_Q, negatives):
+    def counted(states_QD, items_ND, bias_N, targets_Q, sample):
         calls.append(len(targets_Q))
-        return fit.full_softmax(states_QD, items_ND, bias_N, targets_Q, negatives)
+        return fit.full_softmax(states_QD, items_ND, bias_N, targets_Q, sample)
 
-    monkeypatch.setitem(fit.LOSSES, "counted", counted)
+    monkeypatch.setitem(fit.LOSSES, "counted", fit.Loss(counted, samples=False))
     last = int(tastes.times.max())
     train(tastes, replace(brief, loss="counted"), int(last * 0.7), int(last * 0.85), seed=1)
     assert calls
