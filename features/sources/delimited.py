@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from attune.columns import Columns
 from attune.errors import DataContractError
 from attune.event_types import KINDS
 from attune.row_rules import Rejection
@@ -90,10 +91,11 @@ Record = tuple[list[str], str] | Rejection
 class Layout:
     """How a delimited file is laid out; by default that is told from the file.
 
-    ``columns`` ('user_id,item_id,,kind') are the names of a file without a header, empty for columns to leave out; the
-    last may be repeated ('user_id,item_id*'), and then each of its cells makes a row. ``option`` is how they are named;
-    ``quote`` is ``none`` where quotes are letters like others. ``mapped`` are the names that a map expects in the
-    header, ``known`` those that headers usually have (``plain_name``): by them a header is told from a row.
+    ``columns`` ('user_id,item_id,,kind') are the names of a file without a header, empty for columns to leave out. The
+    last may be repeated: of 'user_id,item_id*' each further cell makes a row, of 'user_id,value*' each is a column,
+    named by its number from 1. ``option`` is how they are named; ``quote`` is ``none`` where quotes are letters like
+    others. ``mapped`` are the names that a map expects in the header, ``known`` those that headers usually have
+    (``plain_name``): by them a header is told from a row.
     """
 
     columns: str | None = None
@@ -185,6 +187,8 @@ def read(path: Path, text: str, layout: Layout) -> tuple[pd.DataFrame, list[Reje
         rest = chain([] if second is None else [second], rest)
     else:
         names = [name.strip() for name in layout.columns.removesuffix("*").split(",")]
+        if is_list and names[-1] == Columns.VALUE and isinstance(first, tuple):
+            names, is_list = [*names[:-1], *map(str, range(1, len(first[0]) - len(names) + 2))], False
         surplus = len(first[0]) - len(names) if isinstance(first, tuple) else 0
         if isinstance(first, tuple) and not is_list and (len(first[0]) < len(names) or any(first[0][len(names) :])):
             rest_out = f"; without the rest: {layout.columns}{',' * surplus}" if surplus > 0 else ""

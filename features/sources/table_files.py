@@ -2,14 +2,17 @@
 
 import ast
 import bz2
+import fnmatch
 import glob
 import gzip
 import io
 import json
 import lzma
+import re
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +44,9 @@ ENDINGS = (
 )
 """How tables are called: where a folder has some, its other files are passed over."""
 
+MEMBER = "::"
+"""Between the path of a zip archive and the name, or pattern, of tables in it."""
+
 UNNAMED_INDEX = r"__index_level_\d+__"
 ARRAY = "["
 
@@ -65,18 +71,21 @@ class Table:
         return ids(self.frame[name])
 
 
-def read_tables(paths: Paths, layout: Layout = Layout()) -> Table:  # noqa: B008 (it is frozen)
+def read_tables(paths: Paths, layout: Layout = Layout(), explode: str | None = None) -> Table:  # noqa: B008 (it is frozen)
     """All rows of a file, or of several with the same columns: a folder, a glob, a list, in the order of their names.
 
+    ``ARCHIVE.zip::NAME`` is a table in an archive, NAME may be a pattern.
     A column without a name is left out (an index written by pandas, a separator at the end of each line); a named
     index of a Parquet file is a column. Mappings within a cell become columns: ``{"size": {"cm": 3}}`` is ``size.cm``.
+    ``explode`` is a column of lists (or of text that blanks or ``,;|`` divide), of which each part makes a row; of
+    mappings ``items.item_id`` is called ``item_id`` then, where no other column is.
     Of several files, those without rows count for nothing, and folders such as ``day=1`` are a column.
     Raises DataContractError when a file is missing, empty, or holds no table, or when the columns differ.
     """
     files, passed_over = _files(paths)
     if len(files) > 1:
-        files = [path for path in files if path.stat().st_size] or files
-    tables = [_read(path, layout) for path in files]
+        files = [path for path in files if _inside(path)[0].stat().st_size] or files
+    tables = [_read(path, layout, explode) for path in files]
     if not any(len(table.frame) or table.rejected for table in tables):
         raise DataContractError(f"{files[0]}: the table has no rows")
     first = tables[0]
@@ -103,8 +112,11 @@ def _files(paths: Paths) -> tuple[list[Path], list[str]]:
             below = (file for file in sorted(path.rglob("*")) if file.is_file())
             named = [file for file in below if not file.relative_to(path).as_posix().startswith((".", "_"))]
         else:
-            matches = [path] if path.exists() else map(Path, sorted(glob.glob(str(path), recursive=True)))
+            outer, member = _inside(path)
+            matches = [outer] if outer.exists() else map(Path, sorted(glob.glob(str(outer), recursive=True)))
             named = [file for file in matches if file.is_file()]
+            if member:
+                named = [Path(f"{file}{MEMBER}{name}") for file in named for name in _members(file, member)]
         if path.is_dir() and (tables := [file for file in named if file.suffix.lower() in ENDINGS]):
             passed_over += [file.name for file in named if file not in tables]
             named = tables
@@ -114,9 +126,23 @@ def _files(paths: Paths) -> tuple[list[Path], list[str]]:
     return files, passed_over
 
 
-def _read(path: Path, layout: Layout) -> Table:
+def _inside(path: Path) -> tuple[Path, str]:
+    """The file that a path names, and what it names inside of it."""
+    file, _, member = ("" if path.exists() else str(path)).partition(MEMBER)
+    return Path(file or path), member
+
+
+def _members(file: Path, pattern: str) -> list[str]:
+    """The files in a zip archive whose names fit the pattern; raises DataContractError where there are none."""
+    names = _names(file, file.read_bytes())
+    if not (fitting := fnmatch.filter(names, pattern)):
+        raise DataContractError(f"{file}: it holds no {pattern}; there are {', '.join(names[:10])}")
+    return fitting
+
+
+def _read(path: Path, layout: Layout, explode: str | None) -> Table:
     try:
-        content = path.read_bytes()
+        content = _inside(path)[0].read_bytes()
     except OSError as error:
         raise DataContractError(f"{path}: cannot be read ({error}); check its permissions") from error
     if not content:
@@ -124,7 +150,7 @@ def _read(path: Path, layout: Layout) -> Table:
     table = _decoded(path, content, layout)
     if not table.typed:
         table.frame = table.frame.apply(_unwritten)
-    table.frame = _flat(table.frame)
+    table.frame = _flat(table.frame) if explode is None else _exploded(path, table.frame, explode)
     folders = dict(part.split("=", 1) for part in path.parent.parts if "=" in part)
     table.frame = table.frame.assign(**{name: value for name, value in folders.items() if name not in table.frame})
     return table
@@ -160,16 +186,31 @@ def _refuse_columns(path: Path, layout: Layout) -> None:
 
 
 def _unzipped(path: Path, content: bytes) -> bytes:
-    """The one file in a zip archive."""
+    """The file in a zip archive that the path names, or the only one."""
+    names, member = _names(path, content), _inside(path)[1]
+    if not member and len(names) != 1:
+        inside = ", ".join(names[:5])
+        raise DataContractError(
+            f"{path}: {len(names)} files in one archive ({inside}); name one, or several alike by a pattern: "
+            f"{path.name}{MEMBER}{next(iter(names), 'NAME')}"
+        )
+    with _refusing_broken_archives(path), zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return archive.read(member or names[0])
+
+
+def _names(path: Path, content: bytes) -> list[str]:
+    """The files in a zip archive, sorted; raises DataContractError for an Excel workbook, which is one, too."""
+    with _refusing_broken_archives(path), zipfile.ZipFile(io.BytesIO(content)) as archive:
+        names = sorted(name for name in archive.namelist() if not name.endswith("/") and "__MACOSX" not in name)
+    if EXCEL in names:
+        raise DataContractError(f"{path}: an Excel workbook; save its sheet as CSV (UTF-8)")
+    return names
+
+
+@contextmanager
+def _refusing_broken_archives(path: Path) -> Iterator[None]:
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = [name for name in archive.namelist() if not name.endswith("/") and "__MACOSX" not in name]
-            if EXCEL in names:
-                raise DataContractError(f"{path}: an Excel workbook; save its sheet as CSV (UTF-8)")
-            if len(names) != 1:
-                inside = ", ".join(names[:5])
-                raise DataContractError(f"{path}: {len(names)} files in one archive ({inside}); unpack it and name one")
-            return archive.read(names[0])
+        yield
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, zlib.error, OSError) as error:
         raise DataContractError(f"{path}: not a readable zip file ({error})") from error
 
@@ -255,6 +296,17 @@ def _flat(frame: pd.DataFrame) -> pd.DataFrame:
         nested = _nested(column) if pd.api.types.infer_dtype(column) == "mixed" else {}
         columns |= nested or {name: column}
     return pd.DataFrame(columns, index=frame.index) if list(columns) != list(frame.columns) else frame
+
+
+def _exploded(path: Path, frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    """A row for each part of the lists in a column; rows with an empty list, or none, are left out."""
+    if name not in frame:
+        raise DataContractError(f"explode: {path} has no column {name!r} of lists; there are {', '.join(frame)}")
+    parts = [re.split(r"[\s,;|]+", cell.strip(" ,;|")) if isinstance(cell, str) else cell for cell in frame[name]]
+    rows = frame.assign(**{name: pd.Series(parts, frame.index, dtype=object)}).explode(name)
+    flat = _flat(rows[rows[name].notna()].reset_index(drop=True))
+    inner = {column: column.removeprefix(f"{name}.") for column in flat.columns if column.startswith(f"{name}.")}
+    return flat.rename(columns={column: bare for column, bare in inner.items() if bare not in flat})
 
 
 def _nested(column: pd.Series) -> dict[str, pd.Series]:

@@ -49,6 +49,9 @@ of those before '|'."""
 
 PLAYS = ("play", "listen", "stream", "scrobble")
 
+NUMBER = r"-?\d+(\.\d+)?"
+WHOLE = re.compile(r"\d+|[1-9]\d{0,2}(,\d{3})+")
+
 LEFT_OUT = "none"
 """What ``kinds`` calls rows that say nothing: '0=none'."""
 
@@ -85,12 +88,21 @@ class _Reading:
     def say(self, note: str) -> None:
         self.notes.append(note)
 
-    def table(self, type_name: str, paths: Paths, layout: Layout) -> Table:
-        table = read_tables(paths, layout)
+    def table(self, type_name: str, paths: Paths, layout: Layout, explode: str | None = None) -> Table:
+        table = read_tables(paths, layout, explode)
         self.rejected[type_name] = table.rejected
         for note in table.notes:
             self.say(f"{type_name}s: {note}")
         return table
+
+    def ids(self, table: Table, name: str, column: str) -> pd.Series:
+        """A column as ids; whole numbers with commas between their thousands are written without."""
+        ids = table.ids(column)
+        grouped = next((raw for raw in ids if isinstance(raw, str) and "," in raw), None)
+        if grouped is None or not all(isinstance(raw, str) and WHOLE.fullmatch(raw) for raw in ids.dropna()):
+            return ids
+        self.say(f"{name}: commas are taken for thousands: {grouped!r} is {grouped.replace(',', '')!r}")
+        return ids.str.replace(",", "", regex=False)
 
     def take(self, type_name: str, named: dict[str, str], guessed: dict[str, str]) -> None:
         self.columns[type_name] = named | guessed
@@ -121,6 +133,9 @@ def read(
     columns: str | None = None,
     items_columns: str | None = None,
     users_columns: str | None = None,
+    explode: str | None = None,
+    wide: bool = False,
+    missing: str | None = None,
 ) -> SourceFrames:
     """The files as frames.
 
@@ -131,7 +146,9 @@ def read(
     + n seconds, if nothing speaks against it (``row_order.order_faults``) or ``order_is_real`` vouches for it; 'none'
     gives times that say nothing. ``unit``, ``time_format`` and ``time_zone`` are those of ``times.moments``; ``values``
     says what the value column means; ``encoding``, ``separator``, ``quote`` and ``columns`` (of files without a header)
-    are those of ``delimited.Layout``.
+    are those of ``delimited.Layout``, ``explode`` (of the interactions) that of ``read_tables``. ``wide``, or columns
+    ``value*``: a row is a user, a column that nothing names an item, a cell the value; there is none where the cell is
+    empty or ``missing`` ('99').
     Items keep title, year, genres and text by name, and every other column as an attribute; so do users. Their maps
     may rename attributes ('price=cost'); a column whose name the map gives to another one is left out. ``items_long``
     says that a row of the items is one property (``LONG_COLUMNS``), as four columns of such names do too: the rows
@@ -149,7 +166,11 @@ def read(
         return Layout(names, encoding, separator, quote, wanted.values(), CALLED, option)
 
     path = interactions if isinstance(interactions, Path | str) else interactions[0]
-    whole = reading.table("interaction", interactions, layout(Layout.option, columns, named))
+    whole = reading.table("interaction", interactions, layout(Layout.option, columns, named), explode)
+    if wide or (columns or "").endswith(f"{Columns.VALUE}*"):
+        whole.frame = _one_a_cell(whole.frame, named_columns(whole.frame, named, known, path), missing, reading.say)
+    elif missing is not None:
+        raise DataContractError("missing: it is for cells of a wide table alone (--wide)")
     table = whole.frame
     taken = named_columns(table, named, known, path)
     guessed = _guesses(table, taken, (Columns.USER_ID, Columns.ITEM_ID))
@@ -165,8 +186,10 @@ def read(
     taken |= guessed
     behaviour = pd.DataFrame(
         {
-            Columns.USER_ID: whole.ids(required_column(table, taken, Columns.USER_ID, path)),
-            Columns.ITEM_ID: whole.ids(required_column(table, taken, Columns.ITEM_ID, path)),
+            **{
+                name: reading.ids(whole, name, required_column(table, taken, name, path))
+                for name in (Columns.USER_ID, Columns.ITEM_ID)
+            },
             Columns.KIND: _kind(table, taken, kind, renamed, path),
             Columns.VALUE: None,
             Columns.EVENT_TIMESTAMP: _moments(table, taken, order, path, reading.times),
@@ -174,7 +197,7 @@ def read(
         },
         dtype=object,
     )
-    _refuse_lists(behaviour[Columns.ITEM_ID])
+    _refuse_lists(behaviour[Columns.ITEM_ID], taken[Columns.ITEM_ID])
     left_out = (behaviour[Columns.KIND] == LEFT_OUT).to_numpy(bool)
     if left_out.any():
         reading.say(f"interactions: {left_out.sum():,} rows are left out, as --kinds says")
@@ -223,6 +246,26 @@ def named_columns(
             raise DataContractError(f"map: {path} has no column {column!r}{_nearest(column, have)}", name)
     free = set(have) - {column for name, column in named.items() if name not in OWN_IDS}
     return {name: name for name in known if name in (free if name in OWN_IDS else have)} | named
+
+
+def _one_a_cell(
+    wide: pd.DataFrame, taken: dict[str, str], missing: str | None, say: Callable[[str], None]
+) -> pd.DataFrame:
+    """A row for each cell that holds a value of a table with a row a user and a column an item."""
+    taken = taken | _guesses(wide, taken, (Columns.USER_ID,))
+    items = [column for column in wide.columns if column not in taken.values()]
+    cells = wide[items].to_numpy(object).ravel()
+    present = pd.notna(cells)
+    if missing is not None:
+        number = float(missing) if re.fullmatch(NUMBER, missing) else np.nan
+        present &= (cells != missing) & (pd.to_numeric(pd.Series(cells), errors="coerce") != number).to_numpy(bool)
+    rows, places = np.divmod(np.flatnonzero(present), max(len(items), 1))
+    if Columns.USER_ID not in taken:
+        say("user_id: no column of users; they are called by the number of their row, from 1")
+        wide = wide.assign(**{Columns.USER_ID: [str(number) for number in range(1, len(wide) + 1)]})
+    say(f"a row is a user, and {len(items):,} columns are items; {len(rows):,} of {len(cells):,} cells hold a value")
+    kept = wide.drop(columns=items).iloc[rows].reset_index(drop=True)
+    return kept.assign(**{Columns.ITEM_ID: np.array(items, object)[places], Columns.VALUE: cells[present]})
 
 
 def _guesses(
@@ -337,7 +380,7 @@ def _entities(
     guessed |= _guesses(table.frame, taken | guessed, (Columns.TITLE, Columns.GENRES) if type_name == "item" else ())
     reading.take(type_name, taken, guessed)
     taken |= guessed
-    identifiers = table.ids(required_column(table.frame, taken, id_column, path))
+    identifiers = reading.ids(table, id_column, required_column(table.frame, taken, id_column, path))
     attribute_columns = {name: column for name, column in taken.items() if name != id_column}
     mapped = set(taken) | set(taken.values())
     attribute_columns |= {column: column for column in map(str, table.frame.columns) if column not in mapped}
@@ -368,7 +411,7 @@ def _long_items(table: Table, path: Path, named: dict[str, str], reading: _Readi
         required_column(table.frame, taken, name, path)
     has_times = Columns.EVENT_TIMESTAMP in taken
     rows = pd.DataFrame({
-        Columns.ITEM_ID: table.ids(taken[Columns.ITEM_ID]),
+        Columns.ITEM_ID: reading.ids(table, Columns.ITEM_ID, taken[Columns.ITEM_ID]),
         PROPERTY: frames.ids(table.frame[taken[PROPERTY]]),
         Columns.VALUE: frames.absent_as_none(table.frame[taken[Columns.VALUE]]),
         Columns.EVENT_TIMESTAMP: reading.times(table.frame[taken[Columns.EVENT_TIMESTAMP]])
@@ -412,7 +455,7 @@ def _attribute(name: str, column: pd.Series, is_typed: bool) -> list[Any]:
     return typed(name, cells) if is_text else [frames.plain(raw) for raw in cells]
 
 
-def _refuse_lists(item_ids: pd.Series) -> None:
+def _refuse_lists(item_ids: pd.Series, column: str) -> None:
     """Raise DataContractError where most ids are several ('N1 N2'): words with digits, not names."""
     sample = [raw.split() for raw in item_ids.head(LOOKED_AT) if isinstance(raw, str)]
     words = [word for parts in sample for word in parts]
@@ -420,8 +463,7 @@ def _refuse_lists(item_ids: pd.Series) -> None:
     if 2 * sum(len(parts) > 1 for parts in sample) > len(sample) and with_digits > 0.9 * len(words):
         raise DataContractError(
             f"item_id: {' '.join(sample[0])[:60]!r} is a list of ids. Shown items with clicks are read by "
-            "`attune import impressions`; else write a row for each id, with pandas: "
-            "frame.assign(item_id=frame.item_id.str.split()).explode('item_id')",
+            f"`attune import impressions`; else --explode {column} makes a row of each id",
             Columns.ITEM_ID,
         )
 

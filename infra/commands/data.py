@@ -34,6 +34,7 @@ app.add_typer(imports, name="import", rich_help_panel=EVENTS)
 READING = (
     *("items_map", "users_map", "columns", "items_columns", "users_columns", "encoding", "separator", "quote"),
     *("kind", "kinds", "order", "order_is_real", "items_long", "unit", "time_format", "time_zone"),
+    *("explode", "wide", "missing"),
 )
 VALUES = ("scale", "zero", "value_unit", "clip", "full_watch")
 """Options of `attune import tabular` that ``features.sources.tabular.read`` and ``Values`` have by the same name."""
@@ -100,6 +101,12 @@ def tabular(
     items_long: Annotated[
         bool, typer.Option("--items-long", help="A row of the items is one property: item_id, property, value, time.")
     ] = False,
+    explode: Annotated[
+        str | None,
+        typer.Option(help="A column of lists (of ids, or mappings with an id); each part becomes a row."),
+    ] = None,
+    wide: Annotated[bool, typer.Option("--wide", help="A row is a user, a column an item, a cell the value.")] = False,
+    missing: Annotated[str | None, typer.Option(help="What stands in such a cell where there is no value: 99")] = None,
     order_is_real: Annotated[
         bool, typer.Option("--order-is-real", help="The rows are in the order of time though they look sorted.")
     ] = False,

@@ -708,7 +708,7 @@ def test_compressed_files_are_unpacked(tmp_path: Path, pack) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (zipped(b"u,i,t\n1,2,3\n", "a.csv", "b.csv"), r"2 files in one archive \(a.csv, b.csv\); unpack"),
+        (zipped(b"u,i,t\n1,2,3\n", "a.csv", "b.csv"), r"2 files in one archive \(a.csv, b.csv\); name one"),
         (zipped(b"", "xl/workbook.xml", "b"), "an Excel workbook"),
         (b"PK\x03\x04broken", "not a readable zip file"),
         (b"BZhbroken", "not a readable bz2 file"),
