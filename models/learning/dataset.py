@@ -112,7 +112,8 @@ class TrainingSet:
     def from_frames(events: pd.DataFrame, items: pd.DataFrame, window: dict[str, Any]) -> "TrainingSet":
         """The same from frames with the columns of ``events.parquet`` and ``items.parquet``.
 
-        Raises DataContractError when a column is missing, there is no event, or one names an item that ``items`` lacks.
+        Raises DataContractError when a column is missing, there is no event, one names an item that ``items`` lacks, or
+        its reward is no number from 0 to 1.
         """
         if not len(events):
             raise DataContractError("a training set without events: import some, or choose a later position")
@@ -133,13 +134,22 @@ class TrainingSet:
         if (places < 0).any():
             unknown = events[Columns.ITEM_ID].iloc[int(np.argmin(places))]
             raise DataContractError(f"item {unknown!r} has events but no row in items.parquet", Columns.ITEM_ID)
+        rewards = events[Columns.REWARD].to_numpy(np.float32)
+        unsound = ~((rewards >= 0.0) & (rewards <= 1.0))
+        if unsound.any():
+            position, user_id, reward = events.iloc[int(unsound.argmax())][[Columns.POSITION, Columns.USER_ID, Columns.REWARD]]
+            raise DataContractError(
+                f"{int(unsound.sum())} of {len(events)} rewards are no number from 0 to 1, the first at log position"
+                f" {position}, user {user_id!r}: {reward}; build the training set again",
+                Columns.REWARD,
+            )
         users, user_ids = pd.factorize(events[Columns.USER_ID].astype(str), sort=True)
         return TrainingSet(
             positions=events[Columns.POSITION].to_numpy(np.int64),
             users=users.astype(np.int64),
             items=places.astype(np.int64),
             kinds=events[Columns.KIND].map(KIND_INDEX).to_numpy(np.int64),
-            rewards=events[Columns.REWARD].to_numpy(np.float32),
+            rewards=rewards,
             times=events[Columns.EVENT_TIMESTAMP].to_numpy(np.int64),
             user_stats_EF=events[list(USER_STATS)].to_numpy(np.float32),
             item_stats_EF=events[list(ITEM_STATS)].to_numpy(np.float32),
