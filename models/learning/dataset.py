@@ -137,10 +137,11 @@ class TrainingSet:
         rewards = events[Columns.REWARD].to_numpy(np.float32)
         unsound = ~((rewards >= 0.0) & (rewards <= 1.0))
         if unsound.any():
-            position, user_id, reward = events.iloc[int(unsound.argmax())][[Columns.POSITION, Columns.USER_ID, Columns.REWARD]]
+            first = events.iloc[int(unsound.argmax())]
             raise DataContractError(
                 f"{int(unsound.sum())} of {len(events)} rewards are no number from 0 to 1, the first at log position"
-                f" {position}, user {user_id!r}: {reward}; build the training set again",
+                f" {first[Columns.POSITION]}, user {first[Columns.USER_ID]!r}: {first[Columns.REWARD]}; build the"
+                " training set again",
                 Columns.REWARD,
             )
         users, user_ids = pd.factorize(events[Columns.USER_ID].astype(str), sort=True)

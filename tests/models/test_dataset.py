@@ -151,7 +151,7 @@ def test_what_is_no_training_set_is_refused_with_advice(tmp_path: Path):
         TrainingSet.from_frames(events, items[items.item_id != "i1"], {})
     with pytest.raises(DataContractError, match="without events"):
         TrainingSet.from_frames(events[:0], items, {})
-    with pytest.raises(DataContractError, match="1 of 1 rewards are no number from 0 to 1, .* user 'u0': nan"):
+    with pytest.raises(DataContractError, match=r"1 of 1 rewards are no number from 0 to 1, .* user 'u0': nan"):
         TrainingSet.from_frames(events.assign(reward=np.nan), items, {})
 
 
