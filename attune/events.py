@@ -126,6 +126,15 @@ def is_hidden(attributes: Mapping[str, Any]) -> bool:
     return attributes.get(Columns.AVAILABLE) is False or attributes.get(Columns.RETIRED) is True
 
 
+def is_vector(value: object) -> bool:
+    """Whether an attribute's value is a vector: a list of numbers that are not all whole (1.0 is not written so)."""
+    return (
+        isinstance(value, list)
+        and any(type(part) is float for part in value)
+        and all(type(part) in (int, float) for part in value)
+    )
+
+
 AnyEvent = Interaction | Feedback | Slate | Item | User
 
 

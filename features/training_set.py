@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 from attune.columns import ITEM_STATS, TRAIT_COLUMNS, USER_STATS, Columns
 from attune.errors import DataContractError
 from attune.event_types import RETRACT
+from attune.events import is_vector
 from attune.files import whole_file, write_whole
 from features.labels import Terms, that_counts
 from features.lake import BEHAVIOUR, Lake
@@ -156,7 +157,7 @@ def traits_table(whose: str, ids: Iterable[str], attributes: Iterable[str]) -> p
         traits = [
             (whose, identifier, name, word)
             for name, value in decode(raw).items()
-            if name not in NO_TRAITS[whose]
+            if name not in NO_TRAITS[whose] and not is_vector(value)
             for word in map(_word, value[:TRAIT_VALUES] if isinstance(value, list) else [value])
             if 0 < len(word) <= TRAIT_LETTERS
         ]

@@ -18,7 +18,7 @@ from cachetools import LRUCache
 from attune.columns import ITEM_STATS, Columns
 from attune.errors import EventLogError
 from attune.event_log import EventLog
-from attune.events import is_hidden
+from attune.events import is_hidden, is_vector
 from models.catalogue import Catalogue
 from models.recommender import BundleView
 
@@ -28,7 +28,7 @@ MASKS_BYTES = 32 * 1_048_576  # memory for the masks of filters: 320 values in a
 NUMBERED_ATTRIBUTES = 16
 """Attributes whose values are kept as numbers: 0.8 MB each in a catalogue of 100,000 items, and the values."""
 
-VALUE_LIMIT = 256  # longer texts are not kept (a title is): no filter can ask for one
+VALUE_LIMIT = 256  # longer texts are not kept (a title is), nor are vectors: no filter can ask for one
 PAGE = 5_000
 
 Attributes = Mapping[str, Any]
@@ -317,11 +317,15 @@ class CatalogueReader:
                 attributes = {
                     name: value
                     for name, value in version.attributes.items()
-                    if name == Columns.TITLE or not isinstance(value, str) or len(value) <= VALUE_LIMIT
+                    if name == Columns.TITLE or _is_short(value)
                 }
                 self._items[version.item_id] = LiveItem(version.item_id, attributes, first, version.position)
             self._position = versions[-1].position
             versions = self._log.item_versions(self._position, PAGE) if len(versions) == PAGE else []
+
+
+def _is_short(value: Any) -> bool:
+    return len(value) <= VALUE_LIMIT if isinstance(value, str) else not is_vector(value)
 
 
 def _masks(snapshot: CatalogueSnapshot, attribute: str, values: set[_Value]) -> dict[_Value, np.ndarray]:

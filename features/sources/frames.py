@@ -6,6 +6,7 @@ None.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -149,6 +150,38 @@ def split_lists(column: pd.Series) -> pd.Series:
         return [] if raw is None else [word.strip() for word in re.split(pattern, str(raw)) if word.strip()]
 
     return objects.map(split)
+
+
+def vectors(column: pd.Series) -> tuple[list[list[float] | None], dict[int, str], int] | None:
+    """The cells of a column of vectors, what is wrong with some (by place), and the length that most have.
+
+    None where it is no such column: one whose cells are mostly lists of numbers, not all of them whole. The cells of
+    wrong ones are as they came, absent ones None.
+    """
+    cells = absent_as_none(column).tolist()
+    present = [place for place, cell in enumerate(cells) if cell is not None]
+    if not present or not isinstance(cells[present[0]], list | np.ndarray):
+        return None
+    arrays = {place: array for place in present if (array := _as_vector(cells[place])) is not None}
+    with_fractions = any((np.isfinite(array) & (array % 1 != 0)).any() for array in arrays.values())
+    if not with_fractions or 2 * len(arrays) <= len(present):
+        return None
+    length = Counter(map(len, arrays.values())).most_common(1)[0][0]
+    wrong = {place: "it is no list of numbers" for place in present if place not in arrays}
+    for place, array in arrays.items():
+        if len(array) != length:
+            wrong[place] = f"{len(array):,} numbers where most rows have {length:,}"
+        elif not np.isfinite(array).all():
+            wrong[place] = "not all are finite"
+    values = [arrays[place].tolist() if place in arrays else cell for place, cell in enumerate(cells)]
+    return values, wrong, length
+
+
+def _as_vector(cell: Any) -> np.ndarray | None:
+    """A list of numbers (nothing among them is NaN), None for anything else."""
+    parts = cell.tolist() if isinstance(cell, np.ndarray) else cell
+    is_vector = isinstance(parts, list) and all(part is None or type(part) in (int, float) for part in parts)
+    return np.array(parts, np.float64) if is_vector else None
 
 
 def plain(raw: Any) -> Any:

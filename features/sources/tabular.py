@@ -384,10 +384,24 @@ def _entities(
     attribute_columns = {name: column for name, column in taken.items() if name != id_column}
     mapped = set(taken) | set(taken.values())
     attribute_columns |= {column: column for column in map(str, table.frame.columns) if column not in mapped}
-    cells = {name: _attribute(name, table.frame[column], table.typed) for name, column in attribute_columns.items()}
+    cells: dict[str, list[Any]] = {}
+    faults: dict[int, tuple[str, str]] = {}
+    for name, column in attribute_columns.items():
+        vectors = frames.vectors(table.frame[column])
+        if vectors is None:
+            cells[name] = _attribute(name, table.frame[column], table.typed)
+        else:
+            cells[name], wrong, length = vectors
+            faults |= {place: (f"attributes.{name}", why) for place, why in wrong.items()}
+            reading.say(f"{type_name}s: {name} has vectors of {length:,} numbers")
     rows = zip(*cells.values(), strict=True) if cells else [()] * len(table.frame)
     attributes = [frames.without_absent(dict(zip(cells, row, strict=True))) for row in rows]
-    return frames.entity_frame(id_column, identifiers, attributes)
+    for place, (name, why) in faults.items():
+        row = {id_column: identifiers.iloc[place], Columns.ATTRIBUTES: attributes[place]}
+        row[Columns.EVENT_TIMESTAMP] = frames.FIRST_MOMENT
+        reading.rejected[type_name].append(Rejection(0, row, name, f"{name}: {why}"))
+    entities = frames.entity_frame(id_column, identifiers, attributes)
+    return entities.drop(index=list(faults)).reset_index(drop=True)
 
 
 def _is_long(table: pd.DataFrame, named: dict[str, str]) -> bool:

@@ -12,6 +12,7 @@ import typer
 
 from attune.clock import ORDER_ONLY_WORDS, shown_time, system_clock, to_iso
 from attune.errors import DataContractError, EndpointError
+from attune.events import is_vector
 from infra.commands import output
 from infra.commands.options import EVENTS, PEOPLE, AsJson, Limit, kinds
 
@@ -284,11 +285,14 @@ def _counted(counts: Iterable[tuple[str, int]]) -> str:
 
 
 def _plain(attributes: dict[str, Any]) -> dict[str, str]:
-    """Attributes as text: a year is no quantity."""
-    return {
-        name: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        for name, value in attributes.items()
-    }
+    """Attributes as text: a year is no quantity, a vector no text."""
+
+    def text(value: Any) -> str:
+        if is_vector(value):
+            return f"a vector of {len(value):,} numbers"
+        return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    return {name: text(value) for name, value in attributes.items()}
 
 
 def _moment(micros: int, zone: str = "") -> str:

@@ -1,13 +1,17 @@
 """Files whose rows are no interactions: matrices, lists within a user's row, several tables in an archive."""
 
 import json
+import math
 import zipfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from attune.clock import Clock
 from attune.errors import DataContractError
+from attune.events import is_vector
+from features.importer import admit_source, expected_report
 from features.sources import tabular
 from features.sources.frames import SourceFrames
 from features.sources.values import Values
@@ -109,3 +113,30 @@ def test_thousands_in_ids_have_one_spelling(tmp_path: Path) -> None:
     )
     path = table(tmp_path, 'user_id,item_id\nu,"1,234"\nv,"1234"\n')
     assert tabular.read(path, items, kind="view", order="none").interactions["item_id"].tolist() == ["1234", "1234"]
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl", "csv"])
+def test_vectors_have_one_length_and_are_finite(tmp_path: Path, form: str, clock: Clock) -> None:
+    vectors = [[0.5, 1.0], [2.0, 3.0], [0.25], None, [1.0, math.nan], [0.0, -0.5]]
+    items = pd.DataFrame({"item_id": list("abcdef"), "tags": [[1, 2]] * 6, "embedding": vectors})
+    path = tmp_path / f"i.{form}"
+    if form == "parquet":
+        items.to_parquet(path)
+    elif form == "jsonl":
+        items.to_json(path, orient="records", lines=True)
+    else:
+        items.assign(embedding=[cell and json.dumps(cell) for cell in vectors]).to_csv(path, index=False)
+    source = tabular.read(table(tmp_path, "user_id,item_id\nu,a\n"), path, kind="view", order="none")
+    known = dict(zip(source.items["item_id"], source.items["attributes"], strict=True))
+    assert {name: row.get("embedding") for name, row in known.items()} == {
+        "a": [0.5, 1.0], "b": [2.0, 3.0], "d": None, "f": [0.0, -0.5],
+    }  # fmt: skip
+    assert known["a"]["tags"] == [1, 2]
+    assert all(is_vector(row["embedding"]) for row in known.values() if "embedding" in row)
+    assert not is_vector(known["a"]["tags"])
+    expected = expected_report(admit_source(source, clock)).items
+    assert (expected.rows_in, expected.accepted) == (6, 4)
+    assert set(expected.reasons) == {
+        "attributes.embedding: 1 numbers where most rows have 2", "attributes.embedding: not all are finite",
+    }  # fmt: skip
+    assert "items: embedding has vectors of 2 numbers" in source.understanding.notes

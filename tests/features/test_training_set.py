@@ -291,6 +291,7 @@ def test_every_value_is_a_trait_once_and_texts_are_none() -> None:
         "language": "German", "colours": ["red", "blue", "red", None], "price": 3.5, "new": True, "gone": None,
         "words": "x" * (training_set.TRAIT_LETTERS + 1), "title": "One", "text": "two", "year": 1999, "genres": ["A"],
         "available": False, "a=b": "c=d", "empty": "", "nothing": [], "long": list(range(1_000)),
+        "embedding": [0.5, -1.0, 2], "ones": [1.0, 0.0],
     }  # fmt: skip
     found = training_set.traits_table("item", ["i1", "i2"], [json.dumps(attributes), "{}"])
     assert tuple(found.column_names) == TRAIT_COLUMNS
