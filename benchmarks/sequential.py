@@ -207,15 +207,20 @@ def read(folder: Path, users: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def fitted(
-    split: LeaveOneOut, part: str, recipe: Recipe, seed: int, on_epoch: Callable[[dict[str, Any]], None]
-) -> list[Recommender]:
-    """The recommenders that are judged: the named part alone, or the mix and each of its parts."""
+    split: LeaveOneOut,
+    part: str,
+    recipe: Recipe,
+    seed: int,
+    on_epoch: Callable[[dict[str, Any]], None],
+    checkpoint: Path | None = None,
+) -> tuple[list[Recommender], list[dict[str, Any]]]:
+    """The recommenders that are judged (the named part alone, or the mix and each of its parts), and the epochs."""
     learned, validation = split.learned, split.validation()
     if part in SOURCES:
-        return [SOURCES[part].choose(learned, recipe, lambda one: validation.figures(one)["objective"])[0]]
+        return [SOURCES[part].choose(learned, recipe, lambda one: validation.figures(one)["objective"])[0]], []
     sources = SOURCES if part == MIX else {"item-knn": SOURCES["item-knn"]}  # where the network starts from
-    hybrid, _, _ = choose(learned, validation, recipe, seed, on_epoch, sources)
-    return [hybrid, *hybrid.parts] if part == MIX else [hybrid.network]
+    hybrid, epochs, _ = choose(learned, validation, recipe, seed, on_epoch, sources, checkpoint)
+    return ([hybrid, *hybrid.parts] if part == MIX else [hybrid.network]), epochs
 
 
 def measure(
@@ -229,6 +234,7 @@ def measure(
     target_time: Annotated[bool, typer.Option(help="Whether the time of the question is known.")] = True,
     held: Annotated[str, typer.Option(help="What is judged: test, or val to try things out.")] = "test",
     predictions: Annotated[Path | None, typer.Option(help="A folder for the lists, a file a part.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="The file that a killed training goes on from.")] = None,
 ) -> list[Figure]:
     """HR and NDCG of the parts with their intervals, and the epochs against processor minutes."""
     left_out = [name for name in without.split(",") if name]
@@ -236,18 +242,21 @@ def measure(
         if name not in known:
             raise ConfigError(f"there is no {name!r}: choose one of {', '.join(known)}")
     chosen = recipe_named(recipe)
-    chosen = replace(chosen, epochs=epochs or chosen.epochs)
+    network = replace(chosen.network, target_time=target_time)
+    chosen = replace(chosen, network=network, epochs=epochs or chosen.epochs)
     split = LeaveOneOut.of(*read(Path(os.environ.get(DATA, "")) / data, users), left_out, target_time)
-    rows: list[dict[str, Any]] = []
-    began = time.process_time()
+    began = [time.process_time()]
 
-    def on_epoch(row: dict[str, Any]) -> None:
-        rows.append({**row, "minutes": (time.process_time() - began) / 60})
-        note(f"epoch {row['epoch']}: NDCG@10 {row['ndcg@10']:.4f}, {rows[-1]['minutes']:.1f} processor minutes")
+    def on_epoch(row: dict[str, Any]) -> None:  # into the row, so that the checkpoint holds it
+        began.append(time.process_time())
+        row["minutes"] = (began[-1] - began[-2]) / 60
+        note(f"epoch {row['epoch']}: NDCG@10 {row['ndcg@10']:.4f}, {row['minutes']:.1f} processor minutes")
 
     with torch_threads(chosen.threads):
-        recommenders = fitted(split, part, chosen, seed, on_epoch)
-        minutes = (time.process_time() - began) / 60
+        recommenders, rows = fitted(split, part, chosen, seed, on_epoch, checkpoint)
+        spent = np.cumsum([row.pop("minutes") for row in rows])
+        rows = [{**row, "minutes": minutes} for row, minutes in zip(rows, spent.tolist(), strict=True)]
+        minutes = rows[-1]["minutes"] if rows else (time.process_time() - began[0]) / 60
         figures = [just("processor minutes of training", minutes, f"recipe {chosen.name}, {len(split.learned)} events")]
         is_whole = held == "test" and not users
         for recommender in recommenders:
