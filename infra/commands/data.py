@@ -355,6 +355,7 @@ def impressions(
     unit: Annotated[str | None, typer.Option(help="The unit of times, as of import tabular.")] = None,
     time_format: Annotated[str | None, typer.Option(help="The form of times, as %m/%d/%Y %I:%M:%S %p.")] = None,
     time_zone: Annotated[str | None, typer.Option(help="The zone of times that name none; by default UTC.")] = None,
+    most_quarantined: MostQuarantined = 0.2,
     as_json: AsJson = False,
 ) -> None:
     """Who was shown which items, and what was clicked: impressions with their position, and clicks.
@@ -373,7 +374,7 @@ def impressions(
     for note in frames.understanding.notes if not as_json else ():
         output.note(note)
     given = {name: value for name, value in {"map": map, **options}.items() if value}
-    _import(frames, ", ".join(Path(name).name for name in file), given, as_json)
+    _import(frames, ", ".join(Path(name).name for name in file), given, as_json, most_quarantined)
 
 
 @imports.command()

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from rich.text import Text
 
 from attune.errors import EventLogError
 from attune.event_log import EventLog, prepare
 from attune.events import Interaction, Item
 from attune.settings import Settings
-from infra.commands import output
 
 GOOD = "user,item,when,stars\n1,a,1000000000,5\n1,b,1000000060,2\n2,a,1000000120,4\n"
 MAP = "user_id=user,item_id=item,event_timestamp=when,value=stars"
@@ -155,6 +155,16 @@ def test_too_many_bad_rows_stop_an_import_with_the_option_that_may_help(attune, 
         assert words in " ".join(err.split()), words
     assert json.loads(attune("import", "list", "--json")[1]) == {"imports": []}
     assert attune(*arguments, "--most-quarantined", "0.7")[0] == 0
+
+
+def test_too_many_bad_lists_stop_an_import_of_impressions(attune, table) -> None:
+    file = table("user_id,event_timestamp,shown\n,1600000000,N1-1 N2-0\nv,1600000001,N3-0 N4-1\n")
+    arguments = ("import", "impressions", "--file", file)
+    status, out, err = attune(*arguments)
+    assert (status, out) == (1, "")
+    assert "1 of 4 interaction rows would go to quarantine" in " ".join(err.split())
+    report = json.loads(attune(*arguments, "--most-quarantined", "0.5", "--json")[1])
+    assert (report["accepted"], report["quarantined"]) == (3, 1)
 
 
 def test_a_column_event_id_that_is_no_id_of_a_row_stops_an_import(attune, table) -> None:
@@ -359,10 +369,15 @@ def test_several_files_and_the_meaning_of_values_are_options(attune, table) -> N
         assert [one.event.value for one in log.read(0, 10)] == [0.015, 1.0]
 
 
-def test_a_long_import_says_how_far_it_is(attune, table, monkeypatch) -> None:
-    monkeypatch.setattr(output, "COUNT_SECONDS", 0.0)
+def test_a_long_import_shows_a_bar_in_a_terminal_alone(attune, table, monkeypatch) -> None:
     rows = "".join(f"{n},a,1000000000,5\n" for n in range(6_000))
-    file = table("user,item,when,stars\n" + rows)
-    err = attune("import", "tabular", "--interactions", file, "--map", MAP, "--kind", "rating")[2]
-    assert "5,000 of 6,000 rows" in err
+    arguments = ("--interactions", table("user,item,when,stars\n" + rows), "--map", MAP, "--kind", "rating")
+    err = attune("import", "tabular", *arguments)[2]
     assert "import events.csv" in err
+    assert "6,000 rows" not in err
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "160")
+    words = Text.from_ansi(attune("import", "tabular", *arguments)[2]).plain
+    for stage in ("check events.csv", "import events.csv"):
+        assert f"{stage}: 6,000 of 6,000 rows" in words
+    assert attune("import", "tabular", *arguments, "--json")[2] == ""
