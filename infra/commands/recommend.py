@@ -12,7 +12,6 @@ import typer
 
 from attune.clock import ORDER_ONLY_WORDS, shown_time, system_clock, to_iso
 from attune.errors import DataContractError, EndpointError
-from attune.events import is_vector
 from infra.commands import output
 from infra.commands.options import EVENTS, PEOPLE, AsJson, Limit, kinds
 
@@ -286,6 +285,7 @@ def _counted(counts: Iterable[tuple[str, int]]) -> str:
 
 def _plain(attributes: dict[str, Any]) -> dict[str, str]:
     """Attributes as text: a year is no quantity, a vector no text."""
+    from attune.events import is_vector
 
     def text(value: Any) -> str:
         if is_vector(value):
