@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -101,9 +102,15 @@ def log_of(settings: Settings, name: str) -> Path:
     return settings.logs_folder / f"{name}.log"
 
 
+@cache
+def _client() -> httpx.Client:
+    """One for all calls (each would read the certificates of a system again), with a new connection each."""
+    return httpx.Client(timeout=ANSWER_SECONDS, limits=httpx.Limits(max_keepalive_connections=0))
+
+
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=ANSWER_SECONDS).is_success
+        return _client().get(url).is_success
     except httpx.HTTPError:
         return False
 
