@@ -54,6 +54,12 @@ def show(log: EventLog, folder: Path, rounds: int, first: int = 0) -> None:
             ])  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a run there is no page in Prefect on which progress could be shown."""
+    monkeypatch.setattr(promote, "progress", lambda *_: lambda share: None)
+
+
 @pytest.fixture
 def valued(settings: Settings, log: EventLog, training_folder, bundle_of) -> Callable[[Policy, int], Judgement]:
     """The judgement of a popularity challenger against a champion that knows the clusters."""
