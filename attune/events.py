@@ -6,8 +6,8 @@ Objects are built by ``attune.row_rules`` from rows that passed its rules, and t
 
 In the log's table behaviour lies in columns of its own. Slates, items and users keep their whole content as JSON in
 ``payload`` beside the columns they are looked up by (``value`` of a slate: how many positions explored, if they have a
-budget), and of an interaction the word ``LIVE`` or nothing. What ``to_logged`` reads back equals what ``to_row`` was
-given.
+budget; its ``kind``: whether it was imported), and of an interaction the word ``LIVE`` or nothing. What ``to_logged``
+reads back equals what ``to_row`` was given.
 """
 
 import hashlib
@@ -24,6 +24,9 @@ from attune.event_types import reward
 LIVE = "live"
 """The ``payload`` of an interaction that came in over HTTP. It is no part of the content: the same event out of a file
 is a repeat."""
+
+IMPORTED = "import"
+"""The ``served_by`` and the version of a slate that another system drew. The column ``kind`` of its row says so too."""
 
 CANDIDATES_LOGGED = 200
 """So many of a slate's candidates are logged at most, the best first."""
@@ -94,7 +97,8 @@ class Slate(Event, frozen=True, kw_only=True, tag="slate"):
     """What a user was shown and everything needed to judge it later; its ``event_id`` is the slate id.
 
     ``state_position`` is the log position up to which the user's state was known when it was made;
-    ``policy`` holds the policy's name and parameters; ``served_by`` says who answered (champion, popularity).
+    ``policy`` holds the policy's name and parameters; ``served_by`` says who answered (champion, popularity), or that
+    the slate was ``IMPORTED``: then its scores, candidates and propensities of 0 are unknown.
     """
 
     user_id: str
@@ -198,6 +202,8 @@ def to_row(event: AnyEvent) -> dict[str, Any]:
             if isinstance(event, Slate) and event.policy.get("budget") is not None:
                 explored = event.policy.get("explored")
                 row["value"] = explored if isinstance(explored, int) else None
+            if isinstance(event, Slate) and event.served_by == IMPORTED:
+                row["kind"] = IMPORTED
         joined = "".join([words for words in _texts(row) if words is not None])
         joined.encode()
         if "\x00" in joined:

@@ -106,6 +106,14 @@ class Imports:
             raise DataContractError(f"there is no import {import_id}; `attune import list` shows those that there are")
         return _import(row)
 
+    def orders_in_doubt(self) -> list[str]:
+        """The sources imported in the order of their rows that no import with ``order_is_real`` vouched for."""
+        query = select(imports.c.source, imports.c.options).where(imports.c.state.not_in(GONE))
+        with self._database.reading() as connection:
+            rows = [(row.source, json.loads(row.options)) for row in connection.execute(query)]
+        vouched = {source for source, options in rows if options.get("order_is_real")}
+        return sorted({source for source, options in rows if options.get("order") == "row"} - vouched)
+
     def latest(self, limit: int) -> list[Import]:
         """The latest imports, the last one first."""
         query = _described().order_by(imports.c.id.desc()).limit(limit)

@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from hashlib import blake2b
+from itertools import zip_longest
 from typing import Any
 
 from attune.clock import DAY, MINUTE, Clock, to_iso
 from attune.columns import Columns
 from attune.errors import DataContractError
 from attune.event_types import KINDS, RETRACT
-from attune.events import AnyEvent, Feedback, Interaction, Item, User
+from attune.events import IMPORTED, AnyEvent, Feedback, Interaction, Item, Shown, Slate, User
 
 Row = Mapping[str, Any]
 
@@ -94,7 +95,9 @@ def one_spelling(identifier: str) -> str:
 def admit(
     type_name: str, row: Row, clock: Clock, given: Mapping[str, Any] | None = None, is_stored: bool = False
 ) -> AnyEvent:
-    """The event that ``row`` describes; ``type_name`` is interaction, feedback, item or user.
+    """The event that ``row`` describes; ``type_name`` is interaction, feedback, slate, item or user.
+
+    A slate is one that another system drew: ``items`` from the top, and their ``propensities`` or none.
 
     ``given`` are the attributes of an item that are new, by default all: of those, the known ones have their type.
     ``is_stored``: a log had it already, under rules that let ids of any spelling in.
@@ -103,8 +106,9 @@ def admit(
     if not isinstance(row, Mapping):
         raise DataContractError(f"row: {_shown(row)} is not a mapping of names to values")
     event = _event(type_name, row, clock, given)
-    for field in () if is_stored else ("user_id", "item_id"):
-        name = getattr(event, field, "")
+    names = [(field, getattr(event, field, "")) for field in ("user_id", "item_id")]
+    names += [("items", shown.item_id) for shown in event.shown] if isinstance(event, Slate) else []
+    for field, name in () if is_stored else names:
         if name != one_spelling(name):
             raise _breach(field, "… is not how that id is written; compose it (NFC), and no '.0'", _shown(name))
     return event
@@ -119,13 +123,19 @@ def _event(type_name: str, row: Row, clock: Clock, given: Mapping[str, Any] | No
         return Interaction(**common, **_behaviour(row))
     if type_name == "feedback":
         return Feedback(**common, **_behaviour(row), slate_id=_identifier(row, "slate_id"))
+    if type_name == "slate":
+        return Slate(
+            **common, user_id=_identifier(row, "user_id"), model_version=IMPORTED, served_by=IMPORTED,
+            policy={"name": IMPORTED}, shown=(shown := _list(row)), candidates=[], context={"k": len(shown)},
+            state_position=0,
+        )  # fmt: skip
     if type_name == "item":
         item = Item(**common, item_id=_identifier(row, "item_id"), attributes=_attributes(row))
         _check_known_names(item.attributes if given is None else given)
         return item
     if type_name == "user":
         return User(**common, user_id=_identifier(row, "user_id"), attributes=_attributes(row))
-    raise DataContractError(f"type: {_shown(type_name)} is not one of interaction, feedback, item, user", "type")
+    raise DataContractError(f"type: {_shown(type_name)} is not one of interaction, feedback, slate, item, user", "type")
 
 
 def admit_all(type_name: str, rows: Iterable[Row], clock: Clock) -> tuple[list[AnyEvent], list[Rejection]]:
@@ -251,6 +261,21 @@ def _behaviour(row: Row) -> dict[str, Any]:
         "value": value,
         "retracts": retracts,
     }
+
+
+def _list(row: Row) -> list[Shown]:
+    """What an imported slate showed; a propensity of 0 stands for none."""
+    items, given = row.get("items"), row.get("propensities")
+    if not isinstance(items, list) or not items:
+        raise _breach("items", "… is no list of ids", _shown(items))
+    if given is not None and (not isinstance(given, list) or len(given) != len(items)):
+        raise _breach("propensities", f"…: as many as the items shown ({len(items)}), or none", _shown(given))
+    propensities = [_number(raw) for raw in given or ()]
+    for raw, number in zip(given or (), propensities, strict=True):
+        if number is None or not 0.0 < number <= 1.0:
+            raise _breach("propensities", "… is no probability above 0 and at most 1", _shown(raw))
+    names = [_identifier({"items": name}, "items") for name in items]
+    return [Shown(name, 0.0, number or 0.0) for name, number in zip_longest(names, propensities)]
 
 
 def _kind_and_value(row: Row) -> tuple[str, float | None]:

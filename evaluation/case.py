@@ -1,7 +1,7 @@
 """A case: a challenger, those it is compared with, and the events it is judged on. What gates ask is computed once."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -103,8 +103,9 @@ class Evidence:
 class Case:
     """A challenger and its rivals (None: there never was one) on the events at moments in (after, upto].
 
-    ``slates`` is a folder of what the champion showed (``features.logged_slates``). Who judges many challengers on one
-    hold-out passes the same ``replay_cache`` each time.
+    ``slates`` is a folder of what the champion showed (``features.logged_slates``). ``orders_in_doubt`` names imports
+    without times whose order of rows nobody vouched for (``attune.imports.Imports.orders_in_doubt``). Who judges many
+    challengers on one hold-out passes the same ``replay_cache`` each time.
     """
 
     training_set: TrainingSet
@@ -115,6 +116,7 @@ class Case:
     anchor: Bundle | Lost | None = None
     elder: Bundle | Lost | None = None
     slates: Path | None = None
+    orders_in_doubt: Sequence[str] = ()
     limits: CaseLimits = field(default_factory=CaseLimits)
     replay_cache: ReplayCache = field(default_factory=dict)
     _pairs: dict[tuple[str, str, str], Paired] = field(default_factory=dict, init=False)
@@ -132,6 +134,7 @@ class Case:
         after: int | None = None,
         upto: int | None = None,
         slates: Path | None = None,
+        orders_in_doubt: Sequence[str] = (),
         limits: CaseLimits | None = None,
         replay_cache: ReplayCache | None = None,
     ) -> "Case":
@@ -157,6 +160,7 @@ class Case:
             anchor=bundle(anchor) if isinstance(anchor, Path) else anchor,
             elder=bundle(elder) if isinstance(elder, Path) else elder,
             slates=slates,
+            orders_in_doubt=orders_in_doubt,
             limits=limits or CaseLimits(),
             replay_cache={} if replay_cache is None else replay_cache,
         )

@@ -18,6 +18,7 @@ from evaluation.gates.panel import Panel
 from evaluation.gates.parity import Parity
 from evaluation.gates.popularity import BeatsPopularity
 from evaluation.gates.rivals import Rivals
+from evaluation.gates.shuffled_rows import ShuffledRows
 from evaluation.gates.slices import Slices
 from evaluation.gates.variety import Variety
 from evaluation.intervals import Interval, interval
@@ -26,6 +27,7 @@ from models.metrics import SLICES, rolling_hits, summary
 
 GATES: tuple[Gate, ...] = (
     BeatsPopularity(),
+    ShuffledRows(),
     Rivals(),
     Dislikes(),
     Slices(),
@@ -44,7 +46,7 @@ GATES: tuple[Gate, ...] = (
 )
 """Every gate, in the order of a report. A new one is a file in ``evaluation/gates`` and a line here."""
 
-LIMITS_VERSION = 9
+LIMITS_VERSION = 10
 """Raised with any change of a limit, and recorded with each judgement."""
 
 COMPARED = ("ndcg@10", "hr@10")

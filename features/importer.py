@@ -11,14 +11,13 @@ Every import is noted with what it brought (``attune.imports``) and can be withd
 that was withdrawn comes back under another id, made of its own: the log keeps both, and the take-back of the first.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from itertools import count as count_from
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,10 +30,10 @@ from attune.columns import Columns
 from attune.errors import DataContractError
 from attune.event_log import EventLog, QuarantinedRow
 from attune.event_types import RETRACT
-from attune.events import TYPES, AnyEvent, Behaviour, Interaction, Item, Slate, User, is_hidden
+from attune.events import TYPES, AnyEvent, Behaviour, Feedback, Interaction, Item, Slate, User, is_hidden
 from attune.row_rules import Rejection, admit, admit_all
 from features.export import exported
-from features.sources.frames import FIRST_MOMENT, INTERACTION_COLUMNS, SourceFrames, without_absent
+from features.sources.frames import FIRST_MOMENT, INTERACTION_COLUMNS, SourceFrames, content_id, without_absent
 
 CHUNK = 5_000
 FIRST_ROWS = 20
@@ -72,13 +71,14 @@ class Tally:
 
 @dataclass
 class ImportReport(Tally):
-    """The tally of the interactions, and beside it those of the item and the user rows.
+    """The tally of the interactions, and beside it those of the item and the user rows, and of the slates.
 
     ``shown_again`` are the items that were retired or not available, and are shown since a row says so.
     """
 
     items: Tally = field(default_factory=Tally)
     users: Tally = field(default_factory=Tally)
+    slates: Tally = field(default_factory=Tally)
     shown_again: list[str] = field(default_factory=list)
 
 
@@ -146,7 +146,7 @@ def _news(
             news.append(None)
             continue
         attributes, repeated = merged, place + 1
-        event_id, number = _event_id(_key(event), number), number + 1
+        event_id, number = content_id(_key(event), number), number + 1
         news.append(
             msgspec.structs.replace(
                 event, event_id=event_id, event_timestamp=max(time, latest) if time else time, attributes=attributes
@@ -171,7 +171,7 @@ def next_versions(log: EventLog, events: Sequence[Item | User]) -> list[AnyEvent
     logged = log.versions(TYPES[type(events[0])], [_name(event) for event in events])
     known = {name: [version for _, version in versions] for name, versions in logged.items()}
     return [
-        msgspec.structs.replace(event, event_id=_event_id(_key(event), _number(event, known.get(_name(event), ()))))
+        msgspec.structs.replace(event, event_id=content_id(_key(event), _number(event, known.get(_name(event), ()))))
         for event in events
     ]
 
@@ -187,11 +187,7 @@ def _key(event: Item | User) -> str:
 def _number(event: Item | User, known: Sequence[Item | User]) -> int:
     """The number of the version that follows the known ones that were imported."""
     ids = {version.event_id for version in known}
-    return next(number for number in count_from(0) if _event_id(_key(event), number) not in ids)
-
-
-def _event_id(key: str, number: int) -> str:
-    return hashlib.blake2b(f"{key}\x1f{number}".encode(), digest_size=16).hexdigest()
+    return next(number for number in count_from(0) if content_id(_key(event), number) not in ids)
 
 
 def in_order(frames: SourceFrames) -> pd.DataFrame:
@@ -204,12 +200,12 @@ def in_order(frames: SourceFrames) -> pd.DataFrame:
     times = [raw if type(raw) is int and abs(raw) < NO_TIME else NO_TIME for raw in frame[Columns.EVENT_TIMESTAMP]]
     frame = frame.iloc[np.argsort(np.array(times, dtype=np.int64), kind="stable")]
     contents = ["\x1f".join(map(repr, row)) for row in zip(*(frame[name] for name in INTERACTION_COLUMNS), strict=True)]
-    if Columns.RETRACTS in frame:
-        backs = frame[Columns.RETRACTS]
-        contents = [f"{row}\x1f{back}" if back else row for row, back in zip(contents, backs, strict=True)]
+    for name in (Columns.RETRACTS, Columns.SLATE_ID):
+        if name in frame:
+            contents = [f"{row}\x1f{other}" if other else row for row, other in zip(contents, frame[name], strict=True)]
     column = pd.Series(contents, dtype=object)
     numbers = column.groupby(column, sort=False).cumcount()
-    ids = [_event_id(f"interaction\x1f{content}", number) for content, number in zip(contents, numbers, strict=True)]
+    ids = [content_id(f"interaction\x1f{content}", number) for content, number in zip(contents, numbers, strict=True)]
     if Columns.EVENT_ID in frame:
         ids = [given or own for given, own in zip(frame[Columns.EVENT_ID], ids, strict=True)]
     return frame.reset_index(drop=True).assign(**{Columns.EVENT_ID: ids})
@@ -248,7 +244,7 @@ def _after_earlier_rows(log: EventLog, frames: SourceFrames, clock: Clock) -> So
 
 def withdrawal_id(event_id: str) -> str:
     """The id of the take-back by which a withdrawn import takes an event back."""
-    return _event_id(f"withdrawal\x1f{event_id}", 0)
+    return content_id(f"withdrawal\x1f{event_id}", 0)
 
 
 def _renewed(log: EventLog, events: Sequence[AnyEvent], told: Collection[str]) -> Sequence[AnyEvent]:
@@ -256,13 +252,13 @@ def _renewed(log: EventLog, events: Sequence[AnyEvent], told: Collection[str]) -
 
     A withdrawal whose take-back is among the source's own events (``told`` are their ids) is none to undo.
     """
-    current = {name: name for event in events for name in (event.event_id, _retracted(event)) if name is not None}
+    current = {name: name for event in events for name in (event.event_id, _retracted(event), _slate(event)) if name}
     looked_at = list(current)
     while looked_at:
         backs = {name: withdrawal_id(current[name]) for name in looked_at}
         logged = log.digests([back for back in backs.values() if back not in told])
         looked_at = [name for name, back in backs.items() if back in logged]
-        current |= {name: _event_id(f"again\x1f{current[name]}", 0) for name in looked_at}
+        current |= {name: content_id(f"again\x1f{current[name]}", 0) for name in looked_at}
     if all(name == now for name, now in current.items()):
         return events
     return [_with_ids(event, current) for event in events]
@@ -272,11 +268,17 @@ def _retracted(event: AnyEvent) -> str | None:
     return event.retracts if isinstance(event, Behaviour) else None
 
 
+def _slate(event: AnyEvent) -> str | None:
+    return event.slate_id if isinstance(event, Feedback) else None
+
+
 def _with_ids(event: AnyEvent, current: Mapping[str, str]) -> AnyEvent:
     back = _retracted(event)
+    if isinstance(event, Feedback):
+        event = msgspec.structs.replace(event, slate_id=current[event.slate_id])
     if back is None or current[back] == back:
         return msgspec.structs.replace(event, event_id=current[event.event_id])
-    other_id = _event_id(f"{event.event_id}\x1f{current[back]}", 0)  # other content, and so another event
+    other_id = content_id(f"{event.event_id}\x1f{current[back]}", 0)  # other content, and so another event
     return msgspec.structs.replace(event, event_id=other_id, retracts=current[back])
 
 
@@ -312,7 +314,7 @@ def admit_source(
     upto: int | None = None,
     count: Count = uncounted,
 ) -> dict[str, Admitted]:
-    """A source's rows as events, by type (item, user, interaction); nothing is written.
+    """A source's rows as events, by type (item, user, slate, interaction); nothing is written.
 
     ``log`` is the one into which they are to go: rows in row order follow those that it has. ``after`` and ``upto``
     count rows of ``in_order(frames)``: rows [after, upto) are looked at, all by default (what the reader turned away
@@ -323,6 +325,7 @@ def admit_source(
     for type_name, rows in (
         ("item", _entity_rows(frames.items, Columns.ITEM_ID)),
         ("user", _entity_rows(frames.users, Columns.USER_ID)),
+        ("slate", frames.slates),
         ("interaction", in_order(frames).iloc[after or 0 : upto]),
     ):
         turned_away = () if after else frames.rejected.get(type_name, ())
@@ -331,12 +334,12 @@ def admit_source(
         columns: set[str] = set()
         for start in range(0, len(rows), CHUNK):
             chunk = rows.iloc[start : start + CHUNK].to_dict("records")
-            sound, refused = admit_all(type_name, chunk, clock)
+            sound, refused = _admitted(type_name, chunk, clock)
             events += sound
             rejected += [replace(row, row_number=start + row.row_number) for row in refused]
             if type_name == "interaction":
                 count(start + len(chunk), len(rows))
-            else:
+            elif type_name != "slate":
                 untimed = (row for row in chunk if row[Columns.EVENT_TIMESTAMP] == FIRST_MOMENT)
                 columns.update(name for row in untimed for name in row[Columns.ATTRIBUTES])
         admitted[type_name] = Admitted(events, rejected, frozenset(columns))
@@ -345,8 +348,26 @@ def admit_source(
 
 def expected_report(admitted: Mapping[str, Admitted]) -> ImportReport:
     """What ``import_admitted`` would do were the log empty."""
-    items, users, behaviour = (admitted[name].expected() for name in ("item", "user", "interaction"))
-    return ImportReport(**vars(behaviour), items=items, users=users)
+    items, users, slates, behaviour = (admitted[name].expected() for name in ("item", "user", "slate", "interaction"))
+    return ImportReport(**vars(behaviour), items=items, users=users, slates=slates)
+
+
+def _type(type_name: str, row: Mapping[str, Any]) -> str:
+    """What a row becomes: a click on an imported slate is feedback."""
+    return "feedback" if type_name == "interaction" and isinstance(row.get(Columns.SLATE_ID), str) else type_name
+
+
+def _admitted(
+    type_name: str, rows: Sequence[Mapping[str, Any]], clock: Clock
+) -> tuple[list[AnyEvent], list[Rejection]]:
+    events, refused, start = list[AnyEvent](), list[Rejection](), 0
+    for name, run in groupby(rows, lambda row: _type(type_name, row)):
+        part = list(run)
+        admitted, bad_rows = admit_all(name, part, clock)
+        events += admitted
+        refused += [replace(row, row_number=start + row.row_number) for row in bad_rows]
+        start += len(part)
+    return events, refused
 
 
 def import_admitted(
@@ -367,20 +388,22 @@ def import_admitted(
     report = ImportReport()
     import_id = log.imports.begin(source, options or {})
     told = {event.event_id for event in admitted["interaction"].events if _retracted(event) is not None}
-    for type_name, tally in (("item", report.items), ("user", report.users), ("interaction", report)):
+    tallies = {"item": report.items, "user": report.users, "slate": report.slates, "interaction": report}
+    for type_name, tally in tallies.items():
         part = admitted[type_name]
-        events, rejected, is_behaviour = part.events, list(part.rejected), type_name == "interaction"
+        events, rejected, has_versions = part.events, list(part.rejected), type_name in ("item", "user")
         tally.rows_in = len(events) + len(rejected)
-        if not is_behaviour:
+        if has_versions:
             events, shown_again = new_versions(log, events, part.columns)
             report.shown_again += shown_again
             tally.repeated = len(part.events) - len(events)
         for start, chunk in _chunks(events, CHUNK):
-            chunk = _renewed(log, chunk, told) if is_behaviour else chunk
+            chunk = chunk if has_versions else _renewed(log, chunk, told)
             rejected += _append(log, chunk, start, tally, import_id)
-            if is_behaviour:
+            if type_name == "interaction":
                 count(start + len(chunk), len(events))
-        log.quarantine(type_name, source, rejected, import_id)
+        for name in (type_name, "feedback"):
+            log.quarantine(name, source, [row for row in rejected if _type(type_name, row.row) == name], import_id)
         _count_rejected(tally, rejected)
     log.imports.end(import_id, asdict(report))
     return report

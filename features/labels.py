@@ -22,7 +22,7 @@ import pyarrow.json as pj
 from attune.clock import DAY, MINUTE
 from attune.columns import Columns
 from attune.event_types import RETRACT, SEEN_KINDS, SILENCE, centred
-from attune.events import LIVE
+from attune.events import IMPORTED, LIVE
 from attune.influence import MOST_A_MINUTE
 from features.lake import BEHAVIOUR, CHUNK, SCHEMA, Lake
 from features.stats import rewards, take_backs
@@ -45,6 +45,8 @@ BY_ITSELF = (OUT_OF_RANGE, BURST)
 
 REASONS = (*BY_ITSELF, UNKNOWN_SLATE, ANOTHER_USER, NOT_SHOWN)
 """Why feedback is set aside, in the order in which they are looked for."""
+
+WITHDRAWN = "withdrawn"
 
 SHOWN_AT = "shown_at"
 """The slate's own time, in microseconds."""
@@ -145,19 +147,25 @@ class Labels:
         }
 
 
-def labels(lake: Lake, after: int = 0, upto: int | None = None, terms: Terms | None = None) -> Labels:
+def labels(
+    lake: Lake, after: int = 0, upto: int | None = None, terms: Terms | None = None, imported: bool = False
+) -> Labels:
     """What the window of the positions (after, upto] says (upto: all that the lake holds).
 
     Reads the window and the ``reach`` before it, and of the slates in it only those that are spoken of: feedback on a
-    slate of before that is set aside as an unknown slate's.
+    slate of before that is set aside as an unknown slate's. The slates are those that attune made, or with ``imported``
+    those of other systems, never both: the scores of those are NaN, as are propensities that are not known.
     """
     terms, upto = terms or Terms(), lake.watermark() if upto is None else upto
     start = max(after - terms.reach, 0)
-    slates = lake.events(start, upto, ("slate",), _SLATES).to_pandas()
+    slates = slates_between(lake, start, upto)
+    is_wanted = slates[Columns.KIND] == IMPORTED if imported else slates[Columns.KIND].isna()
+    slates, others = slates[is_wanted], slates[~is_wanted]
     stretch = lake.events(start, upto, BEHAVIOUR, _BEHAVIOUR)  # before the window only feedback and take-backs count
     needed = pc.or_(pc.equal(stretch[Columns.TYPE], "feedback"), pc.equal(stretch[Columns.KIND], RETRACT))
     behaviour = stretch.filter(pc.or_(needed, pc.greater(stretch[Columns.POSITION], after))).to_pandas()
     feedback = reactions(behaviour, terms)
+    feedback = feedback[~feedback[Columns.SLATE_ID].isin(others[Columns.EVENT_ID])]
     organic = behaviour[
         (behaviour[Columns.TYPE] == "interaction")
         & (behaviour[Columns.POSITION] > after)
@@ -165,6 +173,9 @@ def labels(lake: Lake, after: int = 0, upto: int | None = None, terms: Terms | N
     ]
     now = pd.concat([slates[Columns.LOGGED_AT], behaviour[Columns.LOGGED_AT]]).max() if len(slates) else 0
     shown = shown_at(lake, _spoken_of(slates, feedback, organic, after, terms))
+    if imported:
+        shown[Columns.SCORE] = np.nan
+        shown[Columns.PROPENSITY] = shown[Columns.PROPENSITY].where(shown[Columns.PROPENSITY] > 0)
     shown["settled"] = shown[SHOWN_AT] + terms.patience <= now
     of_these = feedback[feedback[Columns.SLATE_ID].isin(shown[Columns.SLATE_ID])]
     shown_items = shown[[*KEY, SHOWN_AT, SLATE_POSITION]].drop_duplicates(KEY)
@@ -184,6 +195,20 @@ def labels(lake: Lake, after: int = 0, upto: int | None = None, terms: Terms | N
         organic=_prompted(organic, shown, terms),
         settled_upto=int(unsettled.min()) - 1 if len(unsettled) else upto,
     )
+
+
+def slates_between(lake: Lake, after: int, upto: int) -> pd.DataFrame:
+    """The slates at positions (after, upto]: position, logged_at, event_id, user_id, event_timestamp, kind.
+
+    The ``kind`` is None for a slate of attune's own, ``IMPORTED``, or ``WITHDRAWN`` with its import.
+    """
+    slates = lake.events(after, upto, ("slate",), [*_SLATES, Columns.KIND]).to_pandas()
+    imported = slates[slates[Columns.KIND] == IMPORTED]
+    if len(imported):
+        facts = [Columns.USER_ID, Columns.POSITION, Columns.EVENT_TIMESTAMP, Columns.KIND, Columns.RETRACTS]
+        backs = take_backs(lake.events(after, upto, BEHAVIOUR, facts).to_pandas(), imported)
+        slates.loc[slates[Columns.EVENT_ID].isin(backs[Columns.EVENT_ID]), Columns.KIND] = WITHDRAWN
+    return slates
 
 
 def slate_returns(frame: pd.DataFrame) -> pd.Series:

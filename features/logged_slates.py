@@ -23,9 +23,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from attune.columns import Columns
-from attune.events import CANDIDATES_LOGGED
+from attune.events import CANDIDATES_LOGGED, IMPORTED
 from attune.files import whole_file, write_whole
-from features.labels import HEAD, Terms, labels, payloads, places, slates_at
+from features.labels import HEAD, Terms, labels, payloads, places, slates_at, slates_between
 from features.lake import Lake
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ MOST = 50_000
 """The latest slates that are looked at: some hundred megabytes, and minutes of scoring; learning forgets older ones."""
 
 EARLIER = "earlier than the latest that are looked at"
+OF_OTHERS = "imported"
 EMPTY = "nothing was shown"
 ANOTHER_VERSION = "another version"
 DEGRADED = "degraded answer"
@@ -47,7 +48,7 @@ CUT_OFF = "candidates cut off"
 NOT_DRAWN = "propensities that are none"
 UNSETTLED = "attribution window still open"
 REASONS = (
-    *(EARLIER, EMPTY, ANOTHER_VERSION, DEGRADED, NO_POLICY, DETERMINISTIC),
+    *(OF_OTHERS, EARLIER, EMPTY, ANOTHER_VERSION, DEGRADED, NO_POLICY, DETERMINISTIC),
     *(BUDGET_SPENT, CAPPED, CUT_OFF, NOT_DRAWN, UNSETTLED),
 )
 """Why a slate is left out, in the order in which they are looked for."""
@@ -134,15 +135,20 @@ def write_slates(
 ) -> LoggedSlates:
     """The slates that ``version`` made at positions (after, upto] (upto: all that the lake holds), whole and settled.
 
+    The version ``attune.events.IMPORTED`` stands for what other systems drew; without propensities they are left out.
     Reads the labels of the latest ``most`` of them at once and the payloads some thousands at a time. Writes
     ``slates.parquet`` (see ``SLATES_SCHEMA``) and ``slates.json``, which appears last. Late reactions count too.
     """
     upto, terms = lake.watermark() if upto is None else upto, terms or Terms()
-    positions = lake.events(after, upto, ("slate",), [Columns.POSITION])[Columns.POSITION].to_numpy()
-    looked_at = positions[-most:]
+    imported = version == IMPORTED
+    slates = slates_between(lake, after, upto)
+    own, others = slates[slates[Columns.KIND].isna()], slates[slates[Columns.KIND] == IMPORTED]
+    slates, others = (others, own) if imported else (own, others)
+    looked_at = slates[Columns.POSITION].to_numpy(np.int64)[-most:]
     folder.mkdir(parents=True, exist_ok=True)
-    left_out = dict.fromkeys(REASONS, 0) | {EARLIER: len(positions) - len(looked_at)}
-    labelled = labels(lake, int(looked_at[0]) - 1, upto, terms) if len(looked_at) else None
+    left_out = dict.fromkeys(REASONS, 0) | {EARLIER: len(slates) - len(looked_at)}
+    left_out[ANOTHER_VERSION if imported else OF_OTHERS] = len(others)
+    labelled = labels(lake, int(looked_at[0]) - 1, upto, terms, imported) if len(looked_at) else None
     frame, feedback = (labelled.frame, labelled.counts) if labelled else (pd.DataFrame(), {})
     rows = 0
     with whole_file(folder / SLATES) as draft, pq.ParquetWriter(draft, SLATES_SCHEMA) as writer:
@@ -164,7 +170,8 @@ def write_source_reactions(lake: Lake, folder: Path, upto: int, moment: int) -> 
 
     Only slates count whose attribution window had ended by ``moment`` (microseconds).
     """
-    positions = lake.events(0, upto, ("slate",), [Columns.POSITION])[Columns.POSITION].to_numpy()[-MOST:]
+    slates = slates_between(lake, 0, upto)
+    positions = slates.loc[slates[Columns.KIND].isna(), Columns.POSITION].to_numpy(np.int64)[-MOST:]
     none = pd.DataFrame({Columns.SLATE_ID: [], Columns.RANK: []})
     features = pd.concat([_source_scores(slates) for slates in slates_at(lake, positions)] or [none], ignore_index=True)
     table = REACTIONS_SCHEMA.empty_table()

@@ -14,7 +14,7 @@ from attune.columns import Columns
 from attune.errors import EventLogError
 from attune.event_log import EventLog
 from attune.event_types import RETRACT
-from attune.events import AnyEvent, Feedback, Interaction, Item, LoggedEvent, Slate, User
+from attune.events import IMPORTED, AnyEvent, Feedback, Interaction, Item, LoggedEvent, Slate, User
 from attune.imports import Runs
 from features.importer import CHUNK, next_versions, withdrawal_id
 from features.sources.frames import FIRST_MOMENT
@@ -22,11 +22,11 @@ from features.sources.frames import FIRST_MOMENT
 
 @dataclass
 class Withdrawal:
-    """What became of an import's events; ``taken_back`` counts interactions and feedback.
+    """What became of an import's events; ``taken_back`` counts interactions, feedback and imported slates.
 
     Items and users are ``restored`` to the version before, or, where there is none, items are ``retired`` and users
     ``emptied`` of attributes. Not undone: items and users that another source has ``changed_since``, and the import's
-    own ``take_backs`` and ``slates``.
+    own ``take_backs``, and the ``slates`` that attune made and an export brought.
     """
 
     taken_back: int = 0
@@ -57,8 +57,10 @@ def withdraw(log: EventLog, import_id: int) -> Withdrawal | None:
                 items[event.item_id] = None
             elif isinstance(event, User):
                 users[event.user_id] = None
-            elif isinstance(event, Slate):
+            elif isinstance(event, Slate) and event.served_by != IMPORTED:
                 result.slates += 1
+            elif isinstance(event, Slate):
+                backs.append(_slate_back(event))
             elif event.kind == RETRACT:
                 result.take_backs += 1
             else:
@@ -84,6 +86,14 @@ def _take_back(event: Interaction | Feedback) -> AnyEvent:
     return msgspec.structs.replace(
         event, event_id=withdrawal_id(event.event_id), kind=RETRACT, value=None, retracts=event.event_id
     )
+
+
+def _slate_back(slate: Slate) -> Interaction:
+    """By it labels and off-policy estimates leave an imported slate out (``features.labels.slates_between``)."""
+    return Interaction(
+        event_id=withdrawal_id(slate.event_id), event_timestamp=slate.event_timestamp, user_id=slate.user_id,
+        item_id=slate.shown[0].item_id, kind=RETRACT, retracts=slate.event_id,
+    )  # fmt: skip
 
 
 def _restore(log: EventLog, type_name: str, ids: list[str], runs: Runs, import_id: int, result: Withdrawal) -> None:

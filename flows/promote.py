@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,11 +59,19 @@ def find_challenger(settings: Settings, table: Promotions, accept_undecided: boo
     return challenger, ""
 
 
+def orders_in_doubt(settings: Settings) -> list[str]:
+    """The imports whose rows are in an order that nobody vouched for."""
+    with resources.event_log(settings) as log:
+        return log.imports.orders_in_doubt()
+
+
 def circumstances(settings: Settings, table: Promotions, accept_undecided: bool) -> str:
     """What a judgement depends on besides the version: champion, events, and how undecided gates count."""
     champion = table.champion(settings.endpoint)
     upto = resources.lake(settings).watermark()
-    return f"champion {champion.version if champion else 'none'}, events to {upto}, undecided {accept_undecided}"
+    words = f"champion {champion.version if champion else 'none'}, events to {upto}, undecided {accept_undecided}"
+    doubts = orders_in_doubt(settings)
+    return f"{words}, order in doubt: {', '.join(doubts)}" if doubts else words
 
 
 @step
@@ -124,14 +133,20 @@ def gather_slates(
 
 @step
 def judge(
-    contenders: dict[str, Any], lost: dict[str, str], folder: Path, accept_undecided: bool, slates: Path | None
+    contenders: dict[str, Any],
+    lost: dict[str, str],
+    folder: Path,
+    accept_undecided: bool,
+    slates: Path | None,
+    doubts: Sequence[str] = (),
 ) -> "Judgement":
     """Measure the contenders on what came after the challenger's training, and hold them against the gates."""
     from evaluation import judge as judging
     from evaluation.case import Case, Lost
 
     anchor, elder = (Lost(lost[name]) if name in lost else contenders[name] for name in ("anchor", "elder"))
-    case = Case.load(folder, contenders["challenger"], contenders["champion"], anchor, elder, slates=slates)
+    rivals = contenders["champion"], anchor, elder
+    case = Case.load(folder, contenders["challenger"], *rivals, slates=slates, orders_in_doubt=doubts)
     return judging.judge(case, accept_undecided, progress("judging-progress", "Gates"))
 
 
@@ -151,7 +166,8 @@ def measured(
     slates = gather_slates(settings, table.champion(settings.endpoint), contenders, upto)
     folder = build_training_set(settings, upto)
     try:
-        return judge(contenders, lost, folder, accept_undecided, slates), challenger
+        doubts = orders_in_doubt(settings)
+        return judge(contenders, lost, folder, accept_undecided, slates, doubts), challenger
     except ValueError as error:
         return f"measuring it ended with {error!r}"
 

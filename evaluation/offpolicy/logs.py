@@ -4,12 +4,16 @@ The logging policy chose what was shown; the value of the evaluation policy is a
 built. N rounds, S slates of at most K positions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
+from attune.columns import Columns
 from attune.errors import DataContractError
+from attune.event_types import centred
 from evaluation.intervals import counted
 
 _FINITE = (np.isfinite, "a prediction is a finite number in the unit of the rewards")
@@ -152,6 +156,28 @@ class SlateLog:
         is_kept_SK = np.arange(self.rewards_SK.shape[1]) < lengths_S[:, None]
         rewards_SK = np.where(is_kept_SK, self.rewards_SK, np.nan)
         return replace(self, rewards_SK=rewards_SK, predicted_SK=None, expected_SK=None)
+
+
+def slate_log(folder: Path, chances: Callable[[str, int, Sequence[str]], Sequence[float]]) -> SlateLog:
+    """The slates that ``features.logged_slates.write_slates`` wrote, imported ones too, for any policy.
+
+    ``chances`` is told a slate's user, time (microseconds) and items from the top, and gives the policy's probability
+    of each item given those above it. Rewards are centred. Raises DataContractError for a folder without slates.
+    """
+    columns = [Columns.USER_ID, Columns.EVENT_TIMESTAMP, "items", "propensities", "rewards"]
+    path = folder / "slates.parquet"
+    rows = pq.read_table(path, columns=columns).to_pylist() if path.exists() else []
+    if not rows:
+        raise DataContractError(f"{folder} holds no logged slates: write them with features.logged_slates.write_slates")
+    rewards_SK = np.full((len(rows), max(len(row["items"]) for row in rows)), np.nan)
+    propensities_SK, chances_SK = np.ones_like(rewards_SK), np.ones_like(rewards_SK)
+    for place, row in enumerate(rows):
+        end = len(row["items"])
+        rewards_SK[place, :end] = centred(np.array(row["rewards"], np.float64))
+        propensities_SK[place, :end] = row["propensities"]
+        chances_SK[place, :end] = chances(row[Columns.USER_ID], row[Columns.EVENT_TIMESTAMP], row["items"])
+    users_S = np.array([row[Columns.USER_ID] for row in rows], object)
+    return SlateLog(rewards_SK, propensities_SK, chances_SK, users_S=users_S)
 
 
 Log = BanditLog | SlateLog

@@ -4,6 +4,7 @@ A cell that cannot be read stays as it came, so that the row rules reject that o
 None.
 """
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -48,7 +49,9 @@ class SourceFrames:
     ``interactions`` has the ``INTERACTION_COLUMNS`` (object columns: str, float or None, int microseconds), and those
     of ``OWN_IDS`` that the source knows;
     ``items`` and ``users`` have their id and ``attributes`` (a mapping), and are empty when the source has none; items
-    may have an ``event_timestamp``, since when the row holds.
+    may have an ``event_timestamp``, since when the row holds. ``slates`` are lists that another system drew: event_id,
+    user_id, event_timestamp, items (ids from the top) and propensities (a list of as many, or None); interactions with
+    a ``slate_id`` are reactions to them.
     ``rejected`` holds what the reader turned away, by the type of event it would have been: lines that could not be
     split, values outside the scale. ``by_row``: the times are the rows' order, from 0 on; an import puts them after
     those that the log has already.
@@ -60,6 +63,12 @@ class SourceFrames:
     rejected: Mapping[str, tuple[Rejection, ...]] = field(default_factory=dict)
     understanding: Understanding = field(default_factory=Understanding)
     by_row: bool = False
+    slates: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+
+def content_id(content: str, number: int) -> str:
+    """The id of the event with that content and number among equal ones: the same in every import."""
+    return hashlib.blake2b(f"{content}\x1f{number}".encode(), digest_size=16).hexdigest()
 
 
 def entity_frame(

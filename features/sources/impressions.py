@@ -1,9 +1,9 @@
 """Reads impression logs: who was shown which items, and which of them were clicked.
 
 A row is one list. Each item of it becomes an interaction of the kind ``impression`` whose value is the position (from
-1), each click one of the kind ``click``, at the list's time. They are no slates: nobody knows by which policy and with
-what propensities another system drew them, so labels, the examination curve and off-policy estimates, which read what
-attune itself served, leave them alone.
+1), each click one of the kind ``click``, at the list's time. Where a column has the propensities by which the list was
+drawn, it becomes an imported slate besides, and its clicks are feedback to that. Labels, the examination curve and
+off-policy estimates know imported slates apart from those that attune made.
 """
 
 import re
@@ -22,8 +22,8 @@ from features.sources.table_files import Paths, read_tables
 from features.sources.tabular import FIRST_ROWS, Names, named_columns, parse_map, required_column
 from features.sources.times import moments
 
-SHOWN, CLICKED = "shown", "clicked"
-COLUMNS = (Columns.USER_ID, Columns.EVENT_TIMESTAMP, SHOWN, CLICKED)
+SHOWN, CLICKED, PROPENSITIES = "shown", "clicked", "propensities"
+COLUMNS = (Columns.USER_ID, Columns.EVENT_TIMESTAMP, SHOWN, CLICKED, PROPENSITIES)
 IMPRESSION, CLICK = "impression", "click"
 
 _BETWEEN = re.compile(r"[\s,;|\[\]'\"]+")
@@ -42,8 +42,10 @@ def read(
 
     ``mapping`` names the columns of ``COLUMNS``; ``shown`` holds the ids of a list from the top, as text ('N1 N2', with
     blanks, commas, semicolons or bars between) or as a list. ``clicked`` holds those that were clicked; without it each
-    shown id ends in -1 (clicked) or -0, as in MIND. ``columns`` names the columns of a file without a header, the times
-    are read as by ``times.moments``. Rows without a user, a time or an item are turned away.
+    shown id ends in -1 (clicked) or -0, as in MIND. ``propensities`` holds as many numbers as there are ids, each the
+    probability of the item given those above it; a list without any is a slate that judges no policy. ``columns`` names
+    the columns of a file without a header, the times are read as by ``times.moments``. Rows without a user, a time or
+    an item are turned away.
     Raises DataContractError for a missing file or column, and where nothing says what was clicked.
     """
     notes: list[str] = []
@@ -77,21 +79,47 @@ def read(
             )
         rows[Columns.ITEM_ID] = marked[0]
         clicks = rows.loc[marked[1] == "1", [Columns.ITEM_ID]]
+    for part in (rows, clicks):
+        part[Columns.ITEM_ID] = frames.ids(part[Columns.ITEM_ID])
+    slates, names = pd.DataFrame(), [*frames.INTERACTION_COLUMNS]
+    if PROPENSITIES in taken:
+        slates = _slates(lists, rows[Columns.ITEM_ID], table.loc[sound, taken[PROPENSITIES]])
+        clicks[Columns.SLATE_ID] = slates[Columns.EVENT_ID].reindex(clicks.index)
+        names.append(Columns.SLATE_ID)
     both = pd.concat([rows.assign(kind=IMPRESSION), clicks.assign(kind=CLICK)]).sort_index(kind="stable")
-    both = both.join(lists.drop(columns=SHOWN))
-    both[Columns.VALUE] = both[Columns.VALUE].astype(object).where(both[Columns.VALUE].notna(), None)
-    notes.append(
-        f"{len(lists):,} lists, {len(rows):,} impressions, {len(clicks):,} clicks; they are no slates of attune's"
-    )
+    both = both.join(lists.drop(columns=SHOWN)).astype(object)
+    both = both.where(both.notna(), None)
+    notes.append(f"{len(lists):,} lists, {len(rows):,} impressions, {len(clicks):,} clicks")
+    if PROPENSITIES in taken:
+        absent = int(slates[PROPENSITIES].isna().sum())
+        notes.append(
+            f"{len(slates):,} imported slates; {absent:,} without propensities, which no off-policy estimate uses"
+        )
+    else:
+        notes.append("no column of propensities: they are no slates, and no off-policy estimate uses them")
     if unused := [str(name) for name in table.columns if name not in taken.values()]:
         notes.append(f"left out: {', '.join(unused)}")
     return SourceFrames(
-        both[list(frames.INTERACTION_COLUMNS)].reset_index(drop=True).astype(object),
+        both[names].reset_index(drop=True),
         frames.entity_frame(Columns.ITEM_ID),
         frames.entity_frame(Columns.USER_ID),
         {"interaction": tuple(rejected)},
         Understanding({"interaction": taken}, tuple(notes), None, table.head(FIRST_ROWS)),
+        slates=slates,
     )
+
+
+def _slates(lists: pd.DataFrame, items: pd.Series, propensities: pd.Series) -> pd.DataFrame:
+    """The lists as ``SourceFrames.slates``; a propensity that is no number stays as it came."""
+
+    words = _lists(propensities).explode()
+    slates = lists.drop(columns=SHOWN).assign(
+        items=items.groupby(level=0).agg(list), propensities=frames.numbers(words).groupby(level=0).agg(list)
+    )
+    slates[PROPENSITIES] = slates[PROPENSITIES].where(words.notna().groupby(level=0).any(), None)
+    contents = slates.astype(str).agg("\x1f".join, axis=1)
+    ids = map(frames.content_id, "slate\x1f" + contents, contents.groupby(contents).cumcount())
+    return slates.assign(**{Columns.EVENT_ID: list(ids)})
 
 
 def _lists(column: pd.Series) -> pd.Series:

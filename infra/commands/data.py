@@ -7,6 +7,7 @@ from contextlib import closing, suppress
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -176,7 +177,7 @@ def _full_command(context: typer.Context, frames: "SourceFrames") -> str:
         for name, type_name in (("map", "interaction"), ("items_map", "item"), ("users_map", "user"))
     }
     given = context.params | maps | {"kind": understood.kind, "check": False, "as_json": False}
-    words = ["attune", "import", "tabular"]
+    words = ["attune", "import", str(context.command.name)]
     for option in context.command.params:
         value = given.get(str(option.name))
         if value == option.default:
@@ -215,7 +216,7 @@ def _preview(frames: "SourceFrames", command: str, cures: Iterable[str], as_json
 
 def _show_rows(rows: "pd.DataFrame", title: str) -> None:
     cells = [
-        ["" if cell is None else f"{cell:g}" if isinstance(cell, float) else str(cell) for cell in row]
+        ["" if cell is None else f"{cell:g}" if isinstance(cell, float) else shorten(str(cell), 80) for cell in row]
         for row in rows.to_numpy(object)
     ]
     output.table(list(rows.columns), cells, title=title)
@@ -325,8 +326,8 @@ def withdraw_import(
     """Take an import back: its interactions by take-backs, its items and users by the version before.
 
     Items that nothing else describes are retired. The next training and every user's state follow;
-    the same file imported again, with other options, counts anew. Not undone are slates and take-backs
-    that it brought, and what another source has changed since.
+    the same file imported again, with other options, counts anew. Not undone are take-backs
+    that it brought, slates of attune's own in an export, and what another source has changed since.
     """
     figures = _withdraw(number, as_json)
     if as_json:
@@ -347,21 +348,27 @@ def _withdraw(number: int, quiet: bool) -> dict[str, Any]:
 
 @imports.command()
 def impressions(
+    context: typer.Context,
     file: Annotated[list[str], typer.Option(help="Lists that were shown: a file, a folder or a 'glob*'; repeatable.")],
-    map: Annotated[str, typer.Option(help="Its columns: user_id=..,event_timestamp=..,shown=..,clicked=..")] = "",
+    map: Annotated[
+        str, typer.Option(help="Its columns: user_id=..,event_timestamp=..,shown=..,clicked=..,propensities=..")
+    ] = "",
     columns: Annotated[
         str | None, typer.Option(help="Without a header: user_id,event_timestamp,shown,.. in the file's order.")
     ] = None,
     unit: Annotated[str | None, typer.Option(help="The unit of times, as of import tabular.")] = None,
     time_format: Annotated[str | None, typer.Option(help="The form of times, as %m/%d/%Y %I:%M:%S %p.")] = None,
     time_zone: Annotated[str | None, typer.Option(help="The zone of times that name none; by default UTC.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing: show how the file is understood and what to type.")
+    ] = False,
     most_quarantined: MostQuarantined = 0.2,
     as_json: AsJson = False,
 ) -> None:
     """Who was shown which items, and what was clicked: impressions with their position, and clicks.
 
     A row is one list: the shown ids from the top, and the clicked ones in a column of their own, or marked
-    by -1 and -0 (N1-1 N2-0). They are no slates of attune's and judge no policy.
+    by -1 and -0 (N1-1 N2-0). With a column of propensities they become imported slates too.
 
     [bold]attune import impressions --file behaviors.tsv
     --columns impression_id,user_id,event_timestamp,history,shown[/bold]
@@ -373,6 +380,9 @@ def impressions(
         frames = impressions.read(file, map, **options)
     for note in frames.understanding.notes if not as_json else ():
         output.note(note)
+    if check:
+        _preview(frames, _full_command(context, frames), (), as_json)
+        return
     given = {name: value for name, value in {"map": map, **options}.items() if value}
     _import(frames, ", ".join(Path(name).name for name in file), given, as_json, most_quarantined)
 
@@ -478,9 +488,9 @@ def _import(
 
 def _tallies(report: "ImportReport") -> "tuple[dict[str, Tally], dict[str, Any]]":
     """The tallies by type of row, and the report as JSON; without types that had no rows."""
-    tallies: dict[str, Tally] = {"interaction": report, "item": report.items, "user": report.users}
+    tallies = {"interaction": report, "item": report.items, "user": report.users, "slate": report.slates}
     values = asdict(report)
-    described = {name: values.pop(name) for name in ("items", "users")}
+    described = {name: values.pop(name) for name in ("items", "users", "slates")}
     values |= {name: tally for name, tally in described.items() if tally["rows_in"]}
     return {name: tally for name, tally in tallies.items() if tally.rows_in}, values
 

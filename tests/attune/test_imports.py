@@ -65,6 +65,16 @@ def test_the_last_import_of_a_source_that_stands(log: EventLog) -> None:
     assert log.imports.last_of("a").import_id == first  # type: ignore[union-attr]
 
 
+def test_an_order_is_in_doubt_until_an_import_of_its_source_vouches_for_it(log: EventLog) -> None:
+    other = log.imports.begin("b", {"order": "row"})
+    for source, options in (("a", {"order": "row"}), ("c", {"order": "none"}), ("d", {})):
+        log.imports.begin(source, options)
+    assert log.imports.orders_in_doubt() == ["a", "b"]
+    log.imports.begin("a", {"order": "row", "order_is_real": True})
+    assert log.imports.begin_withdrawal(other)
+    assert log.imports.orders_in_doubt() == []
+
+
 def test_quarantined_rows_close_with_their_import_and_open_with_the_next(log: EventLog) -> None:
     bad = [Rejection(0, {"user_id": ""}, "user_id", "user_id: absent")]
     first = log.imports.begin("a", {})

@@ -269,7 +269,7 @@ def test_a_row_that_is_no_mapping(bad: Any) -> None:
     assert "is not a mapping" in str(refused("interaction", bad))
 
 
-@pytest.mark.parametrize("type_name", ["slate", "", "Interaction", 10**5_000], ids=short)
+@pytest.mark.parametrize("type_name", ["slates", "", "Interaction", 10**5_000], ids=short)
 def test_unknown_types(type_name: Any) -> None:
     assert refused(type_name, GOOD).field == "type"
 

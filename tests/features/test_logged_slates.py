@@ -80,6 +80,7 @@ def test_a_slate_comes_back_with_the_rewards_of_its_items(written) -> None:
 
 
 LEFT_OUT: dict[str, Slate] = {
+    logged_slates.OF_OTHERS: slate("x", "a", served_by="import", model_version="import"),
     logged_slates.EMPTY: slate("x"),
     logged_slates.ANOTHER_VERSION: slate("x", "a", model_version="2"),
     logged_slates.DEGRADED: slate("x", "a", context={"degraded": ["model"]}),

@@ -336,6 +336,23 @@ def test_a_check_writes_nothing_and_shows_what_to_type(attune, table) -> None:
     assert (report["accepted"], report["quarantined"], report["items"]["accepted"]) == (5, 1, 2)
 
 
+def test_a_check_of_impressions_shows_lists_and_what_to_type(attune, table) -> None:
+    file = table("who,ts,shown,p\n1,1573463158,N1-1 N2-0,0.5 0.25\n1,1573463159,N3-0,2\n")
+    arguments = ("import", "impressions", "--file", file, "--map", "user_id=who,event_timestamp=ts,propensities=p")
+    status, out, err = attune(*arguments, "--check")
+    words = " ".join(out.split())
+    assert (status, "N1-1 N2-0" in words, "2.0 is no probability above 0" in words) == (0, True, True)
+    assert "2 imported slates" in err
+    typed = shlex.split(" ".join(out.split("next: ")[1].split()))
+    assert typed[:3] == ["attune", "import", "impressions"]
+    with pytest.raises(EventLogError, match="there is no event log"):
+        EventLog(Settings().log_url)
+    status, _, err = attune(*typed[1:])
+    assert (status, "1 of 2 slate rows would go to quarantine" in " ".join(err.split())) == (1, True)
+    report = json.loads(attune(*typed[1:], "--most-quarantined", "0.5", "--json")[1])
+    assert (report["accepted"], report["slates"]["accepted"], report["slates"]["quarantined"]) == (4, 1, 1)
+
+
 def test_rows_that_came_as_another_kind_are_told(attune, table) -> None:
     arguments = ("import", "tabular", "--interactions", table(GOOD), "--map", MAP.removesuffix(",value=stars"))
     assert attune(*arguments, "--kind", "view")[0] == 0
