@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 
 from attune.clock import SECOND
-from attune.columns import ITEM_STATS, USER_STATS, Columns
+from attune.columns import Columns
 from attune.errors import ConfigError
 from attune.event_log import EventLog, prepare
 from attune.events import AnyEvent, Interaction, Item
 from attune.settings import Settings
 from features.importer import in_order
 from features.sources import frames, movielens
-from features.stats import item_stats, rewards, user_stats
+from features.stats import Statistics, rewards
 from features.training_set import OF_USERS, traits_table
 from models.learning.dataset import TrainingSet
 
@@ -89,18 +89,9 @@ def _training_set(events: pd.DataFrame, items: pd.DataFrame) -> TrainingSet:
         Columns.RETRACTS: None,
     })  # fmt: skip
     events[Columns.REWARD] = rewards(events[Columns.KIND], events[Columns.VALUE])
-    events = _joined(events, user_stats(events), Columns.USER_ID, USER_STATS)
-    events = _joined(events, item_stats(events), Columns.ITEM_ID, ITEM_STATS)
+    known = Statistics.of(events).historical(events)
+    events = events.assign(**{name: known[name].to_numpy() for name in known})
     return TrainingSet.from_frames(events, items, window={"rows": len(events)})
-
-
-def _joined(events: pd.DataFrame, stats: pd.DataFrame, entity: str, names: tuple[str, ...]) -> pd.DataFrame:
-    """The latest row of the event's entity that was stamped at its time or earlier; NaN where there is none."""
-    stamps = stats[Columns.EVENT_TIMESTAMP].dt.tz_localize(None).astype("datetime64[us]").astype(np.int64)
-    known = stats[[entity, *names]].assign(**{Columns.EVENT_TIMESTAMP: stamps, entity: stats[entity].astype(str)})
-    asked = events[[entity, Columns.EVENT_TIMESTAMP]]
-    found = pd.merge_asof(asked, known.sort_values(Columns.EVENT_TIMESTAMP), on=Columns.EVENT_TIMESTAMP, by=entity)
-    return events.assign(**{name: found[name].to_numpy(np.float32) for name in names})
 
 
 def fill_log(settings: Settings, number: int, seed: int) -> None:

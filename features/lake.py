@@ -11,7 +11,7 @@ inside another file, so that they find every event once while the old files are 
 
 import fcntl
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
@@ -182,21 +182,13 @@ class Lake:
         Columns item_id, title, year (float, NaN unknown), genres (list), text, attributes (JSON of all of them).
         """
         latest = self._latest("item", Columns.ITEM_ID, upto)
-        rows = []
-        for item_id in sorted(latest.keys() | self._used_items(upto)):
-            attributes = json.loads(latest[item_id])["attributes"] if item_id in latest else {}
-            title, year, genres, text = (attributes.get(name) for name in _ITEM_COLUMNS[1:-1])
-            title, text = ("" if words is None else str(words) for words in (title, text))
-            year = float(year) if isinstance(year, int | float) else float("nan")
-            genres = [str(genre) for genre in genres] if isinstance(genres, list) else []
-            rows.append((item_id, title, year, genres, text, _json(attributes)))
-        return pd.DataFrame(rows, columns=_ITEM_COLUMNS)
+        attributes = {item_id: json.loads(payload)["attributes"] for item_id, payload in latest.items()}
+        return item_table(self._used_items(upto), attributes)
 
     def users(self, upto: int | None = None) -> pd.DataFrame:
         """Every user of whom attributes are known at ``upto``, sorted by id: user_id, attributes (JSON of all)."""
         latest = self._latest("user", Columns.USER_ID, upto)
-        rows = [(user_id, _json(json.loads(latest[user_id])["attributes"])) for user_id in sorted(latest)]
-        return pd.DataFrame(rows, columns=[Columns.USER_ID, Columns.ATTRIBUTES])
+        return user_table({user_id: json.loads(payload)["attributes"] for user_id, payload in latest.items()})
 
     def _latest(self, type_name: str, id_column: str, upto: int | None) -> dict[str, str]:
         """The payload of each id's latest event of that type."""
@@ -322,6 +314,25 @@ def _gaps(after: int, upto: int, chunk: int) -> Iterator[_Span]:
         yield _Span(first, min(first + chunk - 1, upto))
 
 
+def item_table(used: Collection[str], attributes: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The items that were used or have attributes, as ``Lake.items`` gives them."""
+    rows = []
+    for item_id in sorted(attributes.keys() | set(used)):
+        known = attributes.get(item_id, {})
+        title, year, genres, text = (known.get(name) for name in _ITEM_COLUMNS[1:-1])
+        title, text = ("" if words is None else str(words) for words in (title, text))
+        year = float(year) if isinstance(year, int | float) else float("nan")
+        genres = [str(genre) for genre in genres] if isinstance(genres, list) else []
+        rows.append((item_id, title, year, genres, text, _json(known)))
+    return pd.DataFrame(rows, columns=_ITEM_COLUMNS)
+
+
+def user_table(attributes: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The users who have attributes, as ``Lake.users`` gives them."""
+    rows = [(user_id, _json(attributes[user_id])) for user_id in sorted(attributes)]
+    return pd.DataFrame(rows, columns=[Columns.USER_ID, Columns.ATTRIBUTES])
+
+
 def to_table(columns: dict[str, list[Any]]) -> pa.Table:
     """What ``EventLog.read_columns`` gives, as a table of the lake."""
     return pa.table([pa.array(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
@@ -335,5 +346,5 @@ def _runs(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
         yield to_datetime(int(days[start]) * DAY).strftime("%Y-%m-%d"), table.slice(start, stop - start)
 
 
-def _json(attributes: dict[str, Any]) -> str:
+def _json(attributes: Mapping[str, Any]) -> str:
     return msgspec.json.encode(attributes, order="deterministic").decode()

@@ -10,13 +10,13 @@ The statistics of items are facts about what people say, so they count people as
 before B, and in the window; ``item_mean_reward`` is the mean of these reactions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from attune.clock import DAY, HOUR
+from attune.clock import DAY, HOUR, SECOND
 from attune.columns import ITEM_STATS, USER_STATS, Columns
 from attune.event_types import RETRACT, SEEN_KINDS, reward
 from attune.influence import influence
@@ -100,6 +100,47 @@ def item_stats(events: pd.DataFrame) -> pd.DataFrame:
     worth = rewards(counted[Columns.KIND], counted[Columns.VALUE])[order[rows]]
     spans = _Spans(items[rows], starts, ends, times[order[rows]], worth, weights[rows])
     return _stats(codes, times, gone, spans, DAY, ITEM_WINDOW).pipe(_named, Columns.ITEM_ID, entities, ITEM_STATS)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The statistics of some behaviour, joined in memory: the same answers as ``FeatureStore.over`` them gives."""
+
+    of_users: pd.DataFrame
+    of_items: pd.DataFrame
+
+    @staticmethod
+    def of(events: pd.DataFrame) -> "Statistics":
+        """Of the events that ``user_stats`` and ``item_stats`` take."""
+        return Statistics(user_stats(events), item_stats(events))
+
+    def historical(self, events: pd.DataFrame) -> pd.DataFrame:
+        """``USER_STATS`` and ``ITEM_STATS`` (float32) as they stood strictly before each event's second, NaN unknown.
+
+        ``events`` have user_id, item_id and event_timestamp (int64 microseconds); the answer is in their order.
+        """
+        before = (events[Columns.EVENT_TIMESTAMP].to_numpy(np.int64) // SECOND - 1) * SECOND
+        return pd.concat(
+            [
+                _as_of(self.of_users, Columns.USER_ID, USER_STATS, events[Columns.USER_ID].to_numpy(object), before),
+                _as_of(self.of_items, Columns.ITEM_ID, ITEM_STATS, events[Columns.ITEM_ID].to_numpy(object), before),
+            ],
+            axis="columns",
+        )
+
+    def item_stats_at(self, item_ids: Sequence[str], moment: int) -> pd.DataFrame:
+        """``ITEM_STATS`` of the items as known at ``moment`` (microseconds), float32, in the order of the ids."""
+        ids = np.asarray(item_ids, object)
+        return _as_of(self.of_items, Columns.ITEM_ID, ITEM_STATS, ids, np.full(len(ids), moment, np.int64))
+
+
+def _as_of(stats: pd.DataFrame, key: str, names: tuple[str, ...], ids: np.ndarray, moments: np.ndarray) -> pd.DataFrame:
+    """The latest row of each id stamped at or before its moment, in the order of the ids; NaN where there is none."""
+    asked = pd.DataFrame({key: ids, "moment": moments}).sort_values("moment", kind="stable")
+    stamps = stats[Columns.EVENT_TIMESTAMP].astype(np.int64)
+    known = stats[[key, *names]].assign(moment=stamps).sort_values("moment", kind="stable")
+    joined = pd.merge_asof(asked, known, on="moment", by=key).set_index(asked.index)
+    return joined[list(names)].astype(np.float32).sort_index()
 
 
 def _counted(events: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:

@@ -17,9 +17,9 @@ model reads them. An item's title, text, year, genres and whether it is on sale 
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 import numpy as np
@@ -27,14 +27,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from attune.clock import Clock, system_clock
 from attune.columns import ITEM_STATS, TRAIT_COLUMNS, USER_STATS, Columns
 from attune.errors import DataContractError
 from attune.event_types import RETRACT
-from attune.events import is_vector
+from attune.events import Item, User, is_vector
 from attune.files import whole_file, write_whole
+from features.importer import Admitted, Tally, admit_source
 from features.labels import Terms, that_counts
-from features.lake import BEHAVIOUR, Lake
-from features.stats import item_stats, rewards, take_backs, user_stats
+from features.lake import BEHAVIOUR, Lake, item_table, user_table
+from features.sources.frames import SourceFrames
+from features.stats import Statistics, item_stats, rewards, take_backs, user_stats
 
 if TYPE_CHECKING:
     from features.feature_store import FeatureStore
@@ -66,6 +69,11 @@ TRAIT_LETTERS = 100
 TRAIT_VALUES = 100
 """So many values of one attribute are kept, the first of a longer list."""
 
+REFUSED_SHOWN, REFUSED_LISTED = 3, 20
+"""Of rows that cannot be used, how many a message explains, and how many it lists."""
+
+_ROW = "row_of_the_source"
+
 TRAITS_CHUNK = 20_000
 """Items, or users, whose traits are held in memory at once."""
 
@@ -90,22 +98,78 @@ def build(lake: Lake, store: "FeatureStore", folder: Path, upto: int, terms: Ter
     """
     logged = lake.events(0, upto, BEHAVIOUR)
     behaviour, left_out = that_counts(logged.to_pandas(), terms or Terms())
-    gone = take_backs(behaviour, behaviour)[Columns.EVENT_ID]
-    events = behaviour[(behaviour[Columns.KIND] != RETRACT) & ~behaviour[Columns.EVENT_ID].isin(gone)]
-    events = events.sort_values([Columns.EVENT_TIMESTAMP, Columns.POSITION], ignore_index=True)
-    events[Columns.REWARD] = rewards(events[Columns.KIND], events[Columns.VALUE]).astype(np.float32)
-    items = lake.items(upto)
-    if not len(events):
+    if not len(behaviour):
         raise DataContractError(f"no events up to position {upto} in {lake.folder}: import some and ingest them")
+    last_position = logged[Columns.POSITION][-1].as_py()  # with what was left out at the end: no news to anybody
     with store.over(user_stats(behaviour), item_stats(behaviour)) as known:
-        features = known.historical(events)
-        last_time = int(events[Columns.EVENT_TIMESTAMP].iloc[-1])
-        of_items = known.item_stats_at(items[Columns.ITEM_ID].tolist(), last_time)
+        return _write(folder, behaviour, known, lake.items(upto), lake.users(upto), last_position, left_out)
+
+
+def build_in_memory(source: SourceFrames, folder: Path, clock: Clock = system_clock) -> TrainingSet:
+    """The same of a source's rows, without a log: a position is a row's place in the order of time, from 1 on.
+
+    Raises DataContractError, naming the first rows and what is wrong with them, where the row rules refuse some.
+    """
+    numbered = source.interactions.assign(**{_ROW: source.interactions.index})
+    admitted = admit_source(replace(source, interactions=numbered), clock)
+    for type_name, part in admitted.items():
+        tally = part.expected()
+        if tally.quarantined:
+            _refuse(type_name, source, part, tally)
+    events = admitted["interaction"].events
+    names = [name for name in EVENT_COLUMNS if name not in (Columns.POSITION, Columns.REWARD)]
+    behaviour = pd.DataFrame({name: [getattr(event, name) for event in events] for name in (*names, Columns.RETRACTS)})
+    behaviour = behaviour.drop_duplicates(Columns.EVENT_ID, ignore_index=True).astype({Columns.VALUE: np.float64})
+    behaviour[Columns.POSITION] = np.arange(1, len(behaviour) + 1)
+    of_items = {event.item_id: event.attributes for event in admitted["item"].events if isinstance(event, Item)}
+    of_users = {event.user_id: event.attributes for event in admitted["user"].events if isinstance(event, User)}
+    items = item_table(set(standing(behaviour)[Columns.ITEM_ID]), of_items)
+    return _write(folder, behaviour, Statistics.of(behaviour), items, user_table(of_users), len(behaviour), {})
+
+
+def _refuse(type_name: str, source: SourceFrames, part: Admitted, tally: Tally) -> NoReturn:
+    """Raise DataContractError for rows of a source, named by their numbers in it where these are known."""
+    by_reader = source.rejected.get(type_name, ())
+    refused = {row.row_number: row for row in by_reader}
+    if type_name == "interaction" or not by_reader:  # what a reader took out of a table of items changes its numbers
+        refused |= {int(row.row.get(_ROW, row.row_number)): row for row in part.rejected[len(by_reader) :]}
+    lines = [f"of the {type_name}s {tally.quarantined:,} rows cannot be used; mend them:"]
+    lines += [f"  row {number}: {row.reason}" for number, row in sorted(refused.items())[:REFUSED_SHOWN]]
+    lines += tally.reasons if not refused else ()
+    field = next((row.field for row in refused.values()), None)
+    lines += [note for note in source.understanding.notes if note.startswith(f"{field}:")]
+    if 0 < len(refused) <= REFUSED_LISTED:
+        lines.append(f"or leave them out: frame.drop(frame.index[{sorted(refused)}])")
+    raise DataContractError("\n".join(lines), field)
+
+
+def standing(behaviour: pd.DataFrame) -> pd.DataFrame:
+    """The behaviour without take-backs and what they took back."""
+    gone = take_backs(behaviour, behaviour)[Columns.EVENT_ID]
+    return behaviour[(behaviour[Columns.KIND] != RETRACT) & ~behaviour[Columns.EVENT_ID].isin(gone)]
+
+
+def _write(
+    folder: Path,
+    behaviour: pd.DataFrame,
+    known: "FeatureStore | Statistics",
+    items: pd.DataFrame,
+    users: pd.DataFrame,
+    last_position: int,
+    left_out: dict[str, int],
+) -> TrainingSet:
+    """The training set of some behaviour, with the statistics that are ``known`` of it, as a folder."""
+    events = standing(behaviour).sort_values([Columns.EVENT_TIMESTAMP, Columns.POSITION], ignore_index=True)
+    if not len(events):
+        raise DataContractError("every event was taken back: import others")
+    events[Columns.REWARD] = rewards(events[Columns.KIND], events[Columns.VALUE]).astype(np.float32)
+    last_time = int(events[Columns.EVENT_TIMESTAMP].iloc[-1])
+    features, of_items = known.historical(events), known.item_stats_at(items[Columns.ITEM_ID].tolist(), last_time)
     events[[*USER_STATS, *ITEM_STATS]] = features[[*USER_STATS, *ITEM_STATS]].to_numpy(np.float32)
     items[list(ITEM_STATS)] = of_items[list(ITEM_STATS)].to_numpy(np.float32)
     window = {
         "first_position": int(events[Columns.POSITION].min()),
-        "last_position": logged[Columns.POSITION][-1].as_py(),  # with what was left out at the end: no news to anybody
+        "last_position": last_position,
         "first_time": int(events[Columns.EVENT_TIMESTAMP].iloc[0]),
         "last_time": last_time,
         "rows": len(events),
@@ -121,7 +185,6 @@ def build(lake: Lake, store: "FeatureStore", folder: Path, upto: int, terms: Ter
         pq.write_table(pa.Table.from_pandas(events[columns], preserve_index=False), draft)
     with whole_file(folder / ITEMS) as draft:
         pq.write_table(pa.Table.from_pandas(items, _ITEMS_SCHEMA, preserve_index=False), draft)
-    users = lake.users(upto)
     with whole_file(folder / TRAITS) as draft:
         write_traits(draft, items, users[users[Columns.USER_ID].isin(events[Columns.USER_ID])])
     write_whole(folder / WINDOW, json.dumps(window, indent=2) + "\n")

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attune.clock import shown_time
 from attune.errors import DataContractError
@@ -22,7 +22,9 @@ from models.network.config import Recipe, recipe_named
 from models.ranking.policy import Policy
 from models.ranking.policy_registry import Exploration
 from models.ranking.thompson import learned_policy
-from models.registry import Registry
+
+if TYPE_CHECKING:
+    from models.registry import Registry  # MLflow, which training needs not
 
 OnProgress = Callable[[float], None]
 """Is told how much is done, from 0 to 1."""
@@ -151,7 +153,7 @@ def report_file(bundle: Path) -> Path:
     return bundle.with_name(f"{bundle.name}.report.json")
 
 
-def register(registry: Registry, bundle: Path, parent: str | None) -> dict[str, Any]:
+def register(registry: "Registry", bundle: Path, parent: str | None) -> dict[str, Any]:
     """Register a bundle as challenger, once; returns ``version``, ``bundle``, ``card`` (Markdown) and ``figures``."""
     report = json.loads(report_file(bundle).read_text()) if report_file(bundle).exists() else {}
     version = registry.find(bundle) or registry.register(bundle, report, parent)

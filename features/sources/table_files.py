@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -49,8 +49,11 @@ MEMBER = "::"
 
 UNNAMED_INDEX = r"__index_level_\d+__"
 ARRAY = "["
+IN_MEMORY = Path("the frame")
+"""What messages call a table that lies in no file."""
 
-Paths = Path | str | Sequence[Path | str]
+Paths: TypeAlias = Path | str | Sequence[Path | str] | pd.DataFrame
+"""A table: in files, or in memory."""
 
 
 @dataclass
@@ -72,7 +75,8 @@ class Table:
 
 
 def read_tables(paths: Paths, layout: Layout = Layout(), explode: str | None = None) -> Table:  # noqa: B008 (it is frozen)
-    """All rows of a file, or of several with the same columns: a folder, a glob, a list, in the order of their names.
+    """All rows of a file, or of several with the same columns: a folder, a glob, a list, in the order of their names;
+    or those of a frame.
 
     ``ARCHIVE.zip::NAME`` is a table in an archive, NAME may be a pattern.
     A column without a name is left out (an index written by pandas, a separator at the end of each line); a named
@@ -82,6 +86,11 @@ def read_tables(paths: Paths, layout: Layout = Layout(), explode: str | None = N
     Of several files, those without rows count for nothing, and folders such as ``day=1`` are a column.
     Raises DataContractError when a file is missing, empty, or holds no table, or when the columns differ.
     """
+    if isinstance(paths, pd.DataFrame):
+        if not len(paths):
+            raise DataContractError("the frame has no rows")
+        frame = _with_plain_names(IN_MEMORY, paths)
+        return Table(_flat(frame) if explode is None else _exploded(IN_MEMORY, frame, explode))
     files, passed_over = _files(paths)
     if len(files) > 1:
         files = [path for path in files if _inside(path)[0].stat().st_size] or files
@@ -224,9 +233,17 @@ def _arrow(path: Path, content: bytes) -> pd.DataFrame:
     except (pa.ArrowException, OSError, ValueError, TypeError, LookupError, NotImplementedError) as error:
         name = "Parquet" if is_parquet else "Arrow"
         raise DataContractError(f"{path}: not a readable {name} file ({error})") from error
+    return _with_plain_names(path, table)
+
+
+def _with_plain_names(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """The frame with texts as column names, its named indices among the columns; columns without a name are left out.
+
+    ``path`` is what messages call it. Raises DataContractError where two columns bear one name.
+    """
     named = {str(name): table.index.get_level_values(place) for place, name in enumerate(table.index.names) if name}
     refuse_doubles(path, [*named, *map(str, table.columns)])
-    table.columns = table.columns.map(str)
+    table = table.set_axis(table.columns.map(str), axis="columns")
     indexed = pd.DataFrame({name: level.to_series().reset_index(drop=True) for name, level in named.items()})
     kept = table.columns[(table.columns.str.strip() != "") & ~table.columns.str.fullmatch(UNNAMED_INDEX)]
     return pd.concat([indexed, table[kept].reset_index(drop=True)], axis="columns")

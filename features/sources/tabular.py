@@ -20,7 +20,7 @@ from features.sources import frames
 from features.sources.delimited import USUAL_KINDS, Layout, plain_name
 from features.sources.frames import INTERACTION_COLUMNS, OWN_IDS, SourceFrames, Understanding
 from features.sources.row_order import order_faults, row_times, shuffled_times
-from features.sources.table_files import Paths, Table, read_tables
+from features.sources.table_files import IN_MEMORY, Paths, Table, read_tables
 from features.sources.times import moments
 from features.sources.values import Values, with_values
 
@@ -113,8 +113,8 @@ class _Reading:
 
 def read(
     interactions: Paths,
-    items: Path | None = None,
-    users: Path | None = None,
+    items: Path | pd.DataFrame | None = None,
+    users: Path | pd.DataFrame | None = None,
     mapping: Names = None,
     items_map: Names = None,
     users_map: Names = None,
@@ -137,7 +137,7 @@ def read(
     wide: bool = False,
     missing: str | None = None,
 ) -> SourceFrames:
-    """The files as frames.
+    """The files as frames; each may be a frame itself.
 
     ``mapping`` names the files' columns ('user_id=uid,item_id=iid', or a dict); a column of attune's own name needs no
     entry, and one of a usual name (userId, movieId, rating) is taken where it is the only one. Rows with an
@@ -165,7 +165,7 @@ def read(
     def layout(option: str, names: str | None, wanted: dict[str, str]) -> Layout:
         return Layout(names, encoding, separator, quote, wanted.values(), CALLED, option)
 
-    path = interactions if isinstance(interactions, Path | str) else interactions[0]
+    path = _called(interactions)
     whole = reading.table("interaction", interactions, layout(Layout.option, columns, named), explode)
     if wide or (columns or "").endswith(f"{Columns.VALUE}*"):
         whole.frame = _one_a_cell(whole.frame, named_columns(whole.frame, named, known, path), missing, reading.say)
@@ -224,6 +224,13 @@ def read(
     turned_away = {name: tuple(rows) for name, rows in reading.rejected.items()}
     understanding = Understanding(reading.columns, tuple(reading.notes), kind, table.head(FIRST_ROWS))
     return SourceFrames(behaviour, item_rows, user_rows, turned_away, understanding, by_row=order == "row")
+
+
+def _called(paths: Paths) -> Path | str:
+    """What messages call a table."""
+    if isinstance(paths, pd.DataFrame):
+        return IN_MEMORY
+    return paths if isinstance(paths, Path | str) else paths[0]
 
 
 def parse_map(names: Names) -> dict[str, str]:
@@ -364,15 +371,15 @@ def _moments(
 
 
 def _entities(
-    type_name: str, path: Path | None, layout: Layout, named: dict[str, str], reading: _Reading
+    type_name: str, source: Path | pd.DataFrame | None, layout: Layout, named: dict[str, str], reading: _Reading
 ) -> pd.DataFrame:
     id_column, known = (Columns.ITEM_ID, ITEM_COLUMNS) if type_name == "item" else (Columns.USER_ID, USER_COLUMNS)
-    if path is None:
+    if source is None:
         return frames.entity_frame(id_column)
     for name in named:
         if not name.isidentifier():
             raise DataContractError(f"map: {name!r} is no name for an attribute (letters, digits and _)", name)
-    table = reading.table(type_name, path, layout)
+    table, path = reading.table(type_name, source, layout), _called(source)
     if type_name == "item" and (reading.items_long or _is_long(table.frame, named)):
         return _long_items(table, path, named, reading)
     taken = named_columns(table.frame, named, known, path)
@@ -399,7 +406,7 @@ def _entities(
     for place, (name, why) in faults.items():
         row = {id_column: identifiers.iloc[place], Columns.ATTRIBUTES: attributes[place]}
         row[Columns.EVENT_TIMESTAMP] = frames.FIRST_MOMENT
-        reading.rejected[type_name].append(Rejection(0, row, name, f"{name}: {why}"))
+        reading.rejected[type_name].append(Rejection(place, row, name, f"{name}: {why}"))
     entities = frames.entity_frame(id_column, identifiers, attributes)
     return entities.drop(index=list(faults)).reset_index(drop=True)
 
@@ -412,7 +419,7 @@ def _is_long(table: pd.DataFrame, named: dict[str, str]) -> bool:
     return set(taken) == set(LONG_COLUMNS) and set(taken.values()) == set(map(str, table.columns))
 
 
-def _long_items(table: Table, path: Path, named: dict[str, str], reading: _Reading) -> pd.DataFrame:
+def _long_items(table: Table, path: Path | str, named: dict[str, str], reading: _Reading) -> pd.DataFrame:
     """The versions of items that a long table tells of, each with its time, as all that was told of the item by then.
 
     Rows without an item, a property or a time are turned away; without a column of times a row holds from now on.

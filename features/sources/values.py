@@ -86,8 +86,10 @@ def with_values(
     def turn_away(rows: np.ndarray, rule: str) -> None:
         told = behaviour[rows].assign(**{Columns.VALUE: raw[rows]}).to_dict("records")
         rejected.extend(
-            Rejection(0, row, Columns.VALUE, f"value: {rule.replace('…', f'{row[Columns.VALUE]:g}')}", f"value: {rule}")
-            for row in told
+            Rejection(
+                place, row, Columns.VALUE, f"value: {rule.replace('…', f'{row[Columns.VALUE]:g}')}", f"value: {rule}"
+            )
+            for place, row in zip(behaviour.index[rows].tolist(), told, strict=True)
         )
 
     out = np.zeros(len(number), dtype=bool)

@@ -21,7 +21,7 @@ from features.feature_store import FeatureStore
 from features.importer import import_source
 from features.labels import BURST, OUT_OF_RANGE, Terms, labels, that_counts
 from features.lake import BEHAVIOUR, Lake
-from features.sources import movielens
+from features.sources import movielens, tabular
 from models.baselines import Popularity
 from models.learning.dataset import TrainingSet
 
@@ -59,6 +59,33 @@ def test_events_with_what_was_known_before_each(world: FeatureStore, lake: Lake,
     assert events["user_events"].fillna(-1).tolist() == [-1, -1, 1, 2, 2, 2]
     assert events["item_events"].fillna(-1).tolist() == [-1, -1, -1, -1, -1, 2 * NEWCOMER]
     assert built.rows == 6
+
+
+def test_a_source_in_memory_becomes_what_its_import_becomes(
+    settings: Settings, log: EventLog, lake: Lake, tmp_path: Path
+) -> None:
+    rng, rows = np.random.default_rng(0), 600
+    frame = pd.DataFrame({
+        "user_id": rng.integers(0, 40, rows), "item_id": rng.integers(0, 30, rows), "value": rng.integers(1, 6, rows),
+        "event_timestamp": rng.integers(0, 200, rows) * HOUR // SECOND + rng.integers(-1, 2, rows) + 1_600_000_000,
+    })  # fmt: skip
+    items = pd.DataFrame(
+        {"item_id": range(35), "title": [f"Film {n}" for n in range(35)], "genres": "A|B", "colour": 1}
+    )
+    source = tabular.read(frame, items, kind="rating")
+    import_source(log, source, lambda: 2_000_000_000 * SECOND, "a frame")
+    lake.ingest(log)
+    store = FeatureStore(settings)
+    store.apply()
+    theirs = training_set.build(lake, store, tmp_path / "theirs", lake.watermark())
+    ours = training_set.build_in_memory(source, tmp_path / "ours")
+    assert (ours.rows, ours.window["users"], ours.window["items"]) == (rows, 40, 35) == (theirs.rows, 40, 35)
+    for name in ("events", "items", "traits"):
+        left, right = (pd.read_parquet(tmp_path / part / f"{name}.parquet") for part in ("ours", "theirs"))
+        first = right["position"].min() - 1 if name == "events" else 0
+        pd.testing.assert_frame_equal(left, right.assign(position=right["position"] - first) if first else right)
+    events = pd.read_parquet(tmp_path / "ours" / "events.parquet")
+    assert events[list(EVENT_FEATURES)].notna().any().all()
 
 
 def test_items_carry_their_statistics_at_the_windows_end(world: FeatureStore, lake: Lake, tmp_path: Path) -> None:
