@@ -55,6 +55,10 @@ BENCHMARKS = {
     "evidence": {
         "floor": "benchmarks.evidence:measure",
     },
+    "training": {
+        "peer": "benchmarks.training_peer:measure",
+        "growth": "benchmarks.training_growth:measure",
+    },
     "sequential": {
         "leave_one_out": "benchmarks.sequential:measure",
     },
