@@ -334,7 +334,7 @@ def targets(training_set: TrainingSet, part: Groups) -> Targets:
     """The events of the groups that a recommender has to predict, for choosing on validation and judging alike.
 
     Left out are impressions and other kinds that are no use of the item, items that the user had seen strictly
-    before, and all but the first event of one item in one group.
+    before, and all but the latest event of one item in one group: a hide at the moment of a click is a hide.
     """
     known, count = seen(training_set, part), len(training_set.catalogue)
     event_T, row_T = part.rows.values, part.rows.row_of_value()
@@ -343,7 +343,7 @@ def targets(training_set: TrainingSet, part: Groups) -> Targets:
     event_T, row_T = event_T[used_T], row_T[used_T]
     key_T = row_T * count + training_set.items[event_T]
     fresh_T = np.zeros(len(key_T), bool)
-    fresh_T[np.unique(key_T, return_index=True)[1]] = True
+    fresh_T[len(key_T) - 1 - np.unique(key_T[::-1], return_index=True)[1]] = True
     fresh_T &= ~np.isin(key_T, known.row_of_value() * count + known.values)
     return Targets(row_T[fresh_T], event_T[fresh_T], known, int((~fresh_T).sum()), unmarked)
 

@@ -48,3 +48,4 @@ def test_an_impression_and_a_second_event_of_an_item_are_no_targets(make_trainin
     assert len(groups(small, 0, 6)) == 4
     found = Validation.over(small, 0, 6, most=100).batches[0]
     assert [small.catalogue.item_ids[place] for place in found.target_items] == ["a", "c", "b"]
+    assert found.target_rewards[1:].tolist() == [1.0, 0.0], "of one moment the latest event of an item tells"
