@@ -18,8 +18,8 @@ from evaluation.simple_baselines import simple_baselines, strongest
 from models.learning.dataset import TrainingSet, split_windows
 from models.learning.training import train
 from models.metrics import Evaluation, decisive, summary
-from models.network.config import Recipe, recipe_named
-from models.training_job import report_file
+from models.network.config import Recipe
+from models.training_job import chosen_recipe, report_file
 
 FIRST_SHARE = 0.5
 """So much of the events lies before the first origin."""
@@ -87,7 +87,8 @@ def spread(origins: list[Origin]) -> dict[str, dict[str, float]]:
 
 def cross_validate(folder: Path, bundle: Path, recipe: str, seed: int, origins: int) -> None:
     """Add to a bundle's report what the recipe comes to at so many earlier moments, see ``rolling_origins``."""
-    folds = rolling_origins(TrainingSet.load(folder), recipe_named(recipe), origins, seed)
+    training_set = TrainingSet.load(folder)
+    folds = rolling_origins(training_set, chosen_recipe(recipe, training_set), origins, seed)
     report = json.loads(report_file(bundle).read_text())
     report |= {"cross_validation": spread(folds), "origins": [asdict(origin) for origin in folds]}
     report_file(bundle).write_text(json.dumps(report, indent=1))

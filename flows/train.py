@@ -79,7 +79,7 @@ def register_challenger(settings: Settings, bundle: Path, parent: str | None = N
 
 @flow(name="train", timeout_seconds=6 * HOUR)
 def train(
-    recipe: Literal["tiny", "small", "base"] = "tiny",
+    recipe: Literal["auto", "tiny", "small", "base"] = "auto",
     seed: int = 0,
     upto: int | None = None,
     origins: int = 0,
@@ -91,7 +91,7 @@ def train(
     """Train from scratch on everything in the log and register the version as challenger.
 
     Args:
-        recipe: What to build; larger recipes want more events and time.
+        recipe: What to build; auto takes what fits the data.
         seed: Equal seeds give equal models.
         upto: Learn from events up to this position of the log only.
         origins: Also train at so many earlier moments (at least 2) and put mean and spread into the report; 0 for none.

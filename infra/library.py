@@ -66,7 +66,7 @@ class Recommender:
         events: pd.DataFrame,
         items: pd.DataFrame | None = None,
         *,
-        recipe: str = "tiny",
+        recipe: str = "auto",
         seed: int = 0,
         on_progress: OnProgress | None = None,
         **reading: Any,

@@ -10,6 +10,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from attune.clock import shown_time
 from attune.errors import DataContractError
 from models import model_card
@@ -17,8 +19,8 @@ from models.bundle import CONFIG, Bundle, Provenance, git_commit, golden_batch, 
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet, share_upto, split_windows
 from models.learning.finetuning import finetune
-from models.learning.training import OnEpoch, Trained, train
-from models.network.config import Recipe, recipe_named
+from models.learning.training import OnEpoch, Trained, has_accelerator, train
+from models.network.config import AUTO, Recipe, recipe_for, recipe_named
 from models.ranking.policy import Policy
 from models.ranking.policy_registry import Exploration
 from models.ranking.thompson import learned_policy
@@ -34,6 +36,7 @@ Gather = Callable[[int, int], Path]
 settled by a moment."""
 
 PLAIN = Exploration()
+MOST_HISTORIES = 0.95  # the share of histories that a recipe for the data reads whole
 
 
 def train_bundle(
@@ -45,14 +48,14 @@ def train_bundle(
     exploration: Exploration = PLAIN,
     gather: Gather | None = None,
 ) -> Path:
-    """Train by a named recipe on a training set's folder; returns the bundle's folder under ``bundles``.
+    """Train by a named recipe, or ``auto``, on a training set's folder; returns the bundle's folder under ``bundles``.
 
     The last events are left to the gates (see ``models.learning.dataset``). ``on_progress`` is told the share of the
     epochs that is done. A policy that learns from reactions is given what ``gather`` says of them, up to where the
     hold-out begins. Raises ConfigError for an unknown recipe.
     """
-    chosen = recipe_named(recipe)
     training_set = TrainingSet.load(folder)
+    chosen = chosen_recipe(recipe, training_set)
     windows = split_windows(training_set.times)
 
     def make(checkpoint: Path) -> Trained:
@@ -66,6 +69,14 @@ def train_bundle(
     return _made(
         bundles, named, training_set, make, lambda hybrid: exploration.of(tuple(hybrid.source_weights)), reactions
     )
+
+
+def chosen_recipe(name: str, training_set: TrainingSet) -> Recipe:
+    """The recipe of that name, or for ``auto`` the one that fits. Raises ConfigError for an unknown one."""
+    if name != AUTO:
+        return recipe_named(name)
+    _, lengths_U = np.unique(training_set.users, return_counts=True)
+    return recipe_for(len(training_set), int(np.quantile(lengths_U, MOST_HISTORIES)), has_accelerator())
 
 
 def finetune_bundle(
@@ -174,4 +185,4 @@ def headline(report: dict[str, Any]) -> dict[str, Any]:
         for name, row in report.get("validation", {}).items()
     }
     named: dict[str, Any] = {name: report[name] for name in ("events", "items", "parameters") if name in report}
-    return {**named, **validation}
+    return {**named, **({"recipe": report["recipe"]["name"]} if "recipe" in report else {}), **validation}

@@ -37,9 +37,10 @@ def train(
     recipe: Annotated[
         str,
         typer.Option(
-            help="tiny (a minute on two cores), small (an hour) or base (an accelerator).", autocompletion=recipes
+            help="auto (what fits the data), tiny (a minute on two cores), small (an hour) or base (an accelerator).",
+            autocompletion=recipes,
         ),
-    ] = "tiny",
+    ] = "auto",
     seed: Seed = 0,
     origins: Annotated[
         int, typer.Option(help="Also train at so many earlier moments (at least 2): mean and spread.")
@@ -83,7 +84,7 @@ def train(
     if as_json:
         output.print_json(result)
     else:
-        _show_version(result, f"trained from nothing by the recipe {recipe}")
+        _show_version(result, f"trained from nothing by the recipe {result['figures'].get('recipe', recipe)}")
 
 
 @app.command(rich_help_panel=MODELS)

@@ -25,9 +25,9 @@ def kinds() -> list[tuple[str, str]]:
 
 
 def recipes() -> list[str]:
-    from models.network.config import RECIPES
+    from models.network.config import AUTO, RECIPES
 
-    return list(RECIPES)
+    return [AUTO, *RECIPES]
 
 
 def policies() -> list[str]:

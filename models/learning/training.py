@@ -266,5 +266,9 @@ def _choose_network(
     return SequenceRecommender(network, names), rows
 
 
+def has_accelerator() -> bool:
+    return torch.cuda.is_available()
+
+
 def on_best_device(network: SequenceNetwork) -> SequenceNetwork:
-    return network.to("cuda" if torch.cuda.is_available() else "cpu")
+    return network.to("cuda" if has_accelerator() else "cpu")

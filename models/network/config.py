@@ -4,8 +4,9 @@ A recipe is written whole into the bundle and into the registry, and read back b
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from attune.errors import ConfigError
@@ -148,6 +149,33 @@ def base() -> Recipe:
         negatives=4096,
         threads=0,
     )
+
+
+AUTO = "auto"
+"""In place of a recipe's name: the one that fits the data, see ``recipe_for``."""
+
+TINY_UPTO, BASE_FROM = 300_000, 1_000_000
+"""Events up to which ``tiny`` is taken, and from which ``base`` is, where there is an accelerator."""
+
+EVENTS_AN_HOUR = 30_000_000  # ``small`` learns about so many on one core
+
+
+def recipe_for(events: int, length: int, has_accelerator: bool) -> Recipe:
+    """The recipe that fits so many events, where most histories are no longer than ``length``.
+
+    Its context is as long, but no longer than the named recipe's, and a step has as many places as there; without an
+    accelerator the epochs end within about an hour of one core.
+    """
+    if events <= TINY_UPTO:
+        chosen = tiny()
+    elif has_accelerator and events >= BASE_FROM:
+        chosen = base()
+    else:
+        chosen = replace(small(), epochs=max(2, min(small().epochs, EVENTS_AN_HOUR // events)))
+    longest = chosen.network.context
+    context = min(longest, 16 * max(1, math.ceil(length / 16)))
+    batch = math.ceil(chosen.batch * longest / context)
+    return replace(chosen, network=replace(chosen.network, context=context), batch=batch)
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {"tiny": tiny, "small": small, "base": base}

@@ -14,7 +14,7 @@ from models import model_card, training_job
 from models.bundle import Bundle
 from models.learning import training
 from models.learning.dataset import TrainingSet, split_windows
-from models.network.config import RECIPES, Recipe
+from models.network.config import RECIPES, Recipe, base, recipe_for, small, tiny
 from models.ranking.policy_registry import Exploration
 
 
@@ -111,3 +111,17 @@ def test_figures_at_earlier_moments_join_the_report_and_the_card(data: Path, tmp
     assert len(report["origins"]) == 2
     assert {"ndcg@10", "ndcg@10 sd"} <= report["cross_validation"]["model"].keys()
     assert "At earlier moments" in model_card.render({}, report, None)
+
+
+def test_the_data_chooses_the_recipe() -> None:
+    demo, shop, films, streams = (
+        recipe_for(events, length, has_accelerator=False)
+        for events, length in ((80_000, 480), (150_000, 9), (1_000_000, 530), (10_000_000, 60))
+    )
+    assert demo == tiny()
+    assert (shop.name, shop.network.context, shop.batch) == ("tiny", 16, 32)
+    assert films == small()
+    assert (streams.name, streams.network.context, streams.epochs) == ("small", 64, 3)
+    assert streams.batch * streams.network.context == small().batch * small().network.context
+    assert recipe_for(1_000_000, 530, has_accelerator=True) == base()
+    assert recipe_for(1, 1, has_accelerator=True).network.context == 16

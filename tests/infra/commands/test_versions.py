@@ -372,7 +372,7 @@ def test_train_says_what_it_made_and_what_comes_next(attune, flows_give, enough)
     fake = flows_give({"version": "4", "bundle": "var/bundles/made/x", "figures": figures})
     status, out, _ = attune("train", "--seed", "5")
     drawn_by = {"policy": "plackett-luce", "explore_budget": None, "explore_days": 1.0, "least_quality": 0.0}
-    assert (status, fake.ran) == (0, [("train", {"recipe": "tiny", "seed": 5, "origins": 0, **drawn_by})])
+    assert (status, fake.ran) == (0, [("train", {"recipe": "auto", "seed": 5, "origins": 0, **drawn_by})])
     for words in ("version 4", "64,182 events", "0.0540", "popularity alone", "attune promote"):
         assert words in out, words
     assert json.loads(attune("train", "--json")[1])["figures"] == figures
