@@ -1,6 +1,5 @@
 """The pipeline: a user's state and a bundle in, a slate out. Pure: replay, gates and serving all run this."""
 
-import logging
 import secrets
 from collections.abc import Hashable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +19,6 @@ from models.network.sequence import gap_buckets
 from models.ranking.policy import Allowed, Draw, Policy, Pool, Rule
 from models.ranking.retrieval import Candidates, gather
 from models.sources import LIVE
-
-log = logging.getLogger(__name__)
 
 CHAMPION = "champion"
 POPULARITY = "popularity"
@@ -162,13 +159,10 @@ def recommend_many(
 
 
 def scored(bundle: BundleView, users: EncodedUsers, live_1N: np.ndarray | None = None) -> Iterator[UserScores]:
-    """The scores of everything: the hybrid's for those who have a usable history, popularity's for the others.
-
-    Popularity answers for those, too, for whom the hybrid gives a score that is no number; the log says so.
-    """
+    """The scores of everything: the hybrid's for those who have a usable history, popularity's for the others."""
     known_B = users.batch.items_BL[:, -1] > 0
-    for recommender, name in ((bundle.hybrid, CHAMPION), (bundle.popularity, POPULARITY)):
-        rows = np.flatnonzero(known_B if name == CHAMPION else ~known_B)
+    for recommender, name, mask_B in ((bundle.hybrid, CHAMPION, known_B), (bundle.popularity, POPULARITY, ~known_B)):
+        rows = np.flatnonzero(mask_B)
         if not len(rows):
             continue
         batch = users.batch.select(rows)
@@ -181,16 +175,7 @@ def scored(bundle: BundleView, users: EncodedUsers, live_1N: np.ndarray | None =
             live = bundle.hybrid.live if isinstance(bundle.hybrid, Hybrid) else 0.0
             if live and live_1N is not None:
                 sources[LIVE], mixed_BN = live_1N, mixed_BN + np.float32(live) * live_1N
-        sound_B = np.isfinite(mixed_BN.sum(axis=1))
-        if name == CHAMPION and not sound_B.all():
-            log.error(
-                "the model's scores for %d of %d users are no numbers: popularity answers", (~sound_B).sum(), len(rows)
-            )
-            known_B[rows[~sound_B]] = False
-            sources = {source: said if len(said) == 1 else said[sound_B] for source, said in sources.items()}
-            rows, mixed_BN = rows[sound_B], mixed_BN[sound_B]
-        if len(rows):
-            yield UserScores(rows, name, sources, mixed_BN)
+        yield UserScores(rows, name, sources, mixed_BN)
 
 
 def encode(bundle: BundleView, queries: Sequence[SlateQuery], cache: StateCache | None = None) -> EncodedUsers:

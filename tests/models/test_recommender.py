@@ -335,26 +335,3 @@ def test_thompsons_features_are_what_the_sources_said_of_the_shown_and_the_absen
     for column, name in enumerate(("sequence", "item-knn")):
         np.testing.assert_allclose(found[:, column], sources[name][0, places], atol=2e-6)
     assert (found[:, 2] == 0).all()
-
-
-@dataclass(frozen=True)
-class Unsound:
-    """A model that gives no numbers for who has two events."""
-
-    name: str = "hybrid"
-
-    def scores(self, batch: HistoryBatch) -> np.ndarray:
-        scores_BN = np.tile(np.arange(30, dtype=np.float32), (len(batch), 1))
-        scores_BN[(batch.items_BL > 0).sum(axis=1) == 2, 3] = np.nan
-        return scores_BN
-
-
-def test_a_score_that_is_no_number_is_shown_to_nobody(bundle: SmallBundle, caplog: pytest.LogCaptureFixture) -> None:
-    one, two = (state_of([("u", ITEMS[n], "like", None, n) for n in range(count)]) for count in (1, 2))
-    unsound = replace(bundle, hybrid=Unsound())
-    queries = [SlateQuery(state, None, Request(5, NOW, seed=1)) for state in (one, two, one)]
-    slates = recommend_many(unsound, queries)
-    assert [slate.served_by for slate in slates] == ["champion", "popularity", "champion"]
-    assert all(np.isfinite([item.score for item in slate.shown]).all() for slate in slates)
-    assert slates[0].shown == recommend(unsound, one, None, queries[0].request).shown
-    assert "scores for 1 of 3 users are no numbers" in caplog.text
