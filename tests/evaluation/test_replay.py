@@ -42,7 +42,7 @@ def _reference(rows: list[tuple], after: int, scores_of: Callable[[int], list[fl
         )
         scores = scores_of(state)
         order = sorted(set(range(len(ITEMS))) - seen, key=lambda place: (-scores[place], place))
-        for row in events:
+        for row in reversed(events):  # of an item the latest event counts
             item = ITEMS.index(row[2])
             if row[5] <= after or row[3] == "impression":
                 continue

@@ -15,7 +15,7 @@ from features.lake import Lake
 from features.validation_results import ValidationResult, ValidationResults
 from flows import promote, resources, train, validate
 from models.bundle import MANIFEST
-from models.network.config import RECIPES
+from models.network.config import AUTO, RECIPES
 from models.ranking.policy_registry import DEFAULTS
 
 
@@ -78,4 +78,4 @@ def test_promoting_the_champion_again_says_that_nothing_changed(
 def test_the_flow_offers_every_policy_and_recipe() -> None:
     hints = get_type_hints(train.train.fn)
     assert get_args(hints["policy"]) == tuple(DEFAULTS)
-    assert get_args(hints["recipe"]) == tuple(RECIPES)
+    assert get_args(hints["recipe"]) == (AUTO, *RECIPES)
