@@ -62,7 +62,7 @@ def train_bundle(
         told = _by_epoch(on_progress, chosen.epochs)
         return train(training_set, chosen, windows.train_upto, windows.validate_upto, seed, told, checkpoint)
 
-    named = ("train", recipe, seed, windows, training_set.window["digest"], exploration)
+    named = ("train", chosen, seed, windows, training_set.window["digest"], exploration)
     reactions = (
         gather(training_set.window["last_position"], windows.validate_upto) if gather and exploration.learns else None
     )

@@ -1,6 +1,7 @@
 """From a folder to a bundle: what it declares is what was asked, what it was trained on is measured."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +126,14 @@ def test_the_data_chooses_the_recipe() -> None:
     assert streams.batch * streams.network.context == small().batch * small().network.context
     assert recipe_for(1_000_000, 530, has_accelerator=True) == base()
     assert recipe_for(1, 1, has_accelerator=True).network.context == 16
+
+
+def test_a_bundle_is_named_by_the_recipe_that_auto_chose(
+    data: Path, tmp_path: Path, quick: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundles, chosen = tmp_path / "bundles", [quick, replace(quick, epochs=1)]  # as on a machine and on another
+    monkeypatch.setattr(training_job, "recipe_for", lambda *given: chosen[0])
+    first = training_job.train_bundle(data, bundles, "auto", seed=1)
+    assert training_job.train_bundle(data, bundles, "quick", seed=1) == first
+    chosen.pop(0)
+    assert training_job.train_bundle(data, bundles, "auto", seed=1) != first
