@@ -44,7 +44,7 @@ TRIED_AGAIN = (429, 503)
 ADVICE = {
     401: "; give the client an api_key (attune's commands: ATTUNE_API_KEY), as `attune keys create` makes it",
     403: "; `attune keys create` makes a key with other scopes",
-    429: "; send less at once, or ask for a key with a higher limit (`attune keys create --rate`)",
+    429: "; send less at once, or ask for a higher limit (`attune keys create --rate`, ATTUNE_EVENTS_PER_MINUTE)",
 }
 """What a person can do about a status, behind what the endpoint said."""
 

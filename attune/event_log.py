@@ -265,17 +265,6 @@ class EventLog:
             last = connection.scalar(query)
         return default if last is None else int(last)
 
-    def popular(self, limit: int) -> list[tuple[str, int]]:
-        """The items with most interactions and feedback, with their numbers: a listing, by which nothing is ranked.
-
-        Reads the whole log.
-        """
-        number = func.count().label("number")
-        query = select(events.c.item_id, number).where(events.c.type.in_(("interaction", "feedback")))
-        query = query.group_by(events.c.item_id).order_by(desc(number), events.c.item_id).limit(limit)
-        with self._database.reading() as connection:
-            return [(item_id, count) for item_id, count in connection.execute(query)]
-
     def users(self, limit: int) -> list[ActiveUser]:
         """The ``limit`` users who were active last, the latest first; reads back only as far as these go."""
         users: dict[str, ActiveUser] = {}

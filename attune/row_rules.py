@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import zip_longest
 from typing import Any
@@ -90,6 +91,20 @@ def one_spelling(identifier: str) -> str:
     """The id as every door writes it: Unicode composed (NFC), a whole number without the '.0' that floats leave."""
     composed = identifier if identifier.isascii() else unicodedata.normalize("NFC", identifier)
     return composed[:-2] if _WHOLE_FLOAT.fullmatch(composed) else composed
+
+
+@lru_cache
+def is_id_name(attribute: str) -> bool:
+    """Whether an attribute is named as an id, as author_id is."""
+    return _ID_NAME.search(attribute) is not None
+
+
+def as_ids(values: Iterable[Any]) -> list[Any]:
+    """Values that are ids as text in their one spelling, numbers too: 12, 12.0 and '12.0' are '12'."""
+    return [
+        one_spelling(str(value)) if isinstance(value, str | int | float) and not isinstance(value, bool) else value
+        for value in values
+    ]
 
 
 def admit(
@@ -342,7 +357,7 @@ def typed(name: str, cells: Sequence[str | None]) -> list[Any]:
     Numbers or truth values where every present cell is one (beside 'NULL' or 'nan', which is none). Ids, titles, texts,
     genres, and whole numbers with a leading zero or beyond 64 bits stay text.
     """
-    if name in TEXT_NAMES or _ID_NAME.search(name):
+    if name in TEXT_NAMES or is_id_name(name):
         return list(cells)
     if name in (Columns.AVAILABLE, Columns.RETIRED):  # nothing else will do, so that one bad cell costs its row alone
         words = NOTHING | TRUTH | OTHER_TRUTH

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from attune.errors import DataContractError
 from attune.event_types import KINDS
+from attune.row_rules import one_spelling
 
 CONTEXT_BYTES = 16_384
 ROWS_LIMIT = 1_000
@@ -25,6 +26,14 @@ CAP_LIMIT = 2**53 - 1
 
 REFERENCE = "#/components/schemas/{name}"
 """Where a type stands in the OpenAPI page."""
+
+
+def _spelt(request: msgspec.Struct, *names: str) -> None:
+    """Give ids, or lists of them, the one spelling that imports give them, so that they are found."""
+    for name in names:
+        said = getattr(request, name)
+        written = list(map(one_spelling, said)) if isinstance(said, list) else one_spelling(said)
+        msgspec.structs.force_setattr(request, name, written)
 
 
 class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,6 +114,7 @@ class RecommendRequest(Body, frozen=True):
     ] = {}
 
     def __post_init__(self) -> None:
+        _spelt(self, "user_id", "exclude")
         _check_where(self.where)
         _check_at_most(self.at_most)
         try:
@@ -227,6 +237,9 @@ class SimilarRequest(Address, frozen=True):
     item_id: Annotated[Identifier, Meta(description="Percent-encoded.")]
     k: Count = 10
 
+    def __post_init__(self) -> None:
+        _spelt(self, "item_id")
+
 
 class SimilarItem(Answer, frozen=True):
     """An item and how like it is to the one asked for."""
@@ -278,6 +291,9 @@ class StateRequest(Address, frozen=True):
 
     user_id: Annotated[Identifier, Meta(description="Percent-encoded.")]
     limit: Annotated[int, Meta(ge=0, le=200, description="How many latest events.")] = 50
+
+    def __post_init__(self) -> None:
+        _spelt(self, "user_id")
 
 
 class RecentEvent(Answer, frozen=True):
@@ -358,6 +374,9 @@ class ItemRequest(Address, frozen=True):
     """Which item."""
 
     item_id: Annotated[Identifier, Meta(description="Percent-encoded.")]
+
+    def __post_init__(self) -> None:
+        _spelt(self, "item_id")
 
 
 class RetireRequest(ItemRequest, frozen=True):

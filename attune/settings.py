@@ -81,6 +81,11 @@ class Settings(BaseSettings):
         default=0.0, ge=0, description="Requests a second by a key (without keys: an address) to one process; 0: any."
     )
     rate_burst: int = Field(default=0, ge=0, description="Requests at once; 0: those of one second.")
+    events_per_minute: int = Field(
+        default=0,
+        ge=0,
+        description="Rows of `/v1/events` a minute by a key (without keys: an address) to one process; 0: any.",
+    )
     champion_poll_seconds: float = Field(default=0.5, gt=0, description="How often to look for a new champion.")
     keeper_poll_seconds: float = Field(default=0.2, gt=0, description="How often to look for new events.")
     cached_users: int = Field(

@@ -30,7 +30,7 @@ from models.network.sequence import use_one_thread
 from models.recommender import POPULARITY
 from models.registry import Registry
 from serving import error_responses, openapi, request_ids
-from serving.authentication import DOCS_FILES, AccessControl, AccessMiddleware, RouteScopes
+from serving.authentication import DOCS_FILES, AccessControl, AccessMiddleware, EventLimit, RouteScopes
 from serving.catalogue_snapshot import CatalogueReader
 from serving.champion import ChampionWatcher, WarmUp
 from serving.exploration_budget import ExplorationBudgets, Since
@@ -119,7 +119,10 @@ class Components:
             self.watcher, reader, self.ranking, self.signer, self.slates, self.commit, metrics, clock, seconds,
             self.warm_up, ExplorationBudgets(self.explored, clock),
         )  # fmt: skip
-        self.ingestion = IngestionService(event_log, self.commit, self.signer, self.slates, metrics, clock, self.writes)
+        self.ingestion = IngestionService(
+            event_log, self.commit, self.signer, self.slates, metrics, clock, self.writes,
+            EventLimit(settings.events_per_minute),
+        )  # fmt: skip
         self.lookups = LookupService(self.watcher, reader, self.reads, clock, self.catalogue, seconds)
         self.items = ItemService(event_log, self.commit, self.watcher, metrics, clock, self.reads, self.writes)
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -22,6 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from attune.api_keys import ADMIN, REVOKED_WITHIN_SECONDS, ApiKey, ApiKeys, id_within
 from attune.errors import AttuneError, ConfigError
+from attune.schemas import ROWS_LIMIT
 from attune.settings import Settings
 from serving.error_responses import Refused, error_answer
 from serving.metrics import Metrics
@@ -78,17 +80,37 @@ class TokenBuckets:
     def __len__(self) -> int:
         return len(self._full_at)
 
-    def take(self, name: str, limit: RateLimit) -> float:
-        """Take one token: 0.0, or the seconds after which there will be one (and none was taken)."""
+    def take(self, name: str, limit: RateLimit, count: int = 1) -> float:
+        """Take tokens, at most a burst: 0.0, or the seconds after which there will be so many (and none was taken)."""
         if not limit.rate:
             return 0.0
         now = self._clock()
         full_at = max(self._full_at.get(name, now), now)
-        wait = full_at - now - (limit.burst - 1) / limit.rate
+        wait = full_at - now - (limit.burst - count) / limit.rate
         if wait > ROUNDING:
             return wait
-        self._full_at[name] = full_at + 1 / limit.rate
+        self._full_at[name] = full_at + count / limit.rate
         return 0.0
+
+
+CALLER: ContextVar[str] = ContextVar("caller", default="everybody")
+"""Whose request it is, for limits and in words: a key, or without keys an address."""
+
+
+@dataclass(frozen=True)
+class EventLimit:
+    """So many events a minute may a key (without keys: an address) send to ``/v1/events``, of all its users; 0: any."""
+
+    a_minute: int = 0
+    buckets: TokenBuckets = field(default_factory=TokenBuckets)
+
+    def take(self, count: int) -> None:
+        """Count the request's events; raises Refused (429), with when to ask again, where they are too many."""
+        wait = self.buckets.take(CALLER.get(), RateLimit(self.a_minute / 60, max(self.a_minute, ROWS_LIMIT)), count)
+        if wait:
+            seconds = max(math.ceil(wait), 1)
+            message = f"{CALLER.get()} may send {self.a_minute:,} events a minute: ask again in {seconds} s"
+            raise Refused(429, message, headers={"Retry-After": str(seconds)})
 
 
 class KeysUnavailable(AttuneError):
@@ -212,9 +234,8 @@ class AccessRefused(Refused):
     """A request that goes no further; the metric counts it under ``reason``."""
 
     def __init__(self, reason: str, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(status, message)
+        super().__init__(status, message, headers=headers)
         self.reason = reason
-        self.headers = headers or {}
 
 
 @dataclass(frozen=True)
@@ -259,6 +280,7 @@ class AccessControl:
         try:
             if self.keys is None:
                 address = scope["client"][0] if scope.get("client") else "unknown"
+                CALLER.set(f"address {address}")
                 self._take_token(address, f"address {address}", self.limit)
             else:
                 await self._check_key(self.keys, scope, needed)
@@ -281,6 +303,7 @@ class AccessControl:
         if key is None or not key.is_of(text):
             raise _unauthorized("unknown_key", f"the API key with id {key_id} is not known, or was revoked")
         scope.setdefault("state", {})["key_name"] = key.name
+        CALLER.set(f"key {key.name!r}")
         limit = self.limit if key.rate is None else RateLimit.of(key.rate, key.burst)
         self._take_token(key.key_id, f"key {key.name!r}", limit)
         if not key.opens(needed):

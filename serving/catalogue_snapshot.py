@@ -19,6 +19,7 @@ from attune.columns import ITEM_STATS, Columns
 from attune.errors import EventLogError
 from attune.event_log import EventLog
 from attune.events import is_hidden, is_vector
+from attune.row_rules import as_ids, is_id_name
 from models.catalogue import Catalogue
 from models.recommender import BundleView
 
@@ -125,15 +126,20 @@ class CatalogueSnapshot:
         closed_N = self.hidden_N.copy()
         for attribute, wanted in where.items():
             values = wanted if isinstance(wanted, list) else [wanted]
+            values = as_ids(values) if is_id_name(attribute) else values
             closed_N |= ~self.masks.holding(self, attribute, values)
         return np.flatnonzero(closed_N)
 
     def values(self, place: int, attribute: str) -> Sequence[Any]:
-        """The values of an attribute at a place: live where the log describes the item, else as the model has it."""
+        """The values of an attribute at a place: live where the log describes the item, else as the model has it.
+
+        Those of an attribute that is named as an id are text in one spelling, however they came in.
+        """
         live, catalogue = self.live[place], self.model.catalogue
         if live is not None:
             held = live.attributes.get(attribute)
-            return held if isinstance(held, list) else (held,)
+            values = held if isinstance(held, list) else (held,)
+            return as_ids(values) if is_id_name(attribute) else values
         if attribute == Columns.GENRES:
             return catalogue.genres[place]
         return (catalogue.years[place],) if attribute == Columns.YEAR else ()

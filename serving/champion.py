@@ -20,6 +20,7 @@ from cachetools import LRUCache
 from attune.clock import Clock
 from attune.errors import AttuneError, BundleError, EventLogError, ModelError
 from attune.event_log import EventLog
+from attune.influence import PopularityCounts
 from attune.promotions import Promotion, Promotions
 from attune.settings import Settings
 from attune.user_state import UserState
@@ -29,7 +30,7 @@ from models.registry import Registry
 from serving.caps import AtMost
 from serving.catalogue_snapshot import CatalogueReader, ItemFilter, LiveModel, Where
 from serving.metrics import Metrics
-from serving.ranking import Champion, PopularityCounts, PopularityFallback, RankingQuery, rank
+from serving.ranking import Champion, PopularityFallback, RankingQuery, rank
 from serving.state import UserView
 
 log = logging.getLogger(__name__)

@@ -1,6 +1,7 @@
 """Every answer that is not 2xx has one shape: ``{"error": {"message", "field", "request_id"}}``."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -21,12 +22,15 @@ UNEXPECTED = "something unexpected went wrong; it was logged"
 
 
 class Refused(AttuneError):
-    """A request that is refused with a status of its own (409, 413, 503)."""
+    """A request that is refused with a status of its own (409, 413, 429, 503)."""
 
-    def __init__(self, status: int, message: str, field: str | None = None) -> None:
+    def __init__(
+        self, status: int, message: str, field: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.field = field
+        self.headers = headers or {}
 
 
 class JSON(JSONResponse):
@@ -63,7 +67,9 @@ def install(app: FastAPI) -> None:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, DataContractError | Refused)
-    return error_answer(error.status if isinstance(error, Refused) else 422, str(error), error.field)
+    reply = error_answer(error.status if isinstance(error, Refused) else 422, str(error), error.field)
+    reply.headers.update(error.headers if isinstance(error, Refused) else {})
+    return reply
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:

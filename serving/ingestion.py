@@ -8,7 +8,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Annotated, Any
@@ -23,6 +23,7 @@ from attune.events import AnyEvent, Feedback, Slate
 from attune.group_commit import GroupCommit
 from attune.row_rules import Rejection, admit
 from attune.schemas import EventRow, EventsAnswer, EventsRequest, FeedbackAnswer, FeedbackRow, RejectedRow
+from serving.authentication import EventLimit
 from serving.error_responses import Refused
 from serving.metrics import Metrics
 from serving.micro_batcher import BoundedExecutor, Overloaded
@@ -142,6 +143,7 @@ class IngestionService:
     metrics: Metrics
     clock: Clock
     writes: BoundedExecutor
+    limit: EventLimit = field(default_factory=EventLimit)
 
     async def feedback(self, body: Annotated[Row, FeedbackRow]) -> FeedbackAnswer:
         """Take one reaction; raises DataContractError (422), Refused (409), EventLogError or Overloaded (503)."""
@@ -169,8 +171,16 @@ class IngestionService:
         return FeedbackAnswer(event_id=event.event_id, position=position, status=status)
 
     async def events(self, body: EventsRequest) -> EventsAnswer:
-        """Take many rows, each on its own; a single row that is refused raises as ``feedback`` does."""
+        """Take many rows, each on its own; a single row that is refused raises as ``feedback`` does.
+
+        Raises Refused (429) before any is taken where the sender's key has sent too many.
+        """
         rows = body.events
+        try:
+            self.limit.take(len(rows))
+        except Refused:
+            self.metrics.events.labels("interaction", "limited").inc(len(rows))
+            raise
         if len(rows) <= INLINE_ROWS:
             admitted, rejected = admit_rows(rows, self.clock)
         else:

@@ -83,7 +83,11 @@ class Metrics:
         self.fallbacks = counter("attune_fallbacks", "Reads that failed, by source.", ["source"])
         self.tail = histogram("attune_tail_events", "Events folded on top of the snapshot.", buckets=TAIL_BUCKETS)
         self.refolds = counter("attune_refolds", "Tails longer than one page.")
-        self.events = counter("attune_events", "Events by type and status.", ["type", "status"])
+        self.events = counter(
+            "attune_events",
+            "Events by type and status (accepted, repeated, rejected, conflict, limited: beyond its key's limit).",
+            ["type", "status"],
+        )
         self.effect = FeedbackEffect(histogram("attune_feedback_effect_seconds", EFFECT, buckets=EFFECT_BUCKETS))
         self.set_aside = counter("attune_set_aside", SET_ASIDE)
         self.feedback = counter("attune_feedback", "Accepted reactions.", ["kind"])

@@ -1,7 +1,6 @@
 """Ranks many requests in one pass of the network: each by the champion that it captured, or by popularity."""
 
 import copy
-import time
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,10 +9,6 @@ import numpy as np
 from cachetools import LRUCache
 
 from attune.columns import ITEM_STATS
-from attune.event_log import EventLog
-from attune.event_types import RETRACT, SEEN_KINDS, VERDICTS
-from attune.events import Behaviour, LoggedEvent
-from attune.influence import NEWCOMER, StandingReactions
 from attune.promotions import Promotion
 from models.bundle import Bundle
 from models.catalogue import Catalogue
@@ -24,17 +19,8 @@ from serving.caps import AtMost, Caps
 from serving.catalogue_snapshot import LiveModel, Pool
 from serving.state import UserView
 
-BEHAVIOUR = ("interaction", "feedback")
-
 UNUSED = 0.1
 """People added to those who count for an item: a chance for those that nobody used yet, and less for the disliked."""
-
-WINDOW_POSITIONS = 200_000
-"""How far back popularity starts to count when the process does; later it forgets the reactions that are older than
-the latest 200,000 too (``attune.influence.PAIRS_LIMIT``)."""
-
-PAGE = 5_000
-SECONDS_AT_ONCE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,55 +39,6 @@ class Champion:
     @property
     def version(self) -> str:
         return self.promotion.version
-
-
-class PopularityCounts:
-    """How many people like each item, less those who say no, by the rule of ``attune.influence``: for one thread.
-
-    A use counts its reward, a verdict its centred reward, as in trained popularity; impressions count nothing. Each
-    step reads what was logged since the last one.
-    """
-
-    def __init__(self, event_log: EventLog) -> None:
-        self._log = event_log
-        self._begin(0)
-
-    def _begin(self, head: int) -> None:
-        self._position = max(head - WINDOW_POSITIONS, 0)
-        self._standing = StandingReactions(self._log.first_uses, NEWCOMER)
-        self._counts: dict[str, float] = defaultdict(float)
-
-    def advance(self) -> tuple[bool, bool]:
-        """Count for half a second at most: whether anything was new, and whether more waits. Raises EventLogError."""
-        head, until = self._log.head(), time.monotonic() + SECONDS_AT_ONCE
-        if not self._position or head < self._position:  # the latter: an older log was put in its place
-            self._begin(head)
-        start = self._position
-        while self._position < head and time.monotonic() < until:
-            page = self._log.read(self._position, PAGE, head, BEHAVIOUR)
-            told = [(entry, entry.event) for entry in page if isinstance(entry.event, Behaviour)]
-            self._standing.meet((event.user_id for _, event in told), self._position)
-            for entry, event in told:
-                self._take(entry, event)
-            self._position = page[-1].position if len(page) == PAGE else head
-        return self._position > start, self._position < head
-
-    def _take(self, entry: LoggedEvent, event: Behaviour) -> None:
-        if event.kind == RETRACT:
-            changes = self._standing.take_back(event)
-        elif event.kind in SEEN_KINDS:
-            said = 2.0 * event.reward - 1.0 if event.kind in VERDICTS else event.reward
-            changes = self._standing.take(entry, event, said)
-        else:
-            return
-        for sign, reaction in changes:
-            self._counts[reaction.item_id] += sign * reaction.said
-
-    def most(self, limit: int) -> list[tuple[str, float]]:
-        """The items with most, then as many of those that are disliked most, each with its number."""
-        ordered = sorted(self._counts.items(), key=lambda count: (-count[1], count[0]))
-        disliked = [count for count in ordered[limit:] if count[1] < 0]
-        return ordered[:limit] + disliked[-limit:]
 
 
 class PopularityFallback:

@@ -16,6 +16,7 @@ from infra.commands import output
 from infra.commands.options import EVENTS, PEOPLE, AsJson, Limit, kinds
 
 if TYPE_CHECKING:
+    from attune.event_log import EventLog
     from attune.schemas import RecommendAnswer
     from attune.settings import Settings
 
@@ -103,11 +104,11 @@ def feedback(
     [bold]attune feedback 257 318 like[/bold]
     [bold]attune feedback 257 318 rating --value 4.5 --slate SLATE[/bold]
     """
-    from attune.row_rules import admit
+    from attune.row_rules import admit, one_spelling
     from attune.settings import Settings
     from infra.commands import execution
 
-    settings = Settings()
+    settings, user, item = Settings(), one_spelling(user), one_spelling(item)
     row = {"user_id": user, "item_id": item, "kind": kind, "value": value}
     admit("interaction", {**row, "event_timestamp": system_clock()}, system_clock)  # refused before anything starts
     with execution.endpoint(settings, output.Progress(quiet=as_json)) as client:
@@ -149,10 +150,11 @@ def users(
     [bold]attune users[/bold]
     [bold]attune users 257 -n 5[/bold]    counts by kind and the latest 5 events
     """
+    from attune.row_rules import one_spelling
     from infra.commands import execution
 
     if user is not None:
-        _show_user(user, limit, as_json)
+        _show_user(one_spelling(user), limit, as_json)
         return
     with execution.event_log() as log:
         active = log.users(limit)
@@ -224,28 +226,30 @@ def items(
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List the items with most events, find items by title, or show one.
+    """List the items that most people like, find items by title, or show one.
 
-    Reads the event log; no server is needed.
+    Reads the event log; no server is needed. The listing counts as popularity does before the first
+    promotion: each person once an item, by reward, less what was taken back, in the latest 200,000 events.
 
     [bold]attune items --search "lord rings"[/bold]
     [bold]attune items 4993[/bold]
     """
     from attune.event_log import KnownItem
+    from attune.row_rules import one_spelling
     from infra.commands import execution
 
     if item is not None and search:
         raise typer.BadParameter("give an item or words to search for, not both", param_hint="--search")
     if item is not None:
-        _show_item(item, as_json)
+        _show_item(one_spelling(item), as_json)
         return
     with execution.event_log() as log:
-        counts = {} if search else dict(log.popular(limit))
+        counts = {} if search else _liked(log, limit)
         listed = log.items(limit, search) if search else [log.item(name) or KnownItem(name, {}, 0) for name in counts]
     if as_json:
         rows = [
             {"item_id": row.item_id, "title": row.title, "attributes": row.attributes}
-            | ({} if search else {"events": counts[row.item_id]})
+            | ({} if search else {"people": round(counts[row.item_id], 3)})
             for row in listed
         ]
         output.print_json({"items": rows})
@@ -258,9 +262,19 @@ def items(
     if search:
         output.table(["item", "title"], [[row.item_id, row.title] for row in listed], title=f"titles with {search!r}")
     else:
-        cells = [[row.item_id, row.title, counts[row.item_id]] for row in listed]
-        output.table(["item", "title", "events"], cells, title="with most events", numbers=[2])
+        cells = [[row.item_id, row.title, f"{counts[row.item_id]:,.1f}"] for row in listed]
+        output.table(["item", "title", "people"], cells, title="liked by most people", numbers=[2])
     output.say_next(f"`attune items {quote(listed[0].item_id)}` shows one, `attune items --search WORDS` finds titles")
+
+
+def _liked(log: "EventLog", limit: int) -> dict[str, float]:
+    """The items that most people like, with how many do, by their rewards."""
+    from attune.influence import PopularityCounts
+
+    counts = PopularityCounts(log)
+    while counts.advance()[1]:
+        pass
+    return dict(counts.most(limit)[:limit])
 
 
 def _show_item(item_id: str, as_json: bool) -> None:

@@ -71,7 +71,6 @@ def test_an_empty_log(log: EventLog) -> None:
     assert log.tail("ada", 0) == []
     assert log.slate("s") is None
     assert log.counts() == {}
-    assert log.popular(3) == []
     assert log.append([]).positions == []
 
 
@@ -134,13 +133,6 @@ def test_looking_one_up(log: EventLog) -> None:
     assert log.slate("e1") is None
     assert log.find("e1") is not None
     assert log.find("e6") is None
-
-
-def test_popular_items_by_number_then_id(log: EventLog) -> None:
-    log.append([click(f"e{number}", item_id=item) for number, item in enumerate(["b", "a", "c", "c", "B"])])
-    log.append([slate("s"), Item(event_id="i", event_timestamp=0, item_id="z", attributes={})])
-    assert log.popular(10) == [("c", 2), ("B", 1), ("a", 1), ("b", 1)]
-    assert log.popular(1) == [("c", 2)]
 
 
 def test_a_repeat_changes_nothing(log: EventLog) -> None:

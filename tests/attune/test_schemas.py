@@ -4,7 +4,15 @@ import msgspec
 import pytest
 
 from attune.errors import DataContractError
-from attune.schemas import CONTEXT_BYTES, EventsRequest, RecommendRequest, decode
+from attune.schemas import (
+    CONTEXT_BYTES,
+    EventsRequest,
+    ItemRequest,
+    RecommendRequest,
+    SimilarRequest,
+    StateRequest,
+    decode,
+)
 
 RECOMMEND = msgspec.json.Decoder(RecommendRequest)
 EVENTS = msgspec.json.Decoder(EventsRequest)
@@ -76,3 +84,10 @@ def test_a_context_that_cannot_be_logged_is_refused(context: dict) -> None:
 def test_plain_contexts_pass() -> None:
     RecommendRequest(user_id="a", context={})
     RecommendRequest(user_id="a", context={"device": "phone", "nested": {"list": [1, 2.5, None, True]}})
+
+
+def test_ids_of_requests_get_the_spelling_of_imports() -> None:
+    body = RECOMMEND.decode('{"user_id": "12.0", "exclude": ["7.0", "cafe\u0301", "031"]}')
+    assert (body.user_id, body.exclude) == ("12", ["7", "caf\u00e9", "031"])
+    for wanted, name in ((StateRequest, "user_id"), (ItemRequest, "item_id"), (SimilarRequest, "item_id")):
+        assert getattr(msgspec.convert({name: "12.0"}, wanted), name) == "12"

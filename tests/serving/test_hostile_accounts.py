@@ -6,6 +6,7 @@ import pytest
 
 from attune.influence import MOST_A_MINUTE
 from serving import champion
+from serving.authentication import EventLimit
 
 NEWCOMERS = range(15)
 
@@ -86,3 +87,15 @@ def test_clicks_that_are_taken_back_count_nothing(counting) -> None:
     send(endpoint, [{"user_id": "ada", "item_id": "liked", "kind": "like"}])
     scores = popular("loved", "liked")
     assert scores.get("undone", -10.0) < scores["liked"]
+
+
+def test_many_accounts_behind_one_key_have_one_limit(bare) -> None:
+    """Each account stays below its own limit; beyond the key's none of a request's rows is taken."""
+    object.__setattr__(bare.components.ingestion, "limit", EventLimit(60))
+    send(bare, [{"user_id": f"u{number}", "item_id": "pushed", "kind": "like"} for number in range(1_000)])
+    head = bare.log.head()
+    reply = bare.client.post("/v1/events", json={"events": [{"user_id": "v", "item_id": "pushed", "kind": "like"}] * 9})
+    assert (reply.status_code, reply.headers["retry-after"]) == (429, "9")
+    assert "may send 60 events a minute" in reply.json()["error"]["message"]
+    assert bare.log.head() == head
+    assert bare.metric("attune_events_total", type="interaction", status="limited") == 9

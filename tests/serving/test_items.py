@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 from attune.errors import EventLogError
 from attune.event_log import EventLog, prepare
 from attune.events import Item, LoggedEvent
+from attune.influence import PopularityCounts
 from attune.settings import Settings
 from attune.user_state import UserState, current
 from models.bundle import Bundle
 from models.recommender import Request, SlateQuery, recommend_many
 from serving.catalogue_snapshot import CatalogueReader, ItemFilter, LiveModel
-from serving.ranking import PopularityCounts, PopularityFallback
+from serving.ranking import PopularityFallback
 
 PLANTED = [f"{group}-{number}" for group in "abc" for number in range(8)]
 
@@ -294,6 +295,28 @@ def test_a_filter_is_met_by_every_item_and_loses_none(shop) -> None:
     patch(shop, "newer", {"available": False})
     assert where(genres="x") == {"old", "b-0"}
     assert "where" not in shop.slate(shop.recommend("u")["slate_id"]).context
+
+
+def test_ids_in_attributes_are_one_however_they_were_written(shop) -> None:
+    put(shop, "x", {"author_id": 12})
+    put(shop, "y", {"author_id": "12"})
+    put(shop, "z", {"author_id": ["12.0", 7.0, "cafe\u0301"]})
+    put(shop, "other", {"author_id": "012", "author": "12"})
+    for wanted in (12, 12.0, "12", "12.0", ["1", 12]):
+        assert set(ids(shop.recommend("u", k=100, where={"author_id": wanted}))) == {"x", "y", "z"}
+    assert len(ids(shop.recommend("u", k=100, where={"author_id": 12}, at_most={"author_id": 1}))) == 1
+    assert ids(shop.recommend("u", where={"author_id": ["caf\u00e9"]})) == ["z"]
+    assert ids(shop.recommend("u", where={"author": 12})) == [], "elsewhere a number is no text"
+
+
+def test_an_address_has_the_spelling_of_imports(shop) -> None:
+    assert put(shop, "12.0", {"title": "Twelve"}).json()["item_id"] == "12"
+    assert patch(shop, "12.0", {"price": 3}).json()["attributes"] == {"title": "Twelve", "price": 3}
+    shop.event("u", "12")
+    assert shop.client.get("/v1/users/u/state").json()["recent"][0]["item_id"] == "12"
+    assert shop.client.delete(address("12.0")).json()["item_id"] == "12"
+    assert shop.client.get(address("12")).json()["attributes"]["retired"] is True
+    assert shop.client.get(address("012")).status_code == 404
 
 
 def test_few_that_are_let_through_come_back_whatever_else_would_be_better(shop) -> None:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.authentication import RateLimit, TokenBuckets
+from serving.authentication import EventLimit, RateLimit, TokenBuckets
+from serving.error_responses import Refused
 
 RATES = st.floats(0.01, 10_000.0)
 BURSTS = st.integers(1, 1_000)
@@ -105,3 +106,17 @@ def test_waits_shrink_with_time() -> None:
         waits.append(buckets.take("k", RateLimit(0.1, 1)))
         clock.now += 1
     assert all(abs(before - after - 1) < 1e-6 for before, after in pairwise(waits))
+
+
+def test_a_sender_has_so_many_events_a_minute() -> None:
+    clock = Hands()
+    limit = EventLimit(6_000, TokenBuckets(clock=clock))
+    for _ in range(6):
+        limit.take(1_000)
+    with pytest.raises(Refused, match="may send 6,000 events a minute: ask again in 10 s") as refused:
+        limit.take(1_000)
+    assert (refused.value.status, refused.value.headers) == (429, {"Retry-After": "10"})
+    clock.now += 10.0
+    limit.take(1_000)
+    for _ in range(100):
+        EventLimit().take(1_000)

@@ -182,6 +182,8 @@ def test_one_user_is_what_recommendations_are_made_from(there) -> None:
     found = json.loads(there("users", "p1", "-n", "2", "--json")[1])
     assert (found["kinds"], found["seen"], found["attributes"]) == ({"click": 6}, 6, {"country": "FR"})
     assert len(found["recent"]) == 2
+    accents = [there("users", name, "--json")[2] for name in ("cafe\u0301", "caf\u00e9")]
+    assert accents[0] == accents[1] != "", "one id is asked for, however it is composed"
     assert found["recent"][0]["time"] > found["recent"][1]["time"]
     out = there("users", "p1")[1]
     for words in ("6 click", "items seen", "FR", "Title of b-"):
@@ -191,7 +193,7 @@ def test_one_user_is_what_recommendations_are_made_from(there) -> None:
 def test_items_by_popularity_by_title_and_one(attune, seeded) -> None:
     listed = json.loads(attune("items", "-n", "3", "--json")[1])["items"]
     assert len(listed) == 3
-    assert listed[0]["events"] >= listed[1]["events"] >= listed[2]["events"]
+    assert listed[0]["people"] >= listed[1]["people"] >= listed[2]["people"]
     assert listed[0]["title"] == f"Title of {listed[0]['item_id']}"
     found = json.loads(attune("items", "--search", "TITLE b-3", "--json")[1])["items"]
     assert [one["item_id"] for one in found] == ["b-3"]
