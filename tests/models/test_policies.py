@@ -158,8 +158,8 @@ def test_ten_thousand_draws_agree_with_the_stated_propensities(policy: Policy) -
 
     counts: dict[tuple[int, ...], int] = {}
     stated: dict[tuple[int, ...], float] = {}
-    for seed in range(10_000):
-        drawn = draw(policy, scores_C, 2, np.random.default_rng(seed), not_first, keys_C=np.arange(5) * 7)
+    rngs = map(np.random.default_rng, range(10_000))
+    for drawn in policy.draw_many([Pool(scores_C, 2, rng, not_first, np.arange(5) * 7) for rng in rngs]):
         pair = tuple(drawn.places_K.tolist())
         counts[pair] = counts.get(pair, 0) + 1
         stated[pair] = float(np.prod(drawn.propensities_K))

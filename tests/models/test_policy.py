@@ -1,5 +1,6 @@
 """Plackett-Luce: exact propensities, positions in order, rules obeyed, variety as a term of the draw."""
 
+from collections import Counter
 from itertools import permutations
 
 import numpy as np
@@ -71,8 +72,8 @@ def test_ten_thousand_draws_agree_with_the_stated_propensities() -> None:
 
     counts: dict[tuple[int, ...], int] = {}
     stated: dict[tuple[int, ...], float] = {}
-    for seed in range(10_000):
-        drawn = draw(policy, scores_C, 2, np.random.default_rng(seed), never_last)
+    pools = [Pool(scores_C, 2, np.random.default_rng(seed), never_last) for seed in range(10_000)]
+    for drawn in policy.draw_many(pools):
         pair = tuple(drawn.places_K.tolist())
         counts[pair] = counts.get(pair, 0) + 1
         stated[pair] = float(np.prod(drawn.propensities_K))
@@ -208,12 +209,12 @@ def test_twenty_thousand_draws_agree_with_the_exact_probabilities_of_each_slate(
         return float(product)
 
     exact = {slate: probability(slate) for slate in permutations(range(5), 3)}
-    counts = dict.fromkeys(exact, 0)
-    for seed in range(20_000):
-        drawn = draw(policy, scores_C, 3, np.random.default_rng(seed), rule, vectors_CD=vectors_CD)
-        slate = tuple(drawn.places_K.tolist())
-        counts[slate] += 1
-        assert np.prod(drawn.propensities_K) == pytest.approx(exact[slate], rel=1e-9)
+    rngs = map(np.random.default_rng, range(20_000))
+    drawn = policy.draw_many([Pool(scores_C, 3, rng, rule, vectors_CD=vectors_CD) for rng in rngs])
+    slates = [tuple(one.places_K.tolist()) for one in drawn]
+    counts = {**dict.fromkeys(exact, 0), **Counter(slates)}
+    stated = [np.prod(one.propensities_K) for one in drawn]
+    np.testing.assert_allclose(stated, [exact[slate] for slate in slates], rtol=1e-9)
     possible = [slate for slate in exact if exact[slate] > 0]
     assert len(possible) == 54
     assert sum(counts[slate] for slate in possible) == 20_000

@@ -55,6 +55,12 @@ def served(policy: Thompson, off_F: np.ndarray, seed: int, slates: int = SLATES,
     )
 
 
+@pytest.fixture(scope="module")
+def reactions() -> SourceReactions:
+    """To slates of the policy that has learned nothing yet, where item-kNN is worth more than it thinks."""
+    return served(POLICY, BETTER_F, seed=1)
+
+
 def deviations(policy: Thompson) -> np.ndarray:
     return np.sqrt(np.diag(np.linalg.inv(np.array(policy.posterior.precision))))
 
@@ -69,8 +75,8 @@ def sureness(policy: Thompson) -> float:
     return float(np.mean(found))
 
 
-def test_a_source_that_is_better_than_the_mix_thinks_is_found_and_less_is_explored() -> None:
-    found = posterior(PRIOR, MIX_F, served(POLICY, BETTER_F, seed=1))
+def test_a_source_that_is_better_than_the_mix_thinks_is_found_and_less_is_explored(reactions: SourceReactions) -> None:
+    found = posterior(PRIOR, MIX_F, reactions)
     assert found is not None
     learned = replace(POLICY, posterior=found)
     network, knn, _ = found.mean
@@ -103,8 +109,8 @@ def test_where_the_mix_is_right_neither_generous_users_nor_positions_look_like_a
     assert np.abs(off).max() < 4.0
 
 
-def test_what_was_learned_under_another_mix_still_means_what_it_says() -> None:
-    reactions, better_F = served(POLICY, BETTER_F, seed=1), MIX_F + BETTER_F
+def test_what_was_learned_under_another_mix_still_means_what_it_says(reactions: SourceReactions) -> None:
+    better_F = MIX_F + BETTER_F
     found = posterior(PRIOR, better_F / better_F.sum(), reactions)
     assert found is not None
     off_F = np.array(found.mean) / deviations(replace(POLICY, posterior=found))
@@ -165,10 +171,11 @@ def write(path: Path, reactions: SourceReactions, names: list[str]) -> Path:
     return path
 
 
-def test_a_file_teaches_as_its_reactions_do_and_the_panel_teaches_nothing(tmp_path: Path) -> None:
+def test_a_file_teaches_as_its_reactions_do_and_the_panel_teaches_nothing(
+    reactions: SourceReactions, tmp_path: Path
+) -> None:
     names = [name for name in (f"u{number}" for number in range(200)) if not is_panel([name])[0]][:80]
     judges = [name for name in (f"u{number}" for number in range(5_000)) if is_panel([name])[0]][:80]
-    reactions = served(POLICY, BETTER_F, seed=1)
     path = write(tmp_path / "file", reactions, names)
     expected = posterior(PRIOR, MIX_F, reactions)
     assert expected is not None
