@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from attune.errors import AttuneError
+from infra import child_processes
 from infra.child_processes import ChildProcesses
 
 FAMILY = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); {}"
@@ -80,7 +81,12 @@ def test_what_a_child_started_in_a_group_of_its_own_ends_with_the_child(family, 
     children.stop()
 
 
-def test_who_ignores_term_is_killed_with_all_that_was_started(family, tmp_path: Path) -> None:
+def test_who_ignores_term_is_killed_with_all_that_was_started(
+    family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hasty = child_processes.REAPER.read_text().replace("KILL_SECONDS = 10.0", "KILL_SECONDS = 1.0")
+    monkeypatch.setattr(child_processes, "REAPER", tmp_path / "reaper.py")
+    child_processes.REAPER.write_text(hasty)
     children = ChildProcesses(tmp_path)
     deaf = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
