@@ -156,12 +156,14 @@ def training_batches(
         piece_Q, event_Q, before_Q = piece_Q[in_piece], event_Q[in_piece], before_Q[in_piece]
         from_Q = np.where(before_Q < 0, -1, piece_Q * longest + before_Q - begin_B[piece_Q])
         rewards_BL = np.where(known_BL, sequences.rewards_E[row_BL], np.float32(0.5))
+        later_BL = np.where(known_BL & (row_BL + 1 < sequences.end_E[row_BL]), row_BL + 1, 0)
         yield TrainingBatch(
             Tokens(
                 items_BL=tensor(np.where(known_BL, sequences.items_E[row_BL] + 1, 0)),
                 kinds_BL=tensor(np.where(known_BL, sequences.kinds_E[row_BL], 0)),
                 rewards_BLR=tensor(reward_shares(rewards_BL)),
                 gaps_BL=tensor(np.where(known_BL, sequences.gaps_E[row_BL], 0)),
+                pauses_BL=tensor(sequences.gaps_E[later_BL]),
                 item_stats_BLS=tensor(sequences.item_stats_ES[row_BL] * known_BL[..., None]),
             ),
             tensor(from_Q),

@@ -20,23 +20,32 @@ from models.network.sequence import SequenceNetwork
 FREQUENCY_POWER = 0.75
 """Negatives are drawn by frequency to this power (Mikolov et al. 2013): neither uniform nor all hits."""
 
+CALIBRATION = 0.75
+"""Of ``gbce``, from 0 (plain cross-entropy) to 1: the share of the overconfidence that is taken away."""
+
 LONGEST_GRADIENT = 1.0
 
 
 @dataclass(frozen=True)
 class Sample:
-    """M items to score beside the target, with repeats, and the logarithm of how often each was to be expected."""
+    """M items to score beside the target, with repeats, and the logarithm of how often each was to be expected.
+
+    ``rate`` is M over the number of items that are no target.
+    """
 
     items_M: Tensor
     log_expected_M: Tensor
+    rate: float
 
 
 class Negatives:
-    """Draws items with the probability q."""
+    """Draws items with the probability q, which follows frequency to ``power``."""
 
-    def __init__(self, items_E: np.ndarray, count: int, rng: np.random.Generator, bias_N: Tensor) -> None:
+    def __init__(
+        self, items_E: np.ndarray, count: int, rng: np.random.Generator, bias_N: Tensor, power: float = FREQUENCY_POWER
+    ) -> None:
         self.count, self.rng, self.device = count, rng, bias_N.device
-        q_N = (np.bincount(items_E, minlength=len(bias_N)) + 1.0) ** FREQUENCY_POWER
+        q_N = (np.bincount(items_E, minlength=len(bias_N)) + 1.0) ** power
         self._cumulative_N = np.cumsum(q_N / q_N.sum())
         self._log_expected_N = np.log(count * q_N / q_N.sum()).astype(np.float32)
 
@@ -44,7 +53,8 @@ class Negatives:
         drawn = np.searchsorted(self._cumulative_N, self.rng.random(self.count))
         items_M = np.minimum(drawn, len(self._cumulative_N) - 1)
         expected_M = torch.from_numpy(self._log_expected_N[items_M])
-        return Sample(torch.from_numpy(items_M).to(self.device), expected_M.to(self.device))
+        rate = self.count / max(len(self._cumulative_N) - 1, 1)
+        return Sample(torch.from_numpy(items_M).to(self.device), expected_M.to(self.device), rate)
 
 
 def full_softmax(states_QD: Tensor, items_ND: Tensor, bias_N: Tensor, targets_Q: Tensor, sample: None) -> Tensor:
@@ -58,24 +68,48 @@ def sampled_softmax(states_QD: Tensor, items_UD: Tensor, bias_U: Tensor, targets
     Subtracting the log of a sampled item's expected count makes the sampled sum an unbiased estimate of the whole one
     (Bengio and Senecal 2008). A sampled item that is the target itself is left out.
     """
-    own_Q = (states_QD * F.embedding(targets_Q, items_UD)).sum(dim=1) + bias_U.index_select(0, targets_Q)
-    bias_M = bias_U.index_select(0, sample.items_M) - sample.log_expected_M
-    others_QM = torch.addmm(bias_M, states_QD, F.embedding(sample.items_M, items_UD).T)
-    others_QM.masked_fill_(sample.items_M == targets_Q[:, None], -1e9)
+    own_Q, others_QM = _own_and_others(states_QD, items_UD, bias_U, targets_Q, sample, sample.log_expected_M)
     return torch.logaddexp(others_QM.logsumexp(dim=1), own_Q) - own_Q
+
+
+def generalised_bce(states_QD: Tensor, items_UD: Tensor, bias_U: Tensor, targets_Q: Tensor, sample: Sample) -> Tensor:
+    """losses_Q: binary cross-entropy of each target and of items drawn evenly, shared by all questions.
+
+    The target's probability is raised to a power below 1, which takes back what too few negatives make too certain
+    (gSASRec, Petrov and Macdonald 2023).
+    """
+    own_Q, others_QM = _own_and_others(states_QD, items_UD, bias_U, targets_Q, sample, 0.0)
+    rate = min(sample.rate, 1.0)
+    power = rate * (CALIBRATION * (1.0 - 1.0 / rate) + 1.0 / rate)
+    return F.softplus(others_QM).sum(dim=1) + power * F.softplus(-own_Q)
+
+
+def _own_and_others(
+    states_QD: Tensor, items_UD: Tensor, bias_U: Tensor, targets_Q: Tensor, sample: Sample, less_M: Tensor | float
+) -> tuple[Tensor, Tensor]:
+    """The scores of each target (Q) and of the sampled items less ``less_M`` (Q, M), -1e9 where one is the target."""
+    own_Q = (states_QD * F.embedding(targets_Q, items_UD)).sum(dim=1) + bias_U.index_select(0, targets_Q)
+    bias_M = bias_U.index_select(0, sample.items_M) - less_M
+    others_QM = torch.addmm(bias_M, states_QD, F.embedding(sample.items_M, items_UD).T)
+    return own_Q, others_QM.masked_fill_(sample.items_M == targets_Q[:, None], -1e9)
 
 
 @dataclass(frozen=True)
 class Loss:
     """``of`` gives, from states_QD, the items' vectors and biases, targets_Q and the sample, a loss for each question
     (Q), lower is better. Where it ``samples`` it is given the items of the step alone, and targets and sample are
-    places among these; otherwise all items and no sample."""
+    places among these; otherwise all items and no sample. ``power`` is that of ``Negatives``."""
 
     of: Callable[..., Tensor]
     samples: bool
+    power: float = FREQUENCY_POWER
 
 
-LOSSES: Mapping[str, Loss] = {"sampled": Loss(sampled_softmax, True), "full": Loss(full_softmax, False)}
+LOSSES: Mapping[str, Loss] = {
+    "sampled": Loss(sampled_softmax, True),
+    "full": Loss(full_softmax, False),
+    "gbce": Loss(generalised_bce, True, power=0.0),
+}
 """The losses that a recipe may name."""
 
 
@@ -123,7 +157,8 @@ def fit(
     context, rng = recipe.network.context, np.random.default_rng(seed)
     device = network.ids_ND.device
     optimiser = AdamW(network.parameters(), schedule.weight_decay, schedule.pull)
-    negatives = Negatives(sequences.items_E, recipe.negatives, rng, network.bias_N)
+    loss_of = LOSSES[recipe.loss]
+    negatives = Negatives(sequences.items_E, recipe.negatives, rng, network.bias_N, loss_of.power)
 
     def number_of_batches(pieces_P2: np.ndarray) -> int:
         return len(batches_of(pieces_P2[:, 1] - pieces_P2[:, 0], context, recipe.batch))
@@ -138,7 +173,7 @@ def fit(
             for batch in training_batches(sequences, epoch_pieces, context, recipe.batch, device):
                 if not len(batch.targets_Q):
                     continue
-                loss = mean_loss(network, batch, LOSSES[recipe.loss], negatives)
+                loss = mean_loss(network, batch, loss_of, negatives)
                 loss.backward()
                 total += float(loss.detach())
                 if not math.isfinite(total):

@@ -16,7 +16,7 @@ from attune.errors import ConfigError
 class SequenceConfig:
     """The shape of the sequence network, which reads the ``context`` latest events; ``heads`` divides ``width``.
 
-    ``target_time`` tells it how long ago the latest event was when it is asked.
+    ``target_time`` tells it how long after each event the next one came, after the latest one the question.
     """
 
     width: int = 64

@@ -2,8 +2,9 @@
 
 A token is the item's representation + an embedding of the reward (interpolated, so that a `like` and five stars
 are one) + one of the kind (zero at first) + the projected statistics of the item + one of the time since the
-event before. An item's representation is an embedding of its id + those of its genres and its year, so an item
-that nobody touched yet has a score. Manner: SASRec (Kang and McAuley 2018), eSASRec (2025); the code is our own.
+event before + one of the time until the next event or the question. An item's representation is an embedding of
+its id + those of its genres and its year, so an item that nobody touched yet has a score. Manner: SASRec (Kang and
+McAuley 2018), eSASRec (2025); the code is our own.
 """
 
 import copy
@@ -178,6 +179,7 @@ class Tokens:
     kinds_BL: Tensor
     rewards_BLR: Tensor
     gaps_BL: Tensor
+    pauses_BL: Tensor
     item_stats_BLS: Tensor
 
 
@@ -222,6 +224,7 @@ def tokens(batch: HistoryBatch, context: int, device: torch.device) -> Tokens:
         kinds_BL=places(batch.kinds_BL),
         rewards_BLR=places(reward_shares(batch.rewards_BL)),
         gaps_BL=places(gap_buckets(since_BL)),
+        pauses_BL=places(gap_buckets(np.diff(batch.times_BL, append=batch.now_B[:, None]))),
         item_stats_BLS=places(scaled_stats(batch.item_stats_BLF)),
     )
 
@@ -245,6 +248,7 @@ class SequenceNetwork(nn.Module):
         self.reward_gate_RD = nn.Parameter(torch.zeros(REWARD_ANCHORS, D))
         self.kind_KD = nn.Parameter(torch.zeros(KIND_ROWS, D))
         self.gap_TD = nn.Parameter(torch.zeros(GAP_BUCKETS, D))
+        self.until_TD = nn.Parameter(torch.zeros(GAP_BUCKETS, D))
         self.pause_TD = nn.Parameter(torch.zeros(GAP_BUCKETS, D))
         self.start_D = nn.Parameter(torch.zeros(D))
         self.bias_N = nn.Parameter(torch.zeros(N))
@@ -282,6 +286,8 @@ class SequenceNetwork(nn.Module):
         item_BLD = item_BLD * (1.0 + given.rewards_BLR @ self.reward_gate_RD)
         token_BLD = item_BLD + given.rewards_BLR @ self.reward_RD
         token_BLD = token_BLD + F.embedding(given.kinds_BL, self.kind_KD) + F.embedding(given.gaps_BL, self.gap_TD)
+        if self.config.target_time:
+            token_BLD = token_BLD + F.embedding(given.pauses_BL, self.until_TD)
         if self.config.item_stats:
             token_BLD = token_BLD + self.item_stats(given.item_stats_BLS)
         x_BLD = self.dropout(self.token_norm(token_BLD))
@@ -413,5 +419,7 @@ class SequenceRecommender:
     ) -> "SequenceRecommender":
         genre_names = tuple(settings["genre_names"])
         network = SequenceNetwork(SequenceConfig(**settings["config"]), ItemAttributes.of(catalogue, genre_names))
-        network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in tensors.items()})
+        stored = {name: torch.from_numpy(np.array(array)) for name, array in tensors.items()}
+        stored.setdefault("until_TD", torch.zeros_like(network.until_TD))  # bundles of before it say nothing by it
+        network.load_state_dict(stored)
         return SequenceRecommender(network, genre_names)

@@ -13,12 +13,12 @@ from attune.errors import ModelError
 from models.learning import fit
 from models.learning.batches import Sequences, batches_of, pieces, training_batches
 from models.learning.checkpoint import Checkpoint
-from models.learning.dataset import TrainingSet
+from models.learning.dataset import Groups, Ragged, TrainingSet, histories
 from models.learning.fit import LOSSES, Negatives, mean_loss, sampled_softmax
 from models.learning.optimiser import AdamW
 from models.learning.training import train
 from models.network.config import Recipe, SequenceConfig
-from models.network.sequence import Dropout, ItemAttributes, SequenceNetwork
+from models.network.sequence import Dropout, ItemAttributes, SequenceNetwork, tokens
 
 CPU = torch.device("cpu")
 
@@ -40,6 +40,19 @@ def test_hardly_any_place_is_padding() -> None:
 def network(tastes: TrainingSet) -> SequenceNetwork:
     torch.manual_seed(0)
     return SequenceNetwork(SequenceConfig(width=16, heads=2, context=8), ItemAttributes.of(tastes.catalogue))
+
+
+def test_training_reads_a_history_as_a_question_does(tastes) -> None:
+    tastes = replace(tastes, times=np.cumsum(np.random.default_rng(0).integers(1, 10**9, len(tastes))))
+    sequences = Sequences.of(tastes, 0.5)
+    start, end = sequences.first_E[0], sequences.first_E[0] + 8
+    batch = next(training_batches(sequences, np.array([[start, end]]), 8, 4, CPU))
+    row = sequences.rows_E[[end]]  # asked at the moment of the next event
+    stats, each = tastes.user_stats_EF[row], np.arange(2)
+    group = Groups(tastes.users[row], tastes.times[row], stats, Ragged(each, row))
+    asked = tokens(histories(tastes, group), 8, CPU)
+    for name, values in vars(asked).items():
+        torch.testing.assert_close(getattr(batch.tokens, name), values, msg=name)
 
 
 def test_the_items_of_a_step_alone_give_the_loss_and_the_gradients_of_all(network, tastes) -> None:

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F  # noqa: N812
 
 from models.history import KIND_INDEX, HistoryBatch
-from models.learning.fit import Sample, full_softmax, sampled_softmax
+from models.learning.fit import Sample, full_softmax, generalised_bce, sampled_softmax
 from models.learning.training import Trained
 from models.network.config import RECIPES, WITHOUT_ONLINE, Recipe, SequenceConfig
 from models.network.sequence import (
@@ -177,9 +178,23 @@ def test_the_sampled_softmax_estimates_the_whole_one():
     targets = torch.tensor([0, 3, 9, 29, 3])
     q = torch.softmax(torch.randn(30), 0)
     sampled = torch.multinomial(q, 20_000, replacement=True)
-    sample = Sample(sampled, (len(sampled) * q[sampled]).log())
+    sample = Sample(sampled, (len(sampled) * q[sampled]).log(), rate=1.0)
     whole = full_softmax(states, items, bias, targets, None)
     torch.testing.assert_close(sampled_softmax(states, items, bias, targets, sample), whole, atol=0.06, rtol=0.0)
+
+
+def test_the_calibrated_loss_is_binary_cross_entropy_where_all_items_are_drawn():
+    torch.manual_seed(0)
+    states, items, bias = torch.randn(5, 8), torch.randn(30, 8) * 0.5, torch.randn(30) * 0.1
+    targets = torch.tensor([0, 3, 9, 29, 3])
+    everything = torch.arange(30)
+    scores = torch.addmm(bias, states, items.T)
+    own = F.one_hot(targets, 30).float()
+    each = F.binary_cross_entropy_with_logits(scores, own, reduction="none")
+    sample = Sample(everything, torch.zeros(30), rate=1.0)
+    torch.testing.assert_close(generalised_bce(states, items, bias, targets, sample), each.sum(dim=1))
+    few = generalised_bce(states, items, bias, targets, replace(sample, rate=0.1))
+    torch.testing.assert_close(few, (each * torch.where(own > 0, 0.325, 1.0)).sum(dim=1))
 
 
 def test_the_pause_since_the_last_event_is_heard(untaught, tastes):
@@ -187,6 +202,16 @@ def test_the_pause_since_the_last_event_is_heard(untaught, tastes):
     batch = history([1, 2, 3], ["like"] * 3, [1.0] * 3)
     scored = [recommender.scores(replace(batch, now_B=batch.now_B + wait * 3_600_000_000)) for wait in (0, 1)]
     assert not np.array_equal(*scored)
+
+
+def test_a_bundle_of_before_the_pauses_inside_scores_as_it_did(trained_on_tastes: Trained):
+    network, catalogue = trained_on_tastes.hybrid.network, trained_on_tastes.catalogue
+    tensors = network.tensors()
+    without = {name: tensor for name, tensor in tensors.items() if name != "until_TD"}
+    zero = {**tensors, "until_TD": np.zeros_like(tensors["until_TD"])}
+    batch = history([1, 2], ["like"] * 2, [1.0] * 2)
+    old, new = (SequenceRecommender.restore(catalogue, network.settings(), stored) for stored in (without, zero))
+    np.testing.assert_array_equal(old.scores(batch), new.scores(batch))
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
