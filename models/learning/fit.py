@@ -14,6 +14,7 @@ from attune.errors import ModelError
 from models.learning.batches import Choose, Sequences, TrainingBatch, batches_of, pieces, training_batches
 from models.learning.checkpoint import Checkpoint
 from models.learning.optimiser import AdamW
+from models.learning.processes import ALONE, Processes, add_up, processes, share
 from models.network.config import Recipe
 from models.network.sequence import SequenceNetwork
 
@@ -155,6 +156,7 @@ def fit(
     """
     checkpoint = checkpoint or Checkpoint()
     context, rng = recipe.network.context, np.random.default_rng(seed)
+    together = processes()
     device = network.ids_ND.device
     optimiser = AdamW(network.parameters(), schedule.weight_decay, schedule.pull)
     loss_of = LOSSES[recipe.loss]
@@ -164,7 +166,7 @@ def fit(
         return len(batches_of(pieces_P2[:, 1] - pieces_P2[:, 0], context, recipe.batch))
 
     steps = schedule.epochs * number_of_batches(choose(sequences, context, np.random.default_rng(seed)))
-    with seeded(seed):
+    with seeded(seed + together.rank):
         for epoch in range(1 + checkpoint.restore(network, optimiser, rng), schedule.epochs + 1):
             network.train()
             epoch_pieces = choose(sequences, context, rng)
@@ -173,38 +175,48 @@ def fit(
             for batch in training_batches(sequences, epoch_pieces, context, recipe.batch, device):
                 if not len(batch.targets_Q):
                     continue
-                loss = mean_loss(network, batch, loss_of, negatives)
+                loss = mean_loss(network, batch, loss_of, negatives, together)
                 loss.backward()
-                total += float(loss.detach())
+                add_up([value := loss.detach().clone()])
+                total += float(value)
                 if not math.isfinite(total):
                     raise ModelError(
-                        f"the loss is {float(loss.detach())} in epoch {epoch}, batch {optimiser.steps - first + 1}:"
+                        f"the loss is {float(value)} in epoch {epoch}, batch {optimiser.steps - first + 1}:"
                         f" lower the recipe's learning rate ({schedule.rate})"
                     )
                 optimiser.step(schedule.rate * schedule.share(optimiser.steps, steps), LONGEST_GRADIENT)
             network.eval()
             if after_epoch is not None:
                 after_epoch(epoch, total / max(optimiser.steps - first, 1))
-            checkpoint.save(epoch, network, optimiser, rng)
+            if together.rank == 0:
+                checkpoint.save(epoch, network, optimiser, rng)
 
 
-def mean_loss(network: SequenceNetwork, batch: TrainingBatch, loss: Loss, negatives: Negatives) -> Tensor:
-    """The mean loss of the questions; what was liked weighs more than what was not.
+def mean_loss(
+    network: SequenceNetwork,
+    batch: TrainingBatch,
+    loss: Loss,
+    negatives: Negatives,
+    together: Processes = ALONE,
+) -> Tensor:
+    """The mean loss of the questions; what was liked weighs more than what was not. The sum over processes is meant.
 
     Where the loss samples, the items of the step alone are gathered: its cost does not grow with the catalogue.
     """
     tokens, targets_Q, bias_N = batch.tokens, batch.targets_Q, network.bias_N
+    weight = batch.weights_Q.sum().clamp(min=1e-6)
     if loss.samples:
         sample = negatives.draw()
         used = [targets_Q.new_zeros(1), tokens.items_BL.flatten(), targets_Q + 1, sample.items_M + 1]  # 0 is padding
         numbers_U, place_T = torch.unique(torch.cat(used), return_inverse=True)
         _, items_P, targets_Q, items_M = place_T.split([len(part) for part in used])
         rows_U, targets_Q, sample = numbers_U[1:] - 1, targets_Q - 1, replace(sample, items_M=items_M - 1)
-        tokens = replace(tokens, items_BL=items_P.view_as(tokens.items_BL))
+        batch = replace(batch, tokens=replace(tokens, items_BL=items_P.view_as(tokens.items_BL)), targets_Q=targets_Q)
         items_UD, bias_U = network.items(rows_U), torch.gather(bias_N, 0, rows_U, sparse_grad=True)
     else:
         items_UD, bias_U, sample = network.items(), bias_N, None
-    places_PD = network.encode(tokens, items_UD).flatten(0, 1)
+    batch = share(batch, together) if together.world > 1 else batch
+    places_PD = network.encode(batch.tokens, items_UD).flatten(0, 1)
     states_QD = network.dropout(network.states(places_PD, batch.from_Q, batch.pauses_Q, batch.user_stats_QS))
-    losses_Q = loss.of(states_QD, items_UD, bias_U, targets_Q, sample)
-    return (losses_Q * batch.weights_Q).sum() / batch.weights_Q.sum().clamp(min=1e-6)
+    losses_Q = loss.of(states_QD, items_UD, bias_U, batch.targets_Q, sample)
+    return (losses_Q * batch.weights_Q).sum() / weight

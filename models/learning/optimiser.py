@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from models.learning.processes import add_up
+
 BETAS = (0.9, 0.98)
 EPSILON = 1e-8
 
@@ -14,6 +16,7 @@ class AdamW:
 
     ``pull`` draws weights back to where they started (L2-SP, Li et al. 2018). Of a table whose gradient is sparse the
     rows that it holds move, decay and are drawn back, and no other, as in ``torch.optim.SparseAdam``.
+    Processes that learn together add up their gradients: each must hold the same rows.
     ``torch.optim.AdamW`` imports torch's compiler at the first step (3 to 4 s in a process that trains for half a
     minute) and gives other weights in the last bits.
     """
@@ -33,6 +36,7 @@ class AdamW:
         moved = [place for place, weight in enumerate(self.weights) if weight.grad is not None]
         rows = {place: grad._indices()[0] for place in moved if (grad := self._grad(place)).is_sparse}
         grads = [self._grad(place)._values() if place in rows else self._grad(place) for place in moved]
+        add_up(grads)
 
         def held(tables: list[Tensor]) -> list[Tensor]:
             return [tables[place][rows[place]] if place in rows else tables[place] for place in moved]

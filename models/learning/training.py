@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -271,4 +272,5 @@ def has_accelerator() -> bool:
 
 
 def on_best_device(network: SequenceNetwork) -> SequenceNetwork:
-    return network.to("cuda" if has_accelerator() else "cpu")
+    """Of processes that learn together each has an accelerator of its own."""
+    return network.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if has_accelerator() else "cpu")
