@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ CALIBRATION = 0.75
 """Of ``gbce``, from 0 (plain cross-entropy) to 1: the share of the overconfidence that is taken away."""
 
 LONGEST_GRADIENT = 1.0
+NUMBERS_IN_CACHE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,50 @@ class Negatives:
         return Sample(torch.from_numpy(items_M).to(self.device), expected_M.to(self.device), rate)
 
 
+class _LogSumExp(torch.autograd.Function):
+    """Chunk by chunk, while the scores are in the cache; of them one table is kept, where autograd keeps three."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, states_QD: Tensor, items_MD: Tensor, bias_M: Tensor, hidden: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
+        powers_QM = states_QD.new_empty(len(states_QD), len(items_MD))
+        highest_Q, sums_Q = states_QD.new_empty(2, len(states_QD))
+        for rows in _chunks(powers_QM):
+            scores_CM = torch.addmm(bias_M, states_QD[rows], items_MD.T, out=powers_QM[rows])
+            if hidden is not None:
+                scores_CM.masked_fill_(hidden[0] == hidden[1][rows, None], -1e9)
+            torch.amax(scores_CM, 1, out=highest_Q[rows])
+            torch.sum(scores_CM.sub_(highest_Q[rows, None]).exp_(), 1, out=sums_Q[rows])
+        ctx.save_for_backward(states_QD, items_MD, powers_QM, sums_Q)
+        return sums_Q.log() + highest_Q
+
+    @staticmethod
+    def backward(ctx: Any, gradient_Q: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+        states_QD, items_MD, powers_QM, sums_Q = ctx.saved_tensors
+        to_states_QD, to_items_MD, to_bias_M = (torch.zeros_like(t) for t in (states_QD, items_MD, items_MD[:, 0]))
+        for rows in _chunks(powers_QM):
+            share_CM = powers_QM[rows].mul_((gradient_Q[rows] / sums_Q[rows])[:, None])
+            torch.mm(share_CM, items_MD, out=to_states_QD[rows])
+            to_items_MD.addmm_(share_CM.T, states_QD[rows])
+            to_bias_M += share_CM.sum(dim=0)
+        return to_states_QD, to_items_MD, to_bias_M, None
+
+
+def _chunks(table: Tensor) -> Iterator[slice]:
+    """Ranges of its rows that fit into the cache."""
+    size = max(1, NUMBERS_IN_CACHE // table.shape[1])
+    return (slice(start, start + size) for start in range(0, len(table), size))
+
+
+def _own_score(states_QD: Tensor, items_UD: Tensor, bias_U: Tensor, targets_Q: Tensor) -> Tensor:
+    return (states_QD * F.embedding(targets_Q, items_UD)).sum(dim=1) + bias_U.index_select(0, targets_Q)
+
+
 def full_softmax(states_QD: Tensor, items_ND: Tensor, bias_N: Tensor, targets_Q: Tensor, sample: None) -> Tensor:
     """losses_Q: cross-entropy of each target among all items."""
-    return F.cross_entropy(torch.addmm(bias_N, states_QD, items_ND.T), targets_Q, reduction="none")
+    own_Q = _own_score(states_QD, items_ND, bias_N, targets_Q)
+    return _LogSumExp.apply(states_QD, items_ND, bias_N, None) - own_Q
 
 
 def sampled_softmax(states_QD: Tensor, items_UD: Tensor, bias_U: Tensor, targets_Q: Tensor, sample: Sample) -> Tensor:
@@ -69,8 +112,11 @@ def sampled_softmax(states_QD: Tensor, items_UD: Tensor, bias_U: Tensor, targets
     Subtracting the log of a sampled item's expected count makes the sampled sum an unbiased estimate of the whole one
     (Bengio and Senecal 2008). A sampled item that is the target itself is left out.
     """
-    own_Q, others_QM = _own_and_others(states_QD, items_UD, bias_U, targets_Q, sample, sample.log_expected_M)
-    return torch.logaddexp(others_QM.logsumexp(dim=1), own_Q) - own_Q
+    own_Q = _own_score(states_QD, items_UD, bias_U, targets_Q)
+    bias_M = bias_U.index_select(0, sample.items_M) - sample.log_expected_M
+    items_MD = F.embedding(sample.items_M, items_UD)
+    others_Q = _LogSumExp.apply(states_QD, items_MD, bias_M, (sample.items_M, targets_Q))
+    return torch.logaddexp(others_Q, own_Q) - own_Q
 
 
 def generalised_bce(states_QD: Tensor, items_UD: Tensor, bias_U: Tensor, targets_Q: Tensor, sample: Sample) -> Tensor:
@@ -79,20 +125,13 @@ def generalised_bce(states_QD: Tensor, items_UD: Tensor, bias_U: Tensor, targets
     The target's probability is raised to a power below 1, which takes back what too few negatives make too certain
     (gSASRec, Petrov and Macdonald 2023).
     """
-    own_Q, others_QM = _own_and_others(states_QD, items_UD, bias_U, targets_Q, sample, 0.0)
+    own_Q = _own_score(states_QD, items_UD, bias_U, targets_Q)
+    others_QM = torch.addmm(
+        bias_U.index_select(0, sample.items_M), states_QD, F.embedding(sample.items_M, items_UD).T
+    ).masked_fill_(sample.items_M == targets_Q[:, None], -1e9)
     rate = min(sample.rate, 1.0)
     power = rate * (CALIBRATION * (1.0 - 1.0 / rate) + 1.0 / rate)
     return F.softplus(others_QM).sum(dim=1) + power * F.softplus(-own_Q)
-
-
-def _own_and_others(
-    states_QD: Tensor, items_UD: Tensor, bias_U: Tensor, targets_Q: Tensor, sample: Sample, less_M: Tensor | float
-) -> tuple[Tensor, Tensor]:
-    """The scores of each target (Q) and of the sampled items less ``less_M`` (Q, M), -1e9 where one is the target."""
-    own_Q = (states_QD * F.embedding(targets_Q, items_UD)).sum(dim=1) + bias_U.index_select(0, targets_Q)
-    bias_M = bias_U.index_select(0, sample.items_M) - less_M
-    others_QM = torch.addmm(bias_M, states_QD, F.embedding(sample.items_M, items_UD).T)
-    return own_Q, others_QM.masked_fill_(sample.items_M == targets_Q[:, None], -1e9)
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ def tiny() -> Recipe:
 
 def small() -> Recipe:
     """For a machine without an accelerator: a million events in half an hour of one core."""
-    return Recipe("small", SequenceConfig(width=128, heads=4, context=200), epochs=14, batch=8, threads=0)
+    return Recipe("small", SequenceConfig(width=128, heads=4, context=200), epochs=20, batch=8, threads=0)
 
 
 def base() -> Recipe:
