@@ -116,7 +116,8 @@ def endpoint(settings: Settings, progress: Progress) -> Iterator[Client]:
             with promotions(stack.settings) as table:
                 champion = table.champion(settings.endpoint)
             if champion is not None and not (settings.bundles_folder / champion.bundle_name).is_dir():
-                stack.start("mlflow")  # to fetch the bundle from
+                stack.start("mlflow")  # to fetch the bundle from; without it the endpoint begins with popularity
+                stack.wait()
             stack.start("keeper", "endpoint")
             stack.wait()
         with Client(stack.endpoint_url, api_key=api_key) as client:
