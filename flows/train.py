@@ -29,15 +29,19 @@ def refresh(settings: Settings, features: bool = True) -> None:
 
 @step
 def build_training_set(settings: Settings, upto: int | None) -> Path:
-    """The events up to a position (the lake's watermark by default) with their features, once validated."""
+    """The events up to a position (the lake's watermark by default) with their features, once validated; the vectors of
+    the items beside them."""
     from features import training_set
     from features.validation_results import ValidationResults
+    from models import item_vectors
 
     lake = resources.lake(settings)
     last = lake.watermark() if upto is None else upto
     ValidationResults(settings.validation_folder).demand(last)
     folder = settings.training_folder / f"upto-{last}"
-    return training_set.build(lake, resources.feature_store(settings), folder, last).folder
+    training_set.build(lake, resources.feature_store(settings), folder, last)
+    item_vectors.write(folder, item_vectors.text_vectors(settings.text_encoder, settings.texts_folder))
+    return folder
 
 
 @step

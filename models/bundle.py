@@ -120,6 +120,11 @@ class Bundle:
         return replace(self, catalogue=self.catalogue.extended(more), hybrid=self.hybrid.extended(more))
 
     @property
+    def reads(self) -> Mapping[str, int]:
+        """The vectors (``models.item_vectors``) by which it places items that it did not learn, with their lengths."""
+        return {name: len(axes_VK) for name, axes_VK in self.hybrid.network.network.space.axes.items()}
+
+    @property
     def popularity(self) -> Popularity:
         return self.hybrid.popularity
 

@@ -1,6 +1,6 @@
 """The items that a model knows: their ids in a fixed order, their attributes and statistics as tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +12,7 @@ class Catalogue:
 
     ``genres`` and ``years`` are attributes (an empty tuple, None when unknown), ``titles`` may be empty strings.
     ``stats_NF`` holds the ``attune.columns.ITEM_STATS`` as of the end of the training window, float32, NaN when
-    the item had none.
+    the item had none. ``vectors`` are blocks as of ``models.item_vectors``; a bundle's catalogue has none.
     """
 
     item_ids: tuple[str, ...]
@@ -20,6 +20,7 @@ class Catalogue:
     genres: tuple[tuple[str, ...], ...]
     years: tuple[float | None, ...]
     stats_NF: np.ndarray
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
     index: dict[str, int] = field(init=False, repr=False, compare=False)
     new_places: np.ndarray = field(init=False, repr=False, compare=False)
     """The places of items without statistics: nobody had used them by the end of the training window."""
@@ -37,17 +38,33 @@ class Catalogue:
         return len(self.item_ids)
 
     def extended(self, more: "Catalogue") -> "Catalogue":
-        """These items in their places, and those of ``more`` behind them. Raises ValueError for an item of both."""
+        """These items in their places, and those of ``more`` behind them, without vectors.
+
+        Raises ValueError for an item of both.
+        """
         both = object.__new__(Catalogue)  # what was checked of these items is not checked again
         for name in ("item_ids", "titles", "genres", "years"):
             object.__setattr__(both, name, getattr(self, name) + getattr(more, name))
         object.__setattr__(both, "stats_NF", np.concatenate([self.stats_NF, more.stats_NF]))
+        object.__setattr__(both, "vectors", {})
         object.__setattr__(both, "new_places", np.concatenate([self.new_places, len(self) + more.new_places]))
         index = {item_id: len(self) + place for item_id, place in more.index.items()}
         object.__setattr__(both, "index", self.index | index)
         if len(both.index) != len(both.item_ids):
             raise ValueError("an item id stands in both catalogues")
         return both
+
+    def unused(self, places: np.ndarray) -> "Catalogue":
+        """The items at these places alone, with all that is known of them but their statistics."""
+        rows = places.tolist()
+        return Catalogue(
+            item_ids=tuple(self.item_ids[row] for row in rows),
+            titles=tuple(self.titles[row] for row in rows),
+            genres=tuple(self.genres[row] for row in rows),
+            years=tuple(self.years[row] for row in rows),
+            stats_NF=np.full((len(rows), self.stats_NF.shape[1]), np.nan, np.float32),
+            vectors={name: block_NV[places] for name, block_NV in self.vectors.items()},
+        )
 
     def places(self, item_ids: Sequence[str]) -> np.ndarray:
         """The indices of the ids, int64; -1 for an id that the catalogue does not hold."""

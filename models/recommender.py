@@ -181,9 +181,9 @@ def scored(bundle: BundleView, users: EncodedUsers, live_1N: np.ndarray | None =
 def encode(bundle: BundleView, queries: Sequence[SlateQuery], cache: StateCache | None = None) -> EncodedUsers:
     """The users of the queries. What the network says of them is looked up in ``cache`` first, and added to it.
 
-    A key is the user, the log position that was folded, which of the events the bundle knows the items of, the
-    attributes of those items that it did not learn (they may change), the statistics and the bucket of the time since
-    the latest event: all that the network is given. Use one ``cache`` for a bundle and what it is extended to.
+    A key is the user, the log position that was folded, which of the events the bundle knows the items of, what it
+    makes of those items that it did not learn (they may change), the statistics and the bucket of the time since the
+    latest event: all that the network is given. Use one ``cache`` for a bundle and what it is extended to.
     """
     stats_BF = np.stack([UNKNOWN_USER_STATS if query.user_stats is None else query.user_stats for query in queries])
     now_B = np.array([query.request.now for query in queries], np.int64)
@@ -192,12 +192,12 @@ def encode(bundle: BundleView, queries: Sequence[SlateQuery], cache: StateCache 
         return EncodedUsers(batch, np.zeros((len(queries), 0), np.float32))
     if cache is None:
         return EncodedUsers(batch, bundle.hybrid.states(batch))
-    catalogue, learned = bundle.catalogue, bundle.hybrid.learned
+    network, learned = bundle.hybrid.network, bundle.hybrid.learned
     pauses = gap_buckets(batch.now_B - batch.times_BL[:, -1]).tolist()
     keys: list[Hashable] = []
     for query, items_L, pause, stats_F in zip(queries, batch.items_BL, pauses, batch.user_stats_BF, strict=True):
         later = [] if learned is None else (items_L[items_L > learned] - 1).tolist()
-        attributes = tuple((catalogue.genres[place], catalogue.years[place]) for place in later)
+        attributes = network.items_ND[later].cpu().numpy().tobytes() if later else b""
         items = hash(items_L[items_L > 0].tobytes())
         keys.append((query.state.user_id, query.state.position, items, attributes, pause, stats_F.tobytes()))
     states = {place: state_D for place, key in enumerate(keys) if (state_D := cache.get(key)) is not None}

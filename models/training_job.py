@@ -62,7 +62,7 @@ def train_bundle(
         told = _by_epoch(on_progress, chosen.epochs)
         return train(training_set, chosen, windows.train_upto, windows.validate_upto, seed, told, checkpoint)
 
-    named = ("train", chosen, seed, windows, training_set.window["digest"], exploration)
+    named = ("train", chosen, seed, windows, *_digests(training_set), exploration)
     reactions = (
         gather(training_set.window["last_position"], windows.validate_upto) if gather and exploration.learns else None
     )
@@ -107,9 +107,14 @@ def finetune_bundle(
         recipe = Recipe.from_dict(bundle.config["recipe"])
         return finetune(bundle, training_set, recipe, upto, seed, _by_epoch(on_progress, recipe.finetune_epochs))
 
-    named = ("finetune", bundle.digest, seed, upto, training_set.window["digest"])
+    named = ("finetune", bundle.digest, seed, upto, *_digests(training_set))
     reactions = gather(training_set.window["last_position"], upto) if gather and bundle.policy.features else None
     return _made(bundles, named, training_set, make, lambda hybrid: bundle.policy, reactions, bundle.digest)
+
+
+def _digests(training_set: TrainingSet) -> tuple[str, ...]:
+    window = training_set.window
+    return (window["digest"], window["vectors"]) if "vectors" in window else (window["digest"],)
 
 
 def _by_epoch(on_progress: OnProgress | None, epochs: int) -> OnEpoch | None:

@@ -26,6 +26,7 @@ from attune.promotions import Promotions
 from attune.schemas import ModelAnswer
 from attune.settings import Settings
 from features.feature_store import FeatureStore
+from models.item_vectors import text_vectors
 from models.network.sequence import use_one_thread
 from models.recommender import POPULARITY
 from models.registry import Registry
@@ -98,7 +99,7 @@ class Components:
         self.writes = BoundedExecutor("writes", WRITE_THREADS, CAPACITY, settings.lock_seconds + 1.0)
         self.commit = GroupCommit(event_log, metrics.count_slates)
         metrics.slate_queue.set_function(lambda: self.commit.offers)
-        self.catalogue = CatalogueReader(event_log)
+        self.catalogue = CatalogueReader(event_log, text_vectors(settings.text_encoder))
         self.warm_up = WarmUp(clock, BATCH_SIZE)
         self.watcher = ChampionWatcher(
             settings, event_log, backends.promotions, backends.bundles, metrics, clock, self.catalogue, self.warm_up

@@ -8,7 +8,7 @@ them, so that every process has them in the same places.
 import logging
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Any, Protocol, Self
 
@@ -21,6 +21,7 @@ from attune.event_log import EventLog
 from attune.events import is_hidden, is_vector
 from attune.row_rules import as_ids, is_id_name
 from models.catalogue import Catalogue
+from models.item_vectors import TextVectors, block, text_of
 from models.recommender import BundleView
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ NUMBERED_ATTRIBUTES = 16
 
 VALUE_LIMIT = 256  # longer texts are not kept (a title is), nor are vectors: no filter can ask for one
 PAGE = 5_000
+LIVE_TEXTS = 500
+"""So many of the items that a model did not learn are known by their texts, the first ones: 2 ms a title to encode."""
 
 Attributes = Mapping[str, Any]
 Where = Mapping[str, Any]
@@ -41,8 +44,10 @@ _Value = tuple[str, bool, Any]
 
 
 class ExtendableModel(BundleView, Protocol):
-    """What a model needs to take in items that it did not learn."""
+    """What a model needs to take in items that it did not learn; ``reads`` are the vectors that it can place."""
 
+    @property
+    def reads(self) -> Mapping[str, int]: ...
     def extended(self, more: Catalogue) -> Self:
         """Another object that has the items of ``more`` behind its own."""
         ...
@@ -50,12 +55,16 @@ class ExtendableModel(BundleView, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LiveItem:
-    """What the log says of an item: the latest attributes, and the positions of the first and the latest event."""
+    """What the log says of an item: the latest attributes, and the positions of the first and the latest event.
+
+    ``vectors`` are by block, of items that a model did not learn alone.
+    """
 
     item_id: str
     attributes: Attributes
     first: int
     position: int
+    vectors: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -281,8 +290,8 @@ class CatalogueReader:
     once, and shares the items among all models that come and go.
     """
 
-    def __init__(self, event_log: EventLog) -> None:
-        self._log = event_log
+    def __init__(self, event_log: EventLog, texts: TextVectors | None = None) -> None:
+        self._log, self._texts = event_log, texts
         self._position = 0
         self._items: dict[str, LiveItem] = {}
         """The item that changed last stands last."""
@@ -301,7 +310,12 @@ class CatalogueReader:
         return [item_filter.pool(stale) for item_filter in filters]
 
     def update(self, live: LiveModel) -> None:
-        """Bring the model's snapshot to whatever was logged of items before this call. Raises EventLogError."""
+        """Bring the model's snapshot to whatever was logged of items before this call. Raises EventLogError.
+
+        An encoder of texts is loaded here, before a request needs it.
+        """
+        if self._texts is not None and self._texts.block in live.snapshot.learned.reads:
+            self._texts.of(["text"])
         self._advance(live, self._log.last_item_position())
 
     def _advance(self, live: LiveModel, position: int) -> None:
@@ -312,7 +326,27 @@ class CatalogueReader:
                     self._follow()
                     before = live.snapshot.position
                     changed = list(takewhile(lambda item: item.position > before, reversed(self._items.values())))
+                    changed = self._with_vectors(changed, live.snapshot)
                     live.snapshot = live.snapshot.advanced(changed, self._position)
+
+    def _with_vectors(self, changed: Sequence[LiveItem], snapshot: CatalogueSnapshot) -> list[LiveItem]:
+        """The items with the vectors that the model reads, where it did not learn them."""
+        learned, index, reads = snapshot.learned.catalogue.index, snapshot.model.catalogue.index, snapshot.learned.reads
+        later = [item for item in changed if item.item_id not in learned] if reads else []
+        versions = self._log.versions("item", [item.item_id for item in later])
+        new = sorted((item for item in later if item.item_id not in index), key=lambda item: item.first)
+        new_places = {item.item_id: place for place, item in enumerate(new, len(index))}
+        texts = self._texts if self._texts is not None and self._texts.block in reads else None
+        vectors: dict[str, dict[str, np.ndarray]] = {}
+        for item in later:
+            attributes = next(event.attributes for at, event in versions[item.item_id] if at == item.position)
+            imported = {name: values for name, values in attributes.items() if name in reads and is_vector(values)}
+            own = {name: np.array(row, np.float32) for name, row in imported.items() if len(row) == reads[name]}
+            place = index.get(item.item_id, new_places.get(item.item_id, 0))
+            if texts is not None and place - len(learned) < LIVE_TEXTS:
+                own[texts.block] = texts.of([text_of(attributes)])[0]
+            vectors[item.item_id] = own
+        return [replace(item, vectors=vectors.get(item.item_id, {})) for item in changed]
 
     def _follow(self) -> None:
         versions = self._log.item_versions(self._position, PAGE)
@@ -345,19 +379,27 @@ def _masks(snapshot: CatalogueSnapshot, attribute: str, values: set[_Value]) -> 
     return masks
 
 
-def _inputs(item: LiveItem | None) -> tuple[Any, Any]:
+def _inputs(item: LiveItem | None) -> tuple[Any, ...]:
     """What a model reads of an item that it did not learn."""
-    return (None, None) if item is None else (item.attributes.get(Columns.GENRES), item.attributes.get(Columns.YEAR))
+    if item is None:
+        return ()
+    vectors = {name: vector.tobytes() for name, vector in item.vectors.items()}
+    return item.attributes.get(Columns.GENRES), item.attributes.get(Columns.YEAR), vectors
 
 
 def _catalogue(items: Sequence[LiveItem]) -> Catalogue:
     """Items that the model did not learn, read from the log as the lake reads them for a training."""
     genres = [item.attributes.get(Columns.GENRES) for item in items]
     years = [item.attributes.get(Columns.YEAR) for item in items]
+    vectors: dict[str, dict[int, np.ndarray]] = {}
+    for place, item in enumerate(items):
+        for name, vector in item.vectors.items():
+            vectors.setdefault(name, {})[place] = vector
     return Catalogue(
         item_ids=tuple(item.item_id for item in items),
         titles=tuple(str(item.attributes.get(Columns.TITLE) or "") for item in items),
         genres=tuple(tuple(map(str, names)) if isinstance(names, list) else () for names in genres),
         years=tuple(float(year) if isinstance(year, int | float) else None for year in years),
         stats_NF=np.full((len(items), len(ITEM_STATS)), np.nan, np.float32),
+        vectors={name: block(rows, len(items)) for name, rows in vectors.items()},
     )

@@ -2,7 +2,7 @@
 
 import copy
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -48,6 +48,7 @@ class PopularityFallback:
     """
 
     name = "popularity"
+    reads: Mapping[str, int] = {}
     policy = PlackettLuce(temperature=0.5, depth=100)
     """Scores are log-counts: at 0.5 an item's chance grows with the square of its count."""
 

@@ -176,10 +176,7 @@ def free(shown: int, budget: int | None, explored: int) -> int:
 def _with_items(bundle: Bundle, items: Catalogue) -> Bundle:
     """The bundle over the training set's items too: as serving takes in what came after a training."""
     places = np.flatnonzero(bundle.catalogue.places(items.item_ids) < 0)
-    columns = ([getattr(items, name)[place] for place in places] for name in ("item_ids", "titles", "genres", "years"))
-    item_ids, titles, genres, years = map(tuple, columns)
-    unknown_NF = np.full((len(places), items.stats_NF.shape[1]), np.nan, np.float32)
-    return bundle.extended(Catalogue(item_ids, titles, genres, years, unknown_NF)) if len(places) else bundle
+    return bundle.extended(items.unused(places)) if len(places) else bundle
 
 
 def _rows(

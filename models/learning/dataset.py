@@ -16,7 +16,7 @@ decides a choice. The items' statistics do count everybody: they are facts about
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,7 @@ from attune.columns import ITEM_STATS, TRAIT_COLUMNS, USER_STATS, Columns
 from attune.errors import DataContractError
 from attune.event_types import KINDS
 from attune.influence import influence, standing
+from models import item_vectors
 from models.catalogue import Catalogue
 from models.history import HISTORY_LIMIT, KIND_INDEX, HistoryBatch
 
@@ -99,18 +100,25 @@ class TrainingSet:
         try:
             events, items = pd.read_parquet(folder / "events.parquet"), pd.read_parquet(folder / "items.parquet")
             window, traits = json.loads((folder / "window.json").read_text()), None
+            vectors, digest = item_vectors.read(folder)
             if with_traits:  # as categories: a value that is repeated is held once
                 columns = list(TRAIT_COLUMNS)
                 table = pq.read_table(folder / "traits.parquet", columns=columns, read_dictionary=columns)
                 traits = table.to_pandas()
         except (OSError, ValueError) as error:
             raise DataContractError(f"{folder} is no training set: {error}; build it again") from error
-        training_set = TrainingSet.from_frames(events, items, window)
+        window |= {"vectors": digest} if digest else {}
+        training_set = TrainingSet.from_frames(events, items, window, vectors)
         return training_set if traits is None else replace(training_set, traits=traits)
 
     @staticmethod
-    def from_frames(events: pd.DataFrame, items: pd.DataFrame, window: dict[str, Any]) -> "TrainingSet":
-        """The same from frames with the columns of ``events.parquet`` and ``items.parquet``.
+    def from_frames(
+        events: pd.DataFrame,
+        items: pd.DataFrame,
+        window: dict[str, Any],
+        vectors: Mapping[str, np.ndarray] | None = None,
+    ) -> "TrainingSet":
+        """The same from frames with the columns of ``events.parquet`` and ``items.parquet``; ``vectors`` of the items.
 
         Raises DataContractError when a column is missing, there is no event, one names an item that ``items`` lacks, or
         its reward is no number from 0 to 1.
@@ -129,6 +137,7 @@ class TrainingSet:
             genres=tuple(() if names is None or np.ndim(names) == 0 else tuple(map(str, names)) for names in genres),
             years=tuple(None if pd.isna(year) else float(year) for year in pd.to_numeric(years, errors="coerce")),
             stats_NF=items.reindex(columns=list(ITEM_STATS)).to_numpy(np.float32),
+            vectors=vectors or {},
         )
         places = pd.Index(catalogue.item_ids).get_indexer(events[Columns.ITEM_ID].astype(str))
         if (places < 0).any():

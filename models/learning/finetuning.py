@@ -1,9 +1,9 @@
 """Fine-tuning: the champion learns from the events after its training, with a replay of older ones.
 
-The network starts from the champion's weights and is drawn back towards them (L2-SP, Li et al. 2018); new items get
-rows at zero, so that their attributes decide; item-kNN and popularity are counted again over everything. The preference
-and the live profile stay. A first round on the head of the new window chooses the epochs and the weights on its tail;
-the round that counts then starts from the champion again.
+The network starts from the champion's weights and is drawn back towards them (L2-SP, Li et al. 2018); new items start
+from their attributes, see ``SequenceNetwork.unused``; item-kNN and popularity are counted again over everything. The
+preference and the live profile stay. A first round on the head of the new window chooses the epochs and the weights on
+its tail; the round that counts then starts from the champion again.
 """
 
 import math
@@ -104,17 +104,25 @@ def unlearned(champion: Champion, known: TrainingSet) -> np.ndarray:
 
 
 def extended(champion: Champion, catalogue: Catalogue) -> tuple[SequenceNetwork, tuple[str, ...]]:
-    """The champion's network over another catalogue, and its genres: known items keep their rows, new ones have 0."""
+    """The champion's network over another catalogue, and its genres: known items keep their rows.
+
+    An item whose vectors the catalogue lacks keeps those that the champion has of it.
+    """
     old = champion.hybrid.network
-    attributes = ItemAttributes.of(catalogue, old.genre_names)
+    attributes = ItemAttributes.of(catalogue, old.genre_names, old.network.space)
     with seeded(0):  # every weight is overwritten below
         network = SequenceNetwork(old.network.config, attributes)
     places_N = torch.from_numpy(champion.catalogue.places(catalogue.item_ids))
     state = {name: tensor.detach().cpu() for name, tensor in old.network.state_dict().items()}
-    for name in ("ids_ND", "bias_N"):
-        rows = torch.zeros_like(network.state_dict()[name])
+    for name, row in zip(("ids_ND", "bias_N"), old.network.unused(), strict=True):
+        rows = row.cpu().expand_as(network.state_dict()[name]).clone()
         rows[places_N >= 0] = state[name][places_N[places_N >= 0]]
         state[name] = rows
+    if network.vectors_NV is not None:
+        vectors_NV, blank_1V = network.vectors_NV, torch.from_numpy(attributes.space.reduced({}, 1))
+        lacking_N = (vectors_NV == blank_1V).all(dim=1) & (places_N >= 0)
+        vectors_NV[lacking_N] = state["vectors_NV"][places_N[lacking_N]]
+        state["vectors_NV"] = vectors_NV
     genres_GD = torch.zeros_like(network.genre_GD)
     genres_GD[: len(state["genre_GD"])] = state["genre_GD"]
     state["genre_GD"] = genres_GD

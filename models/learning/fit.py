@@ -242,7 +242,7 @@ def mean_loss(
 
     Where the loss samples, the items of the step alone are gathered: its cost does not grow with the catalogue.
     """
-    tokens, targets_Q, bias_N = batch.tokens, batch.targets_Q, network.bias_N
+    tokens, targets_Q = batch.tokens, batch.targets_Q
     weight = batch.weights_Q.sum().clamp(min=1e-6)
     if loss.samples:
         sample = negatives.draw()
@@ -251,9 +251,9 @@ def mean_loss(
         _, items_P, targets_Q, items_M = place_T.split([len(part) for part in used])
         rows_U, targets_Q, sample = numbers_U[1:] - 1, targets_Q - 1, replace(sample, items_M=items_M - 1)
         batch = replace(batch, tokens=replace(tokens, items_BL=items_P.view_as(tokens.items_BL)), targets_Q=targets_Q)
-        items_UD, bias_U = network.items(rows_U), torch.gather(bias_N, 0, rows_U, sparse_grad=True)
+        items_UD, bias_U = network.items(rows_U)
     else:
-        items_UD, bias_U, sample = network.items(), bias_N, None
+        (items_UD, bias_U), sample = network.items(), None
     batch = share(batch, together) if together.world > 1 else batch
     places_PD = network.encode(batch.tokens, items_UD).flatten(0, 1)
     states_QD = network.dropout(network.states(places_PD, batch.from_Q, batch.pauses_Q, batch.user_stats_QS))

@@ -19,6 +19,7 @@ from models.baselines import ItemKnn, Tried
 from models.catalogue import Catalogue
 from models.history import Recommender
 from models.hybrid import Hybrid
+from models.item_vectors import VectorSpace
 from models.learning.batches import Sequences, new_and_replayed
 from models.learning.checkpoint import Checkpoint
 from models.learning.dataset import TrainingSet, is_panel
@@ -34,6 +35,7 @@ OnEpoch = Callable[[dict[str, Any]], None]
 
 SCORES_AT_ONCE = 20_000_000  # the weights of the mix are chosen on this many scores a part at most
 WARM_START_LENGTH = 0.2
+RIDGE = 0.1  # of the mean square of a vector's numbers
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,15 @@ def warm_start(similarity_NN: sp.csr_matrix, width: int) -> np.ndarray:
     return ids_ND
 
 
+def told_by(vectors_NV: np.ndarray, ids_ND: np.ndarray) -> np.ndarray:
+    """vector_VD: what the vectors say of where items are, by ridge regression over those that are not at zero."""
+    known_N = ids_ND.any(axis=1)
+    known_MV, ids_MD = vectors_NV[known_N].astype(np.float32), ids_ND[known_N]
+    squares_VV = known_MV.T @ known_MV
+    weight = RIDGE * np.trace(squares_VV) / max(len(squares_VV), 1) + 1e-6
+    return np.linalg.solve(squares_VV + weight * np.eye(len(squares_VV)), known_MV.T @ ids_MD).astype(np.float32)
+
+
 def _choose_network(
     learned: TrainingSet,
     others: tuple[Source, ...],
@@ -241,13 +252,19 @@ def _choose_network(
     checkpoint: Checkpoint,
 ) -> tuple[SequenceRecommender, list[dict[str, Any]]]:
     """A network trained for the recipe's epochs, as it was after the best of them, and a row per epoch."""
-    attributes = ItemAttributes.of(learned.catalogue)
+    vectors = learned.catalogue.vectors if recipe.network.item_vectors else {}
+    attributes = ItemAttributes.of(learned.catalogue, space=VectorSpace.of(vectors))
     names = attributes.genre_names
     with seeded(seed):
         network = SequenceNetwork(recipe.network, attributes)
     knn = next(other for other in others if isinstance(other, ItemKnn))
+    ids_ND = warm_start(knn.similarity_NN, recipe.network.width)
+    vector_VD = told_by(attributes.vectors_NV, ids_ND)
     with torch.no_grad():
-        network.ids_ND.copy_(torch.from_numpy(warm_start(knn.similarity_NN, recipe.network.width)))
+        if network.vector_VD is not None:
+            network.vector_VD.copy_(torch.from_numpy(vector_VD))
+            ids_ND -= np.where(ids_ND.any(axis=1, keepdims=True), attributes.vectors_NV @ vector_VD, 0.0)
+        network.ids_ND.copy_(torch.from_numpy(ids_ND))
     network = on_best_device(network)
     often = Validation(validation.batches[:: recipe.validate_every_batch])
     rows, weights = checkpoint.rows, checkpoint.best

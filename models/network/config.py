@@ -5,7 +5,7 @@ A recipe is written whole into the bundle and into the registry, and read back b
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,9 @@ from attune.errors import ConfigError
 class SequenceConfig:
     """The shape of the sequence network, which reads the ``context`` latest events; ``heads`` divides ``width``.
 
-    ``target_time`` tells it how long after each event the next one came, after the latest one the question.
+    ``target_time`` tells it how long after each event the next one came, after the latest one the question. With
+    ``item_vectors`` it reads the vectors of items (``models.item_vectors``). ``id_dropout`` is the share of a step's
+    items whose ids it is not told, so that it learns to place an item that nobody used.
     """
 
     width: int = 64
@@ -27,6 +29,13 @@ class SequenceConfig:
     user_stats: bool = True
     item_stats: bool = True
     target_time: bool = True
+    item_vectors: bool = False
+    id_dropout: float = 0.0
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "SequenceConfig":
+        """What ``dataclasses.asdict`` gave; what an older one lacks is off."""
+        return SequenceConfig(**{"item_vectors": False, "id_dropout": 0.0, **values})
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,7 @@ class Recipe:
             return Recipe(
                 **{
                     **stored,
-                    "network": SequenceConfig(**values["network"]),
+                    "network": SequenceConfig.from_dict(values["network"]),
                     "knn": KnnGrid(**grid),
                     "popularity_days": tuple(values["popularity_days"]),
                     "online": WITHOUT_ONLINE if online is None else OnlineWeights(**online),

@@ -3,8 +3,8 @@
 A token is the item's representation + an embedding of the reward (interpolated, so that a `like` and five stars
 are one) + one of the kind (zero at first) + the projected statistics of the item + one of the time since the
 event before + one of the time until the next event or the question. An item's representation is an embedding of
-its id + those of its genres and its year, so an item that nobody touched yet has a score. Manner: SASRec (Kang and
-McAuley 2018), eSASRec (2025); the code is our own.
+its id + those of its genres and its year + a projection of its vectors (``models.item_vectors``), so an item that
+nobody touched yet has a score. Manner: SASRec (Kang and McAuley 2018), eSASRec (2025); the code is our own.
 """
 
 import copy
@@ -22,10 +22,13 @@ from torch.nn import functional as F  # noqa: N812 (the name that everybody know
 
 from models.catalogue import Catalogue
 from models.history import HistoryBatch
+from models.item_vectors import VectorSpace
 from models.network.config import SequenceConfig
 from models.ranking.preference import TINY, unit_rows
 
 REWARD_ANCHORS, GAP_BUCKETS, YEAR_BUCKETS = 5, 32, 40
+SPACE = "space"
+"""Leads the names of the tensors of ``VectorSpace``."""
 KIND_ROWS = 64  # room for kinds to come: the table of kinds is append only and stays loadable
 
 
@@ -142,15 +145,23 @@ class Block(nn.Module):
 @dataclass(frozen=True)
 class ItemAttributes:
     """The attributes that the network reads: places of genres (N, K), ``len(genre_names)`` where there are no more,
-    and a bucket of the year (N,)."""
+    a bucket of the year (N,), and the vectors reduced to ``space`` (N, V), float16."""
 
     genre_names: tuple[str, ...]
     genres_NK: np.ndarray
     years_N: np.ndarray
+    vectors_NV: np.ndarray
+    space: VectorSpace
 
     @staticmethod
-    def of(catalogue: Catalogue, genre_names: tuple[str, ...] = ()) -> "ItemAttributes":
-        """From a catalogue; known genres keep their places, new ones are appended in alphabetical order."""
+    def of(
+        catalogue: Catalogue, genre_names: tuple[str, ...] = (), space: VectorSpace | None = None
+    ) -> "ItemAttributes":
+        """From a catalogue; known genres keep their places, new ones are appended in alphabetical order.
+
+        Without a ``space`` no vectors are read.
+        """
+        space = space or VectorSpace()
         present = {name for names in catalogue.genres for name in names}
         genre_names = genre_names + tuple(sorted(present - set(genre_names)))
         place = {name: column for column, name in enumerate(genre_names)}
@@ -160,7 +171,9 @@ class ItemAttributes:
             genres_NK[row, : len(names)] = [place[name] for name in names]
         years = np.array([np.nan if year is None else year for year in catalogue.years], np.float64)
         buckets = np.clip((np.nan_to_num(years) - 1900.0) // 4 + 1, 1, YEAR_BUCKETS - 1)
-        return ItemAttributes(genre_names, genres_NK, np.where(np.isnan(years), 0, buckets).astype(np.int64))
+        years_N = np.where(np.isnan(years), 0, buckets).astype(np.int64)
+        vectors_NV = space.reduced(catalogue.vectors, len(catalogue))
+        return ItemAttributes(genre_names, genres_NK, years_N, vectors_NV, space)
 
     @property
     def genres_NG(self) -> np.ndarray:
@@ -234,6 +247,7 @@ class SequenceNetwork(nn.Module):
 
     genres_NK: Tensor
     years_N: Tensor
+    vectors_NV: Tensor | None
 
     def __init__(self, config: SequenceConfig, attributes: ItemAttributes) -> None:
         super().__init__()
@@ -241,6 +255,9 @@ class SequenceNetwork(nn.Module):
         N, G = len(attributes.years_N), max(len(attributes.genre_names), 1)
         self.register_buffer("genres_NK", torch.from_numpy(attributes.genres_NK), persistent=False)
         self.register_buffer("years_N", torch.from_numpy(attributes.years_N), persistent=False)
+        self.space, V = attributes.space, attributes.vectors_NV.shape[1]
+        self.register_buffer("vectors_NV", torch.from_numpy(attributes.vectors_NV) if V else None)
+        self.vector_VD = nn.Parameter(torch.zeros(V, D)) if V else None
         self.ids_ND = nn.Parameter(torch.randn(N, D) * 0.02)
         self.genre_GD = nn.Parameter(torch.randn(G, D) * 0.02)
         self.year_YD = nn.Parameter(torch.randn(YEAR_BUCKETS, D) * 0.02)
@@ -260,25 +277,51 @@ class SequenceNetwork(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(D, config.heads, config.dropout) for _ in range(config.blocks))
 
-    def items(self, rows_U: Tensor | None = None) -> Tensor:
-        """The representation of every item (N, D), or of those (U, D); then only their rows have a gradient."""
-        if rows_U is None:
-            return self.ids_ND + self.described(self.genres_NK, self.years_N)
-        attributes_UD = self.described(self.genres_NK[rows_U], self.years_N[rows_U])
-        return F.embedding(rows_U, self.ids_ND, sparse=True) + attributes_UD
+    def items(self, rows_U: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Representation and bias of every item (N, D), (N), or of those (U, D); then only their rows have a gradient.
 
-    def described(self, genres_MK: Tensor, years_M: Tensor) -> Tensor:
+        In training some are what their attributes alone make of them, by ``id_dropout``.
+        """
+        if rows_U is None:
+            ids_UD: Tensor = self.ids_ND
+            bias_U: Tensor = self.bias_N
+            attributes_UD = self.described(self.genres_NK, self.years_N, self.vectors_NV)
+        else:
+            ids_UD = F.embedding(rows_U, self.ids_ND, sparse=True)
+            bias_U = torch.gather(self.bias_N, 0, rows_U, sparse_grad=True)
+            vectors_UV = None if self.vectors_NV is None else self.vectors_NV[rows_U]
+            attributes_UD = self.described(self.genres_NK[rows_U], self.years_N[rows_U], vectors_UV)
+        if self.training and self.config.id_dropout:
+            kept_U = (torch.rand(len(bias_U), device=bias_U.device) >= self.config.id_dropout).to(bias_U.dtype)
+            ids_UD, bias_U = ids_UD * kept_U[:, None], bias_U * kept_U
+        return ids_UD + attributes_UD, bias_U
+
+    def described(self, genres_MK: Tensor, years_M: Tensor, vectors_MV: Tensor | None) -> Tensor:
         """What attributes alone say of items (M, D), see ``ItemAttributes``; no genre is a vector of zeros."""
         genre_GD = F.pad(self.genre_GD, (0, 0, 0, 1))
         genres_MD = F.embedding_bag(genres_MK, genre_GD, mode="mean", padding_idx=len(self.genre_GD))
-        return genres_MD + F.embedding(years_M, self.year_YD)
+        attributes_MD = genres_MD + F.embedding(years_M, self.year_YD)
+        if vectors_MV is None or self.vector_VD is None:
+            return attributes_MD
+        return attributes_MD + vectors_MV.float() @ self.vector_VD
 
     def rows(self, attributes: ItemAttributes) -> Tensor:
         """rows_MD: what attributes alone say of other items than the network's own; genres as the network has them."""
-        device = self.genre_GD.device
-        return self.described(
-            torch.from_numpy(attributes.genres_NK).to(device), torch.from_numpy(attributes.years_N).to(device)
-        )
+        given = (attributes.genres_NK, attributes.years_N, attributes.vectors_NV)
+        genres_MK, years_M, vectors_MV = (torch.from_numpy(values).to(self.genre_GD.device) for values in given)
+        return self.described(genres_MK, years_M, vectors_MV)
+
+    def unused(self) -> tuple[Tensor, Tensor]:
+        """What stands for the id of an item that nobody used, (D,), and its bias: zeros where ids were dropped out.
+
+        Otherwise zeros would not be neutral: the softmax of the training is blind to what all items have in common,
+        so nothing holds that part near zero (MovieLens: zeros put an unknown item above 60 to 66 % of the catalogue,
+        the average above 51 to 53 %).
+        """
+        ids_ND, bias_N = self.ids_ND.detach(), self.bias_N.detach()
+        if self.config.id_dropout:
+            return torch.zeros_like(ids_ND[0]), torch.zeros_like(bias_N[0])
+        return ids_ND.mean(dim=0), bias_N.mean()
 
     def encode(self, given: Tokens, items_ND: Tensor, latest_B: Tensor | None = None) -> Tensor:
         """states_BLD after each place, or of each row after the one at ``latest_B`` (B, 1, D); not yet normed."""
@@ -334,27 +377,25 @@ class SequenceRecommender:
         self.network = network.eval()
         self.genre_names = genre_names
         with torch.inference_mode():
-            self.items_ND = network.items()
-            self.bias_N = network.bias_N.clone()
-            self._average_D, self._average_bias = network.ids_ND.mean(dim=0), network.bias_N.mean()
+            self.items_ND, bias_N = network.items()
+            self.bias_N = bias_N.clone()
         self.learned = len(self.items_ND)
         self._tables: tuple[_Table, ...] = (self._table(slice(None)),)
 
     def extended(self, more: Catalogue) -> "SequenceRecommender":
         """With the items of ``more`` behind these, known by their attributes alone; for answers, not for saving.
 
-        Their own vector and bias are the average of the learned items'. Zeros would not be neutral: the softmax of the
-        training is blind to what all items have in common, so nothing holds that part near zero (MovieLens: zeros put
-        an unknown item above 60 to 66 % of the catalogue, the average above 51 to 53 %). New genres count for nothing.
+        See ``SequenceNetwork.unused``. New genres count for nothing.
         """
         known = set(self.genre_names)
         genres = tuple(tuple(name for name in names if name in known) for names in more.genres)
-        attributes = ItemAttributes.of(dataclasses.replace(more, genres=genres), self.genre_names)
+        attributes = ItemAttributes.of(dataclasses.replace(more, genres=genres), self.genre_names, self.network.space)
         extended = copy.copy(self)
         with torch.inference_mode():
-            rows_MD = self.network.rows(attributes) + self._average_D
+            id_D, bias = self.network.unused()
+            rows_MD = self.network.rows(attributes) + id_D
             extended.items_ND = torch.cat([self.items_ND, rows_MD])
-            extended.bias_N = torch.cat([self.bias_N, self._average_bias.expand(len(more))])
+            extended.bias_N = torch.cat([self.bias_N, bias.expand(len(more))])
             extended._tables = (self._tables[0], extended._table(slice(self.learned, None)))
         unit_rows_MD = unit_rows(rows_MD.float().cpu().numpy())
         extended.__dict__["unit_items_ND"] = np.concatenate([self.unit_items_ND, unit_rows_MD])
@@ -411,15 +452,23 @@ class SequenceRecommender:
         return {"config": dataclasses.asdict(self.network.config), "genre_names": list(self.genre_names)}
 
     def tensors(self) -> dict[str, np.ndarray]:
-        return {name: tensor.detach().cpu().numpy() for name, tensor in self.network.state_dict().items()}
+        own = {name: tensor.detach().cpu().numpy() for name, tensor in self.network.state_dict().items()}
+        return own | {f"{SPACE}/{name}": array for name, array in self.network.space.tensors().items()}
 
     @staticmethod
     def restore(
         catalogue: Catalogue, settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray]
     ) -> "SequenceRecommender":
         genre_names = tuple(settings["genre_names"])
-        network = SequenceNetwork(SequenceConfig(**settings["config"]), ItemAttributes.of(catalogue, genre_names))
-        stored = {name: torch.from_numpy(np.array(array)) for name, array in tensors.items()}
+        lead = f"{SPACE}/"
+        own = {name: array for name, array in tensors.items() if not name.startswith(lead)}
+        space = VectorSpace.restore(
+            {name.removeprefix(lead): array for name, array in tensors.items() if name not in own}
+        )
+        network = SequenceNetwork(
+            SequenceConfig.from_dict(settings["config"]), ItemAttributes.of(catalogue, genre_names, space)
+        )
+        stored = {name: torch.from_numpy(np.array(array)) for name, array in own.items()}
         stored.setdefault("until_TD", torch.zeros_like(network.until_TD))  # bundles of before it say nothing by it
         network.load_state_dict(stored)
         return SequenceRecommender(network, genre_names)

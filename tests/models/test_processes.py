@@ -26,7 +26,7 @@ def learn(loss: str) -> list[float]:
         network = SequenceNetwork(shape, ItemAttributes.of(world.catalogue))
     schedule = Schedule(3, 3e-3, 0.1, 0.05)
     fit(network, Sequences.of(world, 0.5), recipe, schedule, 0, lambda epoch, mean: losses.append(mean))
-    return [*losses, float(network.items().detach().norm())]
+    return [*losses, float(network.items()[0].detach().norm())]
 
 
 def test_two_processes_learn_as_one_does(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_a_place_sees_nothing_after_it(untaught):
     first = history([1, 2, 3, 4], ["like"] * 4, [1.0] * 4)
     other = history([1, 2, 9, 9], ["like", "like", "dislike", "hide"], [1.0, 1.0, 0.0, 0.0])
     with torch.inference_mode():
-        a, b = (untaught.encode(tokens(one, 8, CPU), untaught.items()) for one in (first, other))
+        a, b = (untaught.encode(tokens(one, 8, CPU), untaught.items()[0]) for one in (first, other))
     np.testing.assert_allclose(a[0, :2], b[0, :2], atol=1e-6)
     assert not np.allclose(a[0, 2:], b[0, 2:])
 
@@ -63,7 +63,7 @@ def test_a_place_sees_nothing_after_it(untaught):
 @pytest.mark.parametrize("place", [4, 2])
 def test_one_place_alone_is_the_same(untaught, place):
     batch = history([1, 2, 3, 4, 5], ["like"] * 5, [1.0, 0.0, 0.5, 1.0, 0.75])
-    given, items_ND = tokens(batch, 8, CPU), untaught.items()
+    given, (items_ND, _) = tokens(batch, 8, CPU), untaught.items()
     with torch.inference_mode():
         whole, part = (untaught.encode(given, items_ND, at) for at in (None, torch.tensor([place])))
     np.testing.assert_allclose(part, whole[:, [place]], atol=1e-5)

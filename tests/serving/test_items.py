@@ -2,9 +2,10 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +13,7 @@ from urllib.parse import quote
 import httpx
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -23,6 +25,8 @@ from attune.influence import PopularityCounts
 from attune.settings import Settings
 from attune.user_state import UserState, current
 from models.bundle import Bundle
+from models.item_vectors import TextVectors, VectorSpace
+from models.network.sequence import ItemAttributes, SequenceNetwork, SequenceRecommender
 from models.recommender import Request, SlateQuery, recommend_many
 from serving.catalogue_snapshot import CatalogueReader, ItemFilter, LiveModel
 from serving.ranking import PopularityFallback
@@ -520,3 +524,55 @@ def _counted(walks: list[str]) -> Callable:
         return _masks(snapshot, attribute, missing)
 
     return counted
+
+
+class Lengths:
+    """A text's vector is its length, beside a constant."""
+
+    name = "lengths"
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        return np.array([[len(text), 1.0] for text in texts], np.float32)
+
+
+@pytest.fixture
+def reading_bundle(bundle: Bundle) -> Bundle:
+    """The bundle with a network that reads texts and the attribute ``taste``, as it was drawn."""
+    rng, catalogue = np.random.default_rng(0), bundle.catalogue
+    count = len(catalogue)
+    vectors = {"taste": rng.normal(size=(count, 3)), TextVectors(Lengths()).block: rng.normal(30, 9, (count, 2))}
+    told = replace(catalogue, vectors={name: block_NV.astype(np.float32) for name, block_NV in vectors.items()})
+    attributes = ItemAttributes.of(told, space=VectorSpace.of(told.vectors))
+    config = replace(bundle.hybrid.network.network.config, item_vectors=True)
+    network = SequenceNetwork(config, attributes)
+    torch.nn.init.normal_(network.vector_VD)
+    return replace(bundle, hybrid=replace(bundle.hybrid, network=SequenceRecommender(network, attributes.genre_names)))
+
+
+def test_a_later_item_is_known_by_its_text_and_its_vector_in_every_process(
+    reading_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.catalogue_snapshot.LIVE_TEXTS", 2)
+    url = f"sqlite:///{tmp_path / 'events.db'}"
+    prepare(url)
+    versions = [
+        ("n0", {"title": "Tea", "taste": [0.5, 1.0, -1.0]}),
+        ("n1", {"title": "Cup", "taste": [0.5, 1.0]}),
+        ("n2", {"title": "A third", "text": "x" * 400}),
+        ("n0", {"title": "A long title of tea", "taste": [9.5, 1.0, -1.0]}),
+    ]
+    said = []
+    with closing(EventLog(url)) as log:
+        reader, live_model = CatalogueReader(log, TextVectors(Lengths())), LiveModel(reading_bundle)
+        for number, (item_id, attributes) in enumerate(versions):
+            log.append([Item(event_id=f"i{number}", event_timestamp=1, item_id=item_id, attributes=attributes)])
+            said.append(reader.pools([ItemFilter(live_model, {})])[0].snapshot.model.hybrid.network.items_ND)
+            fresh = CatalogueReader(log, TextVectors(Lengths())).pools([ItemFilter(LiveModel(reading_bundle), {})])[0]
+            np.testing.assert_array_equal(fresh.snapshot.model.hybrid.network.items_ND, said[-1])
+    learned, nan = len(reading_bundle.catalogue), np.nan
+    vectors = {"taste": [[9.5, 1, -1], [nan] * 3, [nan] * 3], "text:lengths": [[19, 1], [3, 1], [nan, nan]]}
+    more = fresh.snapshot.model.catalogue.unused(np.arange(learned, learned + 3))
+    more = replace(more, vectors={name: np.array(rows, np.float32) for name, rows in vectors.items()})
+    expected = reading_bundle.extended(more).hybrid.network.items_ND
+    np.testing.assert_array_equal(said[-1], expected)
+    assert not np.array_equal(said[0][learned], said[-1][learned])
