@@ -19,6 +19,15 @@ A message says what was wrong, where, and what to do. Adapters wrap a library's 
 A failed gate is a value, not an exception.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """For a message: the nearest of the known words (likeness ``cutoff`` at least), '' where none is near."""
+    close = get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
 
 class AttuneError(Exception):
     """The root of the tree: ``except AttuneError`` catches what attune can explain."""

@@ -19,7 +19,8 @@ from datetime import datetime
 from itertools import count as count_from
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, TypeVar
+from tempfile import TemporaryFile
+from typing import IO, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -29,8 +30,7 @@ from attune.clock import SECOND, SHUFFLED, Clock, from_datetime
 from attune.columns import Columns
 from attune.errors import DataContractError
 from attune.event_log import EventLog, QuarantinedRow
-from attune.event_types import RETRACT
-from attune.events import TYPES, AnyEvent, Behaviour, Feedback, Interaction, Item, Slate, User, is_hidden
+from attune.events import CONTENT, TYPES, AnyEvent, Behaviour, Feedback, Interaction, Item, Slate, User, is_hidden
 from attune.row_rules import Rejection, admit, admit_all
 from features.export import exported
 from features.sources.frames import FIRST_MOMENT, INTERACTION_COLUMNS, SourceFrames, content_id, without_absent
@@ -300,10 +300,8 @@ class Admitted:
             shared = [event for event in self.events if first.setdefault(event.event_id, event) != event]
         else:
             shared = []
-        rejected = [*self.rejected, *(Rejection(0, {}, Columns.EVENT_ID, ID_SHARED) for _ in shared)]
-        tally = Tally(len(self.events) + len(self.rejected), len(self.events) - len(shared))
-        _count_rejected(tally, rejected)
-        return tally
+        refused = [*self.rejected, *(Rejection(0, {}, Columns.EVENT_ID, ID_SHARED) for _ in shared)]
+        return _expected(len(self.events) + len(self.rejected), refused)
 
 
 def admit_source(
@@ -475,64 +473,72 @@ def _completed(content: Any, row: QuarantinedRow) -> Any:
     return {**content, Columns.EVENT_TIMESTAMP: time, Columns.EVENT_ID: content.get(Columns.EVENT_ID) or row.event_id}
 
 
-def import_log(log: EventLog, folder: Path, clock: Clock, source: str) -> Tally:
+def import_log(
+    log: EventLog, folder: Path, clock: Clock, source: str, check: Callable[[Tally], None] = lambda expected: None
+) -> Tally:
     """Append what ``features.export.export`` wrote: ids, times, values and take-backs as they were, in the same order.
 
     Positions and times of logging are this log's own; items that a withdrawal retired are as the export says again.
+    Before anything is written ``check`` is told what would be accepted or repeated (not told apart) and turned away,
+    and may raise. The files are read once: their events wait in a temporary one, since slates may not fit in memory.
     Raises DataContractError when ``folder`` is no export, EventLogError when the log cannot take the events.
     """
-    import_id = log.imports.begin(source, {"log": str(folder)})
     tally, items = Tally(), dict[str, Item]()
     rejected: dict[str, list[Rejection]] = {name: [] for name in TYPES.values()}
-    for events, refused in _exported_chunks(log, folder, clock):
-        items |= {event.item_id: event for event in events if isinstance(event, Item)}
-        for name, bad in refused:
-            rejected[name].append(bad)
-        for bad in _append(log, events, tally.rows_in, tally, import_id):
-            rejected[bad.row["type"]].append(bad)
-        tally.rows_in += len(events) + len(refused)
+    with TemporaryFile() as staged:
+        told, count = _stage(folder, clock, staged, rejected)
+        refused = [bad for bad_rows in rejected.values() for bad in bad_rows]
+        tally.rows_in = count + len(refused)
+        for events in _staged_chunks(log, staged, told):
+            known = log.digests([event.event_id for event in events])
+            taken = [event for event in events if event.event_id in known and known[event.event_id] != event.digest()]
+            refused += [Rejection(0, {}, Columns.EVENT_ID, ID_TAKEN) for _ in taken]
+        check(_expected(tally.rows_in, refused))
+        import_id, start = log.imports.begin(source, {"log": str(folder)}), 0
+        for events in _staged_chunks(log, staged, told):
+            items |= {event.item_id: event for event in events if isinstance(event, Item)}
+            for bad in _append(log, events, start, tally, import_id):
+                rejected[bad.row["type"]].append(bad)
+            start += len(events)
     for _, names in _chunks(list(items), CHUNK):
-        known = {name: [item for _, item in versions] for name, versions in log.versions("item", names).items()}
-        retired = [items[name] for name, versions in known.items() if _is_withdrawn(versions)]
+        versions = {name: [item for _, item in known] for name, known in log.versions("item", names).items()}
+        retired = [items[name] for name, known in versions.items() if _is_withdrawn(known)]
         if back := [item for item in retired if item.attributes != {Columns.RETIRED: True}]:
             _append(log, next_versions(log, back), 0, Tally(), import_id)
     for name, bad_rows in rejected.items():
         log.quarantine(name, source, bad_rows, import_id)
-    _count_rejected(tally, [row for bad_rows in rejected.values() for row in bad_rows])
+    _count_rejected(tally, [bad for bad_rows in rejected.values() for bad in bad_rows])
     log.imports.end(import_id, asdict(tally))
     return tally
 
 
-def dry_run_log(log: EventLog, folder: Path, clock: Clock) -> Tally:
-    """What ``import_log`` would accept or repeat, which are not told apart here, and turn away; nothing is written."""
-    tally, rejected = Tally(), list[Rejection]()
-    for events, refused in _exported_chunks(log, folder, clock):
-        known = log.digests([event.event_id for event in events])
-        taken = [event for event in events if event.event_id in known and known[event.event_id] != event.digest()]
-        rejected += [Rejection(0, {}, bad.field, bad.reason, bad.rule) for _, bad in refused]
-        rejected += [Rejection(0, {}, Columns.EVENT_ID, ID_TAKEN) for _ in taken]
-        tally.rows_in += len(events) + len(refused)
-    _count_rejected(tally, rejected)
-    tally.accepted = tally.rows_in - tally.quarantined
-    return tally
+def _stage(
+    folder: Path, clock: Clock, staged: IO[bytes], rejected: Mapping[str, list[Rejection]]
+) -> tuple[set[str], int]:
+    """Write an export's events to ``staged``, a line each, and add to ``rejected`` what the rules turn away, by type.
+
+    Gives the ids of the take-backs, and how many events it staged.
+    """
+    told, count = set[str](), 0
+    for number, (_, name, row) in enumerate(exported(folder)):
+        try:
+            event = _exported_event(name, row, clock)
+        except DataContractError as error:
+            rejected[name].append(Rejection(number, row, error.field, str(error), error.rule))
+            continue
+        staged.write(CONTENT.encode(event) + b"\n")
+        count += 1
+        if _retracted(event) is not None:
+            told.add(event.event_id)
+    return told, count
 
 
-def _exported_chunks(
-    log: EventLog, folder: Path, clock: Clock
-) -> Iterator[tuple[list[AnyEvent], list[tuple[str, Rejection]]]]:
-    """An export's events with the ids that they have now, and what the rules turn away with its type."""
-    told = {str(row.get(Columns.EVENT_ID)) for _, _, row in exported(folder) if row.get(Columns.KIND) == RETRACT}
-    rows, start = exported(folder), 0
-    while chunk := list(islice(rows, CHUNK)):
-        events: list[AnyEvent] = []
-        refused: list[tuple[str, Rejection]] = []
-        for number, (_, name, row) in enumerate(chunk, start):
-            try:
-                events.append(_exported_event(name, row, clock))
-            except DataContractError as error:
-                refused.append((name, Rejection(number, row, error.field, str(error), error.rule)))
-        start += len(chunk)
-        yield list(_renewed(log, events, told)), refused
+def _staged_chunks(log: EventLog, staged: IO[bytes], told: Collection[str]) -> Iterator[Sequence[AnyEvent]]:
+    """The staged events with the ids that they have now."""
+    decode = msgspec.json.Decoder(AnyEvent).decode
+    staged.seek(0)
+    while lines := list(islice(staged, CHUNK)):
+        yield _renewed(log, [decode(line) for line in lines], told)
 
 
 def _exported_event(type_name: str, row: dict[str, Any], clock: Clock) -> AnyEvent:
@@ -547,6 +553,12 @@ def _exported_event(type_name: str, row: dict[str, Any], clock: Clock) -> AnyEve
 def _entity_rows(frame: pd.DataFrame, id_column: str) -> pd.DataFrame:
     timed = frame if Columns.EVENT_TIMESTAMP in frame else frame.assign(**{Columns.EVENT_TIMESTAMP: FIRST_MOMENT})
     return timed[[id_column, Columns.ATTRIBUTES, Columns.EVENT_TIMESTAMP]]
+
+
+def _expected(rows_in: int, refused: Sequence[Rejection]) -> Tally:
+    tally = Tally(rows_in, rows_in - len(refused))
+    _count_rejected(tally, refused)
+    return tally
 
 
 def _count_rejected(tally: Tally, rejected: Sequence[Rejection]) -> None:

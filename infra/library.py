@@ -8,7 +8,6 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,14 +16,14 @@ import numpy as np
 import pandas as pd
 
 from attune.columns import Columns
-from attune.errors import BundleError, DataContractError
+from attune.errors import BundleError, DataContractError, did_you_mean
 from attune.event_types import KINDS, centred
 from attune.files import whole_folder
 from attune.user_state import UserState
 from evaluation.case import Case
 from features.sources import frames, tabular
 from features.sources.times import UNITS
-from features.sources.values import PERCENT, SECONDS, Values
+from features.sources.values import PERCENT, SECONDS
 from features.training_set import build_in_memory
 from models.bundle import Bundle
 from models.history import HISTORY_LIMIT, KIND_INDEX, HistoryBatch
@@ -35,9 +34,6 @@ from models.recommender import UNKNOWN_USER_STATS, EncodedUsers, Request, SlateQ
 from models.training_job import OnProgress, report_file, train_bundle
 
 TRAINING_SET, BUNDLE = "training-set", "bundle"
-VALUE_OPTIONS = {"scale": "scale", "zero": "zero", "value_unit": "unit", "clip": "clip", "full_watch": "full_watch"}
-"""Options of `attune import tabular` about the value column, with their names in ``Values``."""
-
 FIGURES = ["ndcg@10", "hr@10", "coverage@10", "mrr", "events", "users"]
 
 _FLAGS = ("clip", "full_watch", "order_is_real", "items_long")
@@ -148,7 +144,7 @@ class Recommender:
         places = np.flatnonzero(data.user_ids == user_id)
         if not len(places):
             raise DataContractError(
-                f"user {user_id!r} has no events here{_near(user_id, list(data.user_ids))}; "
+                f"user {user_id!r} has no events here{did_you_mean(user_id, data.user_ids)}; "
                 "for somebody else give a history: recommend(history=[...])",
                 Columns.USER_ID,
             )
@@ -164,10 +160,8 @@ class Recommender:
         places = data.catalogue.places(ids)
         if (places < 0).any():
             unknown = ids[int(np.argmin(places))]
-            raise DataContractError(
-                f"history: item {unknown!r} is not in the catalogue{_near(unknown, list(data.catalogue.item_ids))}",
-                Columns.ITEM_ID,
-            )
+            meant = did_you_mean(unknown, data.catalogue.item_ids)
+            raise DataContractError(f"history: item {unknown!r} is not in the catalogue{meant}", Columns.ITEM_ID)
         liked = (centred(data.rewards) > 0) & MARKS_SEEN[data.kinds]
         counts = np.bincount(data.kinds[liked], minlength=len(KIND_INDEX) + 1)
         kind = int(counts.argmax()) if liked.any() else KIND_INDEX["view"]
@@ -193,13 +187,12 @@ def _read(events: pd.DataFrame, items: pd.DataFrame | None, reading: dict[str, A
     for name, frame in (("events", events), ("items", items)):
         if frame is not None and not isinstance(frame, pd.DataFrame):
             raise DataContractError(f"{name}: a {type(frame).__name__} is no DataFrame: pass pandas.DataFrame(...)")
-    values = Values(**{field: options.pop(name) for name, field in VALUE_OPTIONS.items() if name in options})
     mapping = options.pop("map", None)
     named = tabular.parse_map(mapping)
     if Columns.KIND not in events and Columns.KIND not in named and Columns.VALUE in {*events.columns, *named}:
         options.setdefault("kind", "rating")
     try:
-        build_in_memory(tabular.read(events, items, mapping=mapping, values=values, **options), folder)
+        build_in_memory(tabular.read(events, items, mapping=mapping, **options), folder)
     except DataContractError as error:
         raise DataContractError(_OPTION.sub(_as_keyword, str(error)), error.field, error.rule) from None
 
@@ -215,8 +208,3 @@ def _as_keyword(option: re.Match[str]) -> str:
 
 def _id(raw: object) -> str:
     return str(frames.ids(pd.Series([raw], dtype=object)).iloc[0] or "")
-
-
-def _near(name: str, known: list[str]) -> str:
-    close = get_close_matches(name, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

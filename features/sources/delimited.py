@@ -106,6 +106,20 @@ class Layout:
     known: Collection[str] = ()
     option: str = "--columns user_id,item_id,category,kind,event_timestamp"
 
+    @property
+    def names(self) -> list[str]:
+        return [name.strip() for name in (self.columns or "").removesuffix("*").split(",")]
+
+    @property
+    def is_list(self) -> bool:
+        """Whether the lines differ in length, since the last column is repeated."""
+        return self.columns is not None and self.columns.endswith("*")
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the repeated cells are columns, and not rows."""
+        return self.is_list and self.names[-1] == Columns.VALUE
+
 
 def decode(path: Path, content: bytes, encoding: str | None) -> tuple[str, list[str]]:
     """The whole text, and what is worth saying of its encoding; raises DataContractError for what is no text.
@@ -162,46 +176,18 @@ def read(path: Path, text: str, layout: Layout) -> tuple[pd.DataFrame, list[Reje
     """
     if layout.quote not in (None, "none", '"'):
         raise DataContractError(f"quote: {layout.quote!r} is unknown; 'none' takes quotes as letters")
-    lines = list(io.StringIO(text, newline=""))  # with their ends: line feed, carriage return, or both
-    start = next((place for place, line in enumerate(lines) if line.strip() and line[0] not in COMMENTS), 0)
-    told = EXCEL_SEPARATOR.fullmatch(lines[start]) if lines else None
-    start += told is not None
-    body = [line for line in lines[start:][:READ_AHEAD] if not HEADING.fullmatch(line)]
-    is_list = layout.columns is not None and layout.columns.endswith("*")
-    named = SEPARATOR_NAMES.get(layout.separator or "", layout.separator)
-    separator = named or (told[1] if told else _separator(body, is_list))
-    if start and layout.columns is None and lines[start - 1].startswith("#"):
-        start -= lines[start - 1].count(separator) == lines[start].count(separator)  # then it is the header
-    above, lines = lines[:start], lines[start:]
-    notes = [] if separator == "," else [f"columns are separated by {separator!r}"]
-    notes += [f"{start:,} lines above the table are left out"] if any(map(str.strip, above)) else []
-    if layout.columns is not None and lines and HEADING.fullmatch(lines[0]):
-        notes.append(f"lines such as {lines[0].strip()!r} are the first cell of those below them")
-        lines = list(_under_headings(lines, separator))
+    lines, separator, notes = _table_lines(text, layout)
     rest: Iterator[Record] = _split(lines, separator, layout.quote)
     first = next(rest, None)
     if layout.columns is None:
         names = _names(path, first)
-        second = next(rest, None)
-        _refuse_data(path, names, second, layout)
-        rest = chain([] if second is None else [second], rest)
+        first = next(rest, None)
+        _refuse_data(path, names, first, layout)
     else:
-        names = [name.strip() for name in layout.columns.removesuffix("*").split(",")]
-        if is_list and names[-1] == Columns.VALUE and isinstance(first, tuple):
-            names, is_list = [*names[:-1], *map(str, range(1, len(first[0]) - len(names) + 2))], False
-        surplus = len(first[0]) - len(names) if isinstance(first, tuple) else 0
-        if isinstance(first, tuple) and not is_list and (len(first[0]) < len(names) or any(first[0][len(names) :])):
-            rest_out = f"; without the rest: {layout.columns}{',' * surplus}" if surplus > 0 else ""
-            raise DataContractError(
-                f"{path}: the first line has {len(first[0])} cells, {layout.option.split()[0]} names {len(names)}: "
-                f"{first[1].strip()!r}{rest_out}"
-            )
-        if isinstance(first, tuple) and all(plain_name(cell) in layout.known for cell in first[0] if cell):
-            raise DataContractError(
-                f"{path}: its first line names the columns ({first[1].strip()}); leave --columns out, and use --map"
-            )
-        rest = chain([] if first is None else [first], rest)
-        rest = _repeated(rest, len(names) - 1) if is_list else rest
+        names = _given_names(path, layout, first)
+    rest = chain([] if first is None else [first], rest)
+    if layout.is_list and not layout.is_wide:
+        rest = _repeated(rest, len(names) - 1)
     refuse_doubles(path, [name for name in names if name])
     sound = flaw(text) is None
     columns: list[list[str | None]] = [[] for _ in names]
@@ -212,6 +198,26 @@ def read(path: Path, text: str, layout: Layout) -> tuple[pd.DataFrame, list[Reje
             column.extend([None if cell in ABSENT else cell for cell in cells])
     table = {name: column for name, column in zip(names, columns, strict=True) if name}
     return pd.DataFrame(table, dtype=object), rejected, notes
+
+
+def _table_lines(text: str, layout: Layout) -> tuple[list[str], str, list[str]]:
+    """The lines from the header on (or the first row, without one), what separates their cells, and remarks."""
+    lines = list(io.StringIO(text, newline=""))  # with their ends: line feed, carriage return, or both
+    start = next((place for place, line in enumerate(lines) if line.strip() and line[0] not in COMMENTS), 0)
+    told = EXCEL_SEPARATOR.fullmatch(lines[start]) if lines else None
+    start += told is not None
+    body = [line for line in lines[start:][:READ_AHEAD] if not HEADING.fullmatch(line)]
+    named = SEPARATOR_NAMES.get(layout.separator or "", layout.separator)
+    separator = named or (told[1] if told else _separator(body, layout.is_list))
+    if start and layout.columns is None and lines[start - 1].startswith("#"):
+        start -= lines[start - 1].count(separator) == lines[start].count(separator)  # then it is the header
+    above, lines = lines[:start], lines[start:]
+    notes = [] if separator == "," else [f"columns are separated by {separator!r}"]
+    notes += [f"{start:,} lines above the table are left out"] if any(map(str.strip, above)) else []
+    if layout.columns is not None and lines and HEADING.fullmatch(lines[0]):
+        notes.append(f"lines such as {lines[0].strip()!r} are the first cell of those below them")
+        lines = list(_under_headings(lines, separator))
+    return lines, separator, notes
 
 
 def _under_headings(lines: Sequence[str], separator: str) -> Iterator[str]:
@@ -367,6 +373,27 @@ def _names(path: Path, header: Record | None) -> list[str]:
         names.pop()
     if not names:
         raise DataContractError(f"{path}: no header line found; the first line must name the columns")
+    return names
+
+
+def _given_names(path: Path, layout: Layout, first: Record | None) -> list[str]:
+    """The names that the layout gives, of which the first line must not have more or fewer cells, or names."""
+    names = layout.names
+    if not isinstance(first, tuple):
+        return names
+    cells, line = first
+    if layout.is_wide:
+        names = [*names[:-1], *map(str, range(1, len(cells) - len(names) + 2))]
+    if (layout.is_wide or not layout.is_list) and (len(cells) < len(names) or any(cells[len(names) :])):
+        surplus = "," * (len(cells) - len(names))
+        raise DataContractError(
+            f"{path}: the first line has {len(cells)} cells, {layout.option.split()[0]} names {len(names)}: "
+            f"{line.strip()!r}" + (f"; without the rest: {layout.columns}{surplus}" if surplus else "")
+        )
+    if all(plain_name(cell) in layout.known for cell in cells if cell):
+        raise DataContractError(
+            f"{path}: its first line names the columns ({line.strip()}); leave --columns out, and use --map"
+        )
     return names
 
 

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -26,6 +26,9 @@ FIRST_MOMENT = 0
 
 OWN_IDS = (Columns.EVENT_ID, Columns.RETRACTS)
 """Columns that a source's interactions may have besides: the rows' own ids, and what a take-back takes back."""
+
+Say = Callable[[str], None]
+"""Told how a file was understood."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ class SourceFrames:
     """
 
     interactions: pd.DataFrame
-    items: pd.DataFrame
-    users: pd.DataFrame
+    items: pd.DataFrame = field(default_factory=lambda: entity_frame(Columns.ITEM_ID))
+    users: pd.DataFrame = field(default_factory=lambda: entity_frame(Columns.USER_ID))
     rejected: Mapping[str, tuple[Rejection, ...]] = field(default_factory=dict)
     understanding: Understanding = field(default_factory=Understanding)
     by_row: bool = False

@@ -19,7 +19,7 @@ from features.sources import frames
 from features.sources.delimited import Layout
 from features.sources.frames import SourceFrames, Understanding
 from features.sources.table_files import Paths, read_tables
-from features.sources.tabular import FIRST_ROWS, Names, named_columns, parse_map, required_column
+from features.sources.tabular import FIRST_ROWS, Names, called, named_columns, parse_map, required_column
 from features.sources.times import moments
 
 SHOWN, CLICKED, PROPENSITIES = "shown", "clicked", "propensities"
@@ -49,7 +49,7 @@ def read(
     Raises DataContractError for a missing file or column, and where nothing says what was clicked.
     """
     notes: list[str] = []
-    named, path = parse_map(mapping), paths if isinstance(paths, Path | str) else paths[0]
+    named, path = parse_map(mapping), called(paths)
     for name in named:
         if name not in COLUMNS:
             raise DataContractError(f"map: {name!r} is not one of {', '.join(COLUMNS)}", name)
@@ -57,56 +57,69 @@ def read(
     whole = read_tables(paths, Layout(columns, mapped=named.values(), known=COLUMNS, option=option))
     table, taken = whole.frame, named_columns(whole.frame, named, COLUMNS, path)
     user_column, time_column, shown_column = (required_column(table, taken, name, path) for name in COLUMNS[:3])
-    times = moments(table[time_column], unit, time_format, time_zone, notes.append)
-    shown = _lists(table[shown_column])
     lists = pd.DataFrame({
-        Columns.USER_ID: whole.ids(user_column), Columns.EVENT_TIMESTAMP: times, SHOWN: shown
+        Columns.USER_ID: whole.ids(user_column),
+        Columns.EVENT_TIMESTAMP: moments(table[time_column], unit, time_format, time_zone, notes.append),
+        SHOWN: _lists(table[shown_column]),
     })  # fmt: skip
-    sound = lists[Columns.USER_ID].notna() & lists[Columns.EVENT_TIMESTAMP].map(type).eq(int) & shown.map(len).gt(0)
+    sound = _is_sound(lists)
     reason = "row: the user, the time or what was shown is absent or not understood"
     rejected = [*whole.rejected, *(Rejection(0, row, None, reason) for row in table[~sound].to_dict("records"))]
     lists = lists[sound]
-    items = lists[SHOWN].explode()
+    of_lists = {name: table.loc[sound, column] for name, column in taken.items()}
+    shown, clicks = _shown_and_clicked(lists[SHOWN], of_lists.get(CLICKED), path)
+    slates = pd.DataFrame()
+    if PROPENSITIES in taken:
+        slates = _slates(lists, shown[Columns.ITEM_ID], of_lists[PROPENSITIES])
+        clicks[Columns.SLATE_ID] = slates[Columns.EVENT_ID].reindex(clicks.index)
+    both = pd.concat([shown.assign(kind=IMPRESSION), clicks.assign(kind=CLICK)]).sort_index(kind="stable")
+    both = both.join(lists.drop(columns=SHOWN))
+    names = [*frames.INTERACTION_COLUMNS, *([Columns.SLATE_ID] if PROPENSITIES in taken else [])]
+    notes.append(f"{len(lists):,} lists, {len(shown):,} impressions, {len(clicks):,} clicks")
+    notes.append(_about_slates(slates))
+    if unused := [str(name) for name in table.columns if name not in taken.values()]:
+        notes.append(f"left out: {', '.join(unused)}")
+    return SourceFrames(
+        both[names].apply(frames.absent_as_none).reset_index(drop=True),
+        rejected={"interaction": tuple(rejected)},
+        understanding=Understanding({"interaction": taken}, tuple(notes), None, table.head(FIRST_ROWS)),
+        slates=slates,
+    )
+
+
+def _is_sound(lists: pd.DataFrame) -> pd.Series:
+    """Which of the lists have a user, a time and an item."""
+    has_time, has_items = lists[Columns.EVENT_TIMESTAMP].map(type).eq(int), lists[SHOWN].map(len).gt(0)
+    return lists[Columns.USER_ID].notna() & has_time & has_items
+
+
+def _about_slates(slates: pd.DataFrame) -> str:
+    if PROPENSITIES not in slates:
+        return "no column of propensities: they are no slates, and no off-policy estimate uses them"
+    absent = int(slates[PROPENSITIES].isna().sum())
+    return f"{len(slates):,} imported slates; {absent:,} without propensities, which no off-policy estimate uses"
+
+
+def _shown_and_clicked(
+    shown: pd.Series, clicked: pd.Series | None, path: Path | str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A row for each shown item, with its position, and for each click; the index is that of their list."""
+    items = shown.explode()
     rows = pd.DataFrame({Columns.ITEM_ID: items, Columns.VALUE: items.groupby(level=0).cumcount() + 1.0})
-    if CLICKED in taken:
-        clicks = pd.DataFrame({Columns.ITEM_ID: _lists(table.loc[sound, taken[CLICKED]]).explode().dropna()})
+    if clicked is not None:
+        clicks = pd.DataFrame({Columns.ITEM_ID: _lists(clicked).explode().dropna()})
     else:
-        marked = rows[Columns.ITEM_ID].str.extract(_MARKED)
+        marked = items.str.extract(_MARKED)
         if marked[0].isna().any():
             raise DataContractError(
                 f"clicked: {path} does not say what was clicked: name a column of the clicked ids (clicked=...), or "
-                f"let each shown id end in -1 or -0; {rows.loc[marked[0].isna(), Columns.ITEM_ID].iloc[0]!r} does not"
+                f"let each shown id end in -1 or -0; {items[marked[0].isna()].iloc[0]!r} does not"
             )
         rows[Columns.ITEM_ID] = marked[0]
         clicks = rows.loc[marked[1] == "1", [Columns.ITEM_ID]]
     for part in (rows, clicks):
         part[Columns.ITEM_ID] = frames.ids(part[Columns.ITEM_ID])
-    slates, names = pd.DataFrame(), [*frames.INTERACTION_COLUMNS]
-    if PROPENSITIES in taken:
-        slates = _slates(lists, rows[Columns.ITEM_ID], table.loc[sound, taken[PROPENSITIES]])
-        clicks[Columns.SLATE_ID] = slates[Columns.EVENT_ID].reindex(clicks.index)
-        names.append(Columns.SLATE_ID)
-    both = pd.concat([rows.assign(kind=IMPRESSION), clicks.assign(kind=CLICK)]).sort_index(kind="stable")
-    both = both.join(lists.drop(columns=SHOWN)).astype(object)
-    both = both.where(both.notna(), None)
-    notes.append(f"{len(lists):,} lists, {len(rows):,} impressions, {len(clicks):,} clicks")
-    if PROPENSITIES in taken:
-        absent = int(slates[PROPENSITIES].isna().sum())
-        notes.append(
-            f"{len(slates):,} imported slates; {absent:,} without propensities, which no off-policy estimate uses"
-        )
-    else:
-        notes.append("no column of propensities: they are no slates, and no off-policy estimate uses them")
-    if unused := [str(name) for name in table.columns if name not in taken.values()]:
-        notes.append(f"left out: {', '.join(unused)}")
-    return SourceFrames(
-        both[names].reset_index(drop=True),
-        frames.entity_frame(Columns.ITEM_ID),
-        frames.entity_frame(Columns.USER_ID),
-        {"interaction": tuple(rejected)},
-        Understanding({"interaction": taken}, tuple(notes), None, table.head(FIRST_ROWS)),
-        slates=slates,
-    )
+    return rows, clicks
 
 
 def _slates(lists: pd.DataFrame, items: pd.Series, propensities: pd.Series) -> pd.DataFrame:

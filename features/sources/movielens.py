@@ -30,4 +30,4 @@ def read() -> SourceFrames:
         for title, year, words in zip(titles, years, frames.split_lists(genres), strict=True)
     ]
     items = frames.entity_frame(Columns.ITEM_ID, frames.ids(movies["movieId"]), attributes)
-    return SourceFrames(interactions, items, frames.entity_frame(Columns.USER_ID))
+    return SourceFrames(interactions, items)

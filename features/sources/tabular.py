@@ -2,9 +2,8 @@
 
 import html
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,27 @@ import numpy as np
 import pandas as pd
 
 from attune.columns import Columns
-from attune.errors import DataContractError
+from attune.errors import DataContractError, did_you_mean
 from attune.event_types import KINDS
 from attune.row_rules import Rejection, typed
 from features.sources import frames
 from features.sources.delimited import USUAL_KINDS, Layout, plain_name
-from features.sources.frames import INTERACTION_COLUMNS, OWN_IDS, SourceFrames, Understanding
+from features.sources.frames import INTERACTION_COLUMNS, OWN_IDS, Say, SourceFrames, Understanding
 from features.sources.row_order import order_faults, row_times, shuffled_times
 from features.sources.table_files import IN_MEMORY, Paths, Table, read_tables
 from features.sources.times import moments
 from features.sources.values import Values, with_values
 
+BEHAVIOUR_COLUMNS = (*INTERACTION_COLUMNS, *OWN_IDS)
 ITEM_COLUMNS = (Columns.ITEM_ID, Columns.TITLE, Columns.YEAR, Columns.GENRES, Columns.TEXT)
 USER_COLUMNS = (Columns.USER_ID,)
 """Further names in the maps of items and users are attributes under that name."""
+
+ENTITIES = {
+    "item": (ITEM_COLUMNS, (Columns.TITLE, Columns.GENRES), "item_id,title,year"),
+    "user": (USER_COLUMNS, (), "user_id,age,country"),
+}
+"""The columns of a table of items or users, those besides the id that are guessed, and an example without a header."""
 
 PROPERTY = "property"
 LONG_COLUMNS = (Columns.ITEM_ID, PROPERTY, Columns.VALUE, Columns.EVENT_TIMESTAMP)
@@ -75,12 +81,57 @@ NO_ORDER = (
 Names = Mapping[str, str] | str | None
 
 
+@dataclass(frozen=True)
+class Options(Values):
+    """How tables are read, and what their values mean; what is not said is told from the files.
+
+    ``mapping`` names the files' columns ('user_id=uid,item_id=iid', or a dict); a column of attune's own name needs no
+    entry, and one of a usual name (userId, movieId, rating) is taken where it is the only one. Rows with an
+    ``event_id`` keep it. ``kind`` is every row's kind; ``kinds`` renames kinds ('addtocart=cart', '1=view' whether 1 is
+    text or a number; '0=none' leaves rows out). ``order`` is for files without times: 'row' gives row n the time epoch
+    + n seconds, if nothing speaks against it (``row_order.order_faults``) or ``order_is_real`` vouches for it; 'none'
+    gives times that say nothing. ``unit``, ``time_format`` and ``time_zone`` are those of ``times.moments``;
+    ``encoding``, ``separator``, ``quote`` and ``columns`` (of files without a header) are those of
+    ``delimited.Layout``, ``explode`` (of the interactions) that of ``read_tables``. ``wide``, or columns ``value*``: a
+    row is a user, a column that nothing names an item, a cell the value; there is none where the cell is empty or
+    ``missing`` ('99').
+    Items keep title, year, genres and text by name, and every other column as an attribute; so do users. Their maps
+    may rename attributes ('price=cost'); a column whose name the map gives to another one is left out. ``items_long``
+    says that a row of the items is one property (``LONG_COLUMNS``), as four columns of such names do too: the rows
+    become versions of the items, each with the time from which it held.
+    """
+
+    mapping: Names = None
+    items_map: Names = None
+    users_map: Names = None
+    kind: str | None = None
+    kinds: Names = None
+    order: str | None = None
+    order_is_real: bool = False
+    items_long: bool = False
+    unit: str | None = None
+    time_format: str | None = None
+    time_zone: str | None = None
+    encoding: str | None = None
+    separator: str | None = None
+    quote: str | None = None
+    columns: str | None = None
+    items_columns: str | None = None
+    users_columns: str | None = None
+    explode: str | None = None
+    wide: bool = False
+    missing: str | None = None
+
+    def layout(self, option: str, columns: str | None, named: Mapping[str, str]) -> Layout:
+        """That of a file whose ``columns`` are named by ``option``, or by the header that the map expects."""
+        return Layout(columns, self.encoding, self.separator, self.quote, named.values(), CALLED, option)
+
+
 @dataclass
 class _Reading:
     """What is found out while files are read: the columns that were taken, remarks, rows that are turned away."""
 
-    times: Callable[[pd.Series], pd.Series]
-    items_long: bool
+    options: Options
     columns: dict[str, dict[str, str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     rejected: dict[str, list[Rejection]] = field(default_factory=dict)
@@ -95,6 +146,9 @@ class _Reading:
             self.say(f"{type_name}s: {note}")
         return table
 
+    def times(self, column: pd.Series) -> pd.Series:
+        return moments(column, self.options.unit, self.options.time_format, self.options.time_zone, self.say)
+
     def ids(self, table: Table, name: str, column: str) -> pd.Series:
         """A column as ids; whole numbers with commas between their thousands are written without."""
         ids = table.ids(column)
@@ -104,11 +158,13 @@ class _Reading:
         self.say(f"{name}: commas are taken for thousands: {grouped!r} is {grouped.replace(',', '')!r}")
         return ids.str.replace(",", "", regex=False)
 
-    def take(self, type_name: str, named: dict[str, str], guessed: dict[str, str]) -> None:
+    def take(self, type_name: str, named: dict[str, str], guessed: dict[str, str]) -> dict[str, str]:
+        """The columns of both, which are remembered; of those that were guessed a remark tells."""
         self.columns[type_name] = named | guessed
         if guessed:
             pairs = ", ".join(f"{name}={column}" for name, column in guessed.items())
             self.say(f"{type_name}s: taken by their names: {pairs}")
+        return self.columns[type_name]
 
 
 def read(
@@ -116,74 +172,47 @@ def read(
     items: Path | pd.DataFrame | None = None,
     users: Path | pd.DataFrame | None = None,
     mapping: Names = None,
-    items_map: Names = None,
-    users_map: Names = None,
-    kind: str | None = None,
-    kinds: Names = None,
-    order: str | None = None,
-    order_is_real: bool = False,
-    items_long: bool = False,
-    unit: str | None = None,
-    time_format: str | None = None,
-    time_zone: str | None = None,
-    values: Values = Values(),  # noqa: B008 (it is frozen)
-    encoding: str | None = None,
-    separator: str | None = None,
-    quote: str | None = None,
-    columns: str | None = None,
-    items_columns: str | None = None,
-    users_columns: str | None = None,
-    explode: str | None = None,
-    wide: bool = False,
-    missing: str | None = None,
+    **options: Any,
 ) -> SourceFrames:
-    """The files as frames; each may be a frame itself.
+    """The files as frames; each may be a frame itself. ``options`` are the other fields of ``Options``.
 
-    ``mapping`` names the files' columns ('user_id=uid,item_id=iid', or a dict); a column of attune's own name needs no
-    entry, and one of a usual name (userId, movieId, rating) is taken where it is the only one. Rows with an
-    ``event_id`` keep it. ``kind`` is every row's kind; ``kinds`` renames kinds ('addtocart=cart', '1=view' whether 1 is
-    text or a number; '0=none' leaves rows out). ``order`` is for files without times: 'row' gives row n the time epoch
-    + n seconds, if nothing speaks against it (``row_order.order_faults``) or ``order_is_real`` vouches for it; 'none'
-    gives times that say nothing. ``unit``, ``time_format`` and ``time_zone`` are those of ``times.moments``; ``values``
-    says what the value column means; ``encoding``, ``separator``, ``quote`` and ``columns`` (of files without a header)
-    are those of ``delimited.Layout``, ``explode`` (of the interactions) that of ``read_tables``. ``wide``, or columns
-    ``value*``: a row is a user, a column that nothing names an item, a cell the value; there is none where the cell is
-    empty or ``missing`` ('99').
-    Items keep title, year, genres and text by name, and every other column as an attribute; so do users. Their maps
-    may rename attributes ('price=cost'); a column whose name the map gives to another one is left out. ``items_long``
-    says that a row of the items is one property (``LONG_COLUMNS``), as four columns of such names do too: the rows
-    become versions of the items, each with the time from which it held.
     Raises DataContractError for a missing file, no table, a map that names what is not there, or numbers whose meaning
     is in doubt.
     """
-    reading = _Reading(lambda column: moments(column, unit, time_format, time_zone, reading.say), items_long)
-    named, renamed, known = parse_map(mapping), parse_map(kinds), (*INTERACTION_COLUMNS, *OWN_IDS)
+    reading = _Reading(Options(mapping=mapping, **options))
+    order = reading.options.order
+    behaviour, kind, first_rows = _interactions(interactions, reading)
+    item_rows, user_rows = _entities("item", items, reading), _entities("user", users, reading)
+    _compare_ids(Columns.ITEM_ID, behaviour, item_rows, reading.say)
+    _compare_ids(Columns.USER_ID, behaviour, user_rows, reading.say)
+    if order is not None:
+        reading.say("no times: " + ("the order of the rows" if order == "row" else "random ones, none is believed"))
+    if order == "row" and not reading.options.order_is_real and (faults := order_faults(behaviour, item_rows)):
+        raise DataContractError(
+            f"order: the rows of {called(interactions)} do not look like the order of time: {'; '.join(faults)}. "
+            f"{ORDER_IS_REAL} {NO_ORDER}"
+        )
+    turned_away = {name: tuple(rows) for name, rows in reading.rejected.items()}
+    understanding = Understanding(reading.columns, tuple(reading.notes), kind, first_rows)
+    return SourceFrames(behaviour, item_rows, user_rows, turned_away, understanding, by_row=order == "row")
+
+
+def _interactions(paths: Paths, reading: _Reading) -> tuple[pd.DataFrame, str | None, pd.DataFrame]:
+    """The interactions, the kind of all of them where there is one, and the first rows as they stand in the file."""
+    options, path = reading.options, called(paths)
+    named, renamed = parse_map(options.mapping), parse_map(options.kinds)
     for name in named:
-        if name not in known:
-            raise DataContractError(f"map: {name!r} is no column of attune{_nearest(name, known)}", name)
-
-    def layout(option: str, names: str | None, wanted: dict[str, str]) -> Layout:
-        return Layout(names, encoding, separator, quote, wanted.values(), CALLED, option)
-
-    path = _called(interactions)
-    whole = reading.table("interaction", interactions, layout(Layout.option, columns, named), explode)
-    if wide or (columns or "").endswith(f"{Columns.VALUE}*"):
-        whole.frame = _one_a_cell(whole.frame, named_columns(whole.frame, named, known, path), missing, reading.say)
-    elif missing is not None:
+        if name not in BEHAVIOUR_COLUMNS:
+            raise DataContractError(f"map: {name!r} is no column of attune{_nearest(name, BEHAVIOUR_COLUMNS)}", name)
+    layout = options.layout(Layout.option, options.columns, named)
+    whole = reading.table("interaction", paths, layout, options.explode)
+    if options.wide or layout.is_wide:
+        taken = named_columns(whole.frame, named, BEHAVIOUR_COLUMNS, path)
+        whole.frame = _one_a_cell(whole.frame, taken, options.missing, reading.say)
+    elif options.missing is not None:
         raise DataContractError("missing: it is for cells of a wide table alone (--wide)")
     table = whole.frame
-    taken = named_columns(table, named, known, path)
-    guessed = _guesses(table, taken, (Columns.USER_ID, Columns.ITEM_ID))
-    if order is None:
-        guessed |= _guesses(table, taken, (Columns.EVENT_TIMESTAMP,))
-    if kind is None and Columns.KIND not in taken:
-        columns_of_kinds = _guesses(table, taken, (Columns.KIND,))
-        guessed |= {name: column for name, column in columns_of_kinds.items() if _has_kinds(table[column], renamed)}
-    if kind in (None, "rating") and Columns.KIND not in taken | guessed:
-        guessed |= (stars := _guesses(table, taken, (Columns.VALUE,)))
-        kind = "rating" if stars else kind
-    reading.take("interaction", taken, guessed)
-    taken |= guessed
+    taken, kind = _behaviour_columns(table, named, renamed, path, reading)
     behaviour = pd.DataFrame(
         {
             **{
@@ -192,7 +221,7 @@ def read(
             },
             Columns.KIND: _kind(table, taken, kind, renamed, path),
             Columns.VALUE: None,
-            Columns.EVENT_TIMESTAMP: _moments(table, taken, order, path, reading.times),
+            Columns.EVENT_TIMESTAMP: _moments(table, taken, path, reading),
             **{name: whole.ids(taken[name]) for name in OWN_IDS if name in taken},
         },
         dtype=object,
@@ -203,30 +232,30 @@ def read(
         reading.say(f"interactions: {left_out.sum():,} rows are left out, as --kinds says")
         behaviour, table = behaviour[~left_out], table[~left_out]
     column = table[taken[Columns.VALUE]] if Columns.VALUE in taken else None
-    behaviour, rejected = with_values(behaviour, column, values, kind, reading.say)
+    behaviour, rejected = with_values(behaviour, column, options, kind, reading.say)
     reading.rejected["interaction"] += rejected
-    item_names, user_names = parse_map(items_map), parse_map(users_map)
-    item_rows = _entities(
-        "item", items, layout("--items-columns item_id,title,year", items_columns, item_names), item_names, reading
-    )
-    user_rows = _entities(
-        "user", users, layout("--users-columns user_id,age,country", users_columns, user_names), user_names, reading
-    )
-    _compare_ids(Columns.ITEM_ID, behaviour, item_rows, reading.say)
-    _compare_ids(Columns.USER_ID, behaviour, user_rows, reading.say)
-    if order is not None:
-        reading.say("no times: " + ("the order of the rows" if order == "row" else "random ones, none is believed"))
-    if order == "row" and not order_is_real and (faults := order_faults(behaviour, item_rows)):
-        raise DataContractError(
-            f"order: the rows of {path} do not look like the order of time: {'; '.join(faults)}. "
-            f"{ORDER_IS_REAL} {NO_ORDER}"
-        )
-    turned_away = {name: tuple(rows) for name, rows in reading.rejected.items()}
-    understanding = Understanding(reading.columns, tuple(reading.notes), kind, table.head(FIRST_ROWS))
-    return SourceFrames(behaviour, item_rows, user_rows, turned_away, understanding, by_row=order == "row")
+    return behaviour, kind, table.head(FIRST_ROWS)
 
 
-def _called(paths: Paths) -> Path | str:
+def _behaviour_columns(
+    table: pd.DataFrame, named: dict[str, str], renamed: dict[str, str], path: Path | str, reading: _Reading
+) -> tuple[dict[str, str], str | None]:
+    """Canonical name -> the file's column, and the kind of all rows: the given one, or rating where stars are found."""
+    kind = reading.options.kind
+    taken = named_columns(table, named, BEHAVIOUR_COLUMNS, path)
+    guessed = _guesses(table, taken, (Columns.USER_ID, Columns.ITEM_ID))
+    if reading.options.order is None:
+        guessed |= _guesses(table, taken, (Columns.EVENT_TIMESTAMP,))
+    if kind is None and Columns.KIND not in taken:
+        columns_of_kinds = _guesses(table, taken, (Columns.KIND,))
+        guessed |= {name: column for name, column in columns_of_kinds.items() if _has_kinds(table[column], renamed)}
+    if kind in (None, "rating") and Columns.KIND not in taken | guessed:
+        guessed |= (stars := _guesses(table, taken, (Columns.VALUE,)))
+        kind = "rating" if stars else kind
+    return reading.take("interaction", taken, guessed), kind
+
+
+def called(paths: Paths) -> Path | str:
     """What messages call a table."""
     if isinstance(paths, pd.DataFrame):
         return IN_MEMORY
@@ -255,9 +284,7 @@ def named_columns(
     return {name: name for name in known if name in (free if name in OWN_IDS else have)} | named
 
 
-def _one_a_cell(
-    wide: pd.DataFrame, taken: dict[str, str], missing: str | None, say: Callable[[str], None]
-) -> pd.DataFrame:
+def _one_a_cell(wide: pd.DataFrame, taken: dict[str, str], missing: str | None, say: Say) -> pd.DataFrame:
     """A row for each cell that holds a value of a table with a row a user and a column an item."""
     taken = taken | _guesses(wide, taken, (Columns.USER_ID,))
     items = [column for column in wide.columns if column not in taken.values()]
@@ -298,9 +325,7 @@ def _has_kinds(column: pd.Series, renamed: dict[str, str]) -> bool:
 
 
 def _nearest(name: str, have: Collection[str]) -> str:
-    close = get_close_matches(name, have, n=1, cutoff=0.5)
-    meant = f" (did you mean {close[0]!r}?)" if close else ""
-    return f"{meant}; there are {', '.join(have)}"
+    return f"{did_you_mean(name, have, cutoff=0.5)}; there are {', '.join(have)}"
 
 
 def required_column(table: pd.DataFrame, columns: dict[str, str], name: str, path: Path | str) -> str:
@@ -345,13 +370,8 @@ def _likely_time(table: pd.DataFrame) -> str:
     return " or ".join(names[:4]) or "..."
 
 
-def _moments(
-    table: pd.DataFrame,
-    columns: dict[str, str],
-    order: str | None,
-    path: Path | str,
-    read_times: Callable[[pd.Series], pd.Series],
-) -> pd.Series:
+def _moments(table: pd.DataFrame, columns: dict[str, str], path: Path | str, reading: _Reading) -> pd.Series:
+    order = reading.options.order
     if order not in (None, "row", "none"):
         raise DataContractError(
             f"order: {order!r} is unknown; 'row' takes the rows' order for their time, 'none' no time at all"
@@ -367,48 +387,56 @@ def _moments(
             f"--order row, which is measured before it is believed. {NO_ORDER}",
             Columns.EVENT_TIMESTAMP,
         )
-    return read_times(table[columns[Columns.EVENT_TIMESTAMP]])
+    return reading.times(table[columns[Columns.EVENT_TIMESTAMP]])
 
 
-def _entities(
-    type_name: str, source: Path | pd.DataFrame | None, layout: Layout, named: dict[str, str], reading: _Reading
-) -> pd.DataFrame:
-    id_column, known = (Columns.ITEM_ID, ITEM_COLUMNS) if type_name == "item" else (Columns.USER_ID, USER_COLUMNS)
+def _entities(type_name: str, source: Path | pd.DataFrame | None, reading: _Reading) -> pd.DataFrame:
+    """The rows of a table of items or users: the id, and every other column as an attribute."""
+    options, (known, further, example) = reading.options, ENTITIES[type_name]
+    id_column = known[0]
     if source is None:
         return frames.entity_frame(id_column)
+    named = parse_map(getattr(options, f"{type_name}s_map"))
     for name in named:
         if not name.isidentifier():
             raise DataContractError(f"map: {name!r} is no name for an attribute (letters, digits and _)", name)
-    table, path = reading.table(type_name, source, layout), _called(source)
-    if type_name == "item" and (reading.items_long or _is_long(table.frame, named)):
+    option, given = f"--{type_name}s-columns {example}", getattr(options, f"{type_name}s_columns")
+    table, path = reading.table(type_name, source, options.layout(option, given, named)), called(source)
+    if type_name == "item" and (options.items_long or _is_long(table.frame, named)):
         return _long_items(table, path, named, reading)
     taken = named_columns(table.frame, named, known, path)
     guessed = _guesses(table.frame, taken, (id_column,), ("id",))
-    guessed |= _guesses(table.frame, taken | guessed, (Columns.TITLE, Columns.GENRES) if type_name == "item" else ())
-    reading.take(type_name, taken, guessed)
-    taken |= guessed
+    guessed |= _guesses(table.frame, taken | guessed, further)
+    taken = reading.take(type_name, taken, guessed)
     identifiers = reading.ids(table, id_column, required_column(table.frame, taken, id_column, path))
-    attribute_columns = {name: column for name, column in taken.items() if name != id_column}
     mapped = set(taken) | set(taken.values())
-    attribute_columns |= {column: column for column in map(str, table.frame.columns) if column not in mapped}
+    columns = {name: column for name, column in taken.items() if name != id_column}
+    columns |= {column: column for column in map(str, table.frame.columns) if column not in mapped}
+    attributes, faults = _attributes(type_name, table, columns, reading)
+    for place, (name, why) in faults.items():
+        row = {id_column: identifiers.iloc[place], Columns.ATTRIBUTES: attributes[place]}
+        row[Columns.EVENT_TIMESTAMP] = frames.FIRST_MOMENT
+        reading.rejected[type_name].append(Rejection(place, row, f"attributes.{name}", f"attributes.{name}: {why}"))
+    entities = frames.entity_frame(id_column, identifiers, attributes)
+    return entities.drop(index=list(faults)).reset_index(drop=True)
+
+
+def _attributes(
+    type_name: str, table: Table, columns: dict[str, str], reading: _Reading
+) -> tuple[list[dict[str, Any]], dict[int, tuple[str, str]]]:
+    """Of each row those of these columns that have a value; of rows with a bad vector, its name and what is wrong."""
     cells: dict[str, list[Any]] = {}
     faults: dict[int, tuple[str, str]] = {}
-    for name, column in attribute_columns.items():
+    for name, column in columns.items():
         vectors = frames.vectors(table.frame[column])
         if vectors is None:
             cells[name] = _attribute(name, table.frame[column], table.typed)
         else:
             cells[name], wrong, length = vectors
-            faults |= {place: (f"attributes.{name}", why) for place, why in wrong.items()}
+            faults |= {place: (name, why) for place, why in wrong.items()}
             reading.say(f"{type_name}s: {name} has vectors of {length:,} numbers")
     rows = zip(*cells.values(), strict=True) if cells else [()] * len(table.frame)
-    attributes = [frames.without_absent(dict(zip(cells, row, strict=True))) for row in rows]
-    for place, (name, why) in faults.items():
-        row = {id_column: identifiers.iloc[place], Columns.ATTRIBUTES: attributes[place]}
-        row[Columns.EVENT_TIMESTAMP] = frames.FIRST_MOMENT
-        reading.rejected[type_name].append(Rejection(place, row, name, f"{name}: {why}"))
-    entities = frames.entity_frame(id_column, identifiers, attributes)
-    return entities.drop(index=list(faults)).reset_index(drop=True)
+    return [frames.without_absent(dict(zip(cells, row, strict=True))) for row in rows], faults
 
 
 def _is_long(table: pd.DataFrame, named: dict[str, str]) -> bool:
@@ -489,7 +517,7 @@ def _refuse_lists(item_ids: pd.Series, column: str) -> None:
         )
 
 
-def _compare_ids(name: str, behaviour: pd.DataFrame, described: pd.DataFrame, say: Callable[[str], None]) -> None:
+def _compare_ids(name: str, behaviour: pd.DataFrame, described: pd.DataFrame, say: Say) -> None:
     """Raise DataContractError where most ids that no table describes are described without leading zeros or '.0'."""
     one, other = ({raw for raw in frame[name] if isinstance(raw, str)} for frame in (behaviour, described))
     plain, others = (

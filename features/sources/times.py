@@ -1,8 +1,6 @@
 """Times of any form as microseconds since the epoch, UTC: unix times, calendar dates, ISO 8601, texts, datetimes."""
 
 import re
-from collections.abc import Callable
-from difflib import get_close_matches
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -11,8 +9,8 @@ import pandas as pd
 
 from attune.clock import DAY, SECOND, system_clock, to_datetime
 from attune.columns import Columns
-from attune.errors import DataContractError
-from features.sources.frames import as_numbers, ids, with_rest
+from attune.errors import DataContractError, did_you_mean
+from features.sources.frames import Say, as_numbers, ids, with_rest
 
 UNITS = {"s": SECOND, "ms": 1_000, "us": 1, "ns": 1e-3, "d": DAY, "excel": DAY}
 """Microseconds in a unit. ``d`` are days since 1970, ``excel`` days as Excel counts them."""
@@ -39,8 +37,6 @@ FORMATS = (
 FORMAT_SAMPLE = 10_000
 AWARE = r":\d{2}(?:[.,]\d+)?\s*(?:Z|[+-]\d{2}(?::?\d{2})?)$"
 
-Say = Callable[[str], None]
-
 
 def moments(
     column: pd.Series,
@@ -63,8 +59,7 @@ def moments(
     if unit is not None and unit not in UNITS:
         raise _refused(f"unit: {unit!r} is not one of {', '.join(UNITS)}")
     if zone is not None and zone not in available_timezones():
-        close = get_close_matches(zone, available_timezones(), n=1)
-        raise _refused(f"time zone: {zone!r} is unknown{f' (did you mean {close[0]!r}?)' if close else ''}")
+        raise _refused(f"time zone: {zone!r} is unknown{did_you_mean(zone, available_timezones())}")
     if pd.api.types.is_datetime64_any_dtype(column):
         return _from_datetimes(column, column, zone, say)
     if form is not None:

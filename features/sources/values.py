@@ -1,7 +1,7 @@
 """What the numbers in a value column mean: the scale of ratings, units of time, shares, flags."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from attune.errors import DataContractError
 from attune.event_types import KINDS
 from attune.row_rules import NOTHING, TRUTH, Rejection
 from features.sources import frames
+from features.sources.frames import Say
 
 NO_RATING = (0.0, -1.0)
 """What files write where somebody gave no rating."""
@@ -41,25 +42,27 @@ REPEATED = 5.0
 LONG_DWELL = 3_600.0
 """Seconds: a median above this is taken for another unit unless the user names it."""
 
+ABOVE_WHOLE = "… is outside 0 to 1; 'watch' is the share watched; --clip takes more than the whole for 1"
+
 
 @dataclass(frozen=True)
 class Values:
     """What the user says of the value column.
 
     ``scale`` ('1,10') has the lowest and the highest rating. ``zero`` is ``implicit`` where a rating of 0 or -1 says
-    that none was given. ``unit`` is that of dwell times (ms, s, min, h), or ``percent`` for watch and survey. ``clip``
-    takes a watch above 1 for 1; ``full_watch`` takes one without a value for a whole watch.
+    that none was given. ``value_unit`` is that of dwell times (ms, s, min, h), or ``percent`` for watch and survey.
+    ``clip`` takes a watch above 1 for 1; ``full_watch`` takes one without a value for a whole watch.
     """
 
     scale: str | None = None
     zero: str | None = None
-    unit: str | None = None
+    value_unit: str | None = None
     clip: bool = False
     full_watch: bool = False
 
 
 def with_values(
-    behaviour: pd.DataFrame, column: pd.Series | None, means: Values, kind: str | None, say: Callable[[str], None]
+    behaviour: pd.DataFrame, column: pd.Series | None, means: Values, kind: str | None, say: Say
 ) -> tuple[pd.DataFrame, list[Rejection]]:
     """The interactions with the values of ``column``, and those that are turned away since theirs cannot be meant.
 
@@ -80,38 +83,9 @@ def with_values(
     if none_given.any():
         kinds[none_given] = "view"
         say(f"value: {none_given.sum():,} ratings of 0 or -1 are taken for no rating: a view without a value")
-    rating &= ~none_given & ~np.isnan(number)
-    rejected: list[Rejection] = []
-
-    def turn_away(rows: np.ndarray, rule: str) -> None:
-        told = behaviour[rows].assign(**{Columns.VALUE: raw[rows]}).to_dict("records")
-        rejected.extend(
-            Rejection(
-                place, row, Columns.VALUE, f"value: {rule.replace('…', f'{row[Columns.VALUE]:g}')}", f"value: {rule}"
-            )
-            for place, row in zip(behaviour.index[rows].tolist(), told, strict=True)
-        )
-
-    out = np.zeros(len(number), dtype=bool)
-    if means.scale is not None:
-        low, high = _bounds(means.scale)
-        if not rating.any():
-            raise DataContractError("scale: no row is a rating, and --scale is for ratings alone")
-        out = rating & ((number < low) | (number > high))
-        hint = "; if it says that no rating was given: --zero implicit" if low > 0 else ""
-        turn_away(out, f"… is outside the scale {low:g} to {high:g}{hint}")
-        number = np.where(rating, 1.0 + 4.0 * (number - low) / (high - low), number)
-    elif rating.any():
-        _refuse_other_scale(number[rating], say)
-    number = _in_units(number, dwell, watch | survey, means.unit, column)
-    above = watch & (number > 1.0)
-    _refuse_other_shares(number[watch & ~np.isnan(number)], means.clip)
-    if means.clip:
-        number = np.where(above, 1.0, number)
-        say(f"value: {above.sum():,} watched shares above 1 are taken for 1")
-    else:
-        turn_away(above, "… is outside 0 to 1; 'watch' is the share watched; --clip takes more than the whole for 1")
-        out |= above
+    number, off_scale, scale_rule = _in_stars(number, rating & ~none_given & ~np.isnan(number), means.scale, say)
+    number = _in_units(number, dwell, watch | survey, means.value_unit, column)
+    number, above = _in_shares(number, watch, means.clip, say)
     values = frames.with_rest(cells, number.tolist(), ~np.isnan(number))
     values[none_given] = None
     without = watch & values.isna().to_numpy(bool)
@@ -119,14 +93,52 @@ def with_values(
         values[without] = 1.0
     elif without.any():
         say(f"value: {without.sum():,} of {watch.sum():,} watches have none; --full-watch takes them for whole ones")
-    return behaviour.assign(**{Columns.KIND: kinds, Columns.VALUE: values})[~out], rejected
+    told = behaviour.assign(**{Columns.VALUE: raw})
+    rejected = [*_turned_away(told[off_scale], scale_rule), *_turned_away(told[above], ABOVE_WHOLE)]
+    return behaviour.assign(**{Columns.KIND: kinds, Columns.VALUE: values})[~(off_scale | above)], rejected
+
+
+def _turned_away(rows: pd.DataFrame, rule: str) -> list[Rejection]:
+    """Rows whose value breaks the rule, which has it as '…'."""
+    return [
+        Rejection(place, row, Columns.VALUE, f"value: {rule.replace('…', f'{row[Columns.VALUE]:g}')}", f"value: {rule}")
+        for place, row in zip(rows.index.tolist(), rows.to_dict("records"), strict=True)
+    ]
+
+
+def _in_stars(
+    number: np.ndarray, rating: np.ndarray, scale: str | None, say: Say
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """The numbers with ratings as 1 to 5 stars, which of them lie outside the scale, and the rule that those break."""
+    outside = np.zeros(len(number), dtype=bool)
+    if scale is None:
+        if rating.any():
+            _refuse_other_scale(number[rating], say)
+        return number, outside, ""
+    low, high = _bounds(scale)
+    if not rating.any():
+        raise DataContractError("scale: no row is a rating, and --scale is for ratings alone")
+    outside = rating & ((number < low) | (number > high))
+    hint = "; if it says that no rating was given: --zero implicit" if low > 0 else ""
+    stars = np.where(rating, 1.0 + 4.0 * (number - low) / (high - low), number)
+    return stars, outside, f"… is outside the scale {low:g} to {high:g}{hint}"
+
+
+def _in_shares(number: np.ndarray, watch: np.ndarray, clip: bool, say: Say) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers with watches above 1 as 1 where they are clipped, and which of them are turned away."""
+    above = watch & (number > 1.0)
+    _refuse_other_shares(number[watch & ~np.isnan(number)], clip)
+    if not clip:
+        return number, above
+    say(f"value: {above.sum():,} watched shares above 1 are taken for 1")
+    return np.where(above, 1.0, number), np.zeros(len(number), dtype=bool)
 
 
 def _named_units(column: pd.Series) -> list[str]:
     return [unit for unit, end in NAMED_UNITS.items() if re.search(end, str(column.name), re.IGNORECASE)]
 
 
-def _plain_numbers(column: pd.Series, say: Callable[[str], None]) -> pd.Series:
+def _plain_numbers(column: pd.Series, say: Say) -> pd.Series:
     """Truth values, also as text, as 1 and 0, decimal commas as points, where the whole column has them; no thousands.
 
     'NULL' and the like are absent.
@@ -204,7 +216,7 @@ def scale_options(ratings: Collection[float]) -> list[str]:
     return options
 
 
-def _refuse_other_scale(ratings: np.ndarray, say: Callable[[str], None]) -> None:
+def _refuse_other_scale(ratings: np.ndarray, say: Say) -> None:
     """Ratings without a scale: raise DataContractError where they cannot be stars, remark on others."""
     low, high = float(ratings.min()), float(ratings.max())
     if low < high <= 1.0:

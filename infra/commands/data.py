@@ -14,7 +14,7 @@ import typer
 
 from attune.clock import shown_time, system_clock, to_iso
 from attune.errors import DataContractError, EventLogError
-from infra.commands import output
+from infra.commands import execution, output
 from infra.commands.options import EVENTS, AsJson, Limit
 from infra.commands.options import kinds as known_kinds
 
@@ -32,20 +32,23 @@ imports = typer.Typer(
 )
 app.add_typer(imports, name="import", rich_help_panel=EVENTS)
 
-READING = (
-    *("items_map", "users_map", "columns", "items_columns", "users_columns", "encoding", "separator", "quote"),
-    *("kind", "kinds", "order", "order_is_real", "items_long", "unit", "time_format", "time_zone"),
-    *("explode", "wide", "missing"),
-)
-VALUES = ("scale", "zero", "value_unit", "clip", "full_watch")
-"""Options of `attune import tabular` that ``features.sources.tabular.read`` and ``Values`` have by the same name."""
-
-KEPT = ("map", *READING, *VALUES)
-"""The options by which a source is read: they are kept with its import."""
-
+Unit = Annotated[
+    str | None,
+    typer.Option(help="The unit of times: s, ms, us, ns, d (days since 1970) or excel; by default from their size."),
+]
+TimeFormat = Annotated[str | None, typer.Option(help="The form of times, as %d/%m/%Y %H:%M.")]
+TimeZone = Annotated[
+    str | None, typer.Option(help="The zone of times that name none, as Europe/Berlin; by default UTC.")
+]
+Check = Annotated[
+    bool, typer.Option("--check", help="Write nothing: show how the files are understood and what to type.")
+]
 MostQuarantined = Annotated[
     float, typer.Option(min=0, max=1, help="The largest share of a type's rows; with more, nothing is imported.")
 ]
+
+NOT_READING = {"interactions", "items", "users", "file", "check", "replace", "most_quarantined", "as_json"}
+"""Parameters that do not say how a source is read; all others do, and are kept with its import."""
 
 REASONS_SHOWN = 10  # broken rules that a table lists; JSON has them all
 
@@ -111,16 +114,9 @@ def tabular(
     order_is_real: Annotated[
         bool, typer.Option("--order-is-real", help="The rows are in the order of time though they look sorted.")
     ] = False,
-    unit: Annotated[
-        str | None,
-        typer.Option(
-            help="The unit of times: s, ms, us, ns, d (days since 1970) or excel; by default from their size."
-        ),
-    ] = None,
-    time_format: Annotated[str | None, typer.Option(help="The form of times, as %d/%m/%Y %H:%M.")] = None,
-    time_zone: Annotated[
-        str | None, typer.Option(help="The zone of times that name none, as Europe/Berlin; by default UTC.")
-    ] = None,
+    unit: Unit = None,
+    time_format: TimeFormat = None,
+    time_zone: TimeZone = None,
     scale: Annotated[str | None, typer.Option(help="The ratings' scale, when it is not 1,5: LOW,HIGH")] = None,
     zero: Annotated[
         Literal["implicit"] | None, typer.Option(help="implicit: a rating of 0 or -1 means none given, a view.")
@@ -131,9 +127,7 @@ def tabular(
     ] = None,
     clip: Annotated[bool, typer.Option("--clip", help="A watch above 1 is a whole watch.")] = False,
     full_watch: Annotated[bool, typer.Option("--full-watch", help="A watch without a value is a whole watch.")] = False,
-    check: Annotated[
-        bool, typer.Option("--check", help="Write nothing: show how the files are understood and what to type.")
-    ] = False,
+    check: Check = False,
     replace: Annotated[int | None, typer.Option(help="Withdraw this import first; see attune import list.")] = None,
     most_quarantined: MostQuarantined = 0.2,
     as_json: AsJson = False,
@@ -147,24 +141,32 @@ def tabular(
     A column of attune's own name needs no mapping, and one of a usual name (userId, rating) none either.
     """
     from features.sources import tabular
-    from features.sources.values import Values
 
-    source = ", ".join(Path(name).name for name in interactions)
-    context.params |= _remembered(context.params, source)
-    chosen = context.params
-    values = Values(*(chosen[name] for name in VALUES))
+    context.params |= _remembered(context.params, _source(interactions))
+    options = _reading(context.params)
     with output.Progress(quiet=as_json).stage("read " + ", ".join(interactions)):
-        frames = tabular.read(
-            interactions, items=items, users=users, mapping=chosen["map"], values=values,
-            **{name: chosen[name] for name in READING},
-        )  # fmt: skip
-    for note in frames.understanding.notes if not as_json else ():
+        frames = tabular.read(interactions, items, users, options.pop("map"), **options)
+    _import_or_preview(context, frames, _source(interactions))
+
+
+def _source(files: Iterable[str]) -> str:
+    return ", ".join(Path(name).name for name in files)
+
+
+def _reading(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if name not in NOT_READING}
+
+
+def _import_or_preview(context: typer.Context, frames: "SourceFrames", source: str) -> None:
+    given = context.params
+    for note in frames.understanding.notes if not given["as_json"] else ():
         output.note(note)
-    if check:
-        _preview(frames, _full_command(context, frames), _cures(frames, chosen), as_json)
+    cures = _cures(frames, given)
+    if given["check"]:
+        _preview(frames, _full_command(context, frames), cures, given["as_json"])
         return
-    kept = {name: chosen[name] for name in KEPT if chosen[name]}
-    _import(frames, source, kept, as_json, most_quarantined, _cures(frames, chosen), replace)
+    kept = {name: value for name, value in _reading(given).items() if value}
+    _import(frames, source, kept, given["as_json"], given["most_quarantined"], cures, given.get("replace"))
 
 
 def _full_command(context: typer.Context, frames: "SourceFrames") -> str:
@@ -229,10 +231,9 @@ def _readable_time(micros: object) -> object:
 def _remembered(given: dict[str, Any], source: str) -> dict[str, Any]:
     """Options as the last import of the source had them: all where none is given, else its scale alone."""
     from attune.event_log import EventLog
-    from attune.settings import Settings
 
     last = None
-    with suppress(EventLogError), closing(EventLog(Settings().log_url)) as log:  # there may be none yet
+    with suppress(EventLogError), closing(EventLog(execution.settings().log_url)) as log:  # there may be none yet
         last = log.imports.last_of(source)
     if last is None or last.import_id == given["replace"]:
         return {}
@@ -241,7 +242,8 @@ def _remembered(given: dict[str, Any], source: str) -> dict[str, Any]:
             f"import {last.import_id} brought {source} as {last.options['kind']}, which counts beside these rows; "
             f"--replace {last.import_id} takes it back"
         )
-    wanted = ("scale",) if any(given[name] for name in KEPT) else KEPT
+    reading = _reading(given)
+    wanted = ["scale"] if any(reading.values()) else list(reading)
     options = {name: last.options[name] for name in wanted if name in last.options and not given[name]}
     if options:
         flags = [f"--{name.replace('_', '-')}" for name in options]
@@ -289,15 +291,13 @@ def _cures(frames: "SourceFrames", options: dict[str, Any]) -> Iterator[str]:
         yield f"if these are other names of kinds: {option} (none leaves such rows out)"
     rows = frames.interactions
     ratings = [value for value in rows.loc[rows[Columns.KIND] == "rating", Columns.VALUE] if type(value) is float]
-    if options["scale"] is None:
+    if options.get("scale") is None:
         yield from scale_options(ratings)
 
 
 @imports.command("list")
 def list_imports(limit: Limit = 20, as_json: AsJson = False) -> None:
     """List the imports, the latest first: what each brought, and whether it was withdrawn."""
-    from infra.commands import execution
-
     with execution.event_log() as log:
         latest = log.imports.latest(limit)
     if as_json:
@@ -339,7 +339,6 @@ def withdraw_import(
 def _withdraw(number: int, quiet: bool) -> dict[str, Any]:
     """What became of the import's events; that of the first time, where it was withdrawn before."""
     from features.withdrawal import withdraw
-    from infra.commands import execution
 
     with execution.event_log() as log, output.Progress(quiet).stage(f"withdraw import {number}"):
         withdraw(log, number)
@@ -356,12 +355,10 @@ def impressions(
     columns: Annotated[
         str | None, typer.Option(help="Without a header: user_id,event_timestamp,shown,.. in the file's order.")
     ] = None,
-    unit: Annotated[str | None, typer.Option(help="The unit of times, as of import tabular.")] = None,
-    time_format: Annotated[str | None, typer.Option(help="The form of times, as %m/%d/%Y %I:%M:%S %p.")] = None,
-    time_zone: Annotated[str | None, typer.Option(help="The zone of times that name none; by default UTC.")] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Write nothing: show how the file is understood and what to type.")
-    ] = False,
+    unit: Unit = None,
+    time_format: TimeFormat = None,
+    time_zone: TimeZone = None,
+    check: Check = False,
     most_quarantined: MostQuarantined = 0.2,
     as_json: AsJson = False,
 ) -> None:
@@ -375,16 +372,9 @@ def impressions(
     """
     from features.sources import impressions
 
-    options = {"columns": columns, "unit": unit, "time_format": time_format, "time_zone": time_zone}
     with output.Progress(quiet=as_json).stage("read " + ", ".join(file)):
-        frames = impressions.read(file, map, **options)
-    for note in frames.understanding.notes if not as_json else ():
-        output.note(note)
-    if check:
-        _preview(frames, _full_command(context, frames), (), as_json)
-        return
-    given = {name: value for name, value in {"map": map, **options}.items() if value}
-    _import(frames, ", ".join(Path(name).name for name in file), given, as_json, most_quarantined)
+        frames = impressions.read(file, map, columns, unit, time_format, time_zone)
+    _import_or_preview(context, frames, _source(file))
 
 
 @imports.command()
@@ -400,13 +390,13 @@ def log(
     [bold]attune export /tmp/log[/bold]
     [bold]ATTUNE_VAR=/tmp/other attune import log /tmp/log[/bold]
     """
-    from features.importer import dry_run_log, import_log
-    from infra.commands import execution
+    from features.importer import import_log
+
+    def check(expected: "Tally") -> None:
+        _demand_most_rows({"event": expected}, str(folder), most_quarantined, {})
 
     with execution.event_log() as event_log, output.Progress(quiet=as_json).stage(f"import {folder}"):
-        expected = dry_run_log(event_log, folder, system_clock)
-        _demand_most_rows({"event": expected}, str(folder), most_quarantined, {})
-        tally = import_log(event_log, folder, system_clock, folder.resolve().name)
+        tally = import_log(event_log, folder, system_clock, folder.resolve().name, check)
     show_tallies({"event": tally}, f"imported {folder}", asdict(tally), as_json)
 
 
@@ -428,7 +418,6 @@ def export(
     [bold]attune export /tmp/new --format csv --after 100000 --type interaction[/bold]
     """
     from features.export import export
-    from infra.commands import execution
 
     with execution.event_log() as log, output.Progress(quiet=as_json).stage(f"export to {folder}"):
         counts = export(log, folder, format, after, upto, [kind.value for kind in type or ()] or None)
@@ -458,7 +447,6 @@ def _import(
     gave rows and all went to quarantine.
     """
     from features.importer import admit_source, expected_report, import_admitted
-    from infra.commands import execution
 
     progress = output.Progress(quiet=as_json)
     with execution.event_log() as log:

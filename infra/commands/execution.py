@@ -1,6 +1,7 @@
 """Runs a command's work on the platform that is up, else here, with servers started for the command.
 
 Each context manager stops what it started. A signal ends the command with 128 plus its number (130 after Ctrl-C).
+Commands load this for every `--help`, so functions import their libraries when they are called.
 """
 
 import importlib
@@ -9,21 +10,19 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from attune import event_log as event_logs
-from attune import process
-from attune.api_keys import ApiKeys
-from attune.client import Client
 from attune.errors import AttuneError
-from attune.event_log import EventLog
-from attune.promotions import Promotions
-from attune.settings import Settings
 from infra.child_processes import Interrupted, interrupted_by_signals, uninterrupted_cleanup
 from infra.commands.output import Progress, note
-from infra.environment import environment
-from infra.local_stack import Stack
-from infra.platform import addresses
+
+if TYPE_CHECKING:
+    from attune.api_keys import ApiKeys
+    from attune.client import Client
+    from attune.event_log import EventLog
+    from attune.promotions import Promotions
+    from attune.settings import Settings
+    from infra.local_stack import Stack
 
 MLFLOW_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 """MLflow's client would try for minutes before it says that nobody answers."""
@@ -33,12 +32,26 @@ MLFLOW_TIMEOUTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_
 class Runner:
     """``run(name, **parameters)`` runs the flow of that name and returns its result; ``settings`` name the servers."""
 
-    settings: Settings
+    settings: "Settings"
     run: Callable[..., dict[str, Any]]
 
 
+def settings() -> "Settings":
+    """Those of this installation, from the environment."""
+    from attune.settings import Settings
+
+    return Settings()
+
+
+def running(settings: "Settings") -> "Settings | None":
+    """The settings with the addresses of the platform that runs on their ``var``; None when none does."""
+    from infra.platform import addresses
+
+    return addresses.running(settings)
+
+
 @contextmanager
-def runner(settings: Settings, progress: Progress) -> Iterator[Runner]:
+def runner(settings: "Settings", progress: Progress) -> Iterator[Runner]:
     """The platform of these settings if it is up; else this process, with Prefect and MLflow started for it."""
 
     def run_on_platform(name: str, **parameters: Any) -> dict[str, Any]:
@@ -58,10 +71,9 @@ def runner(settings: Settings, progress: Progress) -> Iterator[Runner]:
             result: dict[str, Any] = getattr(importlib.import_module(f"flows.{name}"), name)(**parameters)
         return result
 
-    running = addresses.running(settings)
-    if running is not None:
-        with _environment(running):
-            yield Runner(running, run_on_platform)
+    if (platform := running(settings)) is not None:
+        with _environment(platform):
+            yield Runner(platform, run_on_platform)
         return
     with _stack(settings) as stack:
         with progress.stage("start Prefect and MLflow"):
@@ -70,20 +82,20 @@ def runner(settings: Settings, progress: Progress) -> Iterator[Runner]:
         yield Runner(stack.settings, run_here)
 
 
-def has_versions(settings: Settings) -> bool:
+def has_versions(settings: "Settings") -> bool:
     """False where no registry has been begun yet, so that nothing need be started to say that it is empty."""
-    if addresses.running(settings) or settings.mlflow_url or settings.mlflow_database_url:
+    if running(settings) or settings.mlflow_url or settings.mlflow_database_url:
         return True
     return settings.mlflow_folder.is_dir()
 
 
 @contextmanager
-def registry(settings: Settings, progress: Progress, demanded: bool = True) -> Iterator[Settings]:
+def registry(settings: "Settings", progress: Progress, demanded: bool = True) -> "Iterator[Settings]":
     """The settings with the address of an MLflow: the platform's, the one named, or one started here.
 
     Where none can be started that raises AttuneError or, not ``demanded``, is noted; nobody answers the address then.
     """
-    reached = addresses.running(settings) or settings
+    reached = running(settings) or settings
     if reached.mlflow_url:
         with _environment(reached):
             yield reached
@@ -101,13 +113,15 @@ def registry(settings: Settings, progress: Progress, demanded: bool = True) -> I
 
 
 @contextmanager
-def endpoint(settings: Settings, progress: Progress) -> Iterator[Client]:
+def endpoint(settings: "Settings", progress: Progress) -> "Iterator[Client]":
     """A client of the endpoint that runs, of the platform or at the address set; else of one started here."""
-    running = addresses.running(settings)
-    reached = running or settings
+    from attune.client import Client
+
+    platform = running(settings)
+    reached = platform or settings
     api_key = None if reached.api_key is None else reached.api_key.get_secret_value()
     with Client(f"http://{reached.serving_host}:{reached.serving_port}", api_key=api_key) as client:
-        if running is not None or (reached.serving_port and _serves_this_log(client, settings)):
+        if platform is not None or (reached.serving_port and _serves_this_log(client, settings)):
             with _environment(reached):
                 yield client
             return
@@ -124,7 +138,7 @@ def endpoint(settings: Settings, progress: Progress) -> Iterator[Client]:
             yield client
 
 
-def _serves_this_log(client: Client, settings: Settings) -> bool:
+def _serves_this_log(client: "Client", settings: "Settings") -> bool:
     """Whether an endpoint answers that reads and writes the event log of these settings."""
     if not client.ready():
         return False
@@ -135,31 +149,43 @@ def _serves_this_log(client: Client, settings: Settings) -> bool:
     return same
 
 
-def event_log(settings: Settings | None = None) -> "closing[EventLog]":
+def event_log(given: "Settings | None" = None) -> "closing[EventLog]":
     """The event log, made where there is none; a context manager."""
-    settings = settings or Settings()
-    event_logs.prepare(settings.log_url)
-    return closing(EventLog(settings.log_url, lock_seconds=settings.lock_seconds))
+    from attune.event_log import EventLog, prepare
+
+    chosen = given or settings()
+    prepare(chosen.log_url)
+    return closing(EventLog(chosen.log_url, lock_seconds=chosen.lock_seconds))
 
 
-def promotions(settings: Settings) -> "closing[Promotions]":
-    event_logs.prepare(settings.log_url)
+def promotions(settings: "Settings") -> "closing[Promotions]":
+    from attune.event_log import prepare
+    from attune.promotions import Promotions
+
+    prepare(settings.log_url)
     return closing(Promotions(settings.log_url))
 
 
 def api_keys() -> "closing[ApiKeys]":
-    settings = Settings()
-    event_logs.prepare(settings.log_url)
-    return closing(ApiKeys(settings.log_url))
+    from attune.api_keys import ApiKeys
+    from attune.event_log import prepare
+
+    url = settings().log_url
+    prepare(url)
+    return closing(ApiKeys(url))
 
 
 @contextmanager
-def _environment(settings: Settings) -> Iterator[None]:
+def _environment(settings: "Settings") -> Iterator[None]:
     """The environment of this process names the servers of these settings; a signal ends the block."""
+    from attune import process
+    from attune.event_log import prepare
+    from infra.environment import environment
+
     before = dict(os.environ)
     with ending():
         process.set_up_logging(logging.WARNING, settings.logs_folder / "commands.log")
-        event_logs.prepare(settings.log_url)
+        prepare(settings.log_url)
         os.environ.update({**MLFLOW_TIMEOUTS, **environment(settings)})
         try:
             yield
@@ -169,8 +195,11 @@ def _environment(settings: Settings) -> Iterator[None]:
 
 
 @contextmanager
-def _stack(settings: Settings) -> Iterator[Stack]:
+def _stack(settings: "Settings") -> "Iterator[Stack]":
     """A stack in which nothing runs yet."""
+    from attune import process
+    from infra.local_stack import Stack
+
     process.set_up_logging(logging.WARNING, settings.logs_folder / "commands.log")
     with ending(), Stack(settings) as stack, uninterrupted_cleanup():
         yield stack

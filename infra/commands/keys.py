@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attune.clock import system_clock, to_iso
-from infra.commands import output
+from infra.commands import execution, output
 from infra.commands.options import SERVERS, AsJson, scopes
 
 if TYPE_CHECKING:
@@ -42,9 +42,6 @@ def create(
     [bold]attune keys create crawler --scope recommend --rate 5 --burst 20[/bold]
     [bold]attune keys create prometheus --scope metrics --json | jq -r .key[/bold]
     """
-    from attune.settings import Settings
-    from infra.commands import execution
-
     with execution.api_keys() as table:
         text, key = table.create(name, scope, rate, burst)
     if as_json:
@@ -53,7 +50,7 @@ def create(
     output.facts(f"key {name}", {"scopes": sorted(key.scopes), "limit": _limit(key)})
     output.console().print(text, soft_wrap=True)
     output.note("this is the only time that it is shown: put it where secrets are kept")
-    if not Settings().asks_for_keys:
+    if not execution.settings().asks_for_keys:
         output.note("the endpoint of these settings asks for no keys: ATTUNE_API_KEYS=on makes it ask")
 
 
@@ -68,8 +65,6 @@ def list_keys(
     [bold]attune keys list[/bold]
     [bold]attune keys list --revoked --json[/bold]
     """
-    from infra.commands import execution
-
     with execution.api_keys() as table:
         listed = table.every() if revoked else table.active()
     if as_json:
@@ -97,7 +92,6 @@ def revoke(
     [bold]attune keys revoke crawler[/bold]
     """
     from attune.api_keys import REVOKED_WITHIN_SECONDS
-    from infra.commands import execution
 
     with execution.api_keys() as table:
         key = table.revoke(name)

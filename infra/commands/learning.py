@@ -7,7 +7,7 @@ import typer
 from rich.text import Text
 
 from attune.errors import ConfigError, ModelError, NoChampion
-from infra.commands import output
+from infra.commands import execution, output
 from infra.commands.options import MODELS, AsJson, policies, recipes, versions
 from models.figures import short
 
@@ -69,13 +69,11 @@ def train(
     Nothing changes for users until [bold]attune promote[/bold]. What is fine-tuned
     from it draws by the same policy.
     """
-    from attune.settings import Settings
-    from infra.commands import execution
     from models.ranking.policy_registry import Exploration
 
     Exploration(policy, explore_budget, explore_days, least_quality)  # refuses wrong values before anything starts
     draws = {"policy": policy, "explore_budget": explore_budget, "explore_days": explore_days}
-    settings = Settings()
+    settings = execution.settings()
     if origins == 1 or origins < 0:
         raise ConfigError(f"--origins {origins}: a spread needs at least 2 moments; 0 leaves it out")
     _demand_events(settings)
@@ -97,10 +95,7 @@ def finetune(seed: Seed = 0, as_json: AsJson = False) -> None:
 
     [bold]attune finetune && attune promote[/bold]
     """
-    from attune.settings import Settings
-    from infra.commands import execution
-
-    settings = Settings()
+    settings = execution.settings()
     _demand_events(settings)
     champion = _champion(settings)
     if champion is None:
@@ -135,10 +130,7 @@ def promote(
     Exit status 0: accepted (also when it is champion already), 3: refused by the
     gates, or undecided.
     """
-    from attune.settings import Settings
-    from infra.commands import execution
-
-    settings = Settings()
+    settings = execution.settings()
     if not execution.has_versions(settings):
         raise ModelError(NO_VERSION)
     with execution.runner(settings, output.Progress(quiet=as_json)) as runner:
@@ -159,15 +151,12 @@ def promote(
 
 
 def _champion(settings: "Settings") -> "Promotion | None":
-    from infra.commands import execution
-
     with execution.promotions(settings) as table:
         return table.champion(settings.endpoint)
 
 
 def _demand_events(settings: "Settings") -> None:
     """Raises DataContractError when the log holds too few events to learn from, before anything is started."""
-    from infra.commands import execution
     from models.learning.dataset import demand_enough
 
     with execution.event_log(settings) as log:

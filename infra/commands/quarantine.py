@@ -9,7 +9,7 @@ import typer
 
 from attune.clock import system_clock
 from attune.errors import ConfigError, DataContractError
-from infra.commands import output
+from infra.commands import execution, output
 from infra.commands.data import show_tallies
 from infra.commands.options import EVENTS, AsJson
 
@@ -87,7 +87,6 @@ def replay(
     import msgspec
 
     from features.importer import readmit
-    from infra.commands import execution
 
     edited: dict[int, Any] | None = None
     if file is not None:
@@ -108,8 +107,6 @@ def replay(
 
 def _open_rows(source: str) -> "Iterator[QuarantinedRow]":
     """Every open row, some thousands at a time."""
-    from infra.commands import execution
-
     after = 0
     with execution.event_log() as log:
         while rows := log.quarantined_rows(after, OPEN_ROWS, source):

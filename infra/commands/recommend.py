@@ -12,7 +12,7 @@ import typer
 
 from attune.clock import ORDER_ONLY_WORDS, shown_time, system_clock, to_iso
 from attune.errors import DataContractError, EndpointError
-from infra.commands import output
+from infra.commands import execution, output
 from infra.commands.options import EVENTS, PEOPLE, AsJson, Limit, kinds
 
 if TYPE_CHECKING:
@@ -47,10 +47,7 @@ def recommend(
     """
     import msgspec
 
-    from attune.settings import Settings
-    from infra.commands import execution
-
-    settings = Settings()
+    settings = execution.settings()
     with execution.endpoint(settings, output.Progress(quiet=as_json)) as client:
         slate = client.recommend(user, k, seed=seed)
     if as_json:
@@ -105,10 +102,8 @@ def feedback(
     [bold]attune feedback 257 318 rating --value 4.5 --slate SLATE[/bold]
     """
     from attune.row_rules import admit, one_spelling
-    from attune.settings import Settings
-    from infra.commands import execution
 
-    settings, user, item = Settings(), one_spelling(user), one_spelling(item)
+    settings, user, item = execution.settings(), one_spelling(user), one_spelling(item)
     row = {"user_id": user, "item_id": item, "kind": kind, "value": value}
     admit("interaction", {**row, "event_timestamp": system_clock()}, system_clock)  # refused before anything starts
     with execution.endpoint(settings, output.Progress(quiet=as_json)) as client:
@@ -131,8 +126,6 @@ def feedback(
 
 def _titles(settings: "Settings", item_ids: Sequence[str]) -> dict[str, str]:
     """The titles of those items that the log describes ('' where one has none)."""
-    from infra.commands import execution
-
     with execution.event_log(settings) as log:
         return {item_id: item.title for item_id in item_ids if (item := log.item(item_id)) is not None}
 
@@ -151,7 +144,6 @@ def users(
     [bold]attune users 257 -n 5[/bold]    counts by kind and the latest 5 events
     """
     from attune.row_rules import one_spelling
-    from infra.commands import execution
 
     if user is not None:
         _show_user(one_spelling(user), limit, as_json)
@@ -174,7 +166,6 @@ def _show_user(user_id: str, limit: int, as_json: bool) -> None:
     """One user's state: the same that recommendations are made from. Raises DataContractError for an unknown user."""
     from attune.events import Behaviour
     from attune.user_state import UserState, fold
-    from infra.commands import execution
 
     with execution.event_log() as log:
         tail = log.tail(user_id, 0)
@@ -236,7 +227,6 @@ def items(
     """
     from attune.event_log import KnownItem
     from attune.row_rules import one_spelling
-    from infra.commands import execution
 
     if item is not None and search:
         raise typer.BadParameter("give an item or words to search for, not both", param_hint="--search")
@@ -279,8 +269,6 @@ def _liked(log: "EventLog", limit: int) -> dict[str, float]:
 
 def _show_item(item_id: str, as_json: bool) -> None:
     """What is known of one item. Raises DataContractError for one that no event names."""
-    from infra.commands import execution
-
     with execution.event_log() as log:
         item, counts = log.item(item_id), log.kinds_with(item_id)
     if item is None and not counts:

@@ -8,7 +8,7 @@ import typer
 
 from attune.clock import system_clock
 from attune.errors import ConfigError
-from infra.commands import output
+from infra.commands import execution, output
 from infra.commands.options import UPKEEP, AsJson
 
 app = typer.Typer()
@@ -29,7 +29,6 @@ def backup(
     [bold]attune backup --to /mnt/safe[/bold]
     """
     from attune import backup
-    from attune.settings import Settings
 
     if check is not None:
         with output.Progress(as_json).stage(f"check {check}"):
@@ -37,7 +36,7 @@ def backup(
         figures = {"folder": str(check), "head": made.head, "files": made.files, "bytes": made.bytes, "whole": True}
         _show("checked", figures, as_json)
         return
-    settings = Settings()
+    settings = execution.settings()
     folder = to or settings.backups
     with output.Progress(as_json).stage(f"back up to {folder}"):
         made = backup.backup(settings, folder, system_clock)
@@ -56,11 +55,9 @@ def restore(
     [bold]ATTUNE_VAR=/srv/attune attune restore /mnt/safe/20261122T020000Z[/bold]
     """
     from attune import backup
-    from attune.settings import Settings
-    from infra.platform import addresses
 
-    settings = Settings()
-    if addresses.running(settings) is not None:
+    settings = execution.settings()
+    if execution.running(settings) is not None:
         raise ConfigError(f"a platform runs on {settings.var}: `attune down` first, and restore into an empty folder")
     with output.Progress(as_json).stage(f"restore {folder}"):
         made = backup.restore(settings, folder)
@@ -76,13 +73,10 @@ def backfill(first_day: Day, last_day: Day, as_json: AsJson = False) -> None:
 
     [bold]attune backfill 2026-11-01 2026-11-07[/bold]
     """
-    from attune.settings import Settings
-    from infra.commands import execution
-
     first, last = first_day.date(), last_day.date()
     if last < first:
         raise ConfigError(f"{first} is after {last}: name the first day first")
-    with execution.runner(Settings(), output.Progress(as_json)) as runner:
+    with execution.runner(execution.settings(), output.Progress(as_json)) as runner:
         figures = runner.run("backfill", first_day=first, last_day=last)
     _show(f"derived again: {first} to {last}", figures, as_json)
 
@@ -94,10 +88,7 @@ def retire(as_json: AsJson = False) -> None:
     A version goes when it is older than ATTUNE_VERSIONS_KEPT_DAYS and not among the latest ATTUNE_VERSIONS_KEPT;
     champion, previous, challenger and the first champion never go. The platform does this every six hours.
     """
-    from attune.settings import Settings
-    from infra.commands import execution
-
-    with execution.runner(Settings(), output.Progress(as_json)) as runner:
+    with execution.runner(execution.settings(), output.Progress(as_json)) as runner:
         figures = runner.run("retire")
     removed = figures["removed"] if as_json else ", ".join(figures["removed"]) or "no version"
     _show("removed", {**figures, "removed": removed}, as_json)

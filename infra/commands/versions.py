@@ -12,7 +12,7 @@ from rich.text import Text
 
 from attune.clock import system_clock, to_iso
 from attune.errors import ModelError
-from infra.commands import output
+from infra.commands import execution, output
 from infra.commands.options import MODELS, AsJson, versions_and_aliases
 from infra.commands.options import versions as known_versions
 from models.figures import short
@@ -127,12 +127,10 @@ def list_versions(
     [bold]attune versions[/bold]
     [bold]attune versions --json | jq .champion[/bold]
     """
-    from attune.settings import Settings
-    from infra.commands import execution
     from models.registry import Registry
     from models.rollback import ALL, stack
 
-    settings = Settings()
+    settings = execution.settings()
     versions: list[Version] = []
     if execution.has_versions(settings):
         with execution.registry(settings, output.Progress(quiet=as_json)) as reached:
@@ -199,11 +197,9 @@ def compare(
     [bold]attune compare champion challenger[/bold]
     [bold]attune compare 3 7 --json[/bold]
     """
-    from attune.settings import Settings
-    from infra.commands import execution
     from models.registry import Registry
 
-    settings = Settings()
+    settings = execution.settings()
     if not execution.has_versions(settings):
         raise ModelError(f"there is {NO_VERSION}")
     with execution.registry(settings, output.Progress(quiet=as_json)) as reached:
@@ -274,12 +270,10 @@ def rollback(
     VERSION[/bold]. MLflow's alias [bold]previous[/bold] names what answered last
     before now, so after a roll-back the version that was left.
     """
-    from attune.settings import Settings
-    from infra.commands import execution
     from models.registry import Registry
     from models.rollback import rollback, target
 
-    settings, notes, actor = Settings(), list[str](), socket.gethostname()
+    settings, notes, actor = execution.settings(), list[str](), socket.gethostname()
     with execution.promotions(settings) as table:
         target(table, settings.endpoint, version)  # nothing is started where there is nothing to go back to
         with contextlib.suppress(KeyError, OSError):  # no name for this user id

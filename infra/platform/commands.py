@@ -15,7 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from attune.errors import AttuneError
-from infra.commands import output
+from infra.commands import execution, output
 from infra.commands.options import SERVERS, AsJson, part_names
 
 if TYPE_CHECKING:
@@ -31,12 +31,11 @@ VERDICT_COLOURS = {"good": "green", "warning": "yellow", "bad": "red"}
 @app.command(rich_help_panel=SERVERS)
 def serve() -> None:
     """Run only the endpoint and the state keeper, in the foreground until Ctrl-C."""
-    from attune.settings import Settings
     from infra.child_processes import Interrupted, interrupted_by_signals, log_end, uninterrupted_cleanup
     from infra.local_stack import Stack
 
     console = Console()
-    with interrupted_by_signals(), Stack(Settings()) as stack, uninterrupted_cleanup():
+    with interrupted_by_signals(), Stack(execution.settings()) as stack, uninterrupted_cleanup():
         try:
             stack.start("mlflow", "keeper", "endpoint")
             stack.wait()
@@ -58,17 +57,15 @@ def up(as_json: AsJson = False) -> None:
     """
     from rich.live import Live
 
-    from attune.settings import Settings
     from infra.child_processes import uninterrupted_cleanup
-    from infra.commands.execution import ending
     from infra.platform import lifecycle
 
     with (
-        ending(),
+        execution.ending(),
         uninterrupted_cleanup(),
         Live(console=Console(stderr=True, quiet=as_json), refresh_per_second=4, transient=True) as live,
     ):
-        settings, seconds = lifecycle.up(Settings(), lambda conditions: live.update(_table(conditions)))
+        settings, seconds = lifecycle.up(execution.settings(), lambda conditions: live.update(_table(conditions)))
     conditions = lifecycle.conditions(settings)
     if as_json:
         output.print_json({"seconds": round(seconds, 1), "parts": [vars(part) for part in conditions]})
@@ -81,11 +78,10 @@ def up(as_json: AsJson = False) -> None:
 @app.command(rich_help_panel=SERVERS)
 def status(as_json: AsJson = False) -> None:
     """How each part of the platform is. Exit status 1 when one is not ready, 4 when nothing runs."""
-    from attune.settings import Settings
-    from infra.platform import addresses, lifecycle
+    from infra.platform import lifecycle
 
-    settings = Settings()
-    running = addresses.running(settings)
+    settings = execution.settings()
+    running = execution.running(settings)
     conditions = lifecycle.conditions(running) if running else []
     if as_json:
         output.print_json({"running": running is not None, "parts": [vars(part) for part in conditions]})
@@ -107,10 +103,9 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", help="Last lines of each part.")] = 20,
 ) -> None:
     """What the parts printed last; all of them, or one."""
-    from attune.settings import Settings
     from infra.platform.parts import log_of, part_named, parts
 
-    settings = Settings()
+    settings = execution.settings()
     chosen = [part_named(settings, part)] if part else parts(settings)
     files = [path for piece in chosen if (path := log_of(settings, piece.name)).exists()]
     if not files:
@@ -130,10 +125,9 @@ def logs(
 @app.command(rich_help_panel=SERVERS)
 def doctor(as_json: AsJson = False) -> None:
     """Look for faults of the installation and say what to do. Exit status 1 when there are any."""
-    from attune.settings import Settings
     from infra.platform.doctor import check
 
-    findings = check(Settings())
+    findings = check(execution.settings())
     if as_json:
         output.print_json({"findings": [vars(finding) for finding in findings]})
     else:
@@ -148,10 +142,9 @@ def doctor(as_json: AsJson = False) -> None:
 @app.command(rich_help_panel=SERVERS)
 def down(as_json: AsJson = False) -> None:
     """Stop every part of the platform."""
-    from attune.settings import Settings
     from infra.platform import lifecycle
 
-    settings = Settings()
+    settings = execution.settings()
     with Console(stderr=True, quiet=as_json).status("stopping"):
         stopped = lifecycle.down(settings)
     if as_json:
@@ -167,13 +160,11 @@ def env() -> None:
     Afterwards [bold]prefect deployment run finetune/finetune[/bold], [bold]mlflow models[/bold] and
     [bold]feast -c "$FEAST_REPO" feature-views list[/bold] work on this platform.
     """
-    from attune.settings import Settings
     from infra.environment import shell_environment
-    from infra.platform import addresses
     from infra.platform.parts import with_addresses
 
-    settings = Settings()
-    for name, value in sorted(shell_environment(addresses.running(settings) or with_addresses(settings)).items()):
+    settings = execution.settings()
+    for name, value in sorted(shell_environment(execution.running(settings) or with_addresses(settings)).items()):
         print(f"export {name}={shlex.quote(value)}")
 
 

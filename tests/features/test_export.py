@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -152,6 +153,33 @@ def test_an_export_is_read_in_pieces_and_bad_rows_are_quarantined(
     assert (tally.rows_in, tally.accepted, tally.repeated, tally.quarantined) == (31, 29, 0, 2)
     assert {reason.split(":")[0] for reason in tally.reasons} == {"event_timestamp", "event_id"}
     assert other.quarantined() == 2
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_export_is_read_once_and_checked_before_anything_is_written(
+    one_of_each: EventLog, other: EventLog, act: Act, clock: Clock, tmp_path: Path, format: Format
+) -> None:
+    one_of_each.append([act("u", "i", 10**10)])
+    export(one_of_each, tmp_path / "out", format)
+    told: list[importing.Tally] = []
+
+    def check(expected: importing.Tally) -> None:
+        told.append(expected)
+        assert other.head() == 0
+        shutil.rmtree(tmp_path / "out")
+
+    tally = import_log(other, tmp_path / "out", clock, "out", check)
+    assert told == [tally]
+    assert (tally.rows_in, tally.accepted, tally.quarantined) == (6, 5, 1)
+
+    def refuse(expected: importing.Tally) -> None:
+        raise DataContractError("too many")
+
+    export(one_of_each, tmp_path / "again", format)
+    head = other.head()
+    with pytest.raises(DataContractError, match="too many"):
+        import_log(other, tmp_path / "again", clock, "again", refuse)
+    assert (other.head(), other.quarantined(), len(other.imports.latest(9))) == (head, 1, 1)
 
 
 def test_what_is_no_export_is_refused(log: EventLog, act: Act, clock: Clock, tmp_path: Path) -> None:

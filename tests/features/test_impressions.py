@@ -58,6 +58,12 @@ def test_clicks_in_a_column_of_their_own(tmp_path: Path, suffix: str) -> None:
     assert rows(impressions.read(path, "shown=slate,event_timestamp=ts")) == EXPECTED
 
 
+def test_a_frame_is_read_as_a_file_is() -> None:
+    lists = [("U7", ["N1", "N2", "N3"], ["N2"]), ("U8", ["N3", "N1"], ["N3", "N1"]), ("U8", ["N2"], [])]
+    frame = pd.DataFrame(lists, columns=["user_id", "shown", "clicked"])
+    assert rows(impressions.read(frame.assign(event_timestamp=range(1_573_463_158, 1_573_463_161)))) == EXPECTED
+
+
 def test_nothing_that_says_what_was_clicked_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("user_id,event_timestamp,shown\nu,1573463158,N1 N2\n")
     with pytest.raises(DataContractError, match=r"clicked=\.\.\..*'N1' does not"):

@@ -14,7 +14,6 @@ from attune.events import is_vector
 from features.importer import admit_source, expected_report
 from features.sources import tabular
 from features.sources.frames import SourceFrames
-from features.sources.values import Values
 
 
 def told(source: SourceFrames) -> list[tuple[object, ...]]:
@@ -26,13 +25,20 @@ def told(source: SourceFrames) -> list[tuple[object, ...]]:
 def test_a_matrix_without_names_has_a_row_a_user_and_a_column_an_item(tmp_path: Path) -> None:
     (tmp_path / "jester.csv").write_text("2,-7.82,99,8.79\n1,99.00,4.08,99\n0,99,99,99\n3,9,1.5,-10\n")
     source = tabular.read(
-        tmp_path / "jester.csv", columns=",value*", missing="99", kind="rating", order="none", values=Values("-10,10")
+        tmp_path / "jester.csv", columns=",value*", missing="99", kind="rating", order="none", scale="-10,10"
     )
     stars = [(user, item, round(value, 3)) for user, item, value in told(source)]
     assert stars == [
         ("1", "1", 1.436), ("1", "3", 4.758), ("2", "2", 3.816), ("4", "1", 4.8), ("4", "2", 3.3), ("4", "3", 1.0),
     ]  # fmt: skip
     assert any("6 of 12 cells hold a value" in note for note in source.understanding.notes)
+
+
+def test_a_matrix_whose_first_line_cannot_be_read_is_turned_away(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text('"2,1,5\n7,3,4\n8,2,1\n')
+    source = tabular.read(tmp_path / "m.csv", columns="user_id,value*", kind="rating", order="none")
+    assert told(source) == []
+    assert len(source.rejected["interaction"]) == 3
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
@@ -60,7 +66,7 @@ def test_items_within_a_users_row_become_rows(tmp_path: Path, written) -> None:
     (tmp_path / "u.json").write_text("".join(f"{written(row)}\n" for row in USERS))
     source = tabular.read(
         tmp_path / "u.json", explode="items", kind="dwell", mapping="value=playtime_forever", order="none",
-        values=Values(unit="min"),
+        value_unit="min",
     )  # fmt: skip
     assert told(source) == [("u1", "10", 360.0), ("u1", "20", 0.0), ("u3", "10", 5_400.0)]
 

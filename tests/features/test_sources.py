@@ -24,7 +24,7 @@ from features.importer import admit_source, expected_report
 from features.sources import delimited, frames, movielens, tabular
 from features.sources.delimited import Layout
 from features.sources.times import moments
-from features.sources.values import Values, scale_options
+from features.sources.values import scale_options
 
 MAP = "user_id=u,item_id=i,event_timestamp=t"
 JULY = 1_500_000_000
@@ -131,9 +131,7 @@ def test_parquet_with_nulls(tmp_path: Path) -> None:
         {"u": [31.0, None], "i": [1, 2], "t": pd.to_datetime([JULY, JULY + 1], unit="s"), "r": [1, 10]}
     )
     frame.to_parquet(tmp_path / "a.parquet")
-    rows = tabular.read(
-        tmp_path / "a.parquet", mapping=MAP + ",value=r", kind="rating", values=Values("1,10")
-    ).interactions
+    rows = tabular.read(tmp_path / "a.parquet", mapping=MAP + ",value=r", kind="rating", scale="1,10").interactions
     assert rows["user_id"].tolist() == ["31", None]
     assert rows["item_id"].tolist() == ["1", "2"]
     assert rows["value"].tolist() == [1.0, 5.0]
@@ -143,8 +141,8 @@ def test_items_keep_every_column(tmp_path: Path) -> None:
     table(tmp_path / "a.csv", "u,i,t\n1,1,1\n")
     table(tmp_path / "i.csv", "movie,name,released,tags,price\n1,One,1999.0,A|B,3.5\n2,,,,\n")
     source = tabular.read(
-        tmp_path / "a.csv", tmp_path / "i.csv", None, MAP, "item_id=movie,title=name,year=released,genres=tags",
-        kind="view", unit="s",
+        tmp_path / "a.csv", tmp_path / "i.csv", mapping=MAP, kind="view", unit="s",
+        items_map="item_id=movie,title=name,year=released,genres=tags",
     )  # fmt: skip
     assert source.items["item_id"].tolist() == ["1", "2"]
     assert source.items["attributes"].tolist() == [
@@ -170,8 +168,8 @@ def test_items_keep_every_column(tmp_path: Path) -> None:
         (b"u,i,t\n1,1,1\n", {"kinds": "a=lik"}, "'lik' is unknown"),
         (b"u,i,t\n1,1,1\n", {"order": "rows"}, "order: 'rows' is unknown"),
         (b"u,u,t\n1,1,1\n", {}, "stands twice"),
-        (b"u,i,t,v\n1,1,1,1\n", {"mapping": MAP + ",value=v", "values": Values("5,1"), "kind": "rating"}, "not below"),
-        (b"u,i,t,v\n1,1,1,1\n", {"mapping": MAP + ",value=v", "values": Values("five"), "kind": "rating"}, "LOW,HIGH"),
+        (b"u,i,t,v\n1,1,1,1\n", {"mapping": MAP + ",value=v", "scale": "5,1", "kind": "rating"}, "not below"),
+        (b"u,i,t,v\n1,1,1,1\n", {"mapping": MAP + ",value=v", "scale": "five", "kind": "rating"}, "LOW,HIGH"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, content: bytes | None, arguments: dict, message: str) -> None:
@@ -459,7 +457,7 @@ RATED = "u,i,t,v\n1,a,1,0\n1,b,1,10\n1,c,1,11\n1,d,1,1\n1,e,1,-1\n"
 
 
 def rated(path: Path, text: str = RATED, kind: str | None = "rating", **means: object) -> frames.SourceFrames:
-    return read(path, text, mapping=MAP + ",value=v", kind=kind, values=Values(**means))  # type: ignore[arg-type]
+    return read(path, text, mapping=MAP + ",value=v", kind=kind, **means)
 
 
 def test_a_scale_is_a_contract(tmp_path: Path) -> None:
@@ -544,14 +542,17 @@ def test_shares_and_times_have_units(tmp_path: Path) -> None:
     with pytest.raises(DataContractError, match="--clip takes them for 1"):
         rated(tmp_path / "a.csv", again, "watch")
     assert rated(tmp_path / "a.csv", again, "watch", clip=True).interactions["value"].tolist() == [1.0, 0.5, 1.0]
-    assert rated(tmp_path / "a.csv", percent, "watch", unit="percent").interactions["value"].tolist() == [0.85, 0.5]
+    assert rated(tmp_path / "a.csv", percent, "watch", value_unit="percent").interactions["value"].tolist() == [
+        0.85,
+        0.5,
+    ]
     played = "u,i,t,v\n1,a,1,180000\n1,b,1,30000\n"
     with pytest.raises(DataContractError, match="--value-unit ms"):
         rated(tmp_path / "a.csv", played, "dwell")
     for unit, seconds in {"ms": 180.0, "s": 180_000.0, "min": 10_800_000.0}.items():
-        assert rated(tmp_path / "a.csv", played, "dwell", unit=unit).interactions["value"][0] == seconds
+        assert rated(tmp_path / "a.csv", played, "dwell", value_unit=unit).interactions["value"][0] == seconds
     with pytest.raises(DataContractError, match="ms is for dwell alone"):
-        rated(tmp_path / "a.csv", percent, "watch", unit="ms")
+        rated(tmp_path / "a.csv", percent, "watch", value_unit="ms")
 
 
 @pytest.mark.parametrize(
@@ -852,7 +853,7 @@ def test_parts_of_a_lake_are_one_table(tmp_path: Path) -> None:
 )
 def test_thousands_are_told_from_decimals(tmp_path: Path, cells: list[str], values: list[float]) -> None:
     text = "u;i;t;v\n" + "".join(f"{n};a;1;{cell}\n" for n, cell in enumerate(cells))
-    assert rated(tmp_path / "a.csv", text, "dwell", unit="s").interactions["value"].tolist() == values
+    assert rated(tmp_path / "a.csv", text, "dwell", value_unit="s").interactions["value"].tolist() == values
 
 
 def test_a_column_called_hours_asks_for_its_unit(tmp_path: Path) -> None:
@@ -860,7 +861,7 @@ def test_a_column_called_hours_asks_for_its_unit(tmp_path: Path) -> None:
         text, names = f"u,i,t,{name}\n1,a,1,2\n", f"{MAP},value={name}"
         with pytest.raises(DataContractError, match=f"--value-unit {unit} "):
             read(tmp_path / "a.csv", text, mapping=names, kind="dwell")
-        source = read(tmp_path / "a.csv", text, mapping=names, kind="dwell", values=Values(unit=unit))
+        source = read(tmp_path / "a.csv", text, mapping=names, kind="dwell", value_unit=unit)
         assert source.interactions["value"].tolist() == [seconds]
     assert read(tmp_path / "a.csv", "u,i,t,items\n1,a,1,2\n", mapping=f"{MAP},value=items", kind="dwell")
 
