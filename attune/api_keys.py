@@ -17,8 +17,7 @@ from difflib import get_close_matches
 from sqlalchemy import RowMapping, select, update
 from sqlalchemy.exc import IntegrityError
 
-from attune.clock import Clock, system_clock
-from attune.database import Database
+from attune.database import Tables
 from attune.errors import ConfigError
 from attune.tables import STANDING, api_keys
 
@@ -74,14 +73,8 @@ def digest_of(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-class ApiKeys:
+class ApiKeys(Tables):
     """The table of keys in the event log's database, made by ``prepare``; every method may raise EventLogError."""
-
-    def __init__(self, url: str, clock: Clock = system_clock, lock_seconds: float = 10.0) -> None:
-        """Open the table. Raises ConfigError for the URL, EventLogError when there are no tables."""
-        self._database = Database(url, lock_seconds)
-        self._clock = clock
-        self._database.check_schema()
 
     def create(
         self, name: str, scopes: Collection[str], rate: float | None = None, burst: int | None = None
@@ -127,10 +120,6 @@ class ApiKeys:
         query = select(api_keys).order_by(api_keys.c.created_at.desc(), api_keys.c.key_id)
         with self._database.reading() as connection:
             return [_key(row) for row in connection.execute(query).mappings()]
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._database.close()
 
 
 def _check(name: str, scopes: Collection[str], rate: float | None, burst: int | None) -> None:

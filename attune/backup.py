@@ -6,11 +6,10 @@ so that nothing derived is ahead of it; the registry comes after it, so that wha
 each part, its watermark is copied before what it speaks of.
 """
 
-import fcntl
 import json
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -21,7 +20,7 @@ from attune import copies, event_log, redis_connection
 from attune.clock import SECOND, Clock, from_datetime, system_clock, to_datetime, to_iso
 from attune.copies import LogFacts
 from attune.errors import BackupError, ConfigError
-from attune.files import sync, whole_folder
+from attune.files import locked, sync, whole_folder
 from attune.settings import Settings
 from attune.tables import SCHEMA_VERSION
 
@@ -324,18 +323,14 @@ def _oldest_first(folder: Path) -> list[Path]:
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     """The folder of backups, for one at a time; what a killed one left is removed."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
-    except OSError as error:
-        raise BackupError(
-            f"{folder} cannot hold backups: {error.strerror}; name another ATTUNE_BACKUP_FOLDER"
-        ) from error
-    with lock:
+    busy = BackupError(f"another backup is at work in {folder}; wait for its end")
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BackupError(f"another backup is at work in {folder}; wait for its end") from error
+            stack.enter_context(locked(folder / ".lock", busy))
+        except OSError as error:
+            raise BackupError(
+                f"{folder} cannot hold backups: {error.strerror}; name another ATTUNE_BACKUP_FOLDER"
+            ) from error
         for left_over in folder.glob(".*.draft"):
             shutil.rmtree(left_over, ignore_errors=True)
         yield

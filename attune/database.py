@@ -20,6 +20,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from attune.clock import Clock, system_clock
 from attune.errors import ConfigError, EventLogError, LogBusy
 from attune.tables import SCHEMA_VERSION
 
@@ -227,6 +228,22 @@ class Database:
             f"{self.where}: another writer held the lock for {self.lock_seconds:g} s; "
             "nothing was written: repeat the call"
         )
+
+
+class Tables:
+    """What works on tables of one database; threads may share it. Every method may raise EventLogError."""
+
+    def __init__(self, url: str, clock: Clock = system_clock, lock_seconds: float = 10.0) -> None:
+        """Open the database; tables are made by ``prepare``, never here. A writer waits ``lock_seconds`` for another.
+
+        Raises ConfigError for the URL, EventLogError when there are no tables or those of another version.
+        """
+        self._database = Database(url, lock_seconds)
+        self._clock = clock
+        self._database.check_schema()
+
+    def close(self) -> None:
+        self._database.close()
 
 
 def _set_up_sqlite(connection: Any, record: object) -> None:

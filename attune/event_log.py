@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Select, bindparam, case, desc, func, or_, sel
 from attune.clock import DAY, Clock, system_clock
 from attune.columns import Columns
 from attune.compiled_statements import COLUMNS, HotStatements
-from attune.database import Database
+from attune.database import Tables
 from attune.database import prepare as prepare
 from attune.event_types import SEEN_KINDS
 from attune.events import LIVE, AnyEvent, Item, LoggedEvent, Slate, User, to_logged, to_row
@@ -103,7 +103,7 @@ class QuarantinedRow:
     event_id: str
 
 
-class EventLog:
+class EventLog(Tables):
     """The log at ``url``; threads may share one, and processes may open as many as they like.
 
     Every method may raise EventLogError. After any error of ``append`` the same call may be repeated: events
@@ -111,16 +111,10 @@ class EventLog:
     """
 
     def __init__(self, url: str, clock: Clock = system_clock, lock_seconds: float = 10.0) -> None:
-        """Open the log; tables are made by ``prepare``, never here.
-
-        ``clock`` says when events are logged, ``lock_seconds`` how long a writer waits for another one.
-        Raises ConfigError for the URL, EventLogError when there is no log or its tables are of another version.
-        """
-        self._database = Database(url, lock_seconds)
-        self._clock = clock
+        """As ``Tables``; ``clock`` says when events are logged."""
+        super().__init__(url, clock, lock_seconds)
         self._hot = HotStatements(self._database.engine.dialect)
         self.imports = Imports(self._database, clock)
-        self._database.check_schema()
 
     def append(self, given: Sequence[AnyEvent], import_id: int | None = None) -> AppendResult:
         """Log the events in their order, in one transaction: on return they are durable and visible.
@@ -403,10 +397,6 @@ class EventLog:
             for start in range(0, len(ids), LOOK_UP):
                 mended = update(quarantine).where(quarantine.c.id.in_(ids[start : start + LOOK_UP]))
                 connection.execute(mended.values(settled=MENDED))
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._database.close()
 
 
 def _first_logged_at(connection: Connection, moment: int) -> int:

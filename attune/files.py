@@ -1,9 +1,10 @@
-"""Files and folders that appear whole or not at all, and folders that are kept small.
+"""Files and folders that appear whole or not at all, locks between processes, and folders that are kept small.
 
 What is written goes to a draft beside its place, whose hidden name ends in ``.draft``, and is then renamed: a reader
 finds the old content or the new. What is ``durable`` is on the disk, and not in a cache, when the call returns.
 """
 
+import fcntl
 import os
 import secrets
 import shutil
@@ -64,6 +65,21 @@ def whole_folder(path: Path, mode: int = 0o777) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
         raise
     sync(path.parent)
+
+
+@contextmanager
+def locked(path: Path, busy: Exception | None = None) -> Iterator[None]:
+    """Hold a lock file, made with its folder, for as long as the block runs.
+
+    While another process (or block) holds it this waits, or raises ``busy`` if that is given.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        except BlockingIOError as error:
+            raise (busy or error) from error
+        yield
 
 
 def _draft(path: Path) -> Path:

@@ -18,8 +18,8 @@ from typing import Literal, get_args
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, desc, select, update
 from sqlalchemy.exc import IntegrityError
 
-from attune.clock import SECOND, Clock, system_clock, to_iso
-from attune.database import Database
+from attune.clock import SECOND, to_iso
+from attune.database import Tables
 from attune.errors import EventLogError, PromotionConflict
 from attune.tables import leases, promotions
 
@@ -85,14 +85,8 @@ class Lease:
             logger.warning("the lease %r was not given back; it ends by itself at %s", self, to_iso(self.expires_at))
 
 
-class Promotions:
+class Promotions(Tables):
     """The promotions of every endpoint, in the event log's database; every method may raise EventLogError."""
-
-    def __init__(self, url: str, clock: Clock = system_clock, lock_seconds: float = 10.0) -> None:
-        """Open the table. Raises ConfigError for the URL, EventLogError when there are no tables."""
-        self._database = Database(url, lock_seconds)
-        self._clock = clock
-        self._database.check_schema()
 
     def lease(self, endpoint: str, holder: str, seconds: float, overtake: bool = False) -> Lease:
         """Take the endpoint's lease for so many seconds; ``holder`` says who, for messages.
@@ -201,10 +195,6 @@ class Promotions:
         """The endpoint's last promotions, the latest first."""
         with self._database.reading() as connection:
             return _promotions(connection, endpoint, desc(promotions.c.fence), limit)
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._database.close()
 
 
 def renew_until(ended: Callable[[float], object], promotions: Promotions, lease: Lease, seconds: float) -> None:

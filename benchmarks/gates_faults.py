@@ -21,7 +21,7 @@ from benchmarks.gates_challengers import (
     shuffle_places,
 )
 from benchmarks.gates_experiment import Experiment, join_events
-from infra.demo.spoil import spoil
+from infra.demo import spoil
 from models.baselines import ItemKnn
 from models.bundle import FILES, FORMAT, WEIGHTS, Bundle, open_sealed, seal
 from models.hybrid import Hybrid

@@ -23,7 +23,7 @@ from attune.settings import Settings
 from benchmarks.record import Figure, at_most, just
 from features.importer import import_source
 from features.lake import Lake
-from infra.demo.dataset import Dataset
+from infra.demo import Dataset
 from infra.environment import environment
 from infra.platform import addresses, lifecycle
 

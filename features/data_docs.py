@@ -5,7 +5,6 @@ load the files beside them (Bootstrap and jQuery from the package Bootstrap-Flas
 page is our own: Great Expectations builds its own in the browser, from a script that no package brings.
 """
 
-import fcntl
 import importlib.util
 import json
 import re
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from attune.clock import to_datetime
 from attune.errors import DataContractError
-from attune.files import write_whole
+from attune.files import locked, write_whole
 
 KEPT = 20
 """Results whose pages stay."""
@@ -59,9 +58,7 @@ def publish(draft: Path, site: Path, result: Result, kept: int = KEPT) -> Path:
     The pages of all but the latest ``kept`` results go. Several may publish at once; what one that is killed leaves
     behind is removed by the next one (its draft after a day).
     """
-    site.mkdir(parents=True, exist_ok=True)
-    with (site / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(site / ".lock"):
         _bring_static(draft, site)
         for page in sorted(draft.rglob("*.html")):
             place = page.relative_to(draft)

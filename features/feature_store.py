@@ -6,13 +6,13 @@ The online store is SQLite in WAL mode or a Redis: many processes read while the
 """
 
 import contextlib
-import fcntl
 import io
 import json
 import logging
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -24,20 +24,20 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSource, ValueType
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RegistryConfig
-from feast.types import from_feast_to_pyarrow_type
+from feast.types import Array, Bool, FeastType, Float32, Float64, Int64, String, from_feast_to_pyarrow_type
 
 from attune import redis_connection
 from attune.clock import DAY, HOUR, SECOND, Clock, system_clock, to_datetime, to_iso
 from attune.columns import ITEM_STATS, USER_STATS, Columns
 from attune.errors import FeatureStoreError
-from attune.files import whole_file, write_whole
+from attune.files import locked, whole_file, write_whole
 from attune.redis_connection import RedisAddress
 from attune.settings import Settings
 from attune.user_state import Recent, UserState
-from features import feature_definitions as names
 from features.online_stores import OrderedRedisOnlineStoreConfig, WalSqliteOnlineStoreConfig, prepare_sqlite
 
 logger = logging.getLogger(__name__)
@@ -46,17 +46,82 @@ PROJECT = "attune"
 JOIN_ROWS = 1_000_000
 """The most rows of one join: Feast pairs every row of an entity with every question about it, then filters by time."""
 MATERIALIZE_ROWS = 200_000
-STATS = {names.USER_VIEW: (Columns.USER_ID, HOUR, USER_STATS), names.ITEM_VIEW: (Columns.ITEM_ID, DAY, ITEM_STATS)}
+USER_VIEW = "user_stats"
+ITEM_VIEW = "item_stats"
+STATE_VIEW = "user_state"
+VIEWS = (USER_VIEW, ITEM_VIEW, STATE_VIEW)
+STATE_PUSH = "user_state_push"
+TRAINING_SERVICE = "training_v1"
+SERVING_SERVICE = "serving_v1"
+SERVICES = (TRAINING_SERVICE, SERVING_SERVICE)
+
+STATE_FIELDS: dict[str, FeastType] = {
+    "position": Int64,
+    "events": Int64,
+    "first_and_last_time": Array(Int64),
+    "attributes": String,
+    "seen": Array(String),
+    "recent_event_ids": Array(String),
+    "recent_item_ids": Array(String),
+    "recent_kinds": Array(String),
+    "recent_values": Array(Float64),
+    "recent_times": Array(Int64),
+    "recent_positions": Array(Int64),
+    "recent_retracted": Array(Bool),
+    "count_days": Array(Int64),
+    "count_kinds": Array(String),
+    "count_numbers": Array(Int64),
+}
+"""Facts alone, typed and in whole microseconds (Feast would cut its own timestamps to seconds). Absent values are NaN
+in ``recent_values``; ``first_and_last_time`` is empty or holds both."""
+
+STATS = {USER_VIEW: (Columns.USER_ID, HOUR, USER_STATS), ITEM_VIEW: (Columns.ITEM_ID, DAY, ITEM_STATS)}
 
 ONLINE_FILE = "online.db"
 WATERMARK_FILE, WATERMARK_KEY = "keeper.position", "attune:keeper.position"
 NO_VALUE = float("nan")
-RECENT_COLUMNS = (
-    "recent_event_ids", "recent_item_ids", "recent_kinds", "recent_values", "recent_times", "recent_positions",
-    "recent_retracted",
-)  # fmt: skip
+RECENT_COLUMNS = tuple(name for name in STATE_FIELDS if name.startswith("recent_"))
 """The fields of ``attune.user_state.Recent``, in its order."""
 _ENCODER = msgspec.json.Encoder(order="deterministic")
+
+
+def definitions(folder: Path) -> list[Entity | FeatureView | FeatureService]:
+    """All that is applied, in the order in which Feast wants it, over ``VIEW.parquet`` in ``folder`` (absolute).
+
+    The view of states has no history: its offline file is an empty table, and the training service leaves it out.
+    """
+    user = Entity(name="user", join_keys=[Columns.USER_ID], value_type=ValueType.STRING)
+    item = Entity(name="item", join_keys=[Columns.ITEM_ID], value_type=ValueType.STRING)
+    files = {
+        view: FileSource(name=f"{view}_file", path=f"{folder}/{view}.parquet", timestamp_field=Columns.EVENT_TIMESTAMP)
+        for view in VIEWS
+    }
+    user_view, item_view = (
+        FeatureView(
+            name=view,
+            entities=[entity],
+            ttl=timedelta(0),
+            schema=[Field(name=key, dtype=String), *(Field(name=feature, dtype=Float32) for feature in features)],
+            source=files[view],
+            online=True,
+        )
+        for view, entity, key, features in (
+            (USER_VIEW, user, Columns.USER_ID, USER_STATS),
+            (ITEM_VIEW, item, Columns.ITEM_ID, ITEM_STATS),
+        )
+    )
+    state_fields = [Field(name=name, dtype=dtype) for name, dtype in STATE_FIELDS.items()]
+    state_view = FeatureView(
+        name=STATE_VIEW,
+        entities=[user],
+        ttl=timedelta(0),
+        schema=[Field(name=Columns.USER_ID, dtype=String), *state_fields],
+        source=PushSource(name=STATE_PUSH, batch_source=files[STATE_VIEW]),
+        online=True,
+    )
+    training = FeatureService(name=TRAINING_SERVICE, features=[user_view, item_view])
+    serving = FeatureService(name=SERVING_SERVICE, features=[state_view, user_view])
+    return [user, item, user_view, item_view, state_view, training, serving]
 
 
 def to_row(state: UserState) -> dict[str, Any]:
@@ -160,16 +225,16 @@ class FeatureStore:
         for folder in ("offline", "online"):
             (self.folder / folder).mkdir(parents=True, exist_ok=True)
         if self._settings.online_address is None:
-            prepare_sqlite(self.keeper_folder / ONLINE_FILE, f"{PROJECT}_{names.STATE_VIEW}")
-        for view in names.VIEWS:
+            prepare_sqlite(self.keeper_folder / ONLINE_FILE, f"{PROJECT}_{STATE_VIEW}")
+        for view in VIEWS:
             if not self._file(view).exists():
                 _write_parquet(_empty_table(view), self._file(view))
         with self._drafted_registry() as store:
-            store.apply(names.definitions(self.folder / "offline"))  # type: ignore[arg-type]
+            store.apply(definitions(self.folder / "offline"))  # type: ignore[arg-type]
 
     def write_stats(self, user_frame: pd.DataFrame, item_frame: pd.DataFrame) -> None:
         """Replace the views' offline rows by these (``features.stats``); a reader finds the old or the new file."""
-        for view, frame in ((names.USER_VIEW, user_frame), (names.ITEM_VIEW, item_frame)):
+        for view, frame in ((USER_VIEW, user_frame), (ITEM_VIEW, item_frame)):
             schema = _empty_table(view).schema
             table = pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False)
             _write_parquet(table, self._file(view))
@@ -182,9 +247,7 @@ class FeatureStore:
         One at a time; who comes second waits.
         """
         folder = self.folder / "aside"
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(folder / ".lock"):
             var = folder / "var"
             shutil.rmtree(var, ignore_errors=True)  # of a process that was killed
             aside = FeatureStore(self._settings.model_copy(update={"var": var, "online_store_url": None}))
@@ -231,7 +294,7 @@ class FeatureStore:
         joined = entity_frame[[Columns.EVENT_ID]].reset_index(drop=True)
         with _wrapped("read the training service"):
             _, services = self._open()
-        for view in services[names.TRAINING_SERVICE].feature_view_projections:
+        for view in services[TRAINING_SERVICE].feature_view_projections:
             key, bucket, features = STATS[view.name]
             frame = self._as_of(view.name, entity_frame[key].to_numpy(object), before // bucket * bucket)
             joined[list(features)] = frame[list(features)].to_numpy(np.float32)
@@ -239,7 +302,7 @@ class FeatureStore:
 
     def item_stats_at(self, item_ids: Sequence[str], moment: int) -> pd.DataFrame:
         """``ITEM_STATS`` of the items as known at ``moment`` (microseconds), float32, in the order of the ids."""
-        frame = self._as_of(names.ITEM_VIEW, np.asarray(item_ids, object), moment // DAY * DAY)
+        frame = self._as_of(ITEM_VIEW, np.asarray(item_ids, object), moment // DAY * DAY)
         return frame[[Columns.ITEM_ID, *ITEM_STATS]].astype(dict.fromkeys(ITEM_STATS, np.float32))
 
     def push_states(self, states: Sequence[UserState]) -> None:
@@ -253,7 +316,7 @@ class FeatureStore:
         frame = pd.DataFrame([to_row(state) for state in states])
         frame[Columns.EVENT_TIMESTAMP] = [to_datetime(state.position) for state in states]
         with _wrapped("push states"):
-            self._open()[0].push(names.STATE_PUSH, frame)
+            self._open()[0].push(STATE_PUSH, frame)
 
     def forget_states(self, states: Sequence[UserState]) -> None:
         """Remove states of another log, whose positions may be ahead; a state replaced meanwhile stays."""
@@ -264,11 +327,11 @@ class FeatureStore:
         with _wrapped("forget states"):
             store, _ = self._open()
             online: Any = store.provider.online_store  # type: ignore[attr-defined]
-            online.forget(store.config, store.get_feature_view(names.STATE_VIEW), rows)
+            online.forget(store.config, store.get_feature_view(STATE_VIEW), rows)
 
     def states(self, user_ids: Sequence[str]) -> dict[str, UserState]:
         """The states of those users that have one."""
-        rows = self._online([f"{names.STATE_VIEW}:{name}" for name in names.STATE_FIELDS], user_ids)
+        rows = self._online([f"{STATE_VIEW}:{name}" for name in STATE_FIELDS], user_ids)
         pairs = zip(user_ids, rows, strict=True)
         return {user_id: from_row(user_id, row) for user_id, row in pairs if row["position"] is not None}
 
@@ -281,7 +344,7 @@ class FeatureStore:
 
     def online_many(self, user_ids: Sequence[str]) -> list[tuple[UserState | None, np.ndarray]]:
         """``online`` of each, in one read for all: what serving needs to answer requests."""
-        rows = self._online(names.SERVING_SERVICE, user_ids)
+        rows = self._online(SERVING_SERVICE, user_ids)
         stats = [[np.nan if row[name] is None else row[name] for name in USER_STATS] for row in rows]
         return [
             (None if row["position"] is None else from_row(user_id, row), np.array(stats_F, np.float32))
@@ -330,7 +393,7 @@ class FeatureStore:
                 if not registry.exists():
                     raise FeatureStoreError(f"{registry}: the feature store was not applied yet; call apply first")
                 store = self._feast(registry)
-                opened = self._opened = store, {name: store.get_feature_service(name) for name in names.SERVICES}
+                opened = self._opened = store, {name: store.get_feature_service(name) for name in SERVICES}
         return opened
 
     def _feast(self, registry: Path) -> feast.FeatureStore:
@@ -350,13 +413,10 @@ class FeatureStore:
     @contextlib.contextmanager
     def _drafted_registry(self) -> Iterator[feast.FeatureStore]:
         registry = self.folder / "registry.db"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("w") as lock, _wrapped("write the registry"):
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            with whole_file(registry) as draft:
-                if registry.exists():
-                    shutil.copyfile(registry, draft)
-                yield self._feast(draft)
+        with locked(self.folder / ".lock"), _wrapped("write the registry"), whole_file(registry) as draft:
+            if registry.exists():
+                shutil.copyfile(registry, draft)
+            yield self._feast(draft)
         self._opened = None
 
     def _stamps(self, view: str) -> np.ndarray:
@@ -369,8 +429,8 @@ class FeatureStore:
 
 def _empty_table(view: str) -> pa.Table:
     stamp = (Columns.EVENT_TIMESTAMP, pa.timestamp("us", "UTC"))
-    if view == names.STATE_VIEW:
-        fields = ((name, from_feast_to_pyarrow_type(dtype)) for name, dtype in names.STATE_FIELDS.items())
+    if view == STATE_VIEW:
+        fields = ((name, from_feast_to_pyarrow_type(dtype)) for name, dtype in STATE_FIELDS.items())
         return pa.schema([(Columns.USER_ID, pa.string()), stamp, *fields]).empty_table()
     key, _, features = STATS[view]
     return pa.schema([(key, pa.string()), stamp, *((name, pa.float32()) for name in features)]).empty_table()

@@ -9,7 +9,6 @@ A file is replaced by a file that holds at least its positions: from the rename 
 inside another file, so that they find every event once while the old files are being removed.
 """
 
-import fcntl
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,7 +30,7 @@ from attune.columns import Columns
 from attune.errors import DataContractError
 from attune.event_log import EventLog
 from attune.event_types import RETRACT
-from attune.files import sync, whole_file
+from attune.files import locked, sync, whole_file
 from features.stats import take_backs
 
 SCHEMA = pa.schema([
@@ -301,9 +300,7 @@ class Lake:
 
     @contextmanager
     def _one_writer(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self.folder / ".lock"):
             for left_over in (*self.folder.glob("day=*/.*.draft"), *(file.path for file in self._listed()[1])):
                 left_over.unlink()
             yield

@@ -9,15 +9,14 @@ Run it as ``python -m features.state_keeper``; TERM ends it after the batch at h
 """
 
 import contextlib
-import fcntl
 import logging
 import threading
-from collections.abc import Iterator
 from functools import partial
 
 from attune import process
 from attune.errors import EventLogError, FeatureStoreError
 from attune.event_log import EventLog
+from attune.files import locked
 from attune.follower import Follower
 from attune.settings import Settings
 from attune.user_state import UserState, current
@@ -77,20 +76,13 @@ class StateKeeper:
                 stop=stop,
             ).run()
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> contextlib.AbstractContextManager[None]:
         """Hold the keeper's lock; raises FeatureStoreError when another keeper of this machine has it.
 
         A keeper of another machine does the same work and no harm: the store itself keeps the newer of two states.
         """
-        folder = self._store.keeper_folder
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "keeper.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise FeatureStoreError(f"{lock.name}: another state keeper is at work; stop it first") from error
-            yield
+        path = self._store.keeper_folder / "keeper.lock"
+        return locked(path, FeatureStoreError(f"{path}: another state keeper is at work; stop it first"))
 
 
 def main() -> None:

@@ -4,7 +4,6 @@ Batches may overlap: the newest result on a position is the one that holds. Trai
 result passed, without a gap from the first.
 """
 
-import fcntl
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from attune.errors import DataContractError
-from attune.files import write_whole
+from attune.files import locked, write_whole
 
 WARNINGS_KEPT = 20
 
@@ -47,9 +46,7 @@ class ValidationResults:
 
     def record(self, result: ValidationResult) -> ValidationResult:
         """Write a result as the newest of all, and return it with its number; it appears whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self.folder / ".lock"):
             numbered = replace(result, number=1 + max((earlier.number for earlier in self.all()), default=0))
             write_whole(self._path(result), json.dumps(vars(numbered), indent=1))
         return numbered

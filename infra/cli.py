@@ -43,7 +43,7 @@ def demo() -> None:
 
     Five minutes on two cores; everything lies under var/demo afterwards.
     """
-    from infra.demo.run import run
+    from infra.demo import run
 
     sys.exit(run())
 

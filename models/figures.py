@@ -2,20 +2,26 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
-def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Every finite number of a nested mapping under its path, joined by ``/``; what is no number is left out."""
-    figures: dict[str, float] = {}
+def leaves(nested: Mapping[str, Any], joint: str) -> Iterator[tuple[str, Any]]:
+    """Everything in a nested mapping that is no mapping, under its path of names with ``joint`` between them."""
     for name, value in nested.items():
-        path = f"{prefix}/{name}" if prefix else str(name)
         if isinstance(value, Mapping):
-            figures.update(flat(value, path))
-        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            figures[metric_name(path)] = float(value)
-    return figures
+            yield from ((f"{name}{joint}{path}", leaf) for path, leaf in leaves(value, joint))
+        else:
+            yield str(name), value
+
+
+def flat(nested: Mapping[str, Any]) -> dict[str, float]:
+    """Every finite number of a nested mapping under its path, joined by ``/``; what is no number is left out."""
+    return {
+        metric_name(path): float(value)
+        for path, value in leaves(nested, "/")
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    }
 
 
 def metric_name(path: str) -> str:

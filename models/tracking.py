@@ -18,7 +18,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from attune.clock import Clock
 from models import plots, pyfunc
 from models.bundle import Bundle
-from models.figures import flat, for_json
+from models.figures import flat, for_json, leaves
 from models.metrics import Rolling
 
 EXPERIMENT, BENCHES = "attune", "attune-bench"
@@ -55,8 +55,9 @@ class Runs:
     def log_training(self, run_id: str, config: Mapping[str, Any], report: Mapping[str, Any]) -> None:
         """Parameters, figures, figures by epoch, the window as the run's data set, and the report whole."""
         plain = {name: v for name, v in report.items() if not isinstance(v, Mapping | list) or name in CHOSEN}
-        params = _texts({**plain, **{name: config[name] for name in DECLARED if name in config}})
-        pairs = [Param(name, text[:PARAM_LIMIT]) for name, text in sorted(params.items())]
+        params = leaves({**plain, **{name: config[name] for name in DECLARED if name in config}}, ".")
+        texts = {name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in params}
+        pairs = [Param(name, text[:PARAM_LIMIT]) for name, text in sorted(texts.items())]
         for start in range(0, len(pairs), BATCH_PARAMS):
             self.client.log_batch(run_id, params=pairs[start : start + BATCH_PARAMS])
         for place, epoch in enumerate(report.get("epochs", [])):
@@ -138,15 +139,3 @@ def verdicts(judgement: Mapping[str, Any]) -> dict[str, str]:
     """A judgement's verdicts as tags: of the whole and of each gate."""
     gates = {f"gate.{gate['name']}": gate["verdict"] for gate in judgement["gates"]}
     return {"accepted": str(judgement["accepted"]).lower(), "decision": judgement["decision"], **gates}
-
-
-def _texts(nested: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Every leaf of a nested mapping as text under its dotted path; six digits of a number tell versions apart."""
-    texts: dict[str, str] = {}
-    for name, value in nested.items():
-        path = f"{prefix}.{name}" if prefix else str(name)
-        if isinstance(value, Mapping):
-            texts |= _texts(value, path)
-        else:
-            texts[path] = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return texts

@@ -1,6 +1,5 @@
 """Starts the platform, says how each of its parts is, and stops it."""
 
-import fcntl
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,6 +10,7 @@ import psutil
 
 from attune import event_log, process
 from attune.errors import AttuneError
+from attune.files import locked
 from attune.settings import Settings
 from infra.child_processes import log_end
 from infra.platform import addresses
@@ -44,9 +44,7 @@ def up(settings: Settings, show: Callable[[list[Condition]], None]) -> tuple[Set
     Raises ConfigError for ports that are taken, AttuneError with the end of the log of a part that does not get ready:
     then everything is stopped again.
     """
-    settings.platform_folder.mkdir(parents=True, exist_ok=True)
-    with (settings.platform_folder / "up.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # a second `attune up` waits until the first has started everything
+    with locked(settings.platform_folder / "up.lock"):  # a second `attune up` waits until the first has started all
         running = addresses.running(settings)
         if running is not None:
             return running, 0.0

@@ -1,6 +1,7 @@
 """Files and folders appear whole or not at all; old ones go unless they are young, spared or hidden."""
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attune.files import remove_old, whole_file, whole_folder, write_whole
+from attune.files import locked, remove_old, whole_file, whole_folder, write_whole
 
 HOUR = 3_600.0
 
@@ -95,3 +96,29 @@ def test_the_latest_always_stay(tmp_path_factory, hours: list[float], keep: int)
     left = {path.name for path in folder.iterdir()}
     assert {f"{place}" for place in range(min(keep, len(hours)))} <= left
     assert {f"{place}" for place, age in enumerate(sorted(hours)) if age < 0.9} <= left
+
+
+def test_a_lock_is_for_one_at_a_time(tmp_path: Path) -> None:
+    path, busy = tmp_path / "deep" / ".lock", ValueError("busy")
+    with locked(path), pytest.raises(ValueError, match="busy"), locked(path, busy):
+        pass
+    with pytest.raises(BlockingIOError, match="the block's own"), locked(path, busy):
+        raise BlockingIOError("the block's own")
+    with locked(path, busy):
+        pass
+
+
+def test_who_comes_second_waits_for_the_lock(tmp_path: Path) -> None:
+    path, order = tmp_path / ".lock", list[str]()
+
+    def second() -> None:
+        with locked(path):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with locked(path):
+        thread.start()
+        time.sleep(0.1)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]

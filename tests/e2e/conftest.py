@@ -10,7 +10,7 @@ import pytest
 
 from attune.client import Client
 from attune.settings import Settings
-from infra.demo.endpoint import Endpoint
+from infra.demo import Endpoint
 from infra.local_stack import Stack
 
 CLUSTERS = 4

@@ -25,8 +25,7 @@ from attune.event_log import EventLog
 from attune.promotions import Promotions
 from features.importer import import_source
 from features.sources import tabular
-from infra.demo.endpoint import Endpoint, react
-from infra.demo.spoil import spoil
+from infra.demo import Endpoint, react, spoil
 from infra.local_stack import Stack
 
 ROOT = Path(__file__).parents[2]

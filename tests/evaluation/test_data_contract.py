@@ -15,7 +15,7 @@ from evaluation.gate import Verdict
 from evaluation.hold_out import event_rows
 from evaluation.judge import judge
 from evaluation.replay import replay
-from infra.demo.spoil import spoil
+from infra.demo import spoil
 from models import bundle as bundles
 from models.bundle import Bundle, Provenance, golden_batch, save_bundle
 from models.catalogue import Catalogue

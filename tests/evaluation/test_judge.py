@@ -15,7 +15,7 @@ from evaluation.judge import LIMITS_VERSION, judge
 from evaluation.replay import replay_together
 from evaluation.report import Judgement
 from evaluation.simple_baselines import simple_baselines
-from infra.demo.spoil import spoil
+from infra.demo import spoil
 from models.bundle import Bundle, Provenance, golden_batch, save_bundle
 from models.hybrid import normalised
 from models.learning.dataset import BEFORE_ALL, groups, histories

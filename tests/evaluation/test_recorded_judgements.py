@@ -10,7 +10,7 @@ import pytest
 from attune.columns import TRAIT_COLUMNS
 from evaluation.case import Case, CaseLimits
 from evaluation.judge import judge
-from infra.demo.spoil import spoil
+from infra.demo import spoil
 from models.bundle import golden_batch, save_bundle
 
 RECORDED = json.loads((Path(__file__).parent / "recorded_judgements.json").read_text())

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from attune.errors import ConfigError
-from infra.demo.run import only_one
+from attune.files import locked
+from infra.demo import run
 
 ATTUNE = str(Path(sys.executable).with_name("attune"))
 
@@ -57,9 +58,8 @@ def test_a_killed_demo_leaves_nothing_behind(demo, family, tmp_path: Path) -> No
     assert family(str(tmp_path)) == []
 
 
-def test_two_demos_do_not_share_a_folder(tmp_path: Path) -> None:
-    lock = tmp_path / "demo.lock"
-    with only_one(lock), pytest.raises(ConfigError, match="another demo"), only_one(lock):
-        pass
-    with only_one(lock):
-        pass
+def test_two_demos_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTUNE_VAR", str(tmp_path))
+    with locked(tmp_path / "demo.lock"), pytest.raises(ConfigError, match=f"another demo runs in {tmp_path}"):
+        run()
+    assert not (tmp_path / "demo").exists()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from attune.errors import BundleError
-from infra.demo.spoil import spoil
+from infra.demo import spoil
 from models.bundle import CONFIG, FILES, FORMAT, GOLDEN, ITEMS, MANIFEST, TABLES, WEIGHTS, Bundle, save_bundle, seal
 from models.history import HistoryBatch
 from models.learning.dataset import BEFORE_ALL, groups, histories

@@ -17,7 +17,7 @@ from attune.errors import ModelError, VersionLost
 from attune.promotions import bundle_name
 from evaluation.case import Case, CaseLimits
 from evaluation.judge import judge
-from infra.demo.spoil import spoil
+from infra.demo import spoil
 from models.bundle import MANIFEST, Bundle
 from models.registry import MODEL, Registry
 

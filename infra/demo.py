@@ -1,43 +1,54 @@
-"""What `attune demo` does: the whole loop on real data, stage by stage, over real servers.
+"""`attune demo`: the whole loop on real data, stage by stage, over real servers.
 
+Events up to cut A are imported; those from A to B arrive over HTTP; those after B are imported later, and judge.
 Prefect reads the servers' addresses when it is imported, so flows and models are imported after their start.
 """
 
-import fcntl
 import importlib
 import itertools
 import json
 import logging
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
 from attune import process
 from attune.client import Client
-from attune.clock import system_clock
+from attune.clock import system_clock, to_iso
+from attune.columns import Columns
 from attune.errors import AttuneError, ConfigError
 from attune.event_log import EventLog
-from attune.files import write_whole
+from attune.files import locked, write_whole
+from attune.schemas import RecommendAnswer
 from attune.settings import Settings
-from infra.child_processes import Interrupted, interrupted_by_signals, uninterrupted_cleanup
-from infra.demo.endpoint import Endpoint, load_result, react, start_load
+from infra.child_processes import ChildProcess, Interrupted, interrupted_by_signals, log_end, uninterrupted_cleanup
 from infra.local_stack import Stack
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from features.importer import ImportReport
+    from features.sources.frames import SourceFrames
 
 SOURCE = "movielens"
 FLOWS = ("ingest", "validate", "materialize", "train", "promote", "finetune")
 LATENCY_REQUESTS = 1_000
 SWAP_REQUESTS = 2_000
 HELD_BACK = 0.35  # of the events that the champion did not learn from: about those after cut B
+CUT_A, CUT_B = 0.8, 0.9
+SEED = 7  # the policy's seed: two slates drawn with it differ only by what the model thinks
+SHARED = 0.02
+"""What one person's reactions may do to the scores of others, through what everybody says of the items: one reaction
+moves an item by less than 0.01 (``models.network.config.OnlineWeights``)."""
 
 
 def run() -> int:
@@ -47,7 +58,8 @@ def run() -> int:
     all its processes on every way out.
     """
     folder = (Settings().var / "demo").resolve()
-    with only_one(folder.with_name("demo.lock")):
+    busy = ConfigError(f"another demo runs in {folder.parent}: wait for it, or set ATTUNE_VAR")
+    with locked(folder.with_name("demo.lock"), busy):
         moved = None
         if folder.exists():
             names = (folder.with_name(f"{folder.name}.{number}") for number in itertools.count(1))
@@ -76,18 +88,6 @@ def run() -> int:
                 report.write()
                 report.show_summary(moved)
     return status
-
-
-@contextmanager
-def only_one(lock: Path) -> Iterator[None]:
-    """Hold a lock file for as long as the block runs; raises ConfigError when another demo holds it."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(f"another demo runs in {lock.parent}: wait for it, or set ATTUNE_VAR") from error
-        yield
 
 
 @dataclass
@@ -188,8 +188,6 @@ class Demo:
         self.stack, self.report = stack, report
 
     def run(self) -> None:
-        from infra.demo.dataset import Dataset
-
         with self.report.stage("start Prefect, MLflow, the state keeper and the endpoint") as stage:
             self.stack.start("prefect", "mlflow", "keeper", "endpoint")
             for name in FLOWS:  # while the servers start
@@ -237,7 +235,6 @@ class Demo:
 
     def refuse_spoiled(self, first: dict[str, Any]) -> None:
         """A challenger whose id table comes from another run; only its recommendations give it away."""
-        from infra.demo.spoil import spoil
         from models import training_job
         from models.registry import Registry
 
@@ -340,3 +337,138 @@ def _refusal(verdict: dict[str, Any]) -> str:
         for gate in verdict["gates"]
         if gate["name"] in (*verdict["refused_by"], *verdict["undecided"])
     )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The source, its rows in the order of time with their event ids, and the cuts as row numbers."""
+
+    frames: "SourceFrames"
+    rows: "pd.DataFrame"
+    cut_a: int
+    cut_b: int
+
+    @staticmethod
+    def movielens() -> "Dataset":
+        """MovieLens, 100,004 ratings; the cuts do not part events of one user at one moment."""
+        from features.importer import in_order
+        from features.sources import movielens
+
+        frames = movielens.read()
+        rows = in_order(frames)
+        return Dataset(frames, rows, _between_moments(rows, CUT_A), _between_moments(rows, CUT_B))
+
+    def events(self, first: int, last: int) -> list[dict[str, Any]]:
+        """Rows [first, last) as the HTTP API takes them."""
+        columns = [Columns.USER_ID, Columns.ITEM_ID, Columns.KIND, Columns.VALUE, Columns.EVENT_ID]
+        part = self.rows.iloc[first:last]
+        events = part[columns].to_dict("records")
+        for event, moment in zip(events, part[Columns.EVENT_TIMESTAMP], strict=True):
+            event[Columns.EVENT_TIMESTAMP] = to_iso(int(moment))
+        return events
+
+    def user_and_control(self) -> tuple[str, str]:
+        """The two latest users with 30 to 80 events before cut A."""
+        before = self.rows.iloc[: self.cut_a].groupby(Columns.USER_ID)[Columns.EVENT_TIMESTAMP].agg(["size", "max"])
+        fitting = before[before["size"].between(30, 80)].sort_values("max")
+        return str(fitting.index[-1]), str(fitting.index[-2])
+
+
+def _between_moments(rows: "pd.DataFrame", share: float) -> int:
+    """The first row number from ``share`` on that starts another moment than the row before it."""
+    moments = rows[Columns.EVENT_TIMESTAMP].to_numpy()
+    cut = int(len(rows) * share)
+    while cut < len(rows) and moments[cut] == moments[cut - 1]:
+        cut += 1
+    return cut
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """The endpoint, asked for slates that are all drawn with one seed."""
+
+    client: Client
+
+    def recommend(self, user_id: str) -> RecommendAnswer:
+        return self.client.recommend(user_id, seed=SEED)
+
+    def send(self, events: Sequence[dict[str, Any]]) -> dict[str, int]:
+        """Send behaviour; returns the endpoint's counts."""
+        answer = self.client.events(events)
+        return {"accepted": answer.accepted, "repeated": answer.repeated, "rejected": len(answer.rejected)}
+
+    def wait_for(self, version: str, seconds: float = 60.0) -> float:
+        """Wait until the version answers; returns the seconds that it took."""
+        start = time.monotonic()
+        while self.client.model().version != version:
+            if time.monotonic() - start > seconds:
+                raise AttuneError(f"the endpoint did not load the promoted version {version} in {seconds:.0f} s")
+            time.sleep(0.1)
+        return time.monotonic() - start
+
+
+def react(endpoint: Endpoint, user_id: str, control_id: str) -> dict[str, Any]:
+    """Like one item of the user's slate, dislike two others, look at the next slate; a control user reacts to nothing.
+
+    ``effect_ms`` runs from sending the first reaction to holding the slate that knows all three. The control's slate is
+    ``unchanged`` where it is of the same state, and no score is another one but for what everybody says.
+    """
+    before, control_before = endpoint.recommend(user_id), endpoint.recommend(control_id)
+    slate_id, shown = str(before.slate_id), [item.item_id for item in before.items]
+    reactions = {shown[0]: "like", shown[1]: "dislike", shown[2]: "dislike"}
+    start = time.perf_counter()
+    taken = [endpoint.client.feedback(slate_id, user_id, item_id, kind) for item_id, kind in reactions.items()]
+    after = endpoint.recommend(user_id)
+    effect_ms = (time.perf_counter() - start) * 1000
+    control_after = endpoint.recommend(control_id)
+    scores = {item.item_id: item.score for item in control_before.items}
+    moved = [abs(item.score - scores[item.item_id]) for item in control_after.items if item.item_id in scores]
+    same_state = control_before.state_position == control_after.state_position
+    unchanged = same_state and bool(moved) and max(moved) < SHARED
+    return {
+        "user_id": user_id,
+        "reactions": reactions,
+        "before": msgspec.to_builtins(before.items),
+        "after": msgspec.to_builtins(after.items),
+        "effect_ms": round(effect_ms, 2),
+        "acknowledged_position": max(answer.position for answer in taken),
+        "state_position": after.state_position,
+        "control": {"user_id": control_id, "unchanged": unchanged},
+    }
+
+
+def start_load(stack: Stack, users: Sequence[str], requests: int) -> ChildProcess:
+    """Ask for slates from a process of its own; ``load_result`` waits for its figures."""
+    file = stack.settings.var / "load-users.txt"
+    file.write_text("\n".join(users))
+    command = [sys.executable, "-m", "infra.load", "--url", stack.endpoint_url, "--users", str(file)]
+    return stack.processes.start("load", [*command, "--requests", str(requests), "--concurrency", "2"])
+
+
+def load_result(load: ChildProcess) -> dict[str, Any]:
+    """The figures of a load (requests, errors, p50_ms, p99_ms), which it prints last."""
+    if load.reaper.wait(timeout=300) != 0:
+        raise AttuneError(f"the load generator failed; {log_end(load.log)}")
+    return dict(json.loads(load.log.read_text().splitlines()[-1]))
+
+
+def spoil(bundle_folder: Path, out_folder: Path, seed: int = 0) -> Path:
+    """Copy a bundle with its id table shuffled, as if it came from another training run. Returns the new folder.
+
+    Only its recommendations give the fault away: tests and the demo hold that gates refuse it.
+
+    Ids and titles move together; what the model computes from (attributes, tables, weights) stays, and golden
+    histories and scores speak of indices. So it loads, verifies and answers: it merely recommends other items than
+    it means. Raises BundleError when the bundle is not whole or ``out_folder`` exists.
+    """
+    import numpy as np
+
+    from models.bundle import CONFIG, FILES, FORMAT, ITEMS, open_sealed, seal
+
+    files = open_sealed(bundle_folder, FORMAT, FILES)
+    columns = msgspec.json.decode(files[ITEMS])
+    order = np.random.default_rng(seed).permutation(len(columns["item_ids"]))
+    shuffled = {**columns, **{name: [columns[name][place] for place in order] for name in ("item_ids", "titles")}}
+    config = {**json.loads(files[CONFIG]), "spoiled": True}
+    changed = {ITEMS: msgspec.json.encode(shuffled), CONFIG: json.dumps(config, indent=1, sort_keys=True).encode()}
+    return seal(out_folder, FORMAT, {**files, **changed})
