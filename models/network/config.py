@@ -17,8 +17,8 @@ class SequenceConfig:
     """The shape of the sequence network, which reads the ``context`` latest events; ``heads`` divides ``width``.
 
     ``target_time`` tells it how long after each event the next one came, after the latest one the question. With
-    ``item_vectors`` it reads the vectors of items (``models.item_vectors``). ``id_dropout`` is the share of a step's
-    items whose ids it is not told, so that it learns to place an item that nobody used.
+    ``item_vectors`` it reads the vectors of items (``models.item_vectors``). ``id_dropout`` is, where there are any,
+    the share of a step's items whose ids it is not told, so that it learns to place an item that nobody used.
     """
 
     width: int = 64

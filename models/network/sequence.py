@@ -277,10 +277,15 @@ class SequenceNetwork(nn.Module):
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(D, config.heads, config.dropout) for _ in range(config.blocks))
 
+    @property
+    def drops_ids(self) -> bool:
+        """Whether it learns to do without ids; genres and years alone would say too little in their place."""
+        return self.config.id_dropout > 0 and self.vector_VD is not None
+
     def items(self, rows_U: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Representation and bias of every item (N, D), (N), or of those (U, D); then only their rows have a gradient.
 
-        In training some are what their attributes alone make of them, by ``id_dropout``.
+        In training some are what their attributes and vectors alone make of them, by ``id_dropout``.
         """
         if rows_U is None:
             ids_UD: Tensor = self.ids_ND
@@ -291,7 +296,7 @@ class SequenceNetwork(nn.Module):
             bias_U = torch.gather(self.bias_N, 0, rows_U, sparse_grad=True)
             vectors_UV = None if self.vectors_NV is None else self.vectors_NV[rows_U]
             attributes_UD = self.described(self.genres_NK[rows_U], self.years_N[rows_U], vectors_UV)
-        if self.training and self.config.id_dropout:
+        if self.training and self.drops_ids:
             kept_U = (torch.rand(len(bias_U), device=bias_U.device) >= self.config.id_dropout).to(bias_U.dtype)
             ids_UD, bias_U = ids_UD * kept_U[:, None], bias_U * kept_U
         return ids_UD + attributes_UD, bias_U
@@ -319,7 +324,7 @@ class SequenceNetwork(nn.Module):
         the average above 51 to 53 %).
         """
         ids_ND, bias_N = self.ids_ND.detach(), self.bias_N.detach()
-        if self.config.id_dropout:
+        if self.drops_ids:
             return torch.zeros_like(ids_ND[0]), torch.zeros_like(bias_N[0])
         return ids_ND.mean(dim=0), bias_N.mean()
 
