@@ -25,7 +25,11 @@ FINALISTS = 3
 
 @dataclass(frozen=True)
 class DecayedCounts:
-    """Uses of each item, halved every ``half_life_days``: ``before_N`` at the moment ``after``, and E later events."""
+    """Uses of each item, halved every ``half_life_days``: ``before_N`` at the moment ``after``, and E later events.
+
+    Who counts, and how much, is ``attune.influence``'s: of one user and item the last event so far. So an event brings
+    what it says (``uses_E``) less what is left then of the one that it replaces.
+    """
 
     half_life_days: float
     before_N: np.ndarray
@@ -37,7 +41,7 @@ class DecayedCounts:
     @staticmethod
     def of(known: TrainingSet, after: int, half_life_days: float) -> "DecayedCounts":
         """Of a training set, from a moment on."""
-        uses_E, later, count = uses(known), known.times > after, len(known.catalogue)
+        uses_E, later, count = _standing_uses(known, half_life_days), known.times > after, len(known.catalogue)
         decay_E = np.exp2((known.times[~later] - after) / (half_life_days * DAY))
         before_N = np.bincount(known.items[~later], uses_E[~later] * decay_E, count)
         return DecayedCounts(half_life_days, before_N, after, known.times[later], known.items[later], uses_E[later])
@@ -55,6 +59,18 @@ class DecayedCounts:
                 count_N += np.bincount(self.items_E[start:stop], self.uses_E[start:stop] * decay_E, len(count_N))
             counts_BN[row], then, start = count_N, now, stop
         return counts_BN
+
+
+def _standing_uses(known: TrainingSet, half_life_days: float) -> np.ndarray:
+    """What each event changes in the sum of the uses that stand (E,)."""
+    said_E, uses_E = uses(known), np.zeros(len(known))
+    rows = known.by_user[known.influence_E[known.by_user] > 0]
+    rows = rows[np.lexsort((known.items[rows], known.users[rows]))]  # stable: in the order of time for each pair
+    again = (np.diff(known.users[rows]) == 0) & (np.diff(known.items[rows]) == 0)
+    before, after = rows[:-1][again], rows[1:][again]
+    uses_E[rows] = said_E[rows]
+    uses_E[after] -= said_E[before] * np.exp2((known.times[before] - known.times[after]) / (half_life_days * DAY))
+    return uses_E
 
 
 @dataclass(frozen=True)

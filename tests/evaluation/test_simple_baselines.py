@@ -42,6 +42,25 @@ def test_a_count_is_what_was_used_strictly_before_and_has_decayed(
         np.testing.assert_allclose(found[place], expected, rtol=1e-9, atol=1e-12)
 
 
+def test_a_user_counts_once_for_an_item_as_of_the_latest_use(make_training_set: Callable) -> None:
+    """An account clicks 400 times, the last time late; sixty people click once; one likes and then dislikes."""
+    rows = [("pusher", "pushed", "click", place * MINUTE) for place in range(400)]
+    rows += [(f"p{number}", "loved", "click", 400 * MINUTE + number) for number in range(60)]
+    rows += [
+        ("q", "turned", "like", 401 * MINUTE),
+        ("q", "turned", "dislike", 402 * MINUTE),
+        ("r", "last", "like", DAY),
+    ]
+    world = make_training_set([(at, *row[:3], None, row[3]) for at, row in enumerate(rows, 1)])
+    assert world.catalogue.item_ids == ("last", "loved", "pushed", "turned")
+    said_E, age_N = uses(world), (DAY - np.array([0, 400, 399, 402]) * MINUTE) / DAY
+    expected_N = np.array([0.0, 60 * said_E[400], said_E[399], said_E[461]]) * 0.5 ** (age_N / 0.5)
+    assert expected_N[1] == pytest.approx(60 * expected_N[2], rel=0.01)
+    for after in (0, 200 * MINUTE, 500 * MINUTE):
+        found_N = DecayedCounts.of(world, after, 0.5).at(np.array([DAY]))[0]
+        np.testing.assert_allclose(found_N, expected_N, rtol=1e-6, atol=1e-9)
+
+
 def test_a_year_of_silence_leaves_no_float(make_training_set: Callable) -> None:
     days = {"a": 1, "b": 400, "c": 800}
     rows = [(at, who, "ij"[at % 2], "like", None, day * DAY) for at, (who, day) in enumerate(days.items())]
