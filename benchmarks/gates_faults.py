@@ -1,7 +1,7 @@
 """The faults of bad challengers: in the finished model, in its bundle, or in the events that it learns from."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -130,10 +130,9 @@ def flatten_policy(experiment: Experiment, folder: Path, _seed: int) -> Path:
 
 def invert_popularity(bundle: Bundle, _random: Random) -> Hybrid:
     """Who is new is shown what nobody uses; the mix has no weight for popularity, so nobody else notices."""
-    network, knn, _ = bundle.hybrid.weights
     turned = replace(bundle.popularity, weights_N=1.0 - bundle.popularity.weights_N)
-    rest = network + knn
-    return replace(bundle.hybrid.with_others(turned), weights=(network / rest, knn / rest, 0.0))
+    shares = {**shares_of(bundle.hybrid), bundle.popularity.name: 0.0}
+    return weighed(bundle.hybrid.with_others(turned), {name: w / sum(shares.values()) for name, w in shares.items()})
 
 
 def overweigh_live_profile(bundle: Bundle, _random: Random) -> Hybrid:
@@ -291,7 +290,8 @@ def scale_biases(bundle: Bundle, _random: Random, times: float) -> Hybrid:
 def weigh_oldest_events(bundle: Bundle, _random: Random) -> Hybrid:
     """Item-kNN's votes grow with age, and it has most to say."""
     choice = replace(bundle.hybrid.knn.choice, decay=1.25)
-    return replace(bundle.hybrid.with_others(replace(bundle.hybrid.knn, choice=choice)), weights=(0.3, 0.7, 0.0))
+    slow = bundle.hybrid.with_others(replace(bundle.hybrid.knn, choice=choice))
+    return weighed(slow, {"network": 0.3, "item-knn": 0.7})
 
 
 def add_similarities(bundle: Bundle, random: Random, times: int) -> Hybrid:
@@ -331,15 +331,26 @@ def overweigh_preference(bundle: Bundle, _random: Random) -> Hybrid:
 
 def invert_neighbours(bundle: Bundle, _random: Random) -> Hybrid:
     """What goes with the user's items is moved down."""
-    network, knn, popularity = bundle.hybrid.weights
-    return replace(bundle.hybrid, weights=(network, -knn if knn else -0.3, popularity))
+    shares = shares_of(bundle.hybrid)
+    return weighed(bundle.hybrid, {**shares, "item-knn": -shares["item-knn"] or -0.3})
 
 
 def permute_neighbours(bundle: Bundle, random: Random) -> Hybrid:
     """Each item has another's neighbours, and nothing else counts."""
     table = bundle.hybrid.knn.similarity_NN
     mixed = table[random.permutation(table.shape[0])]
-    return replace(bundle.hybrid.with_others(replace(bundle.hybrid.knn, similarity_NN=mixed)), weights=(0.2, 0.8, 0.0))
+    permuted = bundle.hybrid.with_others(replace(bundle.hybrid.knn, similarity_NN=mixed))
+    return weighed(permuted, {"network": 0.2, "item-knn": 0.8})
+
+
+def shares_of(hybrid: Hybrid) -> dict[str, float]:
+    """What each part weighs, by its name."""
+    return dict(zip(hybrid.names, hybrid.weights, strict=True))
+
+
+def weighed(hybrid: Hybrid, shares: Mapping[str, float]) -> Hybrid:
+    """The same parts by these weights; 0 for those that are not named."""
+    return replace(hybrid, weights=tuple(shares.get(name, 0.0) for name in hybrid.names))
 
 
 def _events_before(events: TrainingSet) -> np.ndarray:

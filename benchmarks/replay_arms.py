@@ -18,6 +18,7 @@ from attune.events import Interaction, LoggedEvent
 from attune.item_profile import IMPRESSIONS, QUORUM, REACTIONS, STRENGTH, SUMS, ItemProfile
 from benchmarks.replay_stream import SPAN, StreamQueryBatch, StreamState
 from models.baselines import ItemKnn
+from models.ease import ease_weights
 from models.history import KIND_INDEX, HistoryBatch
 from models.hybrid import Hybrid
 from models.learning.dataset import TrainingSet
@@ -314,7 +315,8 @@ class Ease(Arm):
         used_N = np.asarray(seen_UN.sum(axis=0)).ravel()
         used = np.flatnonzero(used_N)  # an item that nobody used weighs nothing, and nothing weighs for it
         weights_NN = np.zeros((shape[1], shape[1]), np.float32)
-        weights_NN[np.ix_(used, used)] = ease_weights(seen_UN[:, used], penalty)
+        gram_MM = (seen_UN[:, used].T @ seen_UN[:, used]).toarray().astype(np.float64)
+        weights_NN[np.ix_(used, used)] = ease_weights(gram_MM, penalty)
         return Ease(weights_NN, (TIES * used_N / used_N.max()).astype(np.float32))
 
     def scores(self, queries: StreamQueryBatch) -> np.ndarray:
@@ -322,13 +324,3 @@ class Ease(Arm):
         scores_BN: np.ndarray = queries.seen_BN.astype(np.float32) @ self.weights_NN
         scores_BN += self.popular_N
         return scores_BN
-
-
-def ease_weights(seen_UM: sp.csr_matrix, penalty: float) -> np.ndarray:
-    """The M by M weights, zero on the diagonal, that restore the rows best."""
-    gram_MM = (seen_UM.T @ seen_UM).toarray().astype(np.float64)
-    gram_MM[np.diag_indices_from(gram_MM)] += penalty
-    inverse_MM = np.linalg.inv(gram_MM)
-    weights_MM: np.ndarray = -inverse_MM / inverse_MM.diagonal()
-    weights_MM[np.diag_indices_from(weights_MM)] = 0.0
-    return weights_MM

@@ -1,13 +1,14 @@
-"""Recommenders that count: popularity and item-kNN. Hard to beat on sparse data, and quick to refit."""
+"""Recommenders that count: popularity, the latest items, item-kNN. Hard to beat on sparse data, and quick to refit."""
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
 
-from attune.clock import DAY
+from attune.clock import DAY, MINUTE
 from attune.event_types import VERDICTS
 from models.catalogue import Catalogue
 from models.history import KIND_INDEX, HistoryBatch, Recommender
@@ -44,35 +45,65 @@ def uses(training_set: TrainingSet) -> np.ndarray:
     return np.asarray(training_set.influence_E * said)
 
 
-@dataclass(frozen=True)
-class Popularity:
-    """Items by their latest uses, in [-1, 1]: what people say of them, halved every ``half_life_days``.
+C = TypeVar("C")
 
-    Who counts, and how much, is ``attune.influence``'s: of one user and item the last event.
+USES_OF_THE_SHORTEST, HALF_LIFE_STEP = 100, 4.0
+WITHOUT_END = 1e5
+"""Days: a half-life at which nothing in a log is older than anything else."""
+
+
+def half_lives(training_set: TrainingSet) -> tuple[float, ...]:
+    """Half-lives in days on the data's own scale, the longest first: ``WITHOUT_END``, then the span of the events.
+
+    Each is a quarter of the one before, down to the time in which ``USES_OF_THE_SHORTEST`` events come on average, at
+    least a minute: fewer make no ranking.
     """
+    span = float(np.ptp(training_set.times)) / DAY if len(training_set) else 0.0
+    shortest = max(span * USES_OF_THE_SHORTEST / max(len(training_set), 1), MINUTE / DAY)
+    count = int(np.log(max(span / shortest, 1.0)) / np.log(HALF_LIFE_STEP)) + 1 if span else 0
+    return (WITHOUT_END, *(float(f"{span / HALF_LIFE_STEP**power:.3g}") for power in range(count)))
+
+
+def along_axes(chosen: C, axes: Mapping[str, Sequence[Any]], objective: Callable[[C], float]) -> tuple[C, Tried]:
+    """Settings chosen one after another, each with the best of those before it, and all that was tried."""
+    measured: dict[C, float] = {}
+
+    def known(choice: C) -> float:
+        if choice not in measured:
+            measured[choice] = objective(choice)
+        return measured[choice]
+
+    for name, values in axes.items():
+        if len(values) > 1:
+            chosen = max((replace(chosen, **{name: value}) for value in values), key=known)  # type: ignore[type-var]
+    return chosen, [{**vars(choice), "objective": value} for choice, value in measured.items()]
+
+
+@dataclass(frozen=True)
+class SharedScores(ABC):
+    """Scores in [-1, 1] that are the same for everybody, halved with an age of ``half_life_days``."""
 
     weights_N: np.ndarray
     half_life_days: float
-    name: str = "popularity"
 
-    @staticmethod
-    def fit(training_set: TrainingSet, half_life_days: float) -> "Popularity":
+    @classmethod
+    @abstractmethod
+    def fit(cls, training_set: TrainingSet, half_life_days: float) -> Self:
         """From what counts in the training set; "now" is its latest event."""
-        rows, _ = training_set.counted
-        age = (training_set.times.max(initial=0) - training_set.times[rows]) / DAY
-        amount = uses(training_set)[rows] * 0.5 ** (age / half_life_days)
-        weights_N = np.bincount(training_set.items[rows], amount, len(training_set.catalogue))
-        return Popularity((weights_N / max(weights_N.max(), 1e-12)).clip(-1.0).astype(np.float32), half_life_days)
 
-    @staticmethod
-    def choose(learned: TrainingSet, recipe: Recipe, measure: Measure) -> tuple["Popularity", Tried]:
+    @classmethod
+    def choose(cls, learned: TrainingSet, recipe: Recipe, measure: Measure) -> tuple[Self, Tried]:
         """By the half-life that predicts the validation window best, and all that was tried."""
-        fitted = [Popularity.fit(learned, days) for days in recipe.popularity_days]
+        fitted = [cls.fit(learned, days) for days in recipe.popularity_days or half_lives(learned)]
         tried = [{"half_life_days": option.half_life_days, "objective": measure(option)} for option in fitted]
         return fitted[int(np.argmax([row["objective"] for row in tried]))], tried
 
-    def refit(self, known: TrainingSet) -> "Popularity":
-        return Popularity.fit(known, self.half_life_days)
+    def refit(self, known: TrainingSet) -> Self:
+        return self.fit(known, self.half_life_days)
+
+    @property
+    @abstractmethod
+    def name(self) -> str: ...
 
     @property
     def shared_N(self) -> np.ndarray:
@@ -81,7 +112,7 @@ class Popularity:
     def scores(self, batch: HistoryBatch) -> np.ndarray:
         return np.repeat(self.weights_N[None], len(batch), axis=0)
 
-    def extended(self, more: Catalogue) -> "Popularity":
+    def extended(self, more: Catalogue) -> Self:
         """With the items of ``more`` behind these, which nobody used yet: they weigh nothing."""
         return replace(self, weights_N=np.concatenate([self.weights_N, np.zeros(len(more), self.weights_N.dtype)]))
 
@@ -91,9 +122,43 @@ class Popularity:
     def tensors(self) -> dict[str, np.ndarray]:
         return {"weights_N": self.weights_N}
 
-    @staticmethod
-    def restore(settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> "Popularity":
-        return Popularity(tensors["weights_N"], **settings)
+    @classmethod
+    def restore(cls, settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Self:
+        return cls(tensors["weights_N"], **settings)
+
+
+@dataclass(frozen=True)
+class Popularity(SharedScores):
+    """Items by their latest uses: what people say of them.
+
+    Who counts, and how much, is ``attune.influence``'s: of one user and item the last event.
+    """
+
+    name: str = "popularity"
+
+    @classmethod
+    def fit(cls, training_set: TrainingSet, half_life_days: float) -> Self:
+        rows, _ = training_set.counted
+        age = (training_set.times.max(initial=0) - training_set.times[rows]) / DAY
+        amount = uses(training_set)[rows] * 0.5 ** (age / half_life_days)
+        weights_N = np.bincount(training_set.items[rows], amount, len(training_set.catalogue))
+        return cls((weights_N / max(weights_N.max(initial=0.0), 1e-12)).clip(-1.0).astype(np.float32), half_life_days)
+
+
+@dataclass(frozen=True)
+class Latest(SharedScores):
+    """The newest items, by the first use that counts; an item that nobody used is not known to be new and has 0."""
+
+    name: str = "latest"
+
+    @classmethod
+    def fit(cls, training_set: TrainingSet, half_life_days: float) -> Self:
+        uses_E = np.flatnonzero(training_set.influence_E)
+        first_N = np.full(len(training_set.catalogue), np.iinfo(np.int64).max)
+        np.minimum.at(first_N, training_set.items[uses_E], training_set.times[uses_E])
+        age_N = np.maximum((training_set.times.max(initial=0) - first_N) / DAY, 0.0)
+        used_N = first_N < np.iinfo(np.int64).max
+        return cls(np.where(used_N, 0.5 ** (age_N / half_life_days), 0.0).astype(np.float32), half_life_days)
 
 
 @dataclass(frozen=True)
@@ -108,8 +173,72 @@ class KnnChoice:
     neighbours: int
 
 
+class VoteChoice(Protocol):
+    """How the events of a history vote: so many of the latest ones, see ``KnnGrid``."""
+
+    @property
+    def history(self) -> int: ...
+    @property
+    def decay(self) -> float: ...
+    @property
+    def slope(self) -> float: ...
+
+
+V = TypeVar("V", bound=VoteChoice)
+
+
 @dataclass(frozen=True)
-class ItemKnn:
+class ItemToItem(Generic[V]):
+    """The user's latest events vote for the items that their row of ``similarity_NN`` names."""
+
+    similarity_NN: sp.csr_matrix
+    choice: V
+
+    @property
+    def shared_N(self) -> None:
+        """None: everybody has scores of their own."""
+
+    def scores(self, batch: HistoryBatch) -> np.ndarray:
+        """scores_BN: the weighted sum of the neighbours' similarities; negative after dislikes."""
+        crop = slice(-self.choice.history, None)
+        items_BL = batch.items_BL[:, crop]
+        recency_L = self.choice.decay ** np.arange(items_BL.shape[1] - 1, -1, -1)
+        vote_BL = votes(batch.kinds_BL[:, crop], batch.rewards_BL[:, crop], self.choice.slope) * recency_L
+        table = self.similarity_NN
+        scores_BN = np.zeros((len(batch), table.shape[0]), np.float32)
+        for scores_N, items_L, vote_L in zip(scores_BN, items_BL, vote_BL, strict=True):
+            used = items_L > 0
+            rows = items_L[used] - 1
+            lengths = np.diff(table.indptr)[rows]
+            flat = ranges(table.indptr[rows], lengths)  # for one user quicker than scipy's product
+            values = np.repeat(vote_L[used], lengths) * table.data[flat]
+            scores_N[:] = np.bincount(table.indices[flat], values, len(scores_N))
+        return scores_BN
+
+    def extended(self, more: Catalogue) -> Self:
+        """With the items of ``more`` behind these, near nothing yet; the similarities are shared, not copied."""
+        old = self.similarity_NN
+        count = old.shape[0] + len(more)
+        indptr = np.concatenate([old.indptr, np.full(len(more), old.indptr[-1], old.indptr.dtype)])
+        return replace(self, similarity_NN=sp.csr_matrix((old.data, old.indices, indptr), shape=(count, count)))
+
+    def settings(self) -> dict[str, Any]:
+        return dict(vars(self.choice))
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        table = self.similarity_NN
+        pointers, indices = table.indptr.astype(np.int64), table.indices.astype(np.int32)
+        return {"indptr": pointers, "indices": indices, "values": table.data.astype(np.float32)}
+
+
+def stored_table(tensors: Mapping[str, np.ndarray]) -> sp.csr_matrix:
+    """The similarities that ``ItemToItem.tensors`` gave."""
+    count = len(tensors["indptr"]) - 1
+    return sp.csr_matrix((tensors["values"], tensors["indices"], tensors["indptr"]), shape=(count, count))
+
+
+@dataclass(frozen=True)
+class ItemKnn(ItemToItem[KnnChoice]):
     """Item to item by co-occurrence: the user's latest events vote for the items that stood near theirs.
 
     Two items co-occur when a user used both within ``window`` events, counted ``NEARNESS`` to the power of the
@@ -118,8 +247,6 @@ class ItemKnn:
     Of each user count the reactions that ``attune.influence`` lets count: one an item.
     """
 
-    similarity_NN: sp.csr_matrix
-    choice: KnnChoice
     name: str = "item-knn"
 
     @staticmethod
@@ -140,7 +267,6 @@ class ItemKnn:
         counts = {window: cooccurrence(learned, window) for window in grid.windows}
         used_N = usage(learned)
         fitted: dict[tuple[int, float], ItemKnn] = {}
-        measured: dict[KnnChoice, float] = {}
 
         def knn(choice: KnnChoice) -> ItemKnn:
             key = (choice.window, choice.shrinkage)
@@ -148,23 +274,12 @@ class ItemKnn:
                 fitted[key] = ItemKnn.from_counts(counts[choice.window], used_N, choice)
             return replace(fitted[key], choice=choice)
 
-        def objective(choice: KnnChoice) -> float:
-            if choice not in measured:
-                measured[choice] = measure(knn(choice))
-            return measured[choice]
-
-        chosen = KnnChoice(**{name: values[0] for name, values in axes.items()}, neighbours=grid.neighbours)
-        for name, values in axes.items():
-            if len(values) > 1:
-                chosen = max((replace(chosen, **{name: value}) for value in values), key=objective)
-        return knn(chosen), [{**choice.__dict__, "objective": value} for choice, value in measured.items()]
+        first = KnnChoice(**{name: values[0] for name, values in axes.items()}, neighbours=grid.neighbours)
+        chosen, tried = along_axes(first, axes, lambda choice: measure(knn(choice)))
+        return knn(chosen), tried
 
     def refit(self, known: TrainingSet) -> "ItemKnn":
         return ItemKnn.fit(known, self.choice)
-
-    @property
-    def shared_N(self) -> None:
-        """None: everybody has scores of their own."""
 
     @staticmethod
     def from_counts(counts_NN: sp.csr_matrix, usage_N: np.ndarray, choice: KnnChoice) -> "ItemKnn":
@@ -180,43 +295,9 @@ class ItemKnn:
         similarity_NN.sort_indices()
         return ItemKnn(similarity_NN, choice)
 
-    def scores(self, batch: HistoryBatch) -> np.ndarray:
-        """scores_BN: the weighted sum of the neighbours' similarities; negative after dislikes."""
-        crop = slice(-self.choice.history, None)
-        items_BL = batch.items_BL[:, crop]
-        recency_L = self.choice.decay ** np.arange(items_BL.shape[1] - 1, -1, -1)
-        vote_BL = votes(batch.kinds_BL[:, crop], batch.rewards_BL[:, crop], self.choice.slope) * recency_L
-        table = self.similarity_NN
-        scores_BN = np.zeros((len(batch), table.shape[0]), np.float32)
-        for scores_N, items_L, vote_L in zip(scores_BN, items_BL, vote_BL, strict=True):
-            used = items_L > 0
-            rows = items_L[used] - 1
-            lengths = np.diff(table.indptr)[rows]
-            flat = ranges(table.indptr[rows], lengths)  # for one user quicker than scipy's product
-            values = np.repeat(vote_L[used], lengths) * table.data[flat]
-            scores_N[:] = np.bincount(table.indices[flat], values, len(scores_N))
-        return scores_BN
-
-    def extended(self, more: Catalogue) -> "ItemKnn":
-        """With the items of ``more`` behind these, near nothing yet; the similarities are shared, not copied."""
-        old = self.similarity_NN
-        count = old.shape[0] + len(more)
-        indptr = np.concatenate([old.indptr, np.full(len(more), old.indptr[-1], old.indptr.dtype)])
-        return replace(self, similarity_NN=sp.csr_matrix((old.data, old.indices, indptr), shape=(count, count)))
-
-    def settings(self) -> dict[str, Any]:
-        return dict(self.choice.__dict__)
-
-    def tensors(self) -> dict[str, np.ndarray]:
-        table = self.similarity_NN
-        pointers, indices = table.indptr.astype(np.int64), table.indices.astype(np.int32)
-        return {"indptr": pointers, "indices": indices, "values": table.data.astype(np.float32)}
-
     @staticmethod
     def restore(settings: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> "ItemKnn":
-        count = len(tensors["indptr"]) - 1
-        parts = (tensors["values"], tensors["indices"], tensors["indptr"])
-        return ItemKnn(sp.csr_matrix(parts, shape=(count, count)), KnnChoice(**settings))
+        return ItemKnn(stored_table(tensors), KnnChoice(**settings))
 
 
 NEARNESS = 0.95  # the weight of a co-occurrence one event further apart; chosen on validation, see docs/lab-notes.md

@@ -41,7 +41,7 @@ def normalised(scores_BN: np.ndarray, learned: int | None = None) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Hybrid:
-    """The network and the ``others`` (of ``models.sources.SOURCES``, in that order; popularity is one of them).
+    """The network and the ``others`` (of ``models.sources.SOURCES``, in that order; popularity is one where it serves).
 
     ``weights`` are the network's and theirs, 1 in sum; a part of weight 0 is not computed. The parts' sum lies in
     [-1, 1] whoever the user is, so that the policy's temperature means one thing; preference and live profile, in
@@ -81,6 +81,13 @@ class Hybrid:
         """With these in place of the sources of their names."""
         named = {other.name: other for other in others}
         return replace(self, others=tuple(named.get(other.name, other) for other in self.others))
+
+    def without_idle(self) -> "Hybrid":
+        """Without the sources of weight 0, which cost each fine-tune a fit; item-kNN and popularity, cheap, stay."""
+        weighed = zip(self.others, self.weights[1:], strict=True)
+        kept = [pair for pair in weighed if pair[1] or isinstance(pair[0], ItemKnn | Popularity)]
+        weights = self.weights[0], *(weight for _, weight in kept)
+        return replace(self, others=tuple(other for other, _ in kept), weights=weights)
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -203,5 +210,6 @@ def mixed(normalised_BN: Sequence[np.ndarray], weights: Sequence[float]) -> np.n
     """The weighted sum of normalised scores, float32."""
     total_BN = np.zeros_like(normalised_BN[0])
     for scores_BN, weight in zip(normalised_BN, weights, strict=True):
-        total_BN += np.float32(weight) * scores_BN
+        if weight:
+            total_BN += np.float32(weight) * scores_BN
     return total_BN

@@ -61,7 +61,7 @@ def _what(config: Mapping[str, Any], parent: str | None) -> str:
     mix = ", ".join(f"{name} {short(share)}" for name, share in config.get("mix", {}).items())
     return (
         f"# attune-recommender: recipe {recipe}, {origin}\n\n"
-        "A hybrid of a causal sequence network, item-kNN and popularity; the weights were chosen on validation"
+        "A hybrid of a causal sequence network and the sources beside it; the weights were chosen on validation"
         f" ({mix or 'see below'}). Seed {config.get('seed')}, code {config.get('git_commit') or 'unknown'}."
     )
 

@@ -11,8 +11,9 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from models.baselines import ItemKnn, Measure, Popularity, Tried
+from models.baselines import ItemKnn, Latest, Measure, Popularity, Tried
 from models.catalogue import Catalogue
+from models.ease import Ease
 from models.history import Recommender
 from models.learning.dataset import TrainingSet
 from models.network.config import Recipe
@@ -66,6 +67,8 @@ class SourceKind:
 SOURCES: Mapping[str, SourceKind] = {
     "item-knn": SourceKind(20, ItemKnn.choose, ItemKnn.restore),
     "popularity": SourceKind(5, Popularity.choose, Popularity.restore),
+    "ease": SourceKind(20, Ease.choose, Ease.restore),
+    "latest": SourceKind(5, Latest.choose, Latest.restore),
 }
 """In the order of a hybrid's weights, which the network's leads. A bundle holds those that it was trained with."""
 

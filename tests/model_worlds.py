@@ -308,6 +308,11 @@ def trained_on_tastes(tastes: TrainingSet, quick: Recipe) -> Trained:
     return train(tastes, quick, int(last * 0.7), int(last * 0.85), seed=1)
 
 
+def three_parts(hybrid: Hybrid) -> Hybrid:
+    """Of a trained hybrid the network, item-kNN and popularity, whatever else validation gave a weight."""
+    return replace(hybrid, others=(hybrid.knn, hybrid.popularity), weights=(0.4, 0.4, 0.2))
+
+
 class Capped:
     """Caps over groupings of the candidates, one number each, negative for none: ``at_most_each`` in short."""
 

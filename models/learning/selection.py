@@ -7,7 +7,7 @@ them; the report keeps all of these. The sources choose their own settings (``mo
 hybrid are chosen here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,9 +22,20 @@ from models.ranking.retrieval import mask
 
 BATCH = 256
 
-FURTHER_SHARES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.98)
-"""The weights that are tried for each source after the first two. None is ever all: a slate that only popularity makes,
-which no feedback moves, is no answer to feedback."""
+FURTHER_SHARES = (0.02, 0.05, 0.98, 1.0)
+"""Weights that are tried for each part beside those on the recipe's grid."""
+
+MOST_SHARED = 0.98
+"""The most that scores which are the same for everybody may weigh: a slate that they alone make, which no feedback
+moves, is no answer to feedback."""
+
+LEAST_ALONE = 0.1
+"""The share of the best part's objective below which a part is noise, or says only which items are used at all."""
+
+ROUNDS = 3
+
+RIVALS = 100
+"""The best of each part, among which the weights of a mix are tried: its ten best are hardly ever others."""
 
 Weights = tuple[float, ...]
 
@@ -98,30 +109,81 @@ def figures(values: np.ndarray, rewards: np.ndarray) -> dict[str, float]:
 
 
 class MixSearch:
-    """The parts' normalised scores on validation, kept, so that many weights can be measured."""
+    """How far rivals stand above each target by each part, on validation, so that many weights are measured quickly.
+
+    The rivals of a target are the ``RIVALS`` best items of each part. Where no more items are unseen every measure is
+    that of ``Validation``; in a larger catalogue it lacks items that are among the ten best by the mix and by no part.
+    """
 
     def __init__(self, parts: Sequence[Recommender], validation: Validation) -> None:
-        self.names, self.validation = [part.name for part in parts], validation
-        self.parts_BN = [[normalised(part.scores(row.batch)) for part in parts] for row in validation.batches]
+        self.names = [part.name for part in parts]
+        self.is_shared = [getattr(part, "shared_N", None) is not None for part in parts]
+        gaps, befores = [np.zeros((len(parts), 0), np.float32)], [np.zeros(0, bool)]
+        targets, rewards = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
+        for row in validation.batches:
+            scores_PBN = np.stack([normalised(part.scores(row.batch)) for part in parts])
+            masked = (mask(scores_BN, row.seen_rows, row.seen_items) for scores_BN in scores_PBN)
+            is_rival_BN = np.logical_or.reduce([is_best(masked_BN, RIVALS) for masked_BN in masked])
+            target_R, item_R = np.nonzero(is_rival_BN[row.target_rows])
+            row_R, target_item_R = row.target_rows[target_R], row.target_items[target_R]
+            gaps.append(scores_PBN[:, row_R, item_R] - scores_PBN[:, row_R, target_item_R])
+            befores.append(item_R < target_item_R)
+            targets.append(target_R + sum(map(len, rewards)))
+            rewards.append(row.target_rewards)
+        self.gaps_PR, self.is_before_R = list(np.concatenate(gaps, axis=1)), np.concatenate(befores)
+        self.target_R, self.rewards_T = np.concatenate(targets), np.concatenate(rewards)
 
     def measure(self, weights: Weights) -> float:
-        return self.validation.figures_of(mixed(parts_BN, weights) for parts_BN in self.parts_BN)["objective"]
+        """The objective of the mix by these weights."""
+        gap_R = mixed(self.gaps_PR, weights)
+        is_above_R = ~((gap_R < 0.0) | ((gap_R == 0.0) & ~self.is_before_R))  # so is all that is no number
+        ranks_T = 1.0 + np.bincount(self.target_R[is_above_R], minlength=len(self.rewards_T))
+        return graded(event_values("ndcg@10", ranks_T, ranks_T), self.rewards_T)
 
     def choose(self, step: float) -> tuple[Weights, Tried]:
-        """The best shares of the first two parts, then of each further part the share beside the mix so far."""
-        shares = np.round(np.arange(0.0, 1.0 + step / 2, step), 6)
-        rest = (0.0,) * (len(self.names) - 2)
-        # Half and half first: where validation cannot tell, neither part is trusted alone.
-        mixes = [(float(s), float(1.0 - s), *rest) for s in sorted(shares, key=lambda s: abs(s - 0.5))]
-        measured = {mix: self.measure(mix) for mix in mixes}
-        best = max(measured, key=measured.__getitem__)
-        for place in range(2, len(self.names)):
-            for share in FURTHER_SHARES:
-                mix = tuple(float(weight * (1.0 - share)) for weight in best)
-                mix = (*mix[:place], share, *mix[place + 1 :])
-                measured[mix] = self.measure(mix)
-            best = max(measured, key=measured.__getitem__)
+        """The best mix that a search by coordinates finds, and all that was tried.
+
+        Each part in turn gets the best share of the whole, the others keep their proportions: at first on a grid of
+        twice the ``step``, then near the share that it has, until a round over all parts changes nothing. The search
+        begins with equal shares of the parts that answer each user apart: where validation cannot tell, none is trusted
+        alone. A part that alone has less than ``LEAST_ALONE`` of the best one's objective gets nothing more.
+        """
+        alone = [self.measure(tuple(map(float, row))) for row in np.eye(len(self.names))]
+        useful = [place for place, objective in enumerate(alone) if objective >= LEAST_ALONE * max(alone)]
+        coarse = (*np.arange(0.0, 1.0, 2 * step).tolist(), *FURTHER_SHARES)
+        own = [not shared or all(self.is_shared) for shared in self.is_shared]
+        best: Weights = tuple(is_own / sum(own) for is_own in own)
+        measured = {best: self.measure(best)}
+        for turn in range(ROUNDS):
+            before = best
+            for place in useful:
+                near = (0.0, *(before[place] + share for share in (-step, -step / 2, step / 2, step)))
+                for mix in self._mixes(best, place, near if turn else coarse):
+                    if mix not in measured:
+                        measured[mix] = self.measure(mix)
+                best = max(measured, key=measured.__getitem__)
+            if turn and best == before:
+                break
         return best, [self.row(mix, objective) for mix, objective in measured.items()]
+
+    def _mixes(self, weights: Weights, place: int, shares: Sequence[float]) -> Iterator[Weights]:
+        """These weights with each of the shares for the part at ``place``; scores for everybody never stand alone."""
+        rest = 1.0 - weights[place]
+        for share in (min(max(share, 0.0), 1.0) for share in shares if rest > 0):
+            mix = [weight * (1.0 - share) / rest for weight in weights]
+            mix[place] = share
+            if sum(weight for weight, shared in zip(mix, self.is_shared, strict=True) if shared) <= MOST_SHARED:
+                yield tuple(round(weight, 9) for weight in mix)
 
     def row(self, mix: Weights, objective: float) -> dict[str, Any]:
         return {**dict(zip(self.names, mix, strict=True)), "objective": objective}
+
+
+def is_best(masked_BN: np.ndarray, k: int) -> np.ndarray:
+    """Whether an item is among the ``k`` best of its row, bool (B, N); ties in catalogue order, -inf marks no item."""
+    if k >= masked_BN.shape[1]:
+        return masked_BN > -np.inf
+    last_B1 = np.partition(masked_BN, -k, axis=1)[:, -k, None]
+    is_above_BN, is_level_BN = masked_BN > last_B1, masked_BN == last_B1
+    left_B1 = k - is_above_BN.sum(axis=1, keepdims=True)
+    return is_above_BN | (is_level_BN & (is_level_BN.cumsum(axis=1) <= left_B1) & (last_B1 > -np.inf))

@@ -88,7 +88,7 @@ def train(
             "validate_upto": validate_upto,
             "tried": tried,
         }
-        final = refit(known, chosen, train_upto, recipe, seed)
+        final = refit(known, chosen.without_idle(), train_upto, recipe, seed)
     return Trained(
         final,
         known.catalogue,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from model_worlds import two_tastes
+from model_worlds import three_parts, two_tastes
 
 from evaluation import hold_out
 from evaluation.case import Case, CaseLimits
@@ -125,7 +125,7 @@ def test_the_gate_fails_where_the_error_is_large_and_certainly_much_larger(
 def test_what_a_network_learned_by_sampled_softmax_are_chances(trained_on_tastes: Trained) -> None:
     """Judged on a thousand liked targets of other people of the same two tastes: the hold-out has 154."""
     others = two_tastes(seed=7)
-    network = replace(trained_on_tastes.hybrid, weights=(1.0, 0.0, 0.0))
+    network = replace(three_parts(trained_on_tastes.hybrid), weights=(1.0, 0.0, 0.0))
     found = watched(network, others, 0, int(others.times.max()))
     liked_E = found.weights_E > 0
     assert liked_E.mean() == pytest.approx(0.5, abs=0.1), "dislikes are nothing to foresee"

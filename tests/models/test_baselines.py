@@ -6,9 +6,21 @@ import numpy as np
 import pytest
 
 from attune.influence import MOST_AN_HOUR, NEWCOMER
-from models.baselines import ItemKnn, KnnChoice, Popularity, cooccurrence, usage, votes
+from models.baselines import (
+    WITHOUT_END,
+    ItemKnn,
+    KnnChoice,
+    Latest,
+    Popularity,
+    cooccurrence,
+    half_lives,
+    usage,
+    votes,
+)
 from models.history import KIND_INDEX, HistoryBatch
 from models.learning.dataset import TrainingSet
+from models.learning.selection import Validation
+from models.network.config import Recipe
 
 DAY = 86_400_000_000
 PLAIN = KnnChoice(window=50, shrinkage=0.0, history=10, decay=1.0, slope=0.5, neighbours=10)
@@ -45,6 +57,54 @@ def test_popularity_halves_with_age_and_counts_rewards(make_training_set):
 
 
 HOUR = DAY // 24
+
+
+def test_the_latest_are_new_by_their_first_use(make_training_set):
+    rows = [(1, "u", "old", "like", None, 0), (2, "u", "shown", "impression", None, 9 * DAY)]
+    rows += [(3, "v", "new", "dislike", None, 10 * DAY), (4, "v", "old", "like", None, 20 * DAY)]
+    training_set = make_training_set(rows, ["old", "shown", "new", "never"])
+    np.testing.assert_allclose(Latest.fit(training_set, 10.0).weights_N, [0.25, 0.0, 0.5, 0.0])
+
+
+def days_of(make_training_set, span: int, events: int) -> tuple[float, ...]:
+    rows = [(place, f"u{place}", "i", "like", None, place * span // events) for place in range(events + 1)]
+    return half_lives(make_training_set(rows))
+
+
+def test_half_lives_follow_the_time_scale_of_the_data(make_training_set):
+    assert days_of(make_training_set, 64 * DAY, 6_400) == (WITHOUT_END, 64, 16, 4, 1)
+    assert days_of(make_training_set, 10 * 365 * DAY, 6_400) == (WITHOUT_END, 3650, 912, 228, 57)
+    minutes = np.array(days_of(make_training_set, HOUR, 20_000)[1:]) * 24 * 60
+    np.testing.assert_allclose(minutes, [60, 15, 3.75], rtol=0.01)
+    assert min(days_of(make_training_set, HOUR // 6, 20_000)) >= 1 / 24 / 60
+    assert half_lives(make_training_set([(1, "u", "i", "like", None, 5)])) == (WITHOUT_END,)
+
+
+def news(make_training_set) -> TrainingSet:
+    """An item an hour for three days, forty clicks an hour; how likely an item is clicked halves every two hours."""
+    rng, rows = np.random.default_rng(0), []
+    for hour in range(72):
+        ages = np.minimum(rng.exponential(2 / np.log(2), 40).astype(int), hour)
+        rows += [(f"u{rng.integers(300)}", f"n{hour - age:02d}", "click", None, hour * HOUR) for age in ages]
+    times = np.sort(rng.integers(0, HOUR, len(rows)))
+    rows = [(place, *row[:-1], row[-1] + int(times[place])) for place, row in enumerate(rows)]
+    return make_training_set(sorted(rows, key=lambda row: row[-1]))
+
+
+def test_where_items_live_for_hours_popularity_forgets_in_hours(make_training_set):
+    world, after = news(make_training_set), 65 * HOUR - 1
+    learned, validation = world.upto(after), Validation.over(world, after, after + 5 * HOUR, most=10**6)
+    unheard = ~np.isin(world.items, learned.items)[(world.times > after) & (world.times <= after + 5 * HOUR)]
+    assert 0.55 < unheard.mean() < 0.7, "most clicks go to items that nobody had clicked"
+    figures = {}
+    for kind in (Popularity, Latest):
+        chosen, tried = kind.choose(learned, Recipe("news"), lambda one: validation.figures(one)["objective"])
+        figures[kind] = {row["half_life_days"]: row["objective"] for row in tried}
+        assert figures[kind][chosen.half_life_days] == max(figures[kind].values())
+    assert max(figures[Popularity], key=figures[Popularity].get) <= 0.25
+    assert max(figures[Popularity].values()) > 3 * figures[Popularity][WITHOUT_END]
+    fixed = Popularity.choose(learned, Recipe("news", popularity_days=(30.0, 7.0)), lambda one: 0.0)[0]
+    assert fixed.half_life_days == 30.0, "a recipe may name the half-lives"
 
 
 def test_one_account_does_not_outweigh_sixty_people(make_training_set):

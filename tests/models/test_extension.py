@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from model_worlds import three_parts
 
 from attune.columns import ITEM_STATS
 from models.bundle import Bundle
@@ -48,7 +49,7 @@ def test_a_catalogue_keeps_its_places(tastes) -> None:
 
 @pytest.mark.parametrize("weights", [(0.4, 0.4, 0.2), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)])
 def test_nobodys_scores_of_what_was_there_change(trained_on_tastes: Trained, weights) -> None:
-    hybrid = replace(trained_on_tastes.hybrid, weights=weights, preference=Preference(0.3, 0.2))
+    hybrid = replace(three_parts(trained_on_tastes.hybrid), weights=weights, preference=Preference(0.3, 0.2))
     learned = len(trained_on_tastes.catalogue)
     once = hybrid.extended(newcomers(("a",), ("b", "unheard of"), ()))
     twice = once.extended(newcomers(*[("b",)] * 70, lead="later"))
@@ -68,7 +69,7 @@ def test_nobodys_scores_of_what_was_there_change(trained_on_tastes: Trained, wei
 @pytest.mark.parametrize("liked", "ab")
 def test_a_new_item_of_the_genre_that_somebody_likes_comes_first(trained_on_tastes: Trained, liked: str) -> None:
     places = [place for place, one in enumerate(trained_on_tastes.catalogue.item_ids) if one[0] == liked][:4]
-    hybrid = replace(trained_on_tastes.hybrid, weights=(0.4, 0.4, 0.2))
+    hybrid = replace(three_parts(trained_on_tastes.hybrid), weights=(0.4, 0.4, 0.2))
     hybrid = hybrid.extended(newcomers(("a",), ("b",), ("unheard of",)))
     a, b, neither = hybrid.network.scores(said(places))[0, -3:]
     assert (a > neither > b) if liked == "a" else (b > neither > a)
@@ -78,7 +79,7 @@ def test_a_new_item_of_the_genre_that_somebody_likes_comes_first(trained_on_tast
 
 def test_what_somebody_does_with_a_new_item_is_heard(trained_on_tastes: Trained) -> None:
     learned = len(trained_on_tastes.catalogue)
-    hybrid = replace(trained_on_tastes.hybrid, weights=(0.6, 0.3, 0.1), preference=Preference(0.3, 0.2))
+    hybrid = replace(three_parts(trained_on_tastes.hybrid), weights=(0.6, 0.3, 0.1), preference=Preference(0.3, 0.2))
     hybrid = hybrid.extended(newcomers(("a",), ("b",)))
     like, dislike = (hybrid.scores(said([learned], *what))[0] for what in (("like", 1.0), ("dislike", 0.0)))
     assert np.isfinite([like, dislike]).all()

@@ -7,10 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from model_worlds import three_parts
 
+from models.baselines import Latest
+from models.ease import Ease, EaseChoice
 from models.history import KIND_INDEX, HistoryBatch
-from models.hybrid import Hybrid, normalised
-from models.learning.selection import MixSearch, Validation
+from models.hybrid import Hybrid, mixed, normalised
+from models.learning.dataset import TrainingSet
+from models.learning.selection import MixSearch, Validation, is_best
 from models.learning.training import Trained
 from models.ranking.preference import Preference
 
@@ -46,7 +50,7 @@ def test_a_row_without_opinion_is_zero():
 
 
 def test_the_mix_is_the_weighted_sum_of_its_parts(trained_on_tastes: Trained):
-    hybrid = replace(trained_on_tastes.hybrid, weights=(0.2, 0.5, 0.3), preference=None)
+    hybrid = replace(three_parts(trained_on_tastes.hybrid), weights=(0.2, 0.5, 0.3), preference=None)
     batch = said([1, 20], "like", 1.0)
     expected = sum(w * normalised(p.scores(batch)) for p, w in zip(hybrid.parts, hybrid.weights, strict=True))
     np.testing.assert_allclose(hybrid.scores(batch), expected, atol=1e-6)
@@ -55,7 +59,7 @@ def test_the_mix_is_the_weighted_sum_of_its_parts(trained_on_tastes: Trained):
 @pytest.mark.parametrize("weights", MIXES)
 @pytest.mark.parametrize("reacted", [0, 5, 18])
 def test_other_items_of_the_cluster_fall_after_a_dislike_and_rise_after_a_like(trained_on_tastes, weights, reacted):
-    hybrid = replace(trained_on_tastes.hybrid, weights=weights)
+    hybrid = replace(three_parts(trained_on_tastes.hybrid), weights=weights)
     cluster = np.array([item[0] for item in trained_on_tastes.catalogue.item_ids])
     others = np.flatnonzero((cluster == cluster[reacted]) & (np.arange(len(cluster)) != reacted))
     met = [place for place in others if int(trained_on_tastes.catalogue.item_ids[place][1:]) < 14]
@@ -73,10 +77,10 @@ def _silent() -> HistoryBatch:
 
 
 def test_on_validation_it_is_no_worse_than_its_best_part(trained_on_tastes: Trained):
-    found = trained_on_tastes.report["validation"]
-    parts = [found[name]["objective"] for name in ("network", "item-knn")]
-    assert found["hybrid"]["objective"] >= max(parts) - 1e-9
-    assert found["hybrid"]["objective"] >= 0.98 * found["popularity"]["objective"]
+    found = {name: row["objective"] for name, row in trained_on_tastes.report["validation"].items()}
+    assert found.keys() == {"network", "item-knn", "popularity", "ease", "latest", "hybrid"}
+    assert found["hybrid"] >= max(found[name] for name in ("network", "item-knn", "ease")) - 1e-9
+    assert found["hybrid"] >= 0.98 * max(found["popularity"], found["latest"])
 
 
 def test_weights_find_the_part_that_knows(tastes, trained_on_tastes: Trained):
@@ -100,12 +104,64 @@ def test_weights_find_the_part_that_knows(tastes, trained_on_tastes: Trained):
     assert network_knows.choose(0.25)[0][0] >= 0.5
     assert knn_knows.choose(0.25)[0][1] >= 0.5
     assert network_knows.measure((1.0, 0.0, 0.0)) == 1.0
+    fourth_knows = MixSearch((hybrid.network, hybrid.knn, hybrid.popularity, Oracle()), validation)
+    weights, tried = fourth_knows.choose(0.25)
+    assert weights[3] >= 0.5
+    assert len(tried) < 100
 
 
-def test_popularity_alone_is_never_chosen(trained_on_tastes: Trained):
+@pytest.mark.parametrize("size", [60, 700])
+def test_a_mix_is_measured_as_validation_measures_it(make_training_set, hashed, fixed_scores, size: int):
+    """Ties, dislikes, what was seen and several targets at one moment; in the larger world not all items are rivals."""
+    rng, rows = np.random.default_rng(size), []
+    for position in range(1, 1_500):
+        user, item, kind = f"u{rng.integers(40)}", f"i{rng.integers(size):03d}", str(rng.choice(["like", "dislike"]))
+        rows.append((position, user, item, kind, None, position // 2 * 1_000_000))
+    world = make_training_set(rows, [f"i{place:03d}" for place in range(size)])
+    validation = Validation.over(world, 300_000_000, 10**12, most=10**6)
+    popular = fixed_scores(np.bincount(world.items, minlength=size))
+    popular.shared_N = popular.scores_N
+    parts = (hashed(size), hashed(size, 500, salt=3), popular, hashed(size, 900, salt=9))
+    search = MixSearch(parts, validation)
+    for weights in [(1.0, 0.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.3, 0.3, 0.1, 0.3), (0.0, 0.7, 0.0, 0.3)]:
+        scores = (mixed([normalised(part.scores(row.batch)) for part in parts], weights) for row in validation.batches)
+        expected = validation.figures_of(scores)["objective"]
+        assert search.measure(weights) == pytest.approx(expected, abs=1e-9 if size == 60 or max(weights) == 1 else 0.01)
+    best, tried = search.choose(0.25)
+    assert sum(best) == pytest.approx(1.0)
+    assert search.measure(best) == max(row["objective"] for row in tried) >= search.measure((0.25, 0.25, 0.25, 0.25))
+
+
+def test_a_score_that_is_no_number_is_no_hit(tastes: TrainingSet, fixed_scores, hashed):
+    last, count = int(tastes.times.max()), len(tastes.catalogue)
+    validation = Validation.over(tastes, int(last * 0.9), last, 50)
+    search = MixSearch((fixed_scores(np.full(count, np.nan)), hashed(count)), validation)
+    assert search.measure((1.0, 0.0)) == search.measure((0.5, 0.5)) == 0.0
+    assert search.measure((0.0, 1.0)) == pytest.approx(validation.figures(hashed(count))["objective"])
+
+
+@given(hnp.arrays(np.float32, (2, 12), elements=st.sampled_from([-np.inf, 0.0, 1.0, 2.0, 3.0])), st.integers(1, 14))
+def test_the_best_of_a_row_are_those_of_a_full_sort(masked_BN: np.ndarray, k: int):
+    for row_N, found_N in zip(masked_BN, is_best(masked_BN, k), strict=True):
+        order = [place for place in np.argsort(-row_N, kind="stable") if row_N[place] > -np.inf][:k]
+        assert sorted(order) == np.flatnonzero(found_N).tolist()
+
+
+def test_what_is_the_same_for_everybody_never_stands_alone(trained_on_tastes: Trained):
     for row in trained_on_tastes.report["tried"]["weights"]:
-        assert row["network"] + row["item-knn"] > 0
-        assert row["network"] + row["item-knn"] + row["popularity"] == pytest.approx(1.0)
+        assert row["network"] + row["item-knn"] + row["ease"] > 0.01
+        assert sum(share for name, share in row.items() if name != "objective") == pytest.approx(1.0)
+
+
+def test_what_validation_gave_no_weight_is_left_out_but_item_knn_and_popularity(tastes, trained_on_tastes: Trained):
+    hybrid = trained_on_tastes.hybrid
+    ease = Ease.fit(tastes, EaseChoice(penalty=10.0, history=10, decay=1.0, slope=0.5, neighbours=9, items=9))
+    others = hybrid.knn, hybrid.popularity, ease, Latest.fit(tastes, 1.0)
+    whole = replace(hybrid, others=others, weights=(0.0, 0.0, 0.0, 0.9, 0.1))
+    assert whole.without_idle() == whole
+    left = replace(whole, weights=(0.9, 0.0, 0.0, 0.0, 0.1)).without_idle()
+    assert (left.names, left.weights) == (("network", "item-knn", "popularity", "latest"), (0.9, 0.0, 0.0, 0.1))
+    assert left.knn is hybrid.knn
 
 
 def test_a_part_without_weight_is_not_asked(trained_on_tastes: Trained):
@@ -115,7 +171,7 @@ def test_a_part_without_weight_is_not_asked(trained_on_tastes: Trained):
         def scores(self, batch: HistoryBatch) -> np.ndarray:
             raise AssertionError("asked")
 
-    hybrid = trained_on_tastes.hybrid
+    hybrid = three_parts(trained_on_tastes.hybrid)
     mute = Hybrid(Silent(), hybrid.others, (0.0, 1.0, 0.0))  # type: ignore[arg-type]
     assert mute.scores(said([1], "like", 1.0)).shape == (1, 32)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from model_worlds import three_parts
 
 from attune.errors import BundleError, ConfigError
 from attune.user_state import UserState
@@ -89,13 +90,14 @@ def test_a_source_joins_by_its_class_and_its_line(
 ) -> None:
     last = int(tastes.times.max())
     trained = train(tastes, brief, int(last * 0.7), int(last * 0.85), seed=1)
-    names = ("network", "item-knn", "popularity", "rarity")
-    assert trained.hybrid.names == names
+    names = ("network", "item-knn", "popularity", "ease", "latest", "rarity")
     assert set(trained.report["validation"]) == {*names, "hybrid"}
     assert "rarity" in trained.report["tried"]
     assert all(sum(row[name] for name in names) == pytest.approx(1.0) for row in trained.report["tried"]["weights"])
 
-    weighted = replace(trained, hybrid=replace(trained.hybrid, weights=(0.4, 0.2, 0.2, 0.2)))
+    parts = three_parts(trained.hybrid)
+    parts = replace(parts, others=(*parts.others, Rarity.of(tastes)), weights=(0.4, 0.2, 0.2, 0.2))
+    weighted = replace(trained, hybrid=parts)
     bundle = Bundle.load(saved(weighted, tastes, tmp_path / "bundle"))
     assert bundle.golden_difference() < 1e-5
     assert bundle.config["mix"]["rarity"] == 0.2
@@ -106,7 +108,7 @@ def test_a_source_joins_by_its_class_and_its_line(
     )
 
     tuned = finetune(bundle, tastes, brief, last, seed=2)
-    assert tuned.hybrid.names == names
+    assert tuned.hybrid.names == ("network", "item-knn", "popularity", "rarity")
     assert (
         tuned.hybrid.others[-1].tensors()["rarity_N"].tolist() == Rarity.of(learnable(tastes, last)).rarity_N.tolist()
     )
