@@ -30,13 +30,14 @@ CHAMPION = Promotion(1, "default", "7", None, "promote", "test", "", NOW)
 
 def show(log: EventLog, folder: Path, rounds: int, first: int = 0) -> None:
     """Two items to each user, a few times; the items of their own cluster please, and some more than others."""
-    bundle, rng = Bundle.load(folder), np.random.default_rng(1)
+    bundle, rng, upto = Bundle.load(folder), np.random.default_rng(1), 0
+    states = [UserState(f"u{user}") for user in range(USERS)]
     for turn in range(first, first + rounds):
-        events = log.read(0, 100_000)
+        events, upto = log.read(upto, 100_000), log.head()
         for user in range(USERS):
-            state = fold(UserState(f"u{user}"), events)
+            state = states[user] = fold(states[user], events)
             at = NOW - 5 * DAY + (turn * USERS + user) * SECOND
-            made = recommend(bundle, state, None, Request(2, at))
+            made = recommend(bundle, state, None, Request(2, at, seed=int(rng.integers(2**53))))
             log.append([
                 Slate(
                     event_id=f"s{turn}-{user}", event_timestamp=at, user_id=state.user_id, model_version="7",
