@@ -206,7 +206,7 @@ def keep_genre(events: TrainingSet, _random: Random, genre: str) -> TrainingSet:
 
 def keep_latest(events: TrainingSet, _random: Random, count: int) -> TrainingSet:
     """Only a few are learned from."""
-    return events.select(np.arange(len(events) - count, len(events)))
+    return events.select(np.arange(len(events))[-count:])
 
 
 def scale_statistics(events: TrainingSet, _random: Random) -> TrainingSet:

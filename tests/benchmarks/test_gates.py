@@ -22,7 +22,7 @@ FAULTS = (*gates_faults.KNOWN, *gates_faults.UNSEEN)
 
 @pytest.fixture(scope="module")
 def experiment(quick: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
-    stream = datasets.movielens_demo().select(np.arange(8_000))
+    stream = datasets.movielens_demo().select(np.arange(4_000))
     return train_champions(stream, quick, SPLIT, tmp_path_factory.mktemp("experiment"), seed=0)
 
 
