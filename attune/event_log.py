@@ -21,7 +21,7 @@ from attune.compiled_statements import COLUMNS, HotStatements
 from attune.database import Tables
 from attune.database import prepare as prepare
 from attune.event_types import SEEN_KINDS
-from attune.events import LIVE, AnyEvent, Item, LoggedEvent, Slate, User, to_logged, to_row
+from attune.events import IMPORTED, LIVE, AnyEvent, Item, LoggedEvent, Slate, User, to_logged, to_row
 from attune.imports import WITHDRAWN, Imports, note_run
 from attune.row_rules import Rejection, rejected_rows
 from attune.tables import IN_TAIL, OF_ITEMS, events, log_head, quarantine
@@ -144,6 +144,8 @@ class EventLog(Tables):
                     logged_at = self._clock()
                     for row in fresh:
                         row["logged_at"] = logged_at
+                        if import_id is not None and row["type"] == "feedback":
+                            row["payload"] = IMPORTED
                     self._hot.insert(connection, fresh)
                     self._hot.move_head(connection, head + len(fresh))
                     if import_id is not None:
@@ -175,7 +177,7 @@ class EventLog(Tables):
         """As ``read``, as one list a column of the table: for frames, without building an object an event.
 
         ``digest`` is bytes, ``payload`` the whole event as JSON for slates, items and users, ``LIVE`` for interactions
-        that came in over HTTP and None for the others;
+        that came in over HTTP, ``IMPORTED`` for feedback that an import brought, and None for the others;
         columns that a type has not are None.
         """
         query = _between(select(events), after, upto, types).limit(limit)
@@ -324,7 +326,9 @@ class EventLog(Tables):
         ``LoggedEvent.happened_at``.
         """
         is_live = or_(events.c.type == "feedback", events.c.payload == LIVE)
-        moment = case((is_live, events.c.logged_at), else_=events.c.event_timestamp)
+        is_imported = events.c.payload == IMPORTED
+        moment = case((is_imported, events.c.event_timestamp), (is_live, events.c.logged_at),
+                      else_=events.c.event_timestamp)  # fmt: skip
         query = select(events.c.item_id, moment).where(IN_TAIL, events.c.user_id == bindparam("user_id"))
         query = query.where(events.c.position <= upto, events.c.kind.in_(sorted(SEEN_KINDS)))
         query = query.order_by(events.c.position).limit(FIRST_USES)

@@ -6,8 +6,8 @@ Objects are built by ``attune.row_rules`` from rows that passed its rules, and t
 
 In the log's table behaviour lies in columns of its own. Slates, items and users keep their whole content as JSON in
 ``payload`` beside the columns they are looked up by (``value`` of a slate: how many positions explored, if they have a
-budget; its ``kind``: whether it was imported), and of an interaction the word ``LIVE`` or nothing. What ``to_logged``
-reads back equals what ``to_row`` was given.
+budget; its ``kind``: whether it was imported), of an interaction the word ``LIVE`` or nothing, and of feedback the word
+``IMPORTED`` or nothing. What ``to_logged`` reads back equals what ``to_row`` was given.
 """
 
 import hashlib
@@ -26,7 +26,8 @@ LIVE = "live"
 is a repeat."""
 
 IMPORTED = "import"
-"""The ``served_by`` and the version of a slate that another system drew. The column ``kind`` of its row says so too."""
+"""The ``served_by`` and the version of a slate that another system drew. The column ``kind`` of its row says so too.
+Also the ``payload`` of feedback that an import brought; older logs do not mark it, and it is taken for live."""
 
 CANDIDATES_LOGGED = 200
 """So many of a slate's candidates are logged at most, the best first."""
@@ -145,7 +146,7 @@ AnyEvent = Interaction | Feedback | Slate | Item | User
 class LoggedEvent(msgspec.Struct, frozen=True):
     """An event as the log holds it: ``position`` orders all events, ``logged_at`` is in microseconds.
 
-    ``is_live``: an interaction that came in over HTTP, as feedback does; all others are imported.
+    ``is_live``: an interaction or feedback that came in over HTTP; all others are imported.
     """
 
     position: int
@@ -156,7 +157,7 @@ class LoggedEvent(msgspec.Struct, frozen=True):
     @property
     def happened_at(self) -> int:
         """When it happened; of what came in over HTTP when it was logged: an account cannot make itself a past."""
-        if self.is_live or isinstance(self.event, Feedback):
+        if self.is_live:
             return self.logged_at
         return min(self.event.event_timestamp, self.logged_at)
 
@@ -215,7 +216,8 @@ def to_row(event: AnyEvent) -> dict[str, Any]:
 
 def to_logged(row: Any) -> LoggedEvent:
     """The event that a row of the table ``events`` holds (any object with the columns as attributes)."""
-    return LoggedEvent(row.position, row.logged_at, _event(row), row.type == "interaction" and row.payload == LIVE)
+    is_live = row.payload == LIVE if row.type == "interaction" else row.type == "feedback" and row.payload != IMPORTED
+    return LoggedEvent(row.position, row.logged_at, _event(row), is_live)
 
 
 def _event(row: Any) -> AnyEvent:

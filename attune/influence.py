@@ -5,7 +5,8 @@ profile all count by it:
 
 - **Once.** A user counts once for an item: the latest reaction that stands, at its own time. A take-back lets the one
   before it stand again.
-- **So much an hour.** Of a user's reactions that carry the same hour the first ``MOST_AN_HOUR`` count.
+- **So much an hour.** Of a user's reactions that carry the same hour the first ``MOST_AN_HOUR`` count (where events are
+  counted as they come, those over HTTP and those of imports apart: a history takes nobody's place of today).
 - **History.** A reaction of somebody who had used fewer than ``HISTORY_ITEMS`` other items before it counts
   ``NEWCOMER``. Where events are counted as they come (the fallback, the live item profile), what was used in the same
   hour is no history yet; in the live item profile, which moves before any gate, a newcomer counts nothing.
@@ -15,10 +16,12 @@ items together N * ``MOST_AN_HOUR`` for each hour that their reactions carry. By
 profile: ``attune.item_profile``.
 """
 
-import time
+from bisect import bisect_right
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
+from time import monotonic
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +29,7 @@ import numpy as np
 from attune.clock import HOUR, MINUTE
 from attune.event_log import EventLog
 from attune.event_types import RETRACT, SEEN_KINDS, VERDICTS
-from attune.events import Behaviour, Feedback, LoggedEvent
+from attune.events import Behaviour, LoggedEvent
 
 MOST_A_MINUTE = 60
 """Of the feedback, and of the interactions, that a user sends over HTTP (``LoggedEvent.is_live``) so many that carry
@@ -115,8 +118,8 @@ Change = tuple[float, Reaction]
 class _User:
     uses: dict[str, int]
     """The first items used, one more than make a history, with the hour of each first use."""
-    hour: int = -1
-    spent: int = 0
+    spent: dict[bool, tuple[int, int]] = field(default_factory=dict)
+    """Of live and of imported reactions: the hour of the latest, and how many carried it."""
     sent: dict[type, tuple[int, int]] = field(default_factory=dict)
     """By type of event over HTTP: the latest minute and how many carried it."""
 
@@ -162,20 +165,20 @@ class StandingReactions:
         weight = self.weight(event.user_id, event.item_id, moment, entry.position)
         if len(user.uses) <= HISTORY_ITEMS:
             user.uses.setdefault(event.item_id, moment // HOUR)
-        if moment // HOUR > user.hour:
-            user.hour, user.spent = moment // HOUR, 0
-        user.spent += 1
-        if user.spent > MOST_AN_HOUR or not weight:
+        hour, spent = user.spent.get(entry.is_live, (-1, 0))
+        spent = spent + 1 if moment // HOUR == hour else 1
+        user.spent[entry.is_live] = moment // HOUR, spent
+        if spent > MOST_AN_HOUR or not weight:
             return []
-        key = event.user_id, event.item_id
+        key, time = (event.user_id, event.item_id), min(event.event_timestamp, entry.logged_at)
         stack = self._pairs.setdefault(key, [])
         self._pairs.move_to_end(key)
-        changes = [(-1.0, stack[-1])] if stack else []
-        stack.append(
-            Reaction(event.event_id, event.item_id, weight * said, min(event.event_timestamp, entry.logged_at))
-        )
+        reaction = Reaction(event.event_id, event.item_id, weight * said, time)
+        place = bisect_right(stack, time, key=attrgetter("time"))
+        is_latest = place == len(stack)
+        changes = [*((-1.0, before) for before in stack[-1:]), (1.0, reaction)] if is_latest else []
+        stack.insert(place, reaction)
         self._known[event.event_id] = key
-        changes.append((1.0, stack[-1]))
         if len(stack) > STACK_LIMIT:
             del self._known[stack.pop(0).event_id]
         if len(self._pairs) > self.pairs_limit:
@@ -204,7 +207,7 @@ class StandingReactions:
             self._forget(key)
 
     def _is_burst(self, user: _User, entry: LoggedEvent, event: Behaviour) -> bool:
-        if not entry.is_live and not isinstance(event, Feedback):
+        if not entry.is_live:
             return False
         latest, sent = user.sent.get(type(event), (-1, 0))
         minute = event.event_timestamp // MINUTE
@@ -253,11 +256,11 @@ class PopularityCounts:
 
     def advance(self) -> tuple[bool, bool]:
         """Count for half a second at most: whether anything was new, and whether more waits. Raises EventLogError."""
-        head, until = self._log.head(), time.monotonic() + SECONDS_AT_ONCE
+        head, until = self._log.head(), monotonic() + SECONDS_AT_ONCE
         if not self._position or head < self._position:  # the latter: an older log was put in its place
             self._begin(head)
         start = self._position
-        while self._position < head and time.monotonic() < until:
+        while self._position < head and monotonic() < until:
             page = self._log.read(self._position, PAGE, head, BEHAVIOUR)
             told = [(entry, entry.event) for entry in page if isinstance(entry.event, Behaviour)]
             self._standing.meet((event.user_id for _, event in told), self._position)

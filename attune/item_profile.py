@@ -161,10 +161,11 @@ class ItemProfile:
         weigh = [name for name in item_ids if self._standing.weight(user_id, name, entry.happened_at, entry.position)]
         for item_id in weigh:
             before = self._shown.pop((user_id, item_id), None)
-            if before is not None:
+            self._shown[user_id, item_id] = latest = time if before is None else max(time, before)
+            if before is not None and latest > before:
                 self._add(item_id, IMPRESSIONS, -self._weight(before))
-            self._shown[user_id, item_id] = time
-            self._add(item_id, IMPRESSIONS, self._weight(time))
+            if latest != before:
+                self._add(item_id, IMPRESSIONS, self._weight(latest))
             if len(self._shown) > SHOWN_LIMIT:
                 self._shown.popitem(last=False)
         return weigh

@@ -76,7 +76,7 @@ ORGANIC = [Columns.POSITION, Columns.EVENT_ID, Columns.USER_ID, Columns.ITEM_ID,
 
 _BEHAVIOUR = [
     *(Columns.POSITION, Columns.LOGGED_AT, Columns.TYPE, Columns.EVENT_ID, Columns.EVENT_TIMESTAMP, Columns.USER_ID),
-    *(Columns.ITEM_ID, Columns.KIND, Columns.VALUE, Columns.SLATE_ID, Columns.RETRACTS),
+    *(Columns.ITEM_ID, Columns.KIND, Columns.VALUE, Columns.SLATE_ID, Columns.RETRACTS, Columns.PAYLOAD),
 ]
 _SLATES = [Columns.POSITION, Columns.LOGGED_AT, Columns.EVENT_ID, Columns.USER_ID, Columns.EVENT_TIMESTAMP]
 
@@ -244,11 +244,12 @@ def that_counts(behaviour: pd.DataFrame, terms: Terms) -> tuple[pd.DataFrame, di
 
     ``behaviour`` is the log from its first position on, in the order of positions: an event's verdict follows from
     those before it alone, so nothing that is logged later changes it, however early it is dated. What came in over
-    HTTP is looked at, feedback and interactions (``LIVE``); imported interactions all stay: a history has whole
-    sessions in one minute.
+    HTTP is looked at, feedback and interactions (``LIVE``); what was imported all stays: a history has whole sessions
+    in one minute.
     """
     is_live = (behaviour[Columns.PAYLOAD] == LIVE) & (behaviour[Columns.KIND] != RETRACT)
-    is_reaction = (_is_reaction(behaviour) | is_live).to_numpy()
+    is_feedback = _is_reaction(behaviour) & (behaviour[Columns.PAYLOAD] != IMPORTED)
+    is_reaction = (is_feedback | is_live).to_numpy()
     feedback = behaviour[is_reaction]
     reasons = _reasons(feedback, rewards(feedback[Columns.KIND], feedback[Columns.VALUE]), terms)
     stays = np.ones(len(behaviour), bool)
@@ -257,9 +258,13 @@ def that_counts(behaviour: pd.DataFrame, terms: Terms) -> tuple[pd.DataFrame, di
 
 
 def standing(feedback: pd.DataFrame, upto: int) -> pd.DataFrame:
-    """The last word on each slate, user and item as the log stood at ``upto``: one row for each ``KEY`` at most."""
+    """The last word on each slate, user and item as the log stood at ``upto``: one row for each ``KEY`` at most.
+
+    It is the last by its own time: what an import brings later was said before.
+    """
     counts = feedback[REASON].isna() & (feedback[Columns.POSITION] <= upto) & (feedback[TAKEN_BACK_AT] > upto)
-    return feedback[counts].drop_duplicates(KEY, keep="last")
+    in_order = feedback[counts].sort_values([Columns.EVENT_TIMESTAMP, Columns.POSITION])
+    return in_order.drop_duplicates(KEY, keep="last")
 
 
 def shown_at(lake: Lake, positions: np.ndarray) -> pd.DataFrame:
@@ -365,6 +370,6 @@ def _reasons(feedback: pd.DataFrame, worth: np.ndarray, terms: Terms) -> np.ndar
     minute = feedback[Columns.EVENT_TIMESTAMP] // MINUTE
     turn = feedback.groupby([feedback[Columns.USER_ID], feedback[Columns.TYPE], minute]).cumcount().to_numpy()
     reason = np.full(len(feedback), None, object)
-    reason[turn >= terms.most_a_minute] = BURST
+    reason[(turn >= terms.most_a_minute) & (feedback[Columns.PAYLOAD] != IMPORTED).to_numpy()] = BURST
     reason[~((worth >= 0.0) & (worth <= 1.0))] = OUT_OF_RANGE
     return reason

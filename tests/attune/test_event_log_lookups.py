@@ -95,3 +95,8 @@ def test_the_first_uses_of_users_and_an_account_cannot_make_itself_a_past(log: E
     assert log.first_uses(["ada", "bob", "nobody"], log.head()) == found
     assert log.first_uses(["ada"], 1) == {"ada": {"tea": 5}}
     assert log.read(log.head() - 1, 1)[0].happened_at == START
+    log.append(
+        [Feedback(event_id="g", kind="like", slate_id="s", **told | {"user_id": "dan"})], log.imports.begin("f", {})
+    )
+    assert log.first_uses(["dan"], log.head()) == {"dan": {"milk": 1}}, "a past that an import brings is one"
+    assert log.read(log.head() - 1, 1)[0].happened_at == 1

@@ -93,7 +93,8 @@ def histories(draw: st.DrawFn) -> list[LoggedEvent]:
 
 
 def by_definition(log: Sequence[LoggedEvent], now: int) -> np.ndarray:
-    """sums (item, 3): of each user with a history the last reaction to each item that stands, and the last showing."""
+    """sums (item, 3): of each user with a history the last reaction to each item that stands, and the last showing,
+    by their own times."""
     taken_back = {
         (one.event.retracts, one.event.user_id, one.position)
         for one in log
@@ -105,15 +106,16 @@ def by_definition(log: Sequence[LoggedEvent], now: int) -> np.ndarray:
         event = one.event
         if isinstance(event, Item) or event.user_id == "new" or event.event_id == "nobody":
             continue
-        if isinstance(event, Slate):
-            shown |= {(event.user_id, item.item_id): event.event_timestamp for item in event.shown}
-        elif event.kind == "impression":
-            shown[event.user_id, event.item_id] = event.event_timestamp
+        if isinstance(event, Slate) or event.kind == "impression":
+            names = [item.item_id for item in event.shown] if isinstance(event, Slate) else [event.item_id]
+            for name in names:
+                shown[event.user_id, name] = max(event.event_timestamp, shown.get((event.user_id, name), 0))
         elif event.kind != "retract" and not any(
             name == event.event_id and user == event.user_id and position > one.position
             for name, user, position in taken_back
         ):
-            said[event.user_id, event.item_id] = event
+            before = said.get((event.user_id, event.item_id), event)
+            said[event.user_id, event.item_id] = max(before, event, key=lambda one: one.event_timestamp)
     sums = np.zeros((len(ITEMS), 3))
     for (_, item_id), time in shown.items():
         sums[ITEMS.index(item_id), 0] += 0.5 ** ((now - time) / HALF_LIFE)
@@ -291,6 +293,25 @@ def test_a_burst_over_http_is_set_aside_and_an_hour_holds_so_much() -> None:
     imported = profile_of()
     assert len(imported.fold(logged([one.event for one in sent(300, 1)]))) == MOST_AN_HOUR
     assert imported.set_aside == 0
+
+
+def test_what_an_import_brings_of_the_past_has_faded_and_takes_no_place_of_today() -> None:
+    """A user's reactions of now count the same before and after a history comes in, in one minute of long ago."""
+    old = START - 10 * HALF_LIFE
+    past: list[AnyEvent] = [
+        Feedback(event_id=f"f{n}", event_timestamp=old, user_id="ada", item_id=f"x{n}", kind="like", slate_id="s")
+        for n in range(MOST_AN_HOUR)
+    ]
+    past += [like("i", old, "dislike"), slate(["i"], old)]
+    profile = profile_of()
+    profile.fold([LoggedEvent(1, START, slate(["i"], START)), LoggedEvent(2, START, like("i", START), True)])
+    profile.fold(logged(past, 10, at=START + 1))
+    assert profile.set_aside == 0
+    np.testing.assert_allclose(profile.sums(["i"], START)[0], [1, 1, 1])
+    np.testing.assert_allclose(profile.sums([f"x{n}" for n in range(100)], START), [[0, 2**-10, 2**-10]] * 100)
+    for n in range(MOST_A_MINUTE - 1):
+        profile.fold([LoggedEvent(1_000 + n, START + n, like(f"y{n}", START + n), True)])
+    np.testing.assert_allclose(profile.sums([f"y{MOST_A_MINUTE - 2}"], START)[0], [0, 1, 1], rtol=1e-6)
 
 
 ATTACKS = ["like", "dislike", "hide", "impression", "slate", "retract"]

@@ -1,5 +1,6 @@
 import csv
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,15 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
-from attune.clock import DAY, SECOND, Clock
-from attune.event_log import EventLog
-from attune.events import Interaction, Item
-from features.importer import ImportReport, admit_source, expected_report, import_source, in_order
+from attune.clock import DAY, HOUR, SECOND, Clock
+from attune.event_log import EventLog, prepare
+from attune.events import AnyEvent, Feedback, Interaction, Item
+from attune.influence import NEWCOMER, PopularityCounts
+from attune.item_profile import ItemProfile
+from features.export import export
+from features.importer import ImportReport, admit_source, expected_report, import_log, import_source, in_order
+from features.labels import BURST, Terms, that_counts
+from features.lake import Lake
 from features.sources import movielens, tabular
 
 ROWS = [
@@ -338,3 +344,39 @@ def test_users_keep_what_a_file_has_no_column_for(log: EventLog, clock: Clock, t
         report = import_source(log, source, clock, "a")
     assert (report.users.accepted, report.users.repeated) == (0, 1)
     assert log.versions("user", ["u"])["u"][-1][1].attributes == {"age": 31, "country": "DE"}
+
+
+def test_feedback_of_an_import_counts_as_of_its_own_time(log: EventLog, clock: Clock, tmp_path: Path) -> None:
+    """What a platform of before brings is history: it makes its people known, and it is no burst of this minute."""
+
+    def told(user: str, count: int, start: int, step: int) -> list[AnyEvent]:
+        about = {"user_id": user, "kind": "like", "slate_id": "s"}
+        return [
+            Feedback(event_id=f"{user}-{start}-{n}", event_timestamp=start + n * step, item_id=f"i{n}", **about)
+            for n in range(count)
+        ]
+
+    url = f"sqlite:///{tmp_path / 'before' / 'events.db'}"
+    prepare(url)
+    now = clock()
+    with closing(EventLog(url, clock)) as before:
+        before.append([*told("old", 8, now - 9 * DAY, HOUR), *told("session", 100, now - DAY, 1)])
+        export(before, tmp_path / "out")
+    import_log(log, tmp_path / "out", clock, "out")
+    log.append(told("live", 100, now, 0))
+    entries = log.read(0, 1_000)
+    assert [entry.is_live for entry in entries] == [False] * 108 + [True] * 100
+    assert all(entry.happened_at == entry.event.event_timestamp for entry in entries)
+    profile = ItemProfile(history=log.first_uses)
+    profile.fold(entries[:108])
+    assert profile.set_aside == 0
+    assert profile.scores([f"i{n}" for n in range(100)], now).tolist() == [0.0] * 100
+    profile.fold(entries)
+    assert profile.set_aside == 40
+    counts = PopularityCounts(log)
+    counts.advance()
+    people = dict(counts.most(100))
+    assert people["i7"] == 1.0 + 2 * NEWCOMER, "five items of hours before are a history"
+    lake = Lake(tmp_path / "lake")
+    lake.ingest(log)
+    assert that_counts(lake.events().to_pandas(), Terms())[1][BURST] == 40

@@ -138,6 +138,14 @@ def test_the_last_word_counts_and_every_word_is_kept(filled) -> None:
     assert found.counts["contradicted"] == 1, "a like after a view agrees with it"
 
 
+def test_what_comes_late_is_the_last_word_only_if_it_was_said_last(filled) -> None:
+    lake = filled(
+        slate("s", "u", "a", "b"), react(1, "s", "u", "a", "like", at=9), react(2, "s", "u", "a", "dislike", at=5),
+        react(3, "s", "u", "b", "like", at=9), react(4, "s", "u", "b", "dislike", at=9),
+    )  # fmt: skip
+    assert words(labels(lake).frame) == [("a", "like", 1.0), ("b", "dislike", 0.0)]
+
+
 def test_what_does_not_count_is_set_aside_with_the_reason(filled) -> None:
     lake = filled(
         slate("s", "u", "a", "b"),
