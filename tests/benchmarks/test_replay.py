@@ -11,7 +11,7 @@ from attune.clock import DAY, HOUR
 from attune.columns import USER_STATS
 from attune.errors import ConfigError
 from attune.influence import influence
-from benchmarks import command, datasets, replay_movielens, replay_pace
+from benchmarks import command, datasets, replay_movielens, replay_pace, replay_protocol
 from benchmarks.gates_experiment import join_events
 from benchmarks.replay_arms import Arm, LiveHistory
 from benchmarks.replay_grid import OnlineGrid
@@ -52,6 +52,7 @@ class Tuned(Arm):
 def found(world: TrainingSet, quick: Recipe) -> Iterator[ReplayResult]:
     grid = OnlineGrid((0.1,), (None,), (0.2,), (7.0,), (20.0,), (0.2,), (30.0,))
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay_protocol, "SAMPLED", 300)
         patch.setattr(item_profile, "TINY", 0.0)  # the replay forgets nothing: so they must agree to the last list
         yield run(world, quick, seed=0, grid=grid, extra_arms=[Tuned])
 
