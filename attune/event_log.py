@@ -7,7 +7,7 @@ the last position that it saw. Gaps may exist.
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -22,7 +22,7 @@ from attune.database import Tables
 from attune.database import prepare as prepare
 from attune.event_types import SEEN_KINDS
 from attune.events import IMPORTED, LIVE, AnyEvent, Item, LoggedEvent, Slate, User, to_logged, to_row
-from attune.imports import WITHDRAWN, Imports, note_run
+from attune.imports import WITHDRAWN, Imports, again_id, note_run, withdrawal_id
 from attune.row_rules import Rejection, rejected_rows
 from attune.tables import IN_TAIL, OF_ITEMS, events, log_head, quarantine
 
@@ -240,6 +240,20 @@ class EventLog(Tables):
         """The content digests (``Event.digest``) of those ids that were logged."""
         with self._database.reading() as connection:
             return {event_id: digest for event_id, (digest, _) in self._hot.known(connection, event_ids).items()}
+
+    def current_ids(self, event_ids: Iterable[str], told: Collection[str] = ()) -> dict[str, str]:
+        """The ids that events have now: one that a withdrawal took back is followed by a new one.
+
+        A withdrawal whose take-back is among ``told`` is none to undo.
+        """
+        current = {name: name for name in event_ids}
+        looked_at = list(current)
+        while looked_at:
+            backs = {name: withdrawal_id(current[name]) for name in looked_at}
+            logged = self.digests([back for back in backs.values() if back not in told])
+            looked_at = [name for name, back in backs.items() if back in logged]
+            current |= {name: again_id(current[name]) for name in looked_at}
+        return current
 
     def counts(self) -> dict[str, int]:
         """How many events of each type there are; reads the whole log."""

@@ -8,6 +8,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, update
@@ -147,6 +148,21 @@ class Imports:
             connection.execute(select(log_head.c.position).with_for_update())  # no append is under way
             mine = (imports.c.id == import_id, imports.c.state.in_(sources))
             connection.execute(update(imports).where(*mine).values(values))
+
+
+def content_id(content: str, number: int) -> str:
+    """The id of the event with that content and number among equal ones: the same in every import."""
+    return blake2b(f"{content}\x1f{number}".encode(), digest_size=16).hexdigest()
+
+
+def withdrawal_id(event_id: str) -> str:
+    """The id of the take-back by which a withdrawal takes an event back."""
+    return content_id(f"withdrawal\x1f{event_id}", 0)
+
+
+def again_id(event_id: str) -> str:
+    """The id under which an event comes back that a withdrawal took back."""
+    return content_id(f"again\x1f{event_id}", 0)
 
 
 def note_run(connection: Connection, import_id: int, first: int, last: int) -> None:

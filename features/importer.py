@@ -30,10 +30,12 @@ from attune.clock import SECOND, SHUFFLED, Clock, from_datetime
 from attune.columns import Columns
 from attune.errors import DataContractError
 from attune.event_log import EventLog, QuarantinedRow
+from attune.event_types import RETRACT
 from attune.events import CONTENT, TYPES, AnyEvent, Behaviour, Feedback, Interaction, Item, Slate, User, is_hidden
+from attune.imports import content_id
 from attune.row_rules import Rejection, admit, admit_all
 from features.export import exported
-from features.sources.frames import FIRST_MOMENT, INTERACTION_COLUMNS, SourceFrames, content_id, without_absent
+from features.sources.frames import FIRST_MOMENT, INTERACTION_COLUMNS, SourceFrames, without_absent
 
 CHUNK = 5_000
 FIRST_ROWS = 20
@@ -242,23 +244,10 @@ def _after_earlier_rows(log: EventLog, frames: SourceFrames, clock: Clock) -> So
     return placed(rows, log.last_time_before(SHUFFLED, -SECOND) + SECOND)
 
 
-def withdrawal_id(event_id: str) -> str:
-    """The id of the take-back by which a withdrawn import takes an event back."""
-    return content_id(f"withdrawal\x1f{event_id}", 0)
-
-
 def _renewed(log: EventLog, events: Sequence[AnyEvent], told: Collection[str]) -> Sequence[AnyEvent]:
-    """The events with the ids that they have now: a withdrawn event is followed by a new one.
-
-    A withdrawal whose take-back is among the source's own events (``told`` are their ids) is none to undo.
-    """
-    current = {name: name for event in events for name in (event.event_id, _retracted(event), _slate(event)) if name}
-    looked_at = list(current)
-    while looked_at:
-        backs = {name: withdrawal_id(current[name]) for name in looked_at}
-        logged = log.digests([back for back in backs.values() if back not in told])
-        looked_at = [name for name, back in backs.items() if back in logged]
-        current |= {name: content_id(f"again\x1f{current[name]}", 0) for name in looked_at}
+    """The events with the ids that they have now; ``told`` are those of the source's own take-backs."""
+    names = (name for event in events for name in (event.event_id, _retracted(event), _slate(event)) if name)
+    current = log.current_ids(names, told)
     if all(name == now for name, now in current.items()):
         return events
     return [_with_ids(event, current) for event in events]

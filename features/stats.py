@@ -2,8 +2,8 @@
 
 A row stamped B counts exactly the events with a time before B, so whoever joins at or after B sees the past alone.
 A take-back counts from its own time on: before it, the event stood. An event whose take-back is not dated after it
-never stood, as those of a withdrawn import; its row stays, to take the place of an older one online. Impressions are
-not counted: being shown is nothing that a user did.
+never stood, as those of a withdrawn import. The rows of the buckets of events and take-backs that count no more stay,
+to take the place of older ones online. Impressions are not counted: being shown is nothing that a user did.
 
 The statistics of items are facts about what people say, so they count people as ``attune.influence`` does:
 ``item_events`` and ``item_events_90d`` are the users (a newcomer is less than one) whose latest standing reaction lies
@@ -79,27 +79,29 @@ def user_stats(events: pd.DataFrame) -> pd.DataFrame:
     ``events`` are behaviour: position, event_id, user_id, item_id, kind, value, retracts, event_timestamp (int64).
     Gives user_id, event_timestamp (datetime64[us, UTC], the hour's end) and the features as float32.
     """
-    counted, gone = _counted(events)
+    counted, gone, backs = _counted(events)
     codes, entities = pd.factorize(counted[Columns.USER_ID], sort=True)
     times = counted[Columns.EVENT_TIMESTAMP].to_numpy(np.int64)
     worth = rewards(counted[Columns.KIND], counted[Columns.VALUE])
     spans = _Spans(codes, times, gone, times, worth, np.ones(len(times)))
-    return _stats(codes, times, gone, spans, HOUR, USER_WINDOW).pipe(_named, Columns.USER_ID, entities, USER_STATS)
+    rows = _stats(codes, times, gone, backs, spans, HOUR, USER_WINDOW)
+    return _named(rows, Columns.USER_ID, entities, USER_STATS)
 
 
 def item_stats(events: pd.DataFrame) -> pd.DataFrame:
     """``ITEM_STATS`` per (item, day with events), as ``user_stats`` does for users and hours."""
-    counted, gone = _counted(events)
+    counted, gone, backs = _counted(events)
     codes, entities = pd.factorize(counted[Columns.ITEM_ID], sort=True)
     times = counted[Columns.EVENT_TIMESTAMP].to_numpy(np.int64)
     order = np.lexsort((counted[Columns.POSITION], times))
     order = order[gone[order] > times[order]]  # what an import's withdrawal took back never was
     users, items = pd.factorize(counted[Columns.USER_ID])[0][order], codes[order]
     weights = influence(users, items, times[order])
-    rows, starts, ends = _standing_spans(users, items, times[order], gone[order], weights > 0)
-    worth = rewards(counted[Columns.KIND], counted[Columns.VALUE])[order[rows]]
-    spans = _Spans(items[rows], starts, ends, times[order[rows]], worth, weights[rows])
-    return _stats(codes, times, gone, spans, DAY, ITEM_WINDOW).pipe(_named, Columns.ITEM_ID, entities, ITEM_STATS)
+    places, starts, ends = _standing_spans(users, items, times[order], gone[order], weights > 0)
+    worth = rewards(counted[Columns.KIND], counted[Columns.VALUE])[order[places]]
+    spans = _Spans(items[places], starts, ends, times[order[places]], worth, weights[places])
+    rows = _stats(codes, times, gone, backs, spans, DAY, ITEM_WINDOW)
+    return _named(rows, Columns.ITEM_ID, entities, ITEM_STATS)
 
 
 @dataclass(frozen=True)
@@ -143,13 +145,23 @@ def _as_of(stats: pd.DataFrame, key: str, names: tuple[str, ...], ids: np.ndarra
     return joined[list(names)].astype(np.float32).sort_index()
 
 
-def _counted(events: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-    """The uses among the events, and when each was taken back (or ``NEVER``)."""
+@dataclass(frozen=True)
+class _TakeBacks:
+    """Of which of the uses (places), and when; several may take back the same one."""
+
+    places: np.ndarray
+    moments: np.ndarray
+
+
+def _counted(events: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray, _TakeBacks]:
+    """The uses among the events, when each was taken back (or ``NEVER``), and all take-backs of them."""
     counted = events[events[Columns.KIND].isin(SEEN_KINDS).to_numpy()]
     pairs = take_backs(events, counted)  # one dated before its event counts from the event's own time on
-    moments = pairs[[Columns.EVENT_TIMESTAMP, f"{Columns.EVENT_TIMESTAMP}_of_retract"]].max(axis=1)
-    earliest = moments.astype(np.int64).groupby(pairs[Columns.EVENT_ID]).min()
-    return counted, earliest.reindex(counted[Columns.EVENT_ID], fill_value=NEVER).to_numpy(np.int64)
+    moments = pairs[[Columns.EVENT_TIMESTAMP, f"{Columns.EVENT_TIMESTAMP}_of_retract"]].max(axis=1).to_numpy(np.int64)
+    places = pd.Index(counted[Columns.EVENT_ID]).get_indexer(pairs[Columns.EVENT_ID])
+    gone = np.full(len(counted), NEVER)
+    np.minimum.at(gone, places, moments)
+    return counted, gone, _TakeBacks(places, moments)
 
 
 def _standing_spans(
@@ -190,11 +202,10 @@ def _resurfacing(starts: list[int], gone: list[int]) -> Iterator[tuple[int, int,
 
 
 def _stats(
-    codes: np.ndarray, times: np.ndarray, gone: np.ndarray, spans: _Spans, bucket: int, window: int
+    codes: np.ndarray, times: np.ndarray, gone: np.ndarray, backs: _TakeBacks, spans: _Spans, bucket: int, window: int
 ) -> pd.DataFrame:
     """The features of each entity at the end of each bucket in which something of its changed."""
-    back = gone < NEVER
-    touched, owners = np.concatenate([times, gone[back]]), np.concatenate([codes, codes[back]])
+    touched, owners = np.concatenate([times, backs.moments]), np.concatenate([codes, codes[backs.places]])
     rows = pd.DataFrame({"entity": owners, "end": (touched // bucket + 1) * bucket})
     rows = rows.drop_duplicates().sort_values(["entity", "end"], ignore_index=True)
     entity, end = (rows[name].to_numpy(np.int64) for name in ("entity", "end"))

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from attune.clock import Clock, from_datetime
 from attune.errors import DataContractError, EventLogError
 from attune.event_log import AppendResult, EventLog
-from attune.events import AnyEvent, Feedback, Slate
+from attune.events import AnyEvent, Behaviour, Feedback, Slate
 from attune.group_commit import GroupCommit
 from attune.row_rules import Rejection, admit
 from attune.schemas import EventRow, EventsAnswer, EventsRequest, FeedbackAnswer, FeedbackRow, RejectedRow
@@ -158,6 +158,8 @@ class IngestionService:
             rejected = [Rejection(0, body, error.field, str(error))]
             await self.writes.run(quarantine, self.event_log, self.metrics, "feedback", FEEDBACK_SOURCE, rejected)
             raise
+        [event] = await self._renamed([event])
+        assert isinstance(event, Feedback)
         appended = await durable(self.commit, self.writes, [event])
         position = appended.positions[0] or await self.writes.run(known_position, self.event_log, body, event)
         if not position:
@@ -189,7 +191,9 @@ class IngestionService:
             await self.writes.run(quarantine, self.event_log, self.metrics, "interaction", EVENTS_SOURCE, rejected)
         if len(rows) == 1 and rejected:
             raise DataContractError(rejected[0].reason, rejected[0].field)
-        appended = await durable(self.commit, self.writes, [event for _, event in admitted])
+        events = await self._renamed([event for _, event in admitted])
+        admitted = [(place, event) for (place, _), event in zip(admitted, events, strict=True)]
+        appended = await durable(self.commit, self.writes, events)
         positions = list(appended.positions)
         conflicts: list[Rejection] = []
         if appended.conflicts:
@@ -209,6 +213,15 @@ class IngestionService:
             position=max(positions, default=0),
             event_ids=[taken.get(place) for place in range(len(rows))],
         )
+
+    async def _renamed(self, events: list[AnyEvent]) -> list[AnyEvent]:
+        """The events; their take-backs name what a withdrawn import let stand again by its id of now."""
+        backs = {event.retracts for event in events if isinstance(event, Behaviour) and event.retracts}
+        current = await self.writes.run(self.event_log.current_ids, backs) if backs else {}
+        for place, event in enumerate(events):
+            if isinstance(event, Behaviour) and event.retracts:
+                events[place] = replace(event, retracts=current[event.retracts])
+        return events
 
     def _logged_items(self, slate_id: str) -> tuple[str, ...] | None:
         """The items of a slate; None while it is not in the log yet: then its signature is proof enough."""

@@ -4,7 +4,6 @@ A cell that cannot be read stays as it came, so that the row rules reject that o
 None.
 """
 
-import hashlib
 import json
 import re
 from collections import Counter
@@ -67,11 +66,6 @@ class SourceFrames:
     understanding: Understanding = field(default_factory=Understanding)
     by_row: bool = False
     slates: pd.DataFrame = field(default_factory=pd.DataFrame)
-
-
-def content_id(content: str, number: int) -> str:
-    """The id of the event with that content and number among equal ones: the same in every import."""
-    return hashlib.blake2b(f"{content}\x1f{number}".encode(), digest_size=16).hexdigest()
 
 
 def entity_frame(

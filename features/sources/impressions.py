@@ -14,6 +14,7 @@ import pandas as pd
 
 from attune.columns import Columns
 from attune.errors import DataContractError
+from attune.imports import content_id
 from attune.row_rules import Rejection
 from features.sources import frames
 from features.sources.delimited import Layout
@@ -131,7 +132,7 @@ def _slates(lists: pd.DataFrame, items: pd.Series, propensities: pd.Series) -> p
     )
     slates[PROPENSITIES] = slates[PROPENSITIES].where(words.notna().groupby(level=0).any(), None)
     contents = slates.astype(str).agg("\x1f".join, axis=1)
-    ids = map(frames.content_id, "slate\x1f" + contents, contents.groupby(contents).cumcount())
+    ids = map(content_id, "slate\x1f" + contents, contents.groupby(contents).cumcount())
     return slates.assign(**{Columns.EVENT_ID: list(ids)})
 
 

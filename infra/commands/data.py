@@ -326,8 +326,8 @@ def withdraw_import(
     """Take an import back: its interactions by take-backs, its items and users by the version before.
 
     Items that nothing else describes are retired. The next training and every user's state follow;
-    the same file imported again, with other options, counts anew. Not undone are take-backs
-    that it brought, slates of attune's own in an export, and what another source has changed since.
+    the same file imported again, with other options, counts anew. What it took back stands again.
+    Not undone are slates of attune's own in an export, and what another source has changed since.
     """
     figures = _withdraw(number, as_json)
     if as_json:

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,16 +13,18 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 
-from attune.clock import DAY, Clock
+from attune.clock import DAY, SECOND, Clock
 from attune.errors import DataContractError, EventLogError
 from attune.event_log import EventLog, prepare
 from attune.events import AnyEvent, Behaviour, Interaction, Item, LoggedEvent
+from attune.group_commit import GroupCommit
 from attune.user_state import UserState, fold
+from features import training_set
 from features.export import export
 from features.importer import import_log, import_source
 from features.lake import Lake
 from features.sources import tabular
-from features.stats import take_backs, user_stats
+from features.stats import Statistics, take_backs, user_stats
 from features.withdrawal import withdraw
 
 NUMBERS = itertools.count()
@@ -251,7 +254,7 @@ def test_an_imported_log_is_withdrawn_and_comes_back(
             assert other.item("b").attributes == {"title": "Z"}  # type: ignore[union-attr]
             result = withdraw(other, number)
             assert other.item("b").attributes == {"retired": True}  # type: ignore[union-attr]
-            assert (result.taken_back, result.take_backs) == (taken_back, 1)  # type: ignore[union-attr]
+            assert (result.taken_back, result.put_back) == (taken_back, 0)  # type: ignore[union-attr]
             assert standing(other, tmp_path) == []
         export(other, tmp_path / "again")
         before: list[LoggedEvent] = other.read(0, 100)
@@ -299,3 +302,117 @@ def test_an_item_of_a_withdrawn_import_is_shown_when_it_comes_again(
             assert any_log.versions("item", ["i"])["i"][-1][1].attributes == {"retired": True}
     assert (report.items.accepted, report.items.repeated) == (0, 1)
     assert any_log.versions("item", ["i"])["i"][-1][1].attributes == {"title": "One"}
+
+
+TOLD = ("event_id", "user_id", "item_id", "kind", "event_timestamp", "retracts")
+
+
+def history(chance: Random) -> list[list[dict[str, Any]]]:
+    """Rows of live events, of import 1, of live events, of import 3 and again of live events, take-backs among them."""
+    count = chance.randint(1, 16)
+    moments = chance.sample(range(count), count)
+    parts: list[list[dict[str, Any]]] = [[] for _ in range(5)]
+    for number, part in enumerate(sorted(chance.choices(range(5), k=count))):
+        row: dict[str, Any] = {"event_id": f"e{number}", "event_timestamp": 1_000_000 + 1_800 * moments[number]}
+        row |= {"user_id": chance.choice("uv"), "item_id": chance.choice("abcdefg")}
+        row["kind"] = chance.choice(["like", "dislike", "retract"])
+        row["retracts"] = f"e{chance.randint(0, count)}" if row["kind"] == "retract" else ""
+        parts[part].append(row)
+    return parts
+
+
+def lived(log: EventLog, folder: Path, clock: Clock, parts: list[list[dict[str, Any]]], left_out: set[int]) -> None:
+    """The parts one after another, without some of the imports."""
+    for place, rows in enumerate(parts):
+        if place % 2 == 0:
+            moments = [row["event_timestamp"] * SECOND for row in rows]
+            log.append([
+                Interaction(**row | {"event_timestamp": moment, "retracts": row["retracts"] or None})
+                for row, moment in zip(rows, moments, strict=True)
+            ])  # fmt: skip
+        elif place not in left_out and rows:
+            brought(log, folder, clock, place, rows)
+
+
+def brought(log: EventLog, folder: Path, clock: Clock, place: int, rows: list[dict[str, Any]]) -> None:
+    path = write(folder / f"{place}.csv", [tuple(row[name] for name in TOLD) for row in rows], TOLD)
+    assert import_source(log, tabular.read(path, unit="s"), clock, str(place)).quarantined == 0
+
+
+def known(log: EventLog, folder: Path) -> tuple[Any, ...]:
+    """What states, statistics and training sets make of the log, without the ids and positions of its events."""
+    lake = Lake(folder / f"lake{next(NUMBERS)}")
+    lake.ingest(log)
+    behaviour = lake.events(0, None, ("interaction", "feedback")).to_pandas()
+    rows = training_set.standing(behaviour).sort_values("event_timestamp", ignore_index=True)
+    features = Statistics.of(behaviour).historical(rows.assign(event_timestamp=2_000_000 * SECOND)).round(5)
+    counts = features[[name for name in features if not name.endswith("_days_known")]].fillna(-1)
+    states = [fold(UserState(user_id), log.tail(user_id, 0)) for user_id in "uv"]
+    recent = [[one[1:5] for one in state.recent if not one.retracted] for state in states]
+    facts = rows[["user_id", "item_id", "kind", "event_timestamp"]]
+    return facts.to_numpy().tolist(), counts.to_numpy().tolist(), recent, [set(state.seen) for state in states]
+
+
+@profile(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_log_is_as_if_a_withdrawn_import_had_never_been_its_take_backs_too(
+    tmp_path_factory: pytest.TempPathFactory, clock: Clock, seed: int
+) -> None:
+    chance = Random(seed)
+    parts, gone, count = history(chance), chance.sample([1, 3], 2), chance.randint(1, 2)
+    folder = tmp_path_factory.mktemp("parts")
+    logs = []
+    for name, left_out in (("log", set()), ("never", set(gone[:count]))):
+        url = f"sqlite:///{folder / name}.db"
+        prepare(url)
+        logs.append(EventLog(url, clock))
+        lived(logs[-1], folder, clock, parts, left_out)
+    log, never = logs
+    with closing(log), closing(never):
+        whole = known(log, folder)
+        owners = {one.source: one.import_id for one in log.imports.latest(9)}
+        for place in gone[:count]:
+            if str(place) in owners:
+                withdraw(log, owners[str(place)])
+        assert known(log, folder) == known(never, folder)
+        if gone[:count] == [3] and parts[3]:
+            brought(log, folder, clock, 3, parts[3])
+            assert known(log, folder) == whole
+
+
+def test_what_an_import_took_back_stands_again_as_live_as_it_was(
+    log: EventLog, act: Callable[..., Interaction], clock: Clock, tmp_path: Path
+) -> None:
+    commit = GroupCommit(log)
+    commit.start()
+    commit.submit([act("u", "a", 1, "like"), act("u", "b", 2, "like")]).result(10)
+    commit.close()
+    log.append([act("u", "b", 3, "retract", retracts="e2")])
+    rows = [("r1", "u", "a", "retract", "4", "e1"), ("r2", "u", "b", "retract", "4", "e2"),
+            ("r3", "v", "a", "retract", "4", "e1"), ("r4", "u", "a", "retract", "4", "unknown")]  # fmt: skip
+    import_source(log, tabular.read(write(tmp_path / "b.csv", rows, TOLD), unit="s"), clock, "b")
+    assert fold(UserState("u"), log.tail("u", 0)).seen == ()
+    result = withdraw(log, 1)
+    assert (result.taken_back, result.put_back) == (0, 1)  # type: ignore[union-attr]
+    state = fold(UserState("u"), log.tail("u", 0))
+    assert (state.seen, [one.retracted for one in state.recent]) == (("a",), [True, False, True])
+    last = log.read(log.head() - 1, 1)[0]
+    assert (last.event.event_timestamp, last.is_live) == (SECOND, True)
+
+
+@pytest.mark.parametrize("calls", range(2))
+def test_what_an_import_took_back_stands_again_though_its_withdrawal_was_killed(
+    log: EventLog, act: Callable[..., Interaction], clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    calls: int,
+) -> None:  # fmt: skip
+    log.append([act("u", "a", 1, "like")])
+    rows = [("r1", "u", "a", "retract", "4", "e1")]
+    import_source(log, tabular.read(write(tmp_path / "b.csv", rows, TOLD), unit="s"), clock, "b")
+    with monkeypatch.context() as context:
+        method = ("append", "append_rows")[calls]
+        context.setattr(log, method, lambda *given: (_ for _ in ()).throw(EventLogError("killed")))
+        with pytest.raises(EventLogError, match="killed"):
+            withdraw(log, 1)
+    withdraw(log, 1)
+    assert fold(UserState("u"), log.tail("u", 0)).seen == ("a",)
+    assert len(standing(log, tmp_path)) == 1

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from attune.clock import MINUTE, system_clock, to_iso
 from attune.events import Feedback, Interaction
+from features.withdrawal import withdraw
 
 
 def error(reply) -> tuple[int, str | None]:
@@ -184,3 +185,20 @@ def test_a_single_bad_row_is_refused_and_kept(endpoint) -> None:
     quarantined = endpoint.log.quarantined()
     assert error(endpoint.event("single", "a-0", "lke")) == (422, "kind")
     assert endpoint.log.quarantined() == quarantined + 1
+
+
+def test_a_take_back_reaches_what_a_withdrawn_import_let_stand_again(bare) -> None:
+    row = {"user_id": "u", "item_id": "x", "kind": "like", "event_id": "liked"}
+    bare.client.post("/v1/events", json={"events": [row]})
+    number = bare.log.imports.begin("wrong.csv", {})
+    back = Interaction(
+        event_id="b", event_timestamp=system_clock(), user_id="u", item_id="x", kind="retract", retracts="liked"
+    )
+    bare.log.append([back], number)
+    withdraw(bare.log, number)
+    assert [one["retracted"] for one in bare.client.get("/v1/users/u/state").json()["recent"]] == [False, True]
+    row |= {"kind": "retract", "retracts": "liked", "event_id": "unliked"}
+    for accepted in (1, 0):
+        assert bare.client.post("/v1/events", json={"events": [row]}).json()["accepted"] == accepted
+    state = bare.client.get("/v1/users/u/state").json()
+    assert ([one["retracted"] for one in state["recent"]], state["seen"]) == ([True, True], 0)
