@@ -262,6 +262,7 @@ def test_missed_schedules_are_caught_up_once(shell: Shell) -> None:
         return [one for one in runs if "catch-up" in one["tags"] and one["state_type"] == "COMPLETED"]
 
     until(lambda: len(missed()) >= 3, 500.0)  # the watcher looks at it more than once meanwhile
+    shell.bash('eval "$(attune env)"; prefect deployment schedule clear ingest/ingest --accept-yes')
     supervisor.startProcess("worker")
     assert len(until(caught_up, 500.0)) == 1
 
