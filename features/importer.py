@@ -30,7 +30,6 @@ from attune.clock import SECOND, SHUFFLED, Clock, from_datetime
 from attune.columns import Columns
 from attune.errors import DataContractError
 from attune.event_log import EventLog, QuarantinedRow
-from attune.event_types import RETRACT
 from attune.events import CONTENT, TYPES, AnyEvent, Behaviour, Feedback, Interaction, Item, Slate, User, is_hidden
 from attune.imports import content_id
 from attune.row_rules import Rejection, admit, admit_all

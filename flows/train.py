@@ -83,7 +83,7 @@ def register_challenger(settings: Settings, bundle: Path, parent: str | None = N
 
 @flow(name="train", timeout_seconds=6 * HOUR)
 def train(
-    recipe: Literal["auto", "tiny", "small", "base"] = "auto",
+    recipe: Literal["auto", "tiny", "mini", "small", "base"] = "auto",
     seed: int = 0,
     upto: int | None = None,
     origins: int = 0,

@@ -37,7 +37,7 @@ def train(
     recipe: Annotated[
         str,
         typer.Option(
-            help="auto (what fits the data), tiny (a minute on two cores), small (an hour) or base (an accelerator).",
+            help="auto (what fits the data), tiny (a minute), mini (minutes), small (an hour), base (an accelerator).",
             autocompletion=recipes,
         ),
     ] = "auto",

@@ -88,7 +88,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory, planted) -> Iterator[Shell]:
 @pytest.fixture(scope="module")
 def champion(shell: Shell) -> Shell:
     """The platform with a version that was trained and promoted over its deployments, and answers."""
-    assert shell.attune("train")["version"] == "1"
+    assert shell.attune("train", "--recipe", "tiny")["version"] == "1"
     assert shell.attune("promote", "1", "--accept-undecided")["promoted"]
     with Client(f"http://127.0.0.1:{shell.settings.serving_port}") as client:
         until(lambda: client.model().version == "1")
@@ -270,7 +270,9 @@ def test_missed_schedules_are_caught_up_once(shell: Shell) -> None:
 @pytest.mark.long
 def test_a_run_that_died_with_its_worker_is_run_again(shell: Shell) -> None:
     """Worker and run are killed as if the machine had lost its power; the run is taken up by another one."""
-    with subprocess.Popen([str(BIN / "attune"), "train"], env=shell.environment, cwd=shell.folder) as asking:
+    with subprocess.Popen(
+        [str(BIN / "attune"), "train", "--recipe", "tiny"], env=shell.environment, cwd=shell.folder
+    ) as asking:
         until(lambda: any(one["state_type"] == "RUNNING" for one in flow_runs(shell, "train")))
         worker = next(one["pid"] for one in shell.attune("status")["parts"] if one["name"] == "worker")
         for process in psutil.Process(worker).children(recursive=True):

@@ -154,7 +154,7 @@ def test_a_loss_joins_by_its_line(tastes: TrainingSet, brief: Recipe, monkeypatc
 
 
 def test_an_unknown_recipe_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no recipe 'tinny': choose one of tiny, small, base"):
+    with pytest.raises(ConfigError, match="no recipe 'tinny': choose one of tiny, mini, small, base"):
         recipe_named("tinny")
     assert [recipe_named(name).name for name in RECIPES] == list(RECIPES)
 

@@ -15,7 +15,7 @@ from models import model_card, training_job
 from models.bundle import Bundle
 from models.learning import training
 from models.learning.dataset import TrainingSet, split_windows
-from models.network.config import RECIPES, Recipe, base, recipe_for, small, tiny
+from models.network.config import RECIPES, Recipe, base, mini, recipe_for, small
 from models.ranking.policy_registry import Exploration
 
 
@@ -119,8 +119,8 @@ def test_the_data_chooses_the_recipe() -> None:
         recipe_for(events, length, has_accelerator=False)
         for events, length in ((80_000, 480), (150_000, 9), (1_000_000, 530), (10_000_000, 60))
     )
-    assert demo == tiny()
-    assert (shop.name, shop.network.context, shop.batch) == ("tiny", 16, 32)
+    assert demo == mini()
+    assert (shop.name, shop.network.context, shop.batch) == ("mini", 16, 36)
     assert films == small()
     assert (streams.name, streams.network.context, streams.epochs) == ("small", 64, 3)
     assert streams.batch * streams.network.context == small().batch * small().network.context
