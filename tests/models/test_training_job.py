@@ -78,12 +78,12 @@ def test_a_policy_that_learns_is_given_reactions_up_to_the_hold_out(
     bundles, asked = tmp_path / "bundles", []
 
     def gather(upto: int, moment: int) -> Path:
-        """Slates of five in which what the network praises is liked, and what popularity praises is not."""
+        """Slates of five in which what the mix trusts most praises is liked, what the last source praises is not."""
         assert upto == tastes.window["last_position"]
         asked.append(moment)
         random = np.random.default_rng(len(asked))
         features_RF = random.uniform(-1.0, 1.0, (2_000, len(sources)))
-        worth_R = features_RF[:, 0] - 0.5 * features_RF[:, -1] + random.normal(0.0, 0.3, 2_000)
+        worth_R = features_RF[:, strongest] - 0.5 * features_RF[:, -1] + random.normal(0.0, 0.3, 2_000)
         frame = pd.DataFrame({"slate_id": np.repeat(np.arange(400), 5).astype(str), "rank": np.tile(range(1, 6), 400)})
         users = np.repeat([f"u{number % 50}" for number in range(400)], 5)
         frame = frame.assign(user_id=users, event_timestamp=0, reward=np.clip((worth_R + 1.5) / 3.0, 0.0, 1.0))
@@ -93,6 +93,8 @@ def test_a_policy_that_learns_is_given_reactions_up_to_the_hold_out(
 
     plain = Bundle.load(training_job.train_bundle(data, bundles, "quick", seed=1, gather=gather))
     sources = tuple(plain.hybrid.source_weights)
+    strongest = int(np.argmax(list(plain.hybrid.source_weights.values())))
+    assert strongest < len(sources) - 1
     assert asked == [], "plackett-luce learns nothing"
     chosen = Exploration("thompson", least_quality=0.5)
     folder = training_job.train_bundle(data, bundles, "quick", seed=1, exploration=chosen, gather=gather)
