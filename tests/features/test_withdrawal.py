@@ -375,7 +375,9 @@ def test_a_log_is_as_if_a_withdrawn_import_had_never_been_its_take_backs_too(
             if str(place) in owners:
                 withdraw(log, owners[str(place)])
         assert known(log, folder) == known(never, folder)
-        if gone[:count] == [3] and parts[3]:
+        # the rows come back under other ids, so who takes back by the old ones reaches nothing
+        named = {row["retracts"] for place, part in enumerate(parts) if place != 3 for row in part}
+        if gone[:count] == [3] and parts[3] and not named & {row["event_id"] for row in parts[3]}:
             brought(log, folder, clock, 3, parts[3])
             assert known(log, folder) == whole
 
