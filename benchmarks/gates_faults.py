@@ -93,8 +93,8 @@ def permute_weights(bundle: Bundle, random: Random) -> Hybrid:
 
 
 def change_mix(bundle: Bundle, _random: Random, weights: tuple[float, float, float]) -> Hybrid:
-    """Other weights of network, item-kNN and popularity."""
-    return replace(bundle.hybrid, weights=weights)
+    """Other weights of network, item-kNN and popularity, and none for further parts."""
+    return weighed(bundle.hybrid, dict(zip(("network", "item-knn", "popularity"), weights, strict=True)))
 
 
 def add_idle_blocks(bundle: Bundle, _random: Random, times: int) -> Hybrid:
