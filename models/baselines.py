@@ -64,8 +64,12 @@ def half_lives(training_set: TrainingSet) -> tuple[float, ...]:
     return (WITHOUT_END, *(float(f"{span / HALF_LIFE_STEP**power:.3g}") for power in range(count)))
 
 
-def along_axes(chosen: C, axes: Mapping[str, Sequence[Any]], objective: Callable[[C], float]) -> tuple[C, Tried]:
-    """Settings chosen one after another, each with the best of those before it, and all that was tried."""
+def along_axes(
+    kind: Callable[..., C], axes: Mapping[str, Sequence[Any]], objective: Callable[[C], float], **fixed: Any
+) -> tuple[C, Tried]:
+    """Settings chosen one after another from the first of each, every one with the best of those before it, and all
+    that was tried."""
+    chosen = kind(**{name: values[0] for name, values in axes.items()}, **fixed)
     measured: dict[C, float] = {}
 
     def known(choice: C) -> float:
@@ -274,8 +278,7 @@ class ItemKnn(ItemToItem[KnnChoice]):
                 fitted[key] = ItemKnn.from_counts(counts[choice.window], used_N, choice)
             return replace(fitted[key], choice=choice)
 
-        first = KnnChoice(**{name: values[0] for name, values in axes.items()}, neighbours=grid.neighbours)
-        chosen, tried = along_axes(first, axes, lambda choice: measure(knn(choice)))
+        chosen, tried = along_axes(KnnChoice, axes, lambda choice: measure(knn(choice)), neighbours=grid.neighbours)
         return knn(chosen), tried
 
     def refit(self, known: TrainingSet) -> "ItemKnn":

